@@ -1,0 +1,260 @@
+//! The one admission rule: may this request be booked at this place, now?
+//!
+//! The planner calls it on its own view of the ledger and `apply` calls it on the truth, so that both can only differ
+//! in what they know, never in what they hold to be allowed. Everything that stands in the way is listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_types::{Amount, NodeId, Resources};
+
+use crate::ledger::Slot;
+use crate::{
+    Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
+    Request, WHOLE_DEVICE_MILLI,
+};
+
+impl Ledger {
+    /// Judges a new grant of `request` at `placement`. Cost: O(members), whatever the ledger holds.
+    ///
+    /// # Errors
+    /// A refusal that lists all that stands in the way; its reason is the first in the order of `Reason`.
+    pub fn admit(&self, request: &Request, placement: &Placement) -> Result<(), Refusal> {
+        let mut blockers = Vec::new();
+        let Some(pool) = self.pool(&request.pool) else {
+            return Err(Refusal::one(Reason::PoolNotFound, request.pool.as_str(), 1, 0));
+        };
+        self.check_members(request, placement, &mut blockers);
+        if blockers.is_empty() {
+            self.check_amounts(pool, request, placement, &mut blockers);
+            self.check_device_grants(request, placement, &mut blockers);
+        }
+        refuse_if_any(blockers)
+    }
+
+    /// Judges a change of the amounts per member from `old` to `new` for members that are already placed.
+    pub(crate) fn admit_resize(
+        &self,
+        pool_name: &str,
+        members: &[MemberPlacement],
+        old: &Resources,
+        new: &Resources,
+    ) -> Result<(), Refusal> {
+        let mut blockers = Vec::new();
+        let countables = self.pool(pool_name).map(|pool| &pool.countables);
+        let in_pool = |name: &str| countables.is_some_and(|countables| countables.contains_key(name));
+        let mut per_node: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for member in members {
+            *per_node.entry(member.node).or_default() += 1;
+        }
+        for (name, amount) in new.iter() {
+            let count = members.len() as u64;
+            let growth = |count: u64| times(amount, count).saturating_sub(times(old.get(name), count));
+            if in_pool(name) {
+                let total = countables.and_then(|c| c.get(name)).copied().unwrap_or_default();
+                let free = total.saturating_sub(self.countables_used(pool_name).get(name));
+                shortage(&mut blockers, Reason::CountableExhausted, name, growth(count), free, total);
+                continue;
+            }
+            for (&node, &count) in &per_node {
+                let limit = self.node(node).map(|node| node.allocatable.get(name)).unwrap_or_default();
+                shortage(
+                    &mut blockers,
+                    Reason::NoCapacity,
+                    name,
+                    growth(count),
+                    self.free(node).get(name),
+                    limit,
+                );
+            }
+        }
+        refuse_if_any(blockers)
+    }
+
+    /// Number of members, and per member: node there, in the pool, eligible, labels, number of devices.
+    fn check_members(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+        let gang = request.gang;
+        let count = placement.members.len() as u64;
+        if count < gang.min_members.into() || count > gang.max_members.into() {
+            let most = u64::from(gang.max_members);
+            let blocker =
+                Blocker::new(Reason::InvalidArgument, "placement.members", count, gang.min_members.into());
+            blockers.push(Blocker { limit: most, ..blocker });
+        }
+        let mut nodes = BTreeSet::new();
+        for member in &placement.members {
+            let Some(slot) = self.slot(member.node) else {
+                blockers.push(Blocker::new(Reason::NotFound, format!("node #{}", member.node.0), 1, 0));
+                continue;
+            };
+            if !nodes.insert(member.node) {
+                if gang.spread {
+                    blockers.push(about(slot, Reason::InvalidArgument));
+                }
+                continue;
+            }
+            if slot.node.pool != request.pool {
+                blockers.push(about(slot, Reason::PoolMismatch));
+            }
+            if !slot.node.is_eligible() {
+                blockers.push(about(slot, Reason::NodeNotAvailable));
+            }
+            if !request.requirements.required.terms.is_empty()
+                && !request.requirements.required.matches(&slot.node.effective_labels())
+            {
+                blockers.push(about(slot, Reason::LabelMismatch));
+            }
+        }
+    }
+
+    /// Amounts against what nodes and pool have free.
+    fn check_amounts(
+        &self,
+        pool: &Pool,
+        request: &Request,
+        placement: &Placement,
+        blockers: &mut Vec<Blocker>,
+    ) {
+        let amounts = &request.requirements.amounts;
+        let mut per_node: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for member in &placement.members {
+            *per_node.entry(member.node).or_default() += 1;
+        }
+        for (name, amount) in amounts.iter() {
+            if let Some(&total) = pool.countables.get(name) {
+                let asked = times(amount, placement.members.len() as u64);
+                let free = total.saturating_sub(self.countables_used(&pool.name).get(name));
+                shortage(blockers, Reason::CountableExhausted, name, asked, free, total);
+                continue;
+            }
+            for (&node, &count) in &per_node {
+                let Some(slot) = self.slot(node) else { continue };
+                let limit = slot.node.allocatable.get(name);
+                let free = limit.saturating_sub(slot.usage.used.get(name));
+                shortage(blockers, Reason::NoCapacity, name, times(amount, count), free, limit);
+            }
+        }
+    }
+
+    /// Devices against the ask, and against what other grants and earlier members of this one take.
+    fn check_device_grants(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+        let mut taken: BTreeMap<(NodeId, u16), DeviceUsage> = BTreeMap::new();
+        for member in &placement.members {
+            let asked = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
+            let ascending = member.devices.windows(2).all(|pair| pair[0].device < pair[1].device);
+            if member.devices.len() != asked || !ascending {
+                let given = member.devices.len() as u64;
+                blockers.push(Blocker::new(
+                    Reason::InvalidArgument,
+                    "placement.devices",
+                    given,
+                    asked as u64,
+                ));
+                continue;
+            }
+            let (Some(gpu), Some(slot)) = (&request.requirements.gpu, self.slot(member.node)) else {
+                continue;
+            };
+            for grant in &member.devices {
+                let index = usize::from(grant.device.0);
+                let Some(device) = slot.node.registration.devices.get(index) else {
+                    blockers.push(about(slot, Reason::DeviceMismatch));
+                    continue;
+                };
+                let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
+                let fits_ask = !device.failed && device_matches(gpu, &device.model, device.memory_bytes);
+                if !fits_ask || u64::from(grant.milli) != milli || grant.memory_bytes != memory_bytes {
+                    let blocker =
+                        Blocker::new(Reason::DeviceMismatch, device.uuid.as_str(), milli, grant.milli.into());
+                    blockers.push(blocker);
+                    continue;
+                }
+                let before = slot.usage.devices.get(index).copied().unwrap_or_default();
+                let now = taken.entry((member.node, grant.device.0)).or_insert(before);
+                if device_has_room(now, gpu.share, milli, memory_bytes, device.memory_bytes) {
+                    now.add(grant.milli, grant.memory_bytes);
+                } else {
+                    let free = u64::from(WHOLE_DEVICE_MILLI).saturating_sub(now.milli.into());
+                    blockers.push(Blocker::new(Reason::NoCapacity, device.uuid.as_str(), milli, free));
+                }
+            }
+        }
+    }
+}
+
+/// True where a device of this model and memory may serve the ask at all (its use aside).
+pub fn device_matches(gpu: &GpuAsk, model: &str, device_memory_bytes: u64) -> bool {
+    let model_allowed = gpu.models.is_empty() || gpu.models.iter().any(|allowed| allowed == model);
+    let large_enough = device_memory_bytes >= gpu.min_device_memory_bytes;
+    let share_fits = match gpu.share {
+        GpuShare::Memory(bytes) => bytes <= device_memory_bytes,
+        GpuShare::Whole | GpuShare::Milli(_) => true,
+    };
+    model_allowed && large_enough && share_fits
+}
+
+/// True where a device used as `usage` has room for `milli` and `memory_bytes` more. A whole grant needs an empty
+/// device, and a share one that is not taken whole: a device changes mode only when empty.
+pub fn device_has_room(
+    usage: &DeviceUsage,
+    share: GpuShare,
+    milli: u64,
+    memory_bytes: u64,
+    device_memory_bytes: u64,
+) -> bool {
+    match share {
+        GpuShare::Whole => usage.grants == 0,
+        GpuShare::Milli(_) | GpuShare::Memory(_) => {
+            !usage.exclusive
+                && u64::from(usage.milli) + milli <= u64::from(WHOLE_DEVICE_MILLI)
+                && usage.memory_bytes.checked_add(memory_bytes).is_some_and(|sum| sum <= device_memory_bytes)
+        }
+    }
+}
+
+impl DeviceUsage {
+    /// Adds one grant.
+    pub fn add(&mut self, milli: u16, memory_bytes: u64) {
+        self.milli += u32::from(milli);
+        self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes);
+        self.grants += 1;
+        self.exclusive = milli == WHOLE_DEVICE_MILLI;
+    }
+
+    /// Takes one grant away.
+    pub fn remove(&mut self, milli: u16, memory_bytes: u64) {
+        self.milli = self.milli.saturating_sub(milli.into());
+        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+        self.grants = self.grants.saturating_sub(1);
+        self.exclusive = self.exclusive && self.grants > 0;
+    }
+}
+
+fn about(slot: &Slot, reason: Reason) -> Blocker {
+    Blocker { nodes: 1, ..Blocker::new(reason, slot.node.name(), 1, 0) }
+}
+
+fn shortage(
+    blockers: &mut Vec<Blocker>,
+    reason: Reason,
+    name: &str,
+    asked: Amount,
+    free: Amount,
+    limit: Amount,
+) {
+    if asked > free {
+        blockers.push(Blocker { limit: limit.0, ..Blocker::new(reason, name, asked.0, free.0) });
+    }
+}
+
+/// Requests are validated so that amounts times members fit; the far end stands for what does not.
+fn times(amount: Amount, count: u64) -> Amount {
+    amount.checked_mul(count).unwrap_or(Amount(u64::MAX))
+}
+
+fn refuse_if_any(mut blockers: Vec<Blocker>) -> Result<(), Refusal> {
+    blockers.sort_by_key(|blocker| blocker.reason);
+    match blockers.first() {
+        None => Ok(()),
+        Some(first) => Err(Refusal { reason: first.reason, blockers }),
+    }
+}

@@ -1,0 +1,161 @@
+//! The life of a grant: confirm, renew, resize, release, cancel. All but cancel need the current fencing token.
+
+use std::sync::Arc;
+
+use plimsoll_types::{ReservationId, Resources, Revision};
+
+use super::submit::{activate, cap_deadline};
+use crate::ledger::Context;
+use crate::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use crate::validate::validate_amounts;
+use crate::{EndReason, FencePending, Ledger, NodeHealth, Outcome, Reason, Refusal, Reservation, State};
+
+impl Ledger {
+    pub(crate) fn apply_confirm(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        token: Revision,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.find_with_token(id, token)?;
+        require(&old, &[State::Held])?;
+        let end = self.lease_end(&old).unwrap_or(old.deadline);
+        if context.now > end {
+            return Err(Refusal::one(Reason::Expired, "confirm deadline", context.now.0, end.0));
+        }
+        let mut new = Reservation::clone(&old);
+        activate(&mut new, context.now);
+        Ok(self.store(context, "confirm", new, Some(old.state)))
+    }
+
+    pub(crate) fn apply_renew(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        token: Revision,
+        ttl_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.find_with_token(id, token)?;
+        require(&old, &[State::Active, State::Partial])?;
+        if ttl_ms != 0 && !(MIN_TTL_MS..=MAX_TTL_MS).contains(&ttl_ms) {
+            return Err(Refusal::one(Reason::InvalidArgument, "ttl_ms", ttl_ms, MIN_TTL_MS));
+        }
+        if old.hard_end.0 > 0 && context.now >= old.hard_end {
+            return Err(Refusal::one(Reason::Expired, "max_duration_ms", context.now.0, old.hard_end.0));
+        }
+        let mut new = Reservation::clone(&old);
+        new.ttl_ms = if ttl_ms == 0 { old.ttl_ms } else { ttl_ms };
+        new.deadline = self.lease_end(&old).unwrap_or(old.deadline).max(context.now.plus_ms(new.ttl_ms));
+        cap_deadline(&mut new);
+        Ok(self.store(context, "renew", new, Some(old.state)))
+    }
+
+    pub(crate) fn apply_resize(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        token: Revision,
+        amounts: &Resources,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.find_with_token(id, token)?;
+        require(&old, &[State::Held, State::Active, State::Partial])?;
+        let bad = validate_amounts(amounts, old.request.gang.max_members.into());
+        if !bad.is_empty() {
+            return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
+        }
+        self.admit_resize(&old.request.pool, &old.members, &old.amounts, amounts)?;
+        let mut new = Reservation::clone(&old);
+        new.amounts = amounts.clone();
+        Ok(self.store(context, "resize", new, Some(old.state)))
+    }
+
+    pub(crate) fn apply_release(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        token: Revision,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.find_with_token(id, token)?;
+        require(&old, &[State::Held, State::Active, State::Partial])?;
+        Ok(self.end(context, "release", &old, State::Released, EndReason::Released))
+    }
+
+    pub(crate) fn apply_cancel(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+    ) -> Result<Outcome, Refusal> {
+        let old = Arc::clone(self.find(id)?);
+        if old.state.is_final() {
+            return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
+        }
+        let state = if old.state.is_occupying() { State::Released } else { State::Rejected };
+        Ok(self.end(context, "cancel", &old, state, EndReason::Cancelled))
+    }
+
+    /// Ends a reservation. Amounts return at once where the node is heard of; on a silent or failed node they stay
+    /// fence-pending, since the workload may still run.
+    pub(crate) fn end(
+        &mut self,
+        context: &mut Context<'_>,
+        rule: &'static str,
+        old: &Arc<Reservation>,
+        state: State,
+        reason: EndReason,
+    ) -> Outcome {
+        let mut new = Reservation::clone(old);
+        new.state = state;
+        new.members = Vec::new();
+        new.deadline = plimsoll_types::LedgerTime(0);
+        new.blockers = Vec::new();
+        new.ended_at = context.now;
+        new.end_reason = Some(reason);
+        let outcome = self.store(context, rule, new, Some(old.state));
+        if old.state.is_occupying() {
+            self.keep_fence_pending(context, old);
+        }
+        outcome
+    }
+
+    fn keep_fence_pending(&mut self, context: &mut Context<'_>, old: &Reservation) {
+        let (amounts, _) = self.split_countables(&old.request.pool, &old.amounts);
+        for member in &old.members {
+            let Some(slot) = self.slot(member.node) else { continue };
+            if !matches!(slot.node.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
+                continue;
+            }
+            let mut node = (*slot.node).clone();
+            node.fence_pending.push(FencePending {
+                reservation: old.id,
+                token: old.token,
+                amounts: amounts.clone(),
+                devices: member.devices.clone(),
+            });
+            node.fence_pending.sort_by_key(|pending| pending.reservation);
+            self.store_node(context, "node/fence-pending", node);
+        }
+    }
+
+    fn find_with_token(&self, id: ReservationId, token: Revision) -> Result<Arc<Reservation>, Refusal> {
+        let reservation = self.find(id)?;
+        if reservation.state.is_final() || reservation.token != token || token.0 == 0 {
+            // An ended reservation has no current token: whoever still holds one has been fenced off.
+            let current = if reservation.state.is_final() { 0 } else { reservation.token.0 };
+            if reservation.state.is_final() && reservation.token == token {
+                let subject = format!("{id} is {}", reservation.state.name());
+                return Err(Refusal::one(Reason::WrongState, subject, token.0, current));
+            }
+            return Err(Refusal::one(Reason::Fenced, id.to_string(), token.0, current));
+        }
+        Ok(Arc::clone(reservation))
+    }
+}
+
+/// Refuses unless the reservation stands in one of `allowed`; an unknown one stands where it will resume.
+fn require(reservation: &Reservation, allowed: &[State]) -> Result<(), Refusal> {
+    if allowed.contains(&reservation.resume_state) {
+        return Ok(());
+    }
+    let subject = format!("{} is {}", reservation.id, reservation.state.name());
+    Err(Refusal::one(Reason::WrongState, subject, 1, 0))
+}

@@ -1,0 +1,7 @@
+//! One file per family of commands. Each function is total: it either does all of its work or refuses and changes nothing.
+
+mod expire;
+mod lease;
+mod node;
+mod policy;
+mod submit;

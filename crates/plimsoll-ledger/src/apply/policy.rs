@@ -1,0 +1,138 @@
+//! Pools, classes and node limits: changed together or not at all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use plimsoll_types::Revision;
+
+use crate::ledger::Context;
+use crate::validate::validate_policy;
+use crate::{
+    Blocker, DEFAULT_CLASS, DEFAULT_POOL, EventObject, Ledger, Node, Outcome, PolicyName, PolicyObject,
+    Reason, Refusal, RowKey,
+};
+
+impl Ledger {
+    pub(crate) fn apply_policy(
+        &mut self,
+        context: &mut Context<'_>,
+        put: &[PolicyObject],
+        delete: &[PolicyName],
+        if_revision: Revision,
+    ) -> Result<Outcome, Refusal> {
+        let changed = self.meta.policy_changed;
+        if if_revision.0 > 0 && changed > if_revision {
+            return Err(Refusal::one(Reason::RevisionMoved, "policy", if_revision.0, changed.0));
+        }
+        self.check_policy(put, delete)?;
+        let countables_before = self.countable_names();
+        for object in put {
+            self.put_policy(context, object);
+        }
+        for name in delete {
+            self.delete_policy(context, name);
+        }
+        self.meta.policy_changed = context.revision;
+        if self.countable_names() != countables_before {
+            self.recount_usage();
+        }
+        self.review_nodes(context);
+        Ok(Outcome::Done)
+    }
+
+    fn check_policy(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
+        let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
+        for name in delete {
+            let (missing, label) = match name {
+                PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
+                PolicyName::Class(name) => (!self.classes.contains_key(name), format!("class {name}")),
+                PolicyName::NodeLimits(name) => {
+                    (!self.node_limits.contains_key(name), format!("node limits {name}"))
+                }
+            };
+            if missing {
+                blockers.push(Blocker::new(Reason::NotFound, label.as_str(), 1, 0));
+            }
+            match name {
+                PolicyName::Pool(pool) => {
+                    let live = self.live_in_pool(pool);
+                    if live > 0 || pool == DEFAULT_POOL {
+                        blockers.push(Blocker::new(Reason::InUse, label, 0, live));
+                    }
+                }
+                PolicyName::Class(class) if class == DEFAULT_CLASS => {
+                    blockers.push(Blocker::new(Reason::InUse, label, 0, 1));
+                }
+                PolicyName::Class(_) | PolicyName::NodeLimits(_) => {}
+            }
+        }
+        blockers.sort_by_key(|blocker| blocker.reason);
+        match blockers.first() {
+            None => Ok(()),
+            Some(first) => Err(Refusal { reason: first.reason, blockers }),
+        }
+    }
+
+    fn put_policy(&mut self, context: &mut Context<'_>, object: &PolicyObject) {
+        match object {
+            PolicyObject::Pool(pool) => {
+                let pool = Arc::new(crate::Pool { changed: context.revision, ..pool.clone() });
+                self.put_pool(Arc::clone(&pool));
+                context.event("policy/put", EventObject::Pool(pool));
+            }
+            PolicyObject::Class(class) => {
+                let class = Arc::new(crate::Class { changed: context.revision, ..class.clone() });
+                self.put_class(Arc::clone(&class));
+                context.event("policy/put", EventObject::Class(class));
+            }
+            PolicyObject::NodeLimits(limits) => {
+                let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
+                self.put_node_limits(Arc::clone(&limits));
+                context.event("policy/put", EventObject::NodeLimits(limits));
+            }
+        }
+    }
+
+    fn delete_policy(&mut self, context: &mut Context<'_>, name: &PolicyName) {
+        match name {
+            PolicyName::Pool(name) => {
+                self.pools.remove(name);
+                self.touched.insert(RowKey::Pool(name.clone()));
+                context.event("policy/delete", EventObject::PoolDeleted(name.clone()));
+            }
+            PolicyName::Class(name) => {
+                self.classes.remove(name);
+                self.touched.insert(RowKey::Class(name.clone()));
+                context.event("policy/delete", EventObject::ClassDeleted(name.clone()));
+            }
+            PolicyName::NodeLimits(name) => {
+                self.node_limits.remove(name);
+                self.touched.insert(RowKey::NodeLimits(name.clone()));
+                context.event("policy/delete", EventObject::NodeLimitsDeleted(name.clone()));
+            }
+        }
+    }
+
+    /// Pools and limits decide where a node is and what it offers: every node is looked at again.
+    fn review_nodes(&mut self, context: &mut Context<'_>) {
+        let nodes: Vec<Arc<Node>> = self.nodes().cloned().collect();
+        for node in nodes {
+            let pool = self.pool_of(&node.registration);
+            let allocatable = self.allocatable_of(&node.registration);
+            if pool != node.pool || allocatable != node.allocatable {
+                self.store_node(context, "policy/node", Node { pool, allocatable, ..Node::clone(&node) });
+            }
+        }
+    }
+
+    fn live_in_pool(&self, pool: &str) -> u64 {
+        self.reservations.values().filter(|r| !r.state.is_final() && r.request.pool == pool).count() as u64
+    }
+
+    fn countable_names(&self) -> BTreeSet<(String, String)> {
+        let names = |pool: &Arc<crate::Pool>| {
+            pool.countables.keys().map(|name| (pool.name.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        self.pools.values().flat_map(names).collect()
+    }
+}

@@ -1,0 +1,192 @@
+//! From request to grant: `Submit` and `Place`.
+
+use std::sync::Arc;
+
+use plimsoll_types::{LedgerTime, ReservationId, Revision};
+
+use crate::ledger::Context;
+use crate::limits::{DEFAULT_HOLD_MS, DEFAULT_TTL_MS, MAX_LIVE, MAX_PENDING};
+use crate::validate::validate_request;
+use crate::{
+    Blocker, EventObject, Ledger, Outcome, Placement, Reason, Refusal, Request, Reservation, State, Verdict,
+    Wait,
+};
+
+impl Ledger {
+    pub(crate) fn apply_submit(
+        &mut self,
+        context: &mut Context<'_>,
+        request: &Request,
+        verdict: &Verdict,
+    ) -> Result<Outcome, Refusal> {
+        self.check_submit(request)?;
+        let mut reservation = self.new_reservation(context, request);
+        match verdict {
+            Verdict::Place(placement) => match (self.admit(request, placement), request.wait) {
+                (Ok(()), _) => grant(&mut reservation, placement, context),
+                (Err(refusal), Wait::Refuse) => return Err(refusal),
+                (Err(refusal), Wait::Queue { .. }) => {
+                    self.enqueue(&mut reservation, refusal.blockers, context)?
+                }
+            },
+            Verdict::Blocked(blockers) => match request.wait {
+                Wait::Refuse => {
+                    return Err(Refusal { reason: Reason::NoCapacity, blockers: blockers.clone() });
+                }
+                Wait::Queue { .. } => self.enqueue(&mut reservation, blockers.clone(), context)?,
+            },
+            Verdict::Infeasible(blockers) => {
+                return Err(Refusal { reason: Reason::Infeasible, blockers: blockers.clone() });
+            }
+        }
+        Ok(self.store(context, "submit", reservation, None))
+    }
+
+    pub(crate) fn apply_place(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        placement: &Placement,
+    ) -> Result<Outcome, Refusal> {
+        let old = Arc::clone(self.find(id)?);
+        if old.state != State::Pending {
+            return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
+        }
+        if old.deadline.0 > 0 && context.now > old.deadline {
+            return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
+        }
+        self.admit(&old.request, placement)?;
+        let mut new = Reservation::clone(&old);
+        grant(&mut new, placement, context);
+        Ok(self.store(context, "place", new, Some(old.state)))
+    }
+
+    /// Replaces a reservation, notes the revision, tells the event, and answers with the new form.
+    pub(crate) fn store(
+        &mut self,
+        context: &mut Context<'_>,
+        rule: &'static str,
+        mut reservation: Reservation,
+        before: Option<State>,
+    ) -> Outcome {
+        reservation.changed = context.revision;
+        if reservation.state != State::Unknown {
+            reservation.resume_state = reservation.state;
+        }
+        let reservation = Arc::new(reservation);
+        self.put_reservation(Arc::clone(&reservation));
+        context.event(rule, EventObject::Reservation(Arc::clone(&reservation), before));
+        Outcome::Reservation(reservation)
+    }
+
+    pub(crate) fn find(&self, id: ReservationId) -> Result<&Arc<Reservation>, Refusal> {
+        self.reservations.get(&id).ok_or_else(|| Refusal::one(Reason::NotFound, id.to_string(), 1, 0))
+    }
+
+    fn check_submit(&self, request: &Request) -> Result<(), Refusal> {
+        if self.pool(&request.pool).is_none() {
+            return Err(Refusal::one(Reason::PoolNotFound, request.pool.as_str(), 1, 0));
+        }
+        if self.class(&request.class).is_none() {
+            return Err(Refusal::one(Reason::ClassNotFound, request.class.as_str(), 1, 0));
+        }
+        let bad = validate_request(request);
+        if !bad.is_empty() {
+            return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
+        }
+        let live = self.live();
+        if live >= MAX_LIVE as u64 {
+            return Err(Refusal::one(Reason::TableFull, "reservations", live, MAX_LIVE as u64));
+        }
+        Ok(())
+    }
+
+    fn new_reservation(&self, context: &Context<'_>, request: &Request) -> Reservation {
+        let mut request = request.clone();
+        if request.ttl_ms == 0 {
+            let class_ttl_ms = self.class(&request.class).map_or(0, |class| class.default_ttl_ms);
+            request.ttl_ms = if class_ttl_ms > 0 { class_ttl_ms } else { DEFAULT_TTL_MS };
+        }
+        if request.hold_ms == 0 {
+            request.hold_ms = DEFAULT_HOLD_MS;
+        }
+        Reservation {
+            id: ReservationId(context.revision.0),
+            requester: context.actor.to_owned(),
+            priority: self.priority_of(&request.class),
+            state: State::Pending,
+            resume_state: State::Pending,
+            amounts: request.requirements.amounts.clone(),
+            members: Vec::new(),
+            token: Revision(0),
+            ttl_ms: request.ttl_ms,
+            submitted_at: context.now,
+            granted_at: LedgerTime(0),
+            deadline: LedgerTime(0),
+            hard_end: LedgerTime(0),
+            ended_at: LedgerTime(0),
+            end_reason: None,
+            changed: context.revision,
+            blockers: Vec::new(),
+            request: Arc::new(request),
+        }
+    }
+
+    fn enqueue(
+        &self,
+        reservation: &mut Reservation,
+        blockers: Vec<Blocker>,
+        context: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let pool = &reservation.request.pool;
+        let own_bound = self.pool(pool).map_or(0, |pool| pool.max_pending as usize);
+        let most = if own_bound > 0 { own_bound } else { MAX_PENDING };
+        let waiting = self.queue_len(pool);
+        if waiting >= most {
+            let blocker = Blocker::new(Reason::QueueFull, pool.as_str(), waiting as u64 + 1, most as u64);
+            return Err(Refusal { reason: Reason::QueueFull, blockers: [vec![blocker], blockers].concat() });
+        }
+        if let Wait::Queue { deadline_ms: wait_ms @ 1.. } = reservation.request.wait {
+            reservation.deadline = context.now.plus_ms(wait_ms);
+        }
+        reservation.blockers = blockers;
+        Ok(())
+    }
+}
+
+/// Gives the reservation its place: held, or active at once. The token is the revision of this entry.
+fn grant(reservation: &mut Reservation, placement: &Placement, context: &Context<'_>) {
+    let request = &reservation.request;
+    reservation.members = placement.members.clone();
+    reservation.token = context.revision;
+    reservation.granted_at = context.now;
+    reservation.blockers = Vec::new();
+    if request.max_duration_ms > 0 {
+        reservation.hard_end = context.now.plus_ms(request.max_duration_ms);
+    }
+    if request.auto_confirm {
+        activate(reservation, context.now);
+    } else {
+        reservation.state = State::Held;
+        reservation.deadline = context.now.plus_ms(request.hold_ms);
+    }
+}
+
+/// Active, or partial where members are missing; the lease runs a full length from `now`.
+pub(crate) fn activate(reservation: &mut Reservation, now: LedgerTime) {
+    let full = reservation.members.len() as u64 >= u64::from(reservation.request.gang.max_members);
+    let standing = if full { State::Active } else { State::Partial };
+    if reservation.state != State::Unknown {
+        reservation.state = standing;
+    }
+    reservation.resume_state = standing;
+    reservation.deadline = now.plus_ms(reservation.ttl_ms);
+    cap_deadline(reservation);
+}
+
+/// No lease runs past the reservation's hard end.
+pub(crate) fn cap_deadline(reservation: &mut Reservation) {
+    if reservation.hard_end.0 > 0 {
+        reservation.deadline = reservation.deadline.min(reservation.hard_end);
+    }
+}

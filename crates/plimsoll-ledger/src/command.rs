@@ -1,0 +1,179 @@
+//! What may be written to the ledger log.
+
+use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
+
+use crate::{Blocker, NodeHealth, Placement, PolicyName, PolicyObject, Registration, Request};
+
+/// Identity of the command being applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its place in the ledger log: one more than the command before.
+    pub revision: Revision,
+    /// When the leader proposed it. The ledger clamps this, so that its own time never goes back.
+    pub proposed_at: LedgerTime,
+}
+
+/// A command with its origin: one entry of the ledger log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who caused it: a client's identity, or `system` for the leader's own commands.
+    pub actor: String,
+    /// Idempotency key chosen by the client, scoped to the actor; empty for none.
+    pub request_id: String,
+    /// Hash of what the client asked, to tell a repeat from another request under the same key.
+    pub request_hash: [u8; 32],
+    /// What to do.
+    pub command: Command,
+}
+
+/// Every change of the ledger. Numbers on the wire are given apart and only ever appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A new request, with the place that the leader found for it, or what stood in the way.
+    Submit {
+        /// What is asked.
+        request: Request,
+        /// What the leader's planner found.
+        verdict: Verdict,
+    },
+    /// The leader found a place for a pending reservation.
+    Place {
+        /// Which.
+        reservation: ReservationId,
+        /// Where.
+        placement: Placement,
+    },
+    /// The holder takes up a held grant.
+    Confirm {
+        /// Which.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+    },
+    /// The holder is alive: the lease runs a full length from now.
+    Renew {
+        /// Which.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+        /// New lease length in milliseconds; 0 keeps the present one.
+        ttl_ms: u64,
+    },
+    /// New amounts per member, on the same nodes; devices stay.
+    Resize {
+        /// Which.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+        /// New amounts per member.
+        amounts: Resources,
+    },
+    /// The holder gives the grant back.
+    Release {
+        /// Which.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+    },
+    /// Ends a reservation in any state, without its token: by its owner or an operator.
+    Cancel {
+        /// Which.
+        reservation: ReservationId,
+    },
+    /// Ends what is due by ledger time: waits, holds, leases, drains; forgets what is past its retention.
+    Expire {
+        /// Most reservations to end.
+        limit: u32,
+    },
+    /// An agent reports its node.
+    RegisterNode(Registration),
+    /// The leader, an agent or an operator says how a node is.
+    SetNodeHealth {
+        /// Which.
+        node: NodeId,
+        /// Incarnation that this is about; another is refused.
+        epoch: NodeEpoch,
+        /// How it is.
+        health: NodeHealth,
+    },
+    /// An operator says whether a node takes new work.
+    SetNodeAdmin {
+        /// Which.
+        node: NodeId,
+        /// The operator's word. A drain's deadline is milliseconds from the entry's time; 0 for none.
+        admin: AdminChange,
+    },
+    /// An agent or operator says whether a device may be granted.
+    SetDeviceHealth {
+        /// Which node.
+        node: NodeId,
+        /// Which device.
+        device: DeviceIndex,
+        /// It may not be granted.
+        failed: bool,
+    },
+    /// An operator takes a node out of the ledger. Refused while it is available and holds leases.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Changes policy objects, all or nothing.
+    ApplyPolicy {
+        /// Objects to create or replace.
+        put: Vec<PolicyObject>,
+        /// Objects to delete.
+        delete: Vec<PolicyName>,
+        /// Refuse unless no policy object changed after this revision; 0 for no such condition.
+        if_revision: Revision,
+    },
+    /// A new leader begins: every live lease runs a full length from here before anything may expire.
+    BecomeLeader {
+        /// Coordinator id of the leader.
+        leader: u64,
+    },
+    /// Raises the ledger version: the only way that behaviour changes.
+    Upgrade {
+        /// New version.
+        to: u32,
+    },
+}
+
+/// What the leader's planner found for a new request. Re-checked in apply where it names a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A place that fits.
+    Place(Placement),
+    /// Nothing fits now: all that stands in the way.
+    Blocked(Vec<Blocker>),
+    /// Nothing that exists can ever hold it: all that stands in the way.
+    Infeasible(Vec<Blocker>),
+}
+
+/// Change of an operator's word on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminChange {
+    /// Takes new work again.
+    Uncordon,
+    /// Takes no new work.
+    Cordon {
+        /// Why.
+        reason: String,
+    },
+    /// Takes no new work; what runs must leave.
+    Drain {
+        /// Why.
+        reason: String,
+        /// What still runs so many milliseconds after this entry is ended; 0 for no such end.
+        deadline_ms: u64,
+    },
+}
+
+impl Entry {
+    /// A command of the leader's own, without a key.
+    pub fn system(command: Command) -> Entry {
+        Entry { actor: SYSTEM_ACTOR.to_owned(), request_id: String::new(), request_hash: [0; 32], command }
+    }
+}
+
+/// Actor of the leader's own commands.
+pub const SYSTEM_ACTOR: &str = "system";

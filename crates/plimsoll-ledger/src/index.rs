@@ -1,0 +1,281 @@
+//! The only writers of stored facts. Each keeps the derived indexes in step and notes the touched row.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
+
+use crate::ledger::Slot;
+use crate::limits::{MAX_ENDED, expiry_slack_ms};
+use crate::{
+    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Remembered, Reservation,
+    RowKey, State,
+};
+
+impl Ledger {
+    pub(crate) fn put_pool(&mut self, pool: Arc<Pool>) {
+        self.touched.insert(RowKey::Pool(pool.name.clone()));
+        self.pools.insert(pool.name.clone(), pool);
+    }
+
+    pub(crate) fn put_class(&mut self, class: Arc<Class>) {
+        self.touched.insert(RowKey::Class(class.name.clone()));
+        self.classes.insert(class.name.clone(), class);
+    }
+
+    pub(crate) fn put_node_limits(&mut self, limits: Arc<NodeLimits>) {
+        self.touched.insert(RowKey::NodeLimits(limits.name.clone()));
+        self.node_limits.insert(limits.name.clone(), limits);
+    }
+
+    pub(crate) fn put_remembered(&mut self, remembered: Arc<Remembered>) {
+        let key = (remembered.actor.clone(), remembered.request_id.clone());
+        let until = |r: &Remembered| (r.keep_until, r.answer.revision, r.actor.clone(), r.request_id.clone());
+        self.touched.insert(RowKey::Idempotency(key.0.clone(), key.1.clone()));
+        self.remembered_until.insert(until(&remembered));
+        if let Some(old) = self.remembered.insert(key, remembered) {
+            self.remembered_until.remove(&until(&old));
+        }
+    }
+
+    /// Puts a node, new or changed. What is taken of it stays, but for its fence-pending remains, which are re-counted.
+    pub(crate) fn put_node(&mut self, node: Arc<Node>) {
+        let id = node.id;
+        self.touched.insert(RowKey::Node(id));
+        let index = id.0 as usize;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, None);
+        }
+        let devices = node.registration.devices.len();
+        let old_deadline = self.slots[index].as_ref().and_then(|slot| slot.node.drain_deadline());
+        if let Some(deadline) = old_deadline {
+            self.drains.remove(&(deadline, id));
+        }
+        if let Some(deadline) = node.drain_deadline() {
+            self.drains.insert((deadline, id));
+        }
+        let Some(slot) = self.slots[index].as_mut() else {
+            self.node_names.insert(node.name().to_owned(), id);
+            let usage = NodeUsage { devices: vec![DeviceUsage::default(); devices], ..NodeUsage::default() };
+            self.slots[index] = Some(Slot { node: Arc::clone(&node), usage });
+            self.count_fence_pending(&node, true);
+            return;
+        };
+        let old = std::mem::replace(&mut slot.node, Arc::clone(&node));
+        slot.usage.devices.resize(devices, DeviceUsage::default());
+        if old.fence_pending != node.fence_pending {
+            self.count_fence_pending(&old, false);
+            self.count_fence_pending(&node, true);
+        }
+    }
+
+    pub(crate) fn remove_node(&mut self, id: NodeId) {
+        self.touched.insert(RowKey::Node(id));
+        if let Some(slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) {
+            self.node_names.remove(slot.node.name());
+            self.drains.retain(|(_, node)| *node != id);
+        }
+    }
+
+    /// Puts a reservation, new or changed, and moves its amounts, its place in the queue and its deadline.
+    pub(crate) fn put_reservation(&mut self, new: Arc<Reservation>) {
+        let id = new.id;
+        self.touched.insert(RowKey::Reservation(id));
+        let old = self.reservations.insert(id, Arc::clone(&new));
+        if let Some(old) = &old {
+            let same_hold = old.state.is_occupying() == new.state.is_occupying()
+                && old.amounts == new.amounts
+                && old.members == new.members;
+            if !same_hold {
+                self.occupy(old, false);
+                self.occupy(&new, true);
+            }
+            self.unlink(old);
+        } else {
+            self.occupy(&new, true);
+        }
+        self.link(&new);
+        if new.state.is_final() && self.ended.len() > MAX_ENDED {
+            if let Some((_, oldest)) = self.ended.first().copied() {
+                self.forget(oldest);
+            }
+        }
+    }
+
+    /// Drops an ended reservation.
+    pub(crate) fn forget(&mut self, id: ReservationId) {
+        if let Some(old) = self.reservations.remove(&id) {
+            self.unlink(&old);
+            self.touched.insert(RowKey::Reservation(id));
+        }
+    }
+
+    fn link(&mut self, reservation: &Reservation) {
+        *self.counts.entry(reservation.state).or_default() += 1;
+        if let Some(due) = self.due_at(reservation) {
+            self.deadlines.insert((due, reservation.id));
+        }
+        if reservation.state == State::Pending {
+            let key = (Reverse(reservation.priority), reservation.id);
+            self.queues.entry(reservation.request.pool.clone()).or_default().insert(key);
+        }
+        if reservation.state.is_final() {
+            self.ended.insert((reservation.ended_at, reservation.id));
+        }
+    }
+
+    fn unlink(&mut self, reservation: &Reservation) {
+        if let Some(count) = self.counts.get_mut(&reservation.state) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&reservation.state);
+            }
+        }
+        if let Some(due) = self.due_at(reservation) {
+            // The key may stand where an earlier leader's clock put it: then the sweep drops it when it comes up.
+            self.deadlines.remove(&(due, reservation.id));
+        }
+        if reservation.state == State::Pending {
+            if let Some(queue) = self.queues.get_mut(&reservation.request.pool) {
+                queue.remove(&(Reverse(reservation.priority), reservation.id));
+                if queue.is_empty() {
+                    self.queues.remove(&reservation.request.pool);
+                }
+            }
+        }
+        if reservation.state.is_final() {
+            self.ended.remove(&(reservation.ended_at, reservation.id));
+        }
+    }
+
+    /// Adds (or takes away) what an occupying reservation holds of its nodes and of its pool's countables.
+    fn occupy(&mut self, reservation: &Reservation, add: bool) {
+        if !reservation.state.is_occupying() {
+            return;
+        }
+        let (on_node, in_pool) = self.split_countables(&reservation.request.pool, &reservation.amounts);
+        for member in &reservation.members {
+            if let Some(slot) = self.slot_mut(member.node) {
+                change_usage(&mut slot.usage, &on_node, &member.devices, add);
+                if add {
+                    slot.usage.holders.insert(reservation.id);
+                } else {
+                    slot.usage.holders.remove(&reservation.id);
+                }
+            }
+        }
+        if !in_pool.is_zero() {
+            let total = in_pool.checked_mul(reservation.members.len() as u64).expect("validated at submit");
+            let used = self.countables_used.entry(reservation.request.pool.clone()).or_default();
+            change_resources(used, &total, add);
+        }
+    }
+
+    /// Splits amounts into those that count against a node and those that count against the pool.
+    pub(crate) fn split_countables(&self, pool: &str, amounts: &Resources) -> (Resources, Resources) {
+        let mut on_node = amounts.clone();
+        let mut in_pool = Resources::default();
+        if amounts.other.is_empty() {
+            return (on_node, in_pool);
+        }
+        if let Some(pool) = self.pools.get(pool) {
+            for name in pool.countables.keys() {
+                in_pool.set(name, amounts.get(name));
+                on_node.set(name, plimsoll_types::Amount::ZERO);
+            }
+        }
+        (on_node, in_pool)
+    }
+
+    fn count_fence_pending(&mut self, node: &Node, add: bool) {
+        if let Some(slot) = self.slot_mut(node.id) {
+            for pending in &node.fence_pending {
+                change_usage(&mut slot.usage, &pending.amounts, &pending.devices, add);
+            }
+        }
+    }
+
+    /// Counts everything anew from the reservations: for policy changes that move a countable from nodes to a pool.
+    pub(crate) fn recount_usage(&mut self) {
+        self.countables_used.clear();
+        for slot in self.slots.iter_mut().flatten() {
+            let devices = slot.node.registration.devices.len();
+            slot.usage = NodeUsage { devices: vec![DeviceUsage::default(); devices], ..NodeUsage::default() };
+        }
+        let nodes: Vec<Arc<Node>> = self.nodes().cloned().collect();
+        for node in &nodes {
+            self.count_fence_pending(node, true);
+        }
+        let occupying: Vec<Arc<Reservation>> =
+            self.reservations.values().filter(|r| r.state.is_occupying()).cloned().collect();
+        for reservation in &occupying {
+            self.occupy(reservation, true);
+        }
+    }
+
+    /// End of the present hold or lease as the holder may count on it, the latest change of leader included.
+    /// `None` where none runs.
+    pub(crate) fn lease_end(&self, reservation: &Reservation) -> Option<LedgerTime> {
+        let (length_ms, capped) = match reservation.resume_state {
+            State::Held => (reservation.request.hold_ms, false),
+            State::Active | State::Partial => (reservation.ttl_ms, true),
+            _ => return None,
+        };
+        let end = reservation.deadline.max(self.meta.rearmed_at.plus_ms(length_ms));
+        Some(if capped && reservation.hard_end.0 > 0 { end.min(reservation.hard_end) } else { end })
+    }
+
+    /// When a hold or lease is safe to end: its end, and for leases the slack for drift and grace. `None` where none runs.
+    pub(crate) fn safe_end_of(&self, reservation: &Reservation) -> Option<LedgerTime> {
+        let end = self.lease_end(reservation)?;
+        let slack_ms =
+            if reservation.resume_state == State::Held { 0 } else { expiry_slack_ms(reservation.ttl_ms) };
+        Some(end.plus_ms(slack_ms))
+    }
+
+    /// When the sweep has something to do with this reservation. Unknown ones wait for their node's fate instead.
+    pub(crate) fn due_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
+        match reservation.state {
+            State::Pending if reservation.deadline.0 > 0 => Some(reservation.deadline),
+            State::Held | State::Active | State::Partial => self.safe_end_of(reservation),
+            _ => None,
+        }
+    }
+
+    /// The latest safe end among the leases on a node; the time it fell silent where it holds none. `None`: no such node.
+    pub fn safe_end(&self, node: NodeId) -> Option<LedgerTime> {
+        let slot = self.slot(node)?;
+        let ends = slot.usage.holders.iter().filter_map(|id| self.reservations.get(id));
+        let latest = ends.filter_map(|reservation| self.safe_end_of(reservation)).max();
+        Some(latest.unwrap_or(slot.node.health_since).max(slot.node.health_since))
+    }
+
+    /// Reservations per node name, for tests and screens: who holds something here.
+    pub fn holders(&self, node: NodeId) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.slot(node)
+            .into_iter()
+            .flat_map(|slot| &slot.usage.holders)
+            .filter_map(|id| self.reservations.get(id))
+    }
+}
+
+fn change_usage(usage: &mut NodeUsage, amounts: &Resources, devices: &[DeviceGrant], add: bool) {
+    change_resources(&mut usage.used, amounts, add);
+    for grant in devices {
+        let device = &mut usage.devices[usize::from(grant.device.0)];
+        if add {
+            device.add(grant.milli, grant.memory_bytes);
+        } else {
+            device.remove(grant.milli, grant.memory_bytes);
+        }
+    }
+}
+
+fn change_resources(used: &mut Resources, amounts: &Resources, add: bool) {
+    if add {
+        used.add_assign(amounts).expect("admitted amounts fit a capacity, which fits in 64 bits");
+    } else {
+        let taken = used.sub_assign(amounts);
+        assert!(taken, "what is given back was taken before");
+    }
+}

@@ -1,0 +1,157 @@
+//! The invariants of `docs/architecture.md`, recomputed from scratch: a slow second opinion on the indexes.
+
+use std::collections::BTreeMap;
+
+use plimsoll_types::Resources;
+
+use crate::{Ledger, NodeHealth, State, WHOLE_DEVICE_MILLI};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its id, as in `docs/architecture.md`.
+    pub invariant: &'static str,
+    /// Where and by how much.
+    pub detail: String,
+}
+
+impl Ledger {
+    /// Recomputes everything that can be recomputed. O(n log n); for tests, simulation and audits.
+    pub fn check_invariants(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        self.check_conservation(&mut found);
+        self.check_devices(&mut found);
+        self.check_derived(&mut found);
+        self.check_lives(&mut found);
+        found
+    }
+
+    /// I1: what is taken of a node is the sum of what occupies it, and what was there when it was taken.
+    fn check_conservation(&self, found: &mut Vec<Violation>) {
+        for node in self.nodes() {
+            let mut sum = Resources::default();
+            for reservation in self.holders(node.id) {
+                let (on_node, _) = self.split_countables(&reservation.request.pool, &reservation.amounts);
+                for _ in reservation.members.iter().filter(|member| member.node == node.id) {
+                    if sum.add_assign(&on_node).is_err() {
+                        violation(found, "I21", format!("sum on node {} overflows", node.name()));
+                    }
+                }
+            }
+            for pending in &node.fence_pending {
+                if sum.add_assign(&pending.amounts).is_err() {
+                    violation(found, "I21", format!("fence-pending sum on node {} overflows", node.name()));
+                }
+            }
+            let used = self.usage(node.id).map(|usage| usage.used.clone()).unwrap_or_default();
+            if used != sum {
+                violation(found, "I1", format!("node {}: used {used:?}, sum of grants {sum:?}", node.name()));
+            }
+        }
+    }
+
+    /// I2: a device is taken whole by one, or in parts that together fit.
+    fn check_devices(&self, found: &mut Vec<Violation>) {
+        for node in self.nodes() {
+            let Some(usage) = self.usage(node.id) else { continue };
+            for (device, taken) in node.registration.devices.iter().zip(&usage.devices) {
+                let over =
+                    taken.milli > u32::from(WHOLE_DEVICE_MILLI) || taken.memory_bytes > device.memory_bytes;
+                if over || (taken.exclusive && taken.grants != 1) {
+                    violation(
+                        found,
+                        "I2",
+                        format!("device {} of node {}: {taken:?}", device.uuid, node.name()),
+                    );
+                }
+            }
+        }
+    }
+
+    /// I3: every index is what the rows make of it.
+    fn check_derived(&self, found: &mut Vec<Violation>) {
+        let rebuilt = match Ledger::from_rows(self.rows().map(|(_, row)| row)) {
+            Ok(rebuilt) => rebuilt,
+            Err(error) => return violation(found, "I3", format!("rows do not make a ledger: {error}")),
+        };
+        let slots = |ledger: &Ledger| ledger.slots.iter().flatten().cloned().collect::<Vec<_>>();
+        let used = |ledger: &Ledger| {
+            ledger
+                .countables_used
+                .iter()
+                .filter(|(_, used)| !used.is_zero())
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect::<Vec<_>>()
+        };
+        let checks = [
+            ("node usage", slots(self) == slots(&rebuilt)),
+            ("queues", self.queues == rebuilt.queues),
+            ("ended", self.ended == rebuilt.ended),
+            ("counts", self.counts == rebuilt.counts),
+            ("countables", used(self) == used(&rebuilt)),
+            ("drains", self.drains == rebuilt.drains),
+            ("remembered", self.remembered_until == rebuilt.remembered_until),
+            ("names", self.node_names == rebuilt.node_names),
+        ];
+        for (what, holds) in checks {
+            if !holds {
+                violation(found, "I3", format!("index of {what} differs from the rows"));
+            }
+        }
+        // Deadlines may stand earlier than due (a change of leader moves all at once), never later or not at all.
+        let mut earliest = BTreeMap::new();
+        for &(key, id) in &self.deadlines {
+            earliest.entry(id).or_insert(key);
+        }
+        for &(due, id) in &rebuilt.deadlines {
+            if earliest.get(&id).is_none_or(|key| *key > due) {
+                violation(found, "I3", format!("{id} is due at {due} but not in the index by then"));
+            }
+        }
+    }
+
+    /// I5, I6, I7: tokens, states and gangs.
+    fn check_lives(&self, found: &mut Vec<Violation>) {
+        for r in self.reservations() {
+            let id = r.id;
+            let members = r.members.len() as u64;
+            let gang = r.request.gang;
+            if r.state.is_occupying() {
+                if members < gang.min_members.into() || members > gang.max_members.into() {
+                    violation(found, "I7", format!("{id} holds {members} members of {gang:?}"));
+                }
+                if r.token.0 == 0 || r.token > self.revision() {
+                    violation(found, "I5", format!("{id} occupies with token {}", r.token));
+                }
+            } else if members > 0 {
+                violation(found, "I8", format!("{id} is {} and still names members", r.state.name()));
+            }
+            let unheard = |member: &crate::MemberPlacement| {
+                self.node(member.node).is_none_or(|node| node.health != NodeHealth::Available)
+            };
+            if r.state.is_occupying() && (r.state == State::Unknown) != r.members.iter().any(unheard) {
+                violation(
+                    found,
+                    "I6",
+                    format!("{id} is {} which does not fit its nodes' health", r.state.name()),
+                );
+            }
+            if r.state.is_final() != r.end_reason.is_some()
+                || r.state.is_final() != (r.ended_at.0 > 0) && self.clock().0 > 0
+            {
+                violation(found, "I6", format!("{id} is {} with end {:?}", r.state.name(), r.end_reason));
+            }
+            if r.state != State::Unknown && r.resume_state != r.state {
+                violation(
+                    found,
+                    "I6",
+                    format!("{id} is {} but would resume as {}", r.state.name(), r.resume_state.name()),
+                );
+            }
+        }
+    }
+}
+
+fn violation(found: &mut Vec<Violation>, invariant: &'static str, detail: String) {
+    found.push(Violation { invariant, detail });
+}

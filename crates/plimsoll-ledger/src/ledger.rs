@@ -1,0 +1,328 @@
+//! The ledger: state, read access, and the entry point `apply`.
+//!
+//! Invariants: stored facts change only through `put_*` of `index.rs`, which keep every derived index in step and note
+//! the row as touched; everything derived can be rebuilt from the rows (`rows.rs`).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
+
+use crate::limits::{MAX_REMEMBERED, REMEMBER_MS};
+use crate::{
+    Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, Entry, Event, EventObject, GENESIS_CLASSES,
+    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Reason, Refusal, Remembered, Reservation, RowKey,
+    Stamp, State, Verdict,
+};
+
+/// Newest ledger version that this build can run.
+pub const LATEST_VERSION: u32 = 1;
+
+/// A node with what is taken of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) node: Arc<Node>,
+    pub(crate) usage: NodeUsage,
+}
+
+/// The replicated state machine. Equal entries in equal order make equal ledgers, on every replica.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    // Stored facts.
+    pub(crate) meta: Meta,
+    pub(crate) pools: BTreeMap<String, Arc<Pool>>,
+    pub(crate) classes: BTreeMap<String, Arc<Class>>,
+    pub(crate) node_limits: BTreeMap<String, Arc<NodeLimits>>,
+    pub(crate) slots: Vec<Option<Slot>>,
+    pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
+    pub(crate) remembered: BTreeMap<(String, String), Arc<Remembered>>,
+    // Derived from them.
+    pub(crate) node_names: BTreeMap<String, NodeId>,
+    pub(crate) queues: BTreeMap<String, BTreeSet<(Reverse<i32>, ReservationId)>>,
+    pub(crate) deadlines: BTreeSet<(LedgerTime, ReservationId)>,
+    pub(crate) ended: BTreeSet<(LedgerTime, ReservationId)>,
+    pub(crate) drains: BTreeSet<(LedgerTime, NodeId)>,
+    pub(crate) remembered_until: BTreeSet<(LedgerTime, Revision, String, String)>,
+    pub(crate) countables_used: BTreeMap<String, Resources>,
+    pub(crate) counts: BTreeMap<State, u64>,
+    // Rows changed since they were last taken.
+    pub(crate) touched: BTreeSet<RowKey>,
+}
+
+/// What one `apply` has at hand: the entry's identity after clamping, and what happened so far.
+pub(crate) struct Context<'a> {
+    pub(crate) revision: Revision,
+    pub(crate) now: LedgerTime,
+    pub(crate) actor: &'a str,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Context<'_> {
+    pub(crate) fn event(&mut self, rule: &'static str, object: EventObject) {
+        let (revision, log_time) = (self.revision, self.now);
+        self.events.push(Event { revision, log_time, actor: self.actor.to_owned(), rule, object });
+    }
+}
+
+impl Ledger {
+    /// The ledger before the first entry: version 1, the pool `default` and the classes of `GENESIS_CLASSES`.
+    pub fn new() -> Ledger {
+        let mut ledger = Ledger { meta: Meta { version: 1, ..Meta::default() }, ..Ledger::default() };
+        ledger.put_pool(Arc::new(Pool { name: DEFAULT_POOL.to_owned(), ..Pool::default() }));
+        for (name, priority, preemptible) in GENESIS_CLASSES {
+            let class = Class { name: name.to_owned(), priority, preemptible, ..Class::default() };
+            ledger.put_class(Arc::new(class));
+        }
+        ledger.touched.insert(RowKey::Meta);
+        ledger
+    }
+
+    /// Applies one entry of the log. Total and infallible; cost O(log n) for the everyday commands.
+    ///
+    /// # Panics
+    /// Where `stamp.revision` does not follow the ledger's: the log itself is broken then, and going on would diverge.
+    pub fn apply(&mut self, stamp: Stamp, entry: &Entry) -> Applied {
+        assert_eq!(stamp.revision.0, self.meta.revision.0 + 1, "entries apply once, in log order");
+        self.meta.revision = stamp.revision;
+        self.meta.clock = self.meta.clock.max(stamp.proposed_at);
+        self.touched.insert(RowKey::Meta);
+        let now = self.meta.clock;
+        let refused = |reason: Reason| {
+            let refusal = Refusal::one(reason, format!("request_id {:?}", entry.request_id), 1, 0);
+            Answer { revision: stamp.revision, log_time: now, outcome: Outcome::Refused(refusal) }
+        };
+        if let Some(earlier) = self.remembered(&entry.actor, &entry.request_id) {
+            if earlier.request_hash == entry.request_hash {
+                return Applied { answer: earlier.answer.clone(), replayed: true, events: Vec::new() };
+            }
+            return Applied { answer: refused(Reason::KeyConflict), replayed: false, events: Vec::new() };
+        }
+        let mut context = Context { revision: stamp.revision, now, actor: &entry.actor, events: Vec::new() };
+        let outcome = match self.dispatch(&mut context, &entry.command) {
+            Ok(outcome) => outcome,
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        let answer = Answer { revision: stamp.revision, log_time: now, outcome };
+        if !entry.request_id.is_empty() && is_final_word(&entry.command, &answer.outcome) {
+            self.remember(entry, &answer);
+        }
+        Applied { answer, replayed: false, events: context.events }
+    }
+
+    fn dispatch(&mut self, context: &mut Context<'_>, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Submit { request, verdict } => self.apply_submit(context, request, verdict),
+            Command::Place { reservation, placement } => self.apply_place(context, *reservation, placement),
+            Command::Confirm { reservation, token } => self.apply_confirm(context, *reservation, *token),
+            Command::Renew { reservation, token, ttl_ms } => {
+                self.apply_renew(context, *reservation, *token, *ttl_ms)
+            }
+            Command::Resize { reservation, token, amounts } => {
+                self.apply_resize(context, *reservation, *token, amounts)
+            }
+            Command::Release { reservation, token } => self.apply_release(context, *reservation, *token),
+            Command::Cancel { reservation } => self.apply_cancel(context, *reservation),
+            Command::Expire { limit } => Ok(self.apply_expire(context, *limit)),
+            Command::RegisterNode(registration) => self.apply_register_node(context, registration),
+            Command::SetNodeHealth { node, epoch, health } => {
+                self.apply_set_node_health(context, *node, *epoch, *health)
+            }
+            Command::SetNodeAdmin { node, admin } => self.apply_set_node_admin(context, *node, admin),
+            Command::SetDeviceHealth { node, device, failed } => {
+                self.apply_set_device_health(context, *node, *device, *failed)
+            }
+            Command::RemoveNode { node } => self.apply_remove_node(context, *node),
+            Command::ApplyPolicy { put, delete, if_revision } => {
+                self.apply_policy(context, put, delete, *if_revision)
+            }
+            Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
+            Command::Upgrade { to } => self.apply_upgrade(context, *to),
+        }
+    }
+
+    /// A new leader: every live lease runs a full length from here. O(1): due times are re-read when they come up.
+    fn apply_become_leader(&mut self, context: &mut Context<'_>, leader: u64) -> Outcome {
+        self.meta.leader = leader;
+        self.meta.rearmed_at = context.now;
+        context.event("leader", EventObject::Leader(leader));
+        Outcome::Done
+    }
+
+    fn apply_upgrade(&mut self, context: &mut Context<'_>, to: u32) -> Result<Outcome, Refusal> {
+        let version = u64::from(self.meta.version);
+        if to <= self.meta.version {
+            return Err(Refusal::one(Reason::WrongState, "ledger version", to.into(), version));
+        }
+        if to > LATEST_VERSION {
+            return Err(Refusal::one(
+                Reason::UnsupportedVersion,
+                "ledger version",
+                to.into(),
+                LATEST_VERSION.into(),
+            ));
+        }
+        self.meta.version = to;
+        context.event("upgrade", EventObject::Version(to));
+        Ok(Outcome::Done)
+    }
+
+    fn remember(&mut self, entry: &Entry, answer: &Answer) {
+        if self.remembered.len() >= MAX_REMEMBERED {
+            if let Some((_, _, actor, request_id)) = self.remembered_until.pop_first() {
+                self.touched.insert(RowKey::Idempotency(actor.clone(), request_id.clone()));
+                self.remembered.remove(&(actor, request_id));
+            }
+        }
+        self.put_remembered(Arc::new(Remembered {
+            actor: entry.actor.clone(),
+            request_id: entry.request_id.clone(),
+            request_hash: entry.request_hash,
+            answer: answer.clone(),
+            keep_until: answer.log_time.plus_ms(REMEMBER_MS),
+        }));
+    }
+
+    /// Counters and clocks.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Revision of the latest entry.
+    pub fn revision(&self) -> Revision {
+        self.meta.revision
+    }
+
+    /// Ledger time: the largest stamp so far.
+    pub fn clock(&self) -> LedgerTime {
+        self.meta.clock
+    }
+
+    /// Keys of the rows that changed since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<RowKey> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// A reservation, ended ones included until they are forgotten.
+    pub fn reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
+        self.reservations.get(&id)
+    }
+
+    /// All reservations, by ascending id.
+    pub fn reservations(&self) -> impl DoubleEndedIterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+
+    /// Reservations from `from` on, by ascending id.
+    pub fn reservations_from(&self, from: ReservationId) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations.range(from..).map(|(_, reservation)| reservation)
+    }
+
+    /// Number of reservations per state.
+    pub fn counts(&self) -> &BTreeMap<State, u64> {
+        &self.counts
+    }
+
+    /// Reservations that have not ended. O(states).
+    pub fn live(&self) -> u64 {
+        self.counts.iter().filter(|(state, _)| !state.is_final()).map(|(_, count)| count).sum()
+    }
+
+    /// A node by id.
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.slot(id).map(|slot| &slot.node)
+    }
+
+    /// A node by name.
+    pub fn node_by_name(&self, name: &str) -> Option<&Arc<Node>> {
+        self.node_names.get(name).and_then(|id| self.node(*id))
+    }
+
+    /// All nodes, by ascending id.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Arc<Node>> {
+        self.slots.iter().flatten().map(|slot| &slot.node)
+    }
+
+    /// What is taken of a node.
+    pub fn usage(&self, id: NodeId) -> Option<&NodeUsage> {
+        self.slot(id).map(|slot| &slot.usage)
+    }
+
+    /// What is left of a node: allocatable less used, never below zero. Zero for a node that is not there.
+    pub fn free(&self, id: NodeId) -> Resources {
+        self.slot(id).map(|slot| slot.node.allocatable.saturating_sub(&slot.usage.used)).unwrap_or_default()
+    }
+
+    /// A pool by name.
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(name)
+    }
+
+    /// All pools, by name.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.values()
+    }
+
+    /// A class by name.
+    pub fn class(&self, name: &str) -> Option<&Arc<Class>> {
+        self.classes.get(name)
+    }
+
+    /// All classes, by name.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<Class>> {
+        self.classes.values()
+    }
+
+    /// Node limits by name.
+    pub fn node_limits(&self, name: &str) -> Option<&Arc<NodeLimits>> {
+        self.node_limits.get(name)
+    }
+
+    /// All node limits, by name.
+    pub fn all_node_limits(&self) -> impl Iterator<Item = &Arc<NodeLimits>> {
+        self.node_limits.values()
+    }
+
+    /// What is taken of a pool's countables.
+    pub fn countables_used(&self, pool: &str) -> Resources {
+        self.countables_used.get(pool).cloned().unwrap_or_default()
+    }
+
+    /// Pending reservations of a pool in queue order: priority descending, then age.
+    pub fn queue(&self, pool: &str) -> impl Iterator<Item = ReservationId> {
+        self.queues.get(pool).into_iter().flatten().map(|(_, id)| *id)
+    }
+
+    /// Number of pending reservations of a pool.
+    pub fn queue_len(&self, pool: &str) -> usize {
+        self.queues.get(pool).map_or(0, BTreeSet::len)
+    }
+
+    /// The remembered answer under a request id; `None` for the empty id.
+    pub fn remembered(&self, actor: &str, request_id: &str) -> Option<&Arc<Remembered>> {
+        if request_id.is_empty() {
+            return None;
+        }
+        self.remembered.get(&(actor.to_owned(), request_id.to_owned()))
+    }
+
+    pub(crate) fn slot(&self, id: NodeId) -> Option<&Slot> {
+        self.slots.get(id.0 as usize).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn slot_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.0 as usize).and_then(Option::as_mut)
+    }
+
+    /// Priority of a class as the queue uses it; the default class's where the class is gone.
+    pub(crate) fn priority_of(&self, class: &str) -> i32 {
+        self.classes.get(class).or_else(|| self.classes.get(DEFAULT_CLASS)).map_or(0, |class| class.priority)
+    }
+}
+
+/// False where the leader will try again under the same request id: a place that was taken meanwhile is no answer yet.
+fn is_final_word(command: &Command, outcome: &Outcome) -> bool {
+    let placed = matches!(command, Command::Submit { verdict: Verdict::Place(_), .. });
+    !(placed
+        && matches!(outcome, Outcome::Refused(refusal) if refusal.reason >= Reason::NodeNotAvailable || refusal.reason == Reason::NotFound))
+}

@@ -1,0 +1,41 @@
+//! The replicated state machine: who holds what, from when until when, under which rule.
+//!
+//! `Ledger::apply` is total, synchronous, infallible and deterministic. It reads nothing but the state and the entry:
+//! no clock, no randomness, no environment, no float, no hash-map order. Refusals are values. `docs/semantics.md` is the
+//! normative text; the invariants are those of `docs/architecture.md`.
+
+mod admit;
+mod apply;
+mod command;
+mod index;
+mod invariants;
+mod ledger;
+pub mod limits;
+mod node;
+mod outcome;
+mod placement;
+mod policy;
+mod request;
+mod reservation;
+mod row;
+mod rows;
+mod validate;
+
+pub use admit::{device_has_room, device_matches};
+pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
+pub use invariants::Violation;
+pub use ledger::{LATEST_VERSION, Ledger};
+pub use node::{
+    Device, DeviceUsage, FencePending, Node, NodeAdmin, NodeHealth, NodeUsage, Registration, effective_labels,
+};
+pub use outcome::{Answer, Applied, Blocker, Event, EventObject, Outcome, Reason, Refusal};
+pub use placement::{DeviceGrant, MemberPlacement, Placement};
+pub use policy::{
+    Class, DEFAULT_CLASS, DEFAULT_POOL, GENESIS_CLASSES, NodeLimits, PolicyName, PolicyObject, Pool,
+    QueueOrder, Strategy,
+};
+pub use request::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait};
+pub use reservation::{EndReason, Reservation, State};
+pub use row::{Meta, Remembered, Row, RowKey};
+pub use rows::RowError;
+pub use validate::{validate_amounts, validate_policy, validate_registration, validate_request};

@@ -1,0 +1,35 @@
+//! Bounds and durations that the rules use. They are part of ledger version 1: changing one needs a new version.
+
+/// Lease length where neither request nor class names one, in milliseconds.
+pub const DEFAULT_TTL_MS: u64 = 60_000;
+/// Time to confirm where the request names none, in milliseconds.
+pub const DEFAULT_HOLD_MS: u64 = 30_000;
+/// Shortest lease or hold, in milliseconds.
+pub const MIN_TTL_MS: u64 = 1_000;
+/// Longest lease, hold, wait or duration, in milliseconds (366 days).
+pub const MAX_TTL_MS: u64 = 366 * 24 * 3_600_000;
+/// Most members of a gang.
+pub const MAX_GANG_MEMBERS: u32 = 1_024;
+/// Most labels, selector terms or named resources in one request or registration.
+pub const MAX_ITEMS: usize = 256;
+/// Most devices of one node, those that are gone included.
+pub const MAX_DEVICES: usize = 256;
+/// Most pending requests of a pool that sets no bound of its own.
+pub const MAX_PENDING: usize = 1_000_000;
+/// Most reservations that have not ended.
+pub const MAX_LIVE: usize = 20_000_000;
+/// Most ended reservations kept for look-up.
+pub const MAX_ENDED: usize = 100_000;
+/// How long an ended reservation is kept for look-up, in milliseconds.
+pub const ENDED_RETENTION_MS: u64 = 3_600_000;
+/// How long an answer is remembered under its request id, in milliseconds.
+pub const REMEMBER_MS: u64 = 24 * 3_600_000;
+/// Most remembered answers; past this the one to be forgotten soonest goes first.
+pub const MAX_REMEMBERED: usize = 4_000_000;
+/// Grace between the end of a lease and its expiry, beside the drift bound, in milliseconds.
+pub const EXPIRY_GRACE_MS: u64 = 1_000;
+
+/// How long after its deadline a lease of `ttl_ms` may end: a drift of 5 % on either side (a tenth of the lease), and the grace.
+pub fn expiry_slack_ms(ttl_ms: u64) -> u64 {
+    ttl_ms / 10 + EXPIRY_GRACE_MS
+}

@@ -1,0 +1,188 @@
+//! Nodes and devices as the ledger knows them: stored facts, and the usage derived from grants.
+
+use std::collections::BTreeSet;
+
+use plimsoll_types::{Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
+
+use crate::DeviceGrant;
+
+/// What an agent says of its node when it registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registration {
+    /// Unique name, normally the host name.
+    pub name: String,
+    /// Chosen by the agent at each start; another value is another incarnation.
+    pub incarnation: u64,
+    /// Pool that the node is for; empty lets the pools' selectors decide.
+    pub pool: String,
+    /// Labels.
+    pub labels: Labels,
+    /// What the machine has.
+    pub capacity: Resources,
+    /// Devices, in the order of their indices.
+    pub devices: Vec<Device>,
+    /// The agent ends a workload by itself when its lease runs out, so that a silent node is safe after that.
+    pub self_fencing: bool,
+    /// Reservations whose workloads still run on the node, ascending.
+    pub running: Vec<ReservationId>,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Vendor's unique id, such as `GPU-5f3a...`.
+    pub uuid: String,
+    /// Model, lower case, such as `h100`.
+    pub model: String,
+    /// Memory that may be granted, in bytes (driver reserve already taken off).
+    pub memory_bytes: u64,
+    /// Set by agent or operator: the device is not to be granted.
+    pub failed: bool,
+}
+
+/// Whether new work may be put on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeAdmin {
+    /// Yes.
+    #[default]
+    Schedulable,
+    /// No; what runs stays.
+    Cordoned {
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// No; what runs must leave.
+    Draining {
+        /// Why, in the operator's words.
+        reason: String,
+        /// What still runs then is ended; 0 for no such end.
+        deadline: LedgerTime,
+    },
+}
+
+/// Whether a node is heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeHealth {
+    /// Heartbeats arrive.
+    #[default]
+    Available,
+    /// Silent; its leases are not yet safe to end.
+    Suspect,
+    /// Silent past the safe end of all its leases. What it held stays fenced off.
+    Lost,
+    /// Confirmed off: what it held is free of claims.
+    Fenced,
+    /// Known to be broken.
+    Failed,
+}
+
+/// What a lost node may still be running: counted as used until the node's own word or a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FencePending {
+    /// The reservation that ended.
+    pub reservation: ReservationId,
+    /// Its token.
+    pub token: Revision,
+    /// What its member had.
+    pub amounts: Resources,
+    /// The devices its member had.
+    pub devices: Vec<DeviceGrant>,
+}
+
+/// A node: stored facts only. Usage is derived, in `NodeUsage`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its small integer.
+    pub id: NodeId,
+    /// What the agent said last.
+    pub registration: Registration,
+    /// Revision of the latest registration with a new incarnation.
+    pub epoch: NodeEpoch,
+    /// Pool that the node is in.
+    pub pool: String,
+    /// Capacity less what node limits take away.
+    pub allocatable: Resources,
+    /// The operator's word.
+    pub admin: NodeAdmin,
+    /// What is heard of it.
+    pub health: NodeHealth,
+    /// When health last changed.
+    pub health_since: LedgerTime,
+    /// What it may still be running after it was lost, ascending by reservation.
+    pub fence_pending: Vec<FencePending>,
+    /// Revision of the latest change of a stored fact.
+    pub changed: Revision,
+}
+
+/// What is taken of a node: the sum over occupying grants and fence-pending remains. Derived, never stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeUsage {
+    /// Amounts taken.
+    pub used: Resources,
+    /// Per device, in the order of their indices.
+    pub devices: Vec<DeviceUsage>,
+    /// Occupying reservations with a member here.
+    pub holders: BTreeSet<ReservationId>,
+}
+
+/// What is taken of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceUsage {
+    /// Thousandths taken; never above 1000.
+    pub milli: u32,
+    /// Bytes taken; never above the device's memory.
+    pub memory_bytes: u64,
+    /// Grants on it.
+    pub grants: u32,
+    /// It is taken whole by one grant.
+    pub exclusive: bool,
+}
+
+impl Node {
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.registration.name
+    }
+
+    /// True where new work may be placed.
+    pub fn is_eligible(&self) -> bool {
+        self.health == NodeHealth::Available && self.admin == NodeAdmin::Schedulable
+    }
+
+    /// When what still runs is ended; `None` without such a drain.
+    pub fn drain_deadline(&self) -> Option<LedgerTime> {
+        match &self.admin {
+            NodeAdmin::Draining { deadline, .. } if deadline.0 > 0 => Some(*deadline),
+            _ => None,
+        }
+    }
+
+    /// One word for screens: the node's health where that is not available, else the operator's word.
+    pub fn state_name(&self) -> &'static str {
+        match (self.health, &self.admin) {
+            (NodeHealth::Suspect, _) => "suspect",
+            (NodeHealth::Lost, _) => "lost",
+            (NodeHealth::Fenced, _) => "fenced",
+            (NodeHealth::Failed, _) => "failed",
+            (NodeHealth::Available, NodeAdmin::Schedulable) => "available",
+            (NodeHealth::Available, NodeAdmin::Cordoned { .. }) => "cordoned",
+            (NodeHealth::Available, NodeAdmin::Draining { .. }) => "draining",
+        }
+    }
+
+    /// Labels with those that every node has: `node` (its name) and, with devices, `gpu` (the first device's model).
+    /// What the agent set under these keys wins.
+    pub fn effective_labels(&self) -> Labels {
+        effective_labels(&self.registration)
+    }
+}
+
+/// See [`Node::effective_labels`].
+pub fn effective_labels(registration: &Registration) -> Labels {
+    let mut labels = registration.labels.clone();
+    labels.entry("node".to_owned()).or_insert_with(|| registration.name.clone());
+    if let Some(device) = registration.devices.first() {
+        labels.entry("gpu".to_owned()).or_insert_with(|| device.model.clone());
+    }
+    labels
+}

@@ -1,0 +1,143 @@
+//! What is wanted: the request that a client hands in, unchanged for the life of its reservation.
+
+use plimsoll_types::{Labels, Resources, Selector, Term};
+
+/// Thousandths of a device that make the whole of it.
+pub const WHOLE_DEVICE_MILLI: u16 = 1000;
+
+/// What a client asks for. Immutable once submitted; what is granted is kept in the reservation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Name for people, not unique; may be empty.
+    pub name: String,
+    /// Pool to take from; never empty in the ledger (`default` where the client named none).
+    pub pool: String,
+    /// Priority class; never empty in the ledger (`standard` where the client named none).
+    pub class: String,
+    /// Team, user or namespace that the request is for; may be empty.
+    pub tenant: String,
+    /// Labels of the request itself.
+    pub labels: Labels,
+    /// What each member needs.
+    pub requirements: Requirements,
+    /// How many members, all or nothing.
+    pub gang: Gang,
+    /// Length of the lease that each renewal buys, in milliseconds.
+    pub ttl_ms: u64,
+    /// Time to confirm a held grant, in milliseconds. Unused with `auto_confirm`.
+    pub hold_ms: u64,
+    /// The grant ends at the latest this long after it was made, in milliseconds; 0 for no such end.
+    pub max_duration_ms: u64,
+    /// The grant is active at once, with no confirm step.
+    pub auto_confirm: bool,
+    /// What to do where nothing fits now.
+    pub wait: Wait,
+}
+
+/// What one member needs, on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirements {
+    /// Compute, memory and countables.
+    pub amounts: Resources,
+    /// GPU devices, if any.
+    pub gpu: Option<GpuAsk>,
+    /// Node labels that must hold.
+    pub required: Selector,
+    /// Node labels that should hold, with weights.
+    pub preferred: Vec<Preferred>,
+}
+
+/// A wish about node labels: a node that fulfils it scores `weight` more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preferred {
+    /// 1 to 100, as Kubernetes has it.
+    pub weight: u32,
+    /// The condition.
+    pub term: Term,
+}
+
+/// GPU devices for one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuAsk {
+    /// Number of devices; 1 for a share.
+    pub count: u32,
+    /// Whole devices or a share of one.
+    pub share: GpuShare,
+    /// Least memory of the device itself, in bytes; 0 for any.
+    pub min_device_memory_bytes: u64,
+    /// Allowed models, lower case; empty for any.
+    pub models: Vec<String>,
+}
+
+/// How much of each device is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuShare {
+    /// The device alone.
+    Whole,
+    /// So many thousandths, 1 to 999, with the same part of its memory (rounded down).
+    Milli(u16),
+    /// So many bytes of memory, with the same part of its compute (rounded up to thousandths).
+    Memory(u64),
+}
+
+/// Members of a gang. One plain reservation is a gang of exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gang {
+    /// Fewest members that are of use; nothing is held below this.
+    pub min_members: u32,
+    /// Most members wanted.
+    pub max_members: u32,
+    /// Members on distinct nodes.
+    pub spread: bool,
+}
+
+/// What happens where a request cannot be placed now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Refuse it.
+    #[default]
+    Refuse,
+    /// Queue it, for at most so many milliseconds (0: as long as it takes).
+    Queue {
+        /// Longest wait from submission, in milliseconds; 0 for none.
+        deadline_ms: u64,
+    },
+}
+
+impl Default for Gang {
+    fn default() -> Gang {
+        Gang { min_members: 1, max_members: 1, spread: false }
+    }
+}
+
+impl GpuAsk {
+    /// `count` whole devices of any model.
+    pub fn whole(count: u32) -> GpuAsk {
+        GpuAsk { count, share: GpuShare::Whole, min_device_memory_bytes: 0, models: Vec::new() }
+    }
+
+    /// A share of one device of any model, in thousandths.
+    pub fn milli(milli: u16) -> GpuAsk {
+        GpuAsk { count: 1, share: GpuShare::Milli(milli), min_device_memory_bytes: 0, models: Vec::new() }
+    }
+}
+
+impl GpuShare {
+    /// What the share takes of a device with `device_memory_bytes`: thousandths and bytes.
+    /// A share by memory larger than the device takes more than 1000 thousandths, so that it never fits.
+    pub fn of_device(self, device_memory_bytes: u64) -> (u64, u64) {
+        let whole = u64::from(WHOLE_DEVICE_MILLI);
+        match self {
+            GpuShare::Whole => (whole, device_memory_bytes),
+            GpuShare::Milli(milli) => {
+                let memory = u128::from(device_memory_bytes) * u128::from(milli) / u128::from(whole);
+                (u64::from(milli), u64::try_from(memory).unwrap_or(u64::MAX))
+            }
+            GpuShare::Memory(bytes) => {
+                let milli =
+                    (u128::from(bytes) * u128::from(whole)).div_ceil(u128::from(device_memory_bytes.max(1)));
+                (u64::try_from(milli).unwrap_or(u64::MAX).max(1), bytes)
+            }
+        }
+    }
+}

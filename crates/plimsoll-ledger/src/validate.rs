@@ -1,0 +1,149 @@
+//! What makes no sense in any state: shapes and bounds of requests, registrations and policy objects.
+
+use std::collections::BTreeSet;
+
+use plimsoll_types::{Resources, Selector, check_name};
+
+use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MIN_TTL_MS};
+use crate::{Blocker, GpuShare, PolicyObject, Reason, Registration, Request, WHOLE_DEVICE_MILLI};
+
+/// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
+pub fn validate_request(request: &Request) -> Vec<Blocker> {
+    let mut bad = Vec::new();
+    name(&mut bad, "pool", &request.pool);
+    name(&mut bad, "class", &request.class);
+    for (field, value) in [("ttl_ms", request.ttl_ms), ("hold_ms", request.hold_ms)] {
+        if value != 0 {
+            range(&mut bad, field, value, MIN_TTL_MS, MAX_TTL_MS);
+        }
+    }
+    range(&mut bad, "max_duration_ms", request.max_duration_ms, 0, MAX_TTL_MS);
+    let gang = request.gang;
+    range(&mut bad, "gang.min_members", gang.min_members.into(), 1, MAX_GANG_MEMBERS.into());
+    range(
+        &mut bad,
+        "gang.max_members",
+        gang.max_members.into(),
+        gang.min_members.into(),
+        MAX_GANG_MEMBERS.into(),
+    );
+    range(&mut bad, "labels", request.labels.len() as u64, 0, MAX_ITEMS as u64);
+    let needs = &request.requirements;
+    amounts(&mut bad, "requirements.amounts", &needs.amounts, gang.max_members.into());
+    selector(&mut bad, "requirements.required", &needs.required);
+    range(&mut bad, "requirements.preferred", needs.preferred.len() as u64, 0, MAX_ITEMS as u64);
+    for wish in &needs.preferred {
+        range(&mut bad, "requirements.preferred.weight", wish.weight.into(), 1, 100);
+    }
+    if let Some(gpu) = &needs.gpu {
+        let most = if gpu.share == GpuShare::Whole { MAX_DEVICES as u64 } else { 1 };
+        range(&mut bad, "requirements.gpu.count", gpu.count.into(), 1, most);
+        range(&mut bad, "requirements.gpu.models", gpu.models.len() as u64, 0, MAX_ITEMS as u64);
+        match gpu.share {
+            GpuShare::Whole => {}
+            GpuShare::Milli(milli) => {
+                range(&mut bad, "requirements.gpu.milli", milli.into(), 1, u64::from(WHOLE_DEVICE_MILLI) - 1);
+            }
+            GpuShare::Memory(bytes) => {
+                range(&mut bad, "requirements.gpu.memory_bytes", bytes, 1, u64::MAX >> 1)
+            }
+        }
+    }
+    bad
+}
+
+/// Every way in which new amounts for `members` members make no sense.
+pub fn validate_amounts(new: &Resources, members: u64) -> Vec<Blocker> {
+    let mut bad = Vec::new();
+    amounts(&mut bad, "amounts", new, members);
+    bad
+}
+
+/// Every way in which a registration makes no sense.
+pub fn validate_registration(registration: &Registration) -> Vec<Blocker> {
+    let mut bad = Vec::new();
+    name(&mut bad, "name", &registration.name);
+    if !registration.pool.is_empty() {
+        name(&mut bad, "pool", &registration.pool);
+    }
+    amounts(&mut bad, "capacity", &registration.capacity, 1);
+    range(&mut bad, "labels", registration.labels.len() as u64, 0, MAX_ITEMS as u64);
+    range(&mut bad, "devices", registration.devices.len() as u64, 0, MAX_DEVICES as u64);
+    let mut seen = BTreeSet::new();
+    for device in &registration.devices {
+        if device.uuid.is_empty() || !seen.insert(&device.uuid) {
+            bad.push(Blocker::new(Reason::InvalidArgument, format!("devices.uuid {:?}", device.uuid), 1, 0));
+        }
+        range(&mut bad, "devices.memory_bytes", device.memory_bytes, 1, u64::MAX >> 1);
+    }
+    bad
+}
+
+/// Every way in which a policy object makes no sense.
+pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
+    let mut bad = Vec::new();
+    match object {
+        PolicyObject::Pool(pool) => {
+            name(&mut bad, "pool.name", &pool.name);
+            selector(&mut bad, "pool.select", &pool.select);
+            range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
+            for countable in ["cpu", "memory"] {
+                if pool.countables.contains_key(countable) {
+                    bad.push(Blocker::new(
+                        Reason::InvalidArgument,
+                        format!("pool.countables.{countable}"),
+                        1,
+                        0,
+                    ));
+                }
+            }
+        }
+        PolicyObject::Class(class) => {
+            name(&mut bad, "class.name", &class.name);
+            if class.default_ttl_ms != 0 {
+                range(&mut bad, "class.default_ttl_ms", class.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
+            }
+        }
+        PolicyObject::NodeLimits(limits) => {
+            name(&mut bad, "node_limits.name", &limits.name);
+            selector(&mut bad, "node_limits.select", &limits.select);
+        }
+    }
+    bad
+}
+
+fn name(bad: &mut Vec<Blocker>, field: &str, value: &str) {
+    if check_name(value).is_err() {
+        bad.push(Blocker::new(Reason::InvalidArgument, format!("{field} {value:?}"), value.len() as u64, 63));
+    }
+}
+
+fn range(bad: &mut Vec<Blocker>, field: &str, value: u64, least: u64, most: u64) {
+    if value < least || value > most {
+        let expected = if value < least { least } else { most };
+        bad.push(Blocker { limit: most, ..Blocker::new(Reason::InvalidArgument, field, value, expected) });
+    }
+}
+
+fn amounts(bad: &mut Vec<Blocker>, field: &str, amounts: &Resources, members: u64) {
+    range(bad, field, amounts.other.len() as u64, 0, MAX_ITEMS as u64);
+    for (resource, amount) in amounts.iter() {
+        // Half the range: sums over the members of one node stay far from the edge.
+        let fits = amount.checked_mul(members).is_ok_and(|total| total.0 <= u64::MAX >> 1);
+        if !fits {
+            bad.push(Blocker::new(
+                Reason::InvalidArgument,
+                format!("{field}.{resource}"),
+                amount.0,
+                u64::MAX >> 1,
+            ));
+        }
+    }
+}
+
+fn selector(bad: &mut Vec<Blocker>, field: &str, selector: &Selector) {
+    range(bad, field, selector.terms.len() as u64, 0, MAX_ITEMS as u64);
+    for term in &selector.terms {
+        range(bad, field, term.values.len() as u64, 0, MAX_ITEMS as u64);
+    }
+}

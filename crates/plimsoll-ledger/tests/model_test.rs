@@ -1,0 +1,355 @@
+//! Random histories on the real ledger and on the model of `docs/semantics.md`, compared after every command; the
+//! invariants are checked after every command too, and the rows make the same ledger again.
+
+mod model;
+
+use std::sync::Arc;
+
+use model::{Model, came};
+use plimsoll_ledger::{
+    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement, NodeHealth,
+    NodeLimits, Placement, PolicyName, PolicyObject, Pool, Registration, Request, Requirements, Reservation, Stamp, Verdict, Wait,
+};
+use plimsoll_types::{
+    Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision, Selector, Term,
+};
+use proptest::prelude::*;
+
+const GIB: u64 = 1 << 30;
+
+/// One step of a history: indices are resolved against the ledger of the moment, so that most commands make sense.
+#[derive(Clone, Debug)]
+enum Step {
+    Submit { request: Request, verdict: u8, nodes: Vec<u32>, device: u16, key: Option<u8> },
+    Place { pick: usize, nodes: Vec<u32>, device: u16 },
+    Confirm(usize, bool),
+    Renew(usize, bool, u64),
+    Resize(usize, u64),
+    Release(usize, bool),
+    Cancel(usize),
+    Expire(u32),
+    Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool },
+    Health(u32, NodeHealth, bool),
+    Admin(u32, u8),
+    Device(u32, u16, bool),
+    RemoveNode(u32),
+    Policy(u8, bool),
+    Leader,
+    Upgrade(u32),
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let share = prop_oneof![
+        2 => Just(GpuShare::Whole),
+        3 => prop_oneof![Just(250u16), Just(500), Just(333), Just(999)].prop_map(GpuShare::Milli),
+        2 => prop_oneof![Just(10 * GIB), Just(20 * GIB + 1), Just(81 * GIB)].prop_map(GpuShare::Memory),
+    ];
+    let gpu = prop::option::weighted(0.5, (share, 1u32..=2).prop_map(|(share, count)| GpuAsk {
+        count: if share == GpuShare::Whole { count } else { 1 },
+        share,
+        ..GpuAsk::whole(1)
+    }));
+    let amounts = (prop_oneof![8 => 0u64..6_000, 1 => Just(u64::MAX), 1 => Just(u64::MAX >> 1)], 0u64..3);
+    let gang = prop_oneof![4 => Just((1u32, 1u32)), 2 => (1u32..=2, 2u32..=3), 1 => Just((0, 0))];
+    let pool = prop_oneof![8 => Just("default"), 3 => Just("gpu"), 1 => Just("nosuch")];
+    let class = prop_oneof![4 => Just("standard"), 2 => Just("critical"), 2 => Just("batch"), 1 => Just("nosuch")];
+    let times = (prop_oneof![6 => 1_000u64..20_000, 1 => Just(0), 1 => Just(5)], 0u64..3, prop::bool::ANY);
+    let wait = prop_oneof![
+        Just(Wait::Refuse),
+        Just(Wait::Queue { deadline_ms: 0 }),
+        (1_000u64..30_000).prop_map(|deadline_ms| Wait::Queue { deadline_ms }),
+    ];
+    (gpu, amounts, gang, pool, class, times, wait, prop::bool::weighted(0.2)).prop_map(
+        |(gpu, (cpu, licences), (min_members, max_members), pool, class, (ttl_ms, duration, auto_confirm), wait, labelled)| {
+            let term = Term { key: "zone".into(), operator: Operator::In, values: vec!["a".into()] };
+            Request {
+                pool: pool.into(),
+                class: class.into(),
+                requirements: Requirements {
+                    amounts: Resources::new(cpu, GIB).with("license/x", licences),
+                    gpu,
+                    required: Selector { terms: if labelled { vec![term] } else { vec![] } },
+                    preferred: Vec::new(),
+                },
+                gang: Gang { min_members, max_members, spread: labelled },
+                ttl_ms,
+                hold_ms: 5_000,
+                max_duration_ms: duration * 15_000,
+                auto_confirm,
+                wait,
+                ..Request::default()
+            }
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let nodes = || prop::collection::vec(0u32..4, 1..4);
+    let health = prop_oneof![
+        3 => Just(NodeHealth::Available), 3 => Just(NodeHealth::Suspect), 3 => Just(NodeHealth::Lost),
+        1 => Just(NodeHealth::Fenced), 1 => Just(NodeHealth::Failed),
+    ];
+    let right = || prop::bool::weighted(0.9);
+    prop_oneof![
+        20 => (request(), 0u8..10, nodes(), 0u16..3, prop::option::weighted(0.3, 0u8..4))
+            .prop_map(|(request, verdict, nodes, device, key)| Step::Submit { request, verdict, nodes, device, key }),
+        8 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Place { pick, nodes, device }),
+        10 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Confirm(pick, right)),
+        6 => (any::<usize>(), right(), prop_oneof![Just(0u64), Just(3_000), Just(60_000), Just(1)])
+            .prop_map(|(pick, right, ttl)| Step::Renew(pick, right, ttl)),
+        4 => (any::<usize>(), 0u64..9_000).prop_map(|(pick, cpu)| Step::Resize(pick, cpu)),
+        8 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Release(pick, right)),
+        3 => any::<usize>().prop_map(Step::Cancel),
+        12 => (0u32..4).prop_map(Step::Expire),
+        5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY).prop_map(
+            |(index, incarnation, cpu_millis, devices, running)| Step::Register { index, incarnation, cpu_millis, devices, running }),
+        8 => (0u32..4, health, right()).prop_map(|(node, health, right)| Step::Health(node, health, right)),
+        3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
+        2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
+        1 => (0u32..4).prop_map(Step::RemoveNode),
+        3 => (0u8..9, prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        2 => Just(Step::Leader),
+        1 => (0u32..4).prop_map(Step::Upgrade),
+    ]
+}
+
+fn registration(index: u32, incarnation: u64, cpu_millis: u64, devices: usize) -> Registration {
+    let device = |n: usize| Device {
+        uuid: format!("GPU-{index}-{n}"),
+        model: if n == 0 { "a100".into() } else { "t4".into() },
+        memory_bytes: if n == 0 { 80 * GIB } else { 16 * GIB - 7 },
+        failed: false,
+    };
+    let mut labels = plimsoll_types::Labels::new();
+    if index % 2 == 0 {
+        labels.insert("zone".into(), "a".into());
+    }
+    Registration {
+        name: format!("node-{index}"),
+        incarnation,
+        pool: if index == 3 { "gpu".into() } else { String::new() },
+        labels,
+        capacity: Resources::new(cpu_millis, 16 * GIB).with("license/x", 3),
+        devices: (0..devices).map(device).collect(),
+        self_fencing: true,
+        running: Vec::new(),
+    }
+}
+
+fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
+    let pool = |name: &str, max_pending| Pool { name: name.into(), max_pending, ..Pool::default() };
+    match change {
+        0 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![]),
+        1 => {
+            let mut with = pool("default", 0);
+            with.countables.insert("license/x".into(), Amount(2));
+            (vec![PolicyObject::Pool(with)], vec![])
+        }
+        2 => (vec![PolicyObject::Pool(pool("default", 2))], vec![]),
+        3 => (vec![], vec![PolicyName::Pool("gpu".into())]),
+        4 => {
+            let term = Term { key: "gpu".into(), operator: Operator::In, values: vec!["a100".into()] };
+            let select = Selector { terms: vec![term] };
+            (vec![PolicyObject::Pool(Pool { select, ..pool("gpu", 0) })], vec![])
+        }
+        5 => {
+            let limits = NodeLimits { name: "edge".into(), max: Resources::new(2_000, 0), ..NodeLimits::default() };
+            (vec![PolicyObject::NodeLimits(limits)], vec![])
+        }
+        6 => (vec![], vec![PolicyName::NodeLimits("edge".into())]),
+        7 => {
+            let class = Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
+            (vec![PolicyObject::Class(class)], vec![])
+        }
+        _ => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
+    }
+}
+
+/// A placement of one member per node named, with the grants that the ask makes of the devices from `device` on.
+fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], device: u16) -> Placement {
+    let member = |node: &u32| {
+        let count = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count.min(8) as u16);
+        let grant = |index: u16| {
+            let memory = ledger
+                .node(NodeId(*node))
+                .and_then(|n| n.registration.devices.get(usize::from(index)).map(|d| d.memory_bytes))
+                .unwrap_or(1);
+            let (milli, memory_bytes) = request.requirements.gpu.as_ref().expect("counted above").share.of_device(memory);
+            DeviceGrant { device: DeviceIndex(index), milli: milli.min(60_000) as u16, memory_bytes }
+        };
+        MemberPlacement { node: NodeId(*node), devices: (device..device + count).map(grant).collect() }
+    };
+    let most = request.gang.max_members.max(1) as usize;
+    let mut members: Vec<MemberPlacement> = nodes.iter().map(member).collect();
+    while members.len() < request.gang.min_members as usize && !nodes.is_empty() {
+        members.push(member(&nodes[0]));
+    }
+    members.truncate(most);
+    Placement { members }
+}
+
+fn pick(ledger: &Ledger, index: usize) -> Option<Arc<Reservation>> {
+    let live: Vec<&Arc<Reservation>> = ledger.reservations().collect();
+    (!live.is_empty()).then(|| Arc::clone(live[index % live.len()]))
+}
+
+fn entry(ledger: &Ledger, step: &Step) -> Entry {
+    let token = |r: &Reservation, right: bool| if right { r.token } else { Revision(r.token.0.wrapping_sub(1)) };
+    let nobody = ReservationId(u64::MAX);
+    let with = |index: usize, make: &dyn Fn(&Reservation) -> Command| match pick(ledger, index) {
+        Some(r) => make(&r),
+        None => Command::Cancel { reservation: nobody },
+    };
+    let mut entry = Entry::system(Command::Expire { limit: 1 });
+    entry.command = match step {
+        Step::Submit { request, verdict, nodes, device, key } => {
+            if let Some(key) = key {
+                entry.request_id = format!("key-{}", key % 3);
+                entry.request_hash = [key / 3; 32];
+            }
+            let verdict = match verdict {
+                0 => Verdict::Infeasible(Vec::new()),
+                1 | 2 => Verdict::Blocked(Vec::new()),
+                _ => Verdict::Place(placement(ledger, request, nodes, *device)),
+            };
+            Command::Submit { request: request.clone(), verdict }
+        }
+        Step::Place { pick: index, nodes, device } => with(*index, &|r| Command::Place {
+            reservation: r.id,
+            placement: placement(ledger, &r.request, nodes, *device),
+        }),
+        Step::Confirm(index, right) => {
+            with(*index, &|r| Command::Confirm { reservation: r.id, token: token(r, *right) })
+        }
+        Step::Renew(index, right, ttl_ms) => {
+            with(*index, &|r| Command::Renew { reservation: r.id, token: token(r, *right), ttl_ms: *ttl_ms })
+        }
+        Step::Resize(index, cpu) => with(*index, &|r| Command::Resize {
+            reservation: r.id,
+            token: r.token,
+            amounts: Resources::new(*cpu, GIB).with("license/x", cpu % 3),
+        }),
+        Step::Release(index, right) => {
+            with(*index, &|r| Command::Release { reservation: r.id, token: token(r, *right) })
+        }
+        Step::Cancel(index) => with(*index, &|r| Command::Cancel { reservation: r.id }),
+        Step::Expire(limit) => Command::Expire { limit: *limit },
+        Step::Register { index, incarnation, cpu_millis, devices, running } => {
+            let mut registration = registration(*index, *incarnation, *cpu_millis, *devices);
+            if *running {
+                registration.running = ledger.reservations().map(|r| r.id).collect();
+            }
+            Command::RegisterNode(registration)
+        }
+        Step::Health(node, health, right) => {
+            let epoch = ledger.node(NodeId(*node)).map_or(NodeEpoch(0), |n| n.epoch);
+            let epoch = if *right { epoch } else { NodeEpoch(epoch.0.wrapping_sub(1)) };
+            Command::SetNodeHealth { node: NodeId(*node), epoch, health: *health }
+        }
+        Step::Admin(node, change) => {
+            let reason = "test".to_owned();
+            let admin = match change {
+                0 => AdminChange::Cordon { reason },
+                1 => AdminChange::Drain { reason, deadline_ms: 4_000 },
+                2 => AdminChange::Drain { reason, deadline_ms: 0 },
+                _ => AdminChange::Uncordon,
+            };
+            Command::SetNodeAdmin { node: NodeId(*node), admin }
+        }
+        Step::Device(node, device, failed) => {
+            Command::SetDeviceHealth { node: NodeId(*node), device: DeviceIndex(*device), failed: *failed }
+        }
+        Step::RemoveNode(node) => Command::RemoveNode { node: NodeId(*node) },
+        Step::Policy(change, stale) => {
+            let (put, delete) = policy(*change);
+            let if_revision = if *stale { Revision(1) } else { Revision(0) };
+            Command::ApplyPolicy { put, delete, if_revision }
+        }
+        Step::Leader => Command::BecomeLeader { leader: 1 },
+        Step::Upgrade(to) => Command::Upgrade { to: *to },
+    };
+    entry
+}
+
+/// Everything that can be seen of both, side by side.
+fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
+    prop_assert_eq!((ledger.revision().0, ledger.clock().0), (model.revision, model.clock));
+    let ids: Vec<u64> = ledger.reservations().map(|r| r.id.0).collect();
+    prop_assert_eq!(ids, model.reservations.keys().copied().collect::<Vec<_>>());
+    for r in ledger.reservations() {
+        let m = &model.reservations[&r.id.0];
+        let members: Vec<(u32, Vec<DeviceGrant>)> = r.members.iter().map(|x| (x.node.0, x.devices.clone())).collect();
+        prop_assert_eq!(
+            (r.state, r.resume_state, r.token.0, r.priority, r.ttl_ms, r.deadline.0, r.hard_end.0),
+            (m.state, m.resume, m.token, m.priority, m.ttl_ms, m.deadline, m.hard_end),
+            "{:?}", r
+        );
+        prop_assert_eq!((&r.amounts, members, r.ended_at.0, r.end_reason), (&m.amounts, m.members.clone(), m.ended_at, m.end));
+    }
+    let nodes: Vec<u32> = ledger.nodes().map(|n| n.id.0).collect();
+    prop_assert_eq!(nodes, model.nodes.keys().copied().collect::<Vec<_>>());
+    for n in ledger.nodes() {
+        let m = &model.nodes[&n.id.0];
+        let fence_pending: Vec<u64> = n.fence_pending.iter().map(|p| p.reservation.0).collect();
+        let pending: Vec<u64> = m.pending.iter().map(|(id, ..)| *id).collect();
+        prop_assert_eq!((n.epoch.0, &n.pool, n.health, fence_pending), (m.epoch, &m.pool, m.health, pending));
+        prop_assert_eq!((&n.allocatable, &n.registration.devices), (&m.allocatable, &m.reg.devices));
+        for name in ["cpu", "memory", "license/x"] {
+            let used = ledger.usage(n.id).expect("the node is there").used.get(name).0;
+            prop_assert_eq!(used, model.used(n.id.0, name), "{} of {}", name, n.name());
+        }
+    }
+    for pool in ["default", "gpu"] {
+        prop_assert_eq!(ledger.queue(pool).map(|id| id.0).collect::<Vec<_>>(), model.queue(pool));
+    }
+    Ok(())
+}
+
+fn cases() -> u32 {
+    std::env::var("PLIMSOLL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_ledger_is_what_the_page_says(steps in prop::collection::vec((step(), 0u64..4_000), 1..120)) {
+        let (mut ledger, mut model) = (Ledger::new(), Model::new());
+        let mut now_ms = 1_000_000_000;
+        for index in 0..3 {
+            let entry = Entry::system(Command::RegisterNode(registration(index, 1, 8_000, 2)));
+            run(&mut ledger, &mut model, now_ms, &entry)?;
+        }
+        for (step, pause_ms) in &steps {
+            now_ms += pause_ms;
+            // Now and then a jump over retention times, so that forgetting happens too.
+            if *pause_ms == 3_999 { now_ms += 25 * 3_600_000; }
+            let entry = entry(&ledger, step);
+            run(&mut ledger, &mut model, now_ms, &entry)?;
+        }
+        let rebuilt = Ledger::from_rows(ledger.rows().map(|(_, row)| row)).expect("its own rows");
+        prop_assert!(rebuilt.rows().eq(ledger.rows()));
+    }
+}
+
+fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Result<(), TestCaseError> {
+    let before: Vec<_> = ledger.rows().collect();
+    let revision = Revision(ledger.revision().0 + 1);
+    ledger.take_touched();
+    let applied = ledger.apply(Stamp { revision, proposed_at: LedgerTime(now_ms) }, entry);
+    let (expected, cited) = model.step(now_ms, entry);
+    prop_assert_eq!((came(&applied.answer.outcome), applied.answer.revision.0), (expected, cited), "{:?}", entry);
+    compare(ledger, model)?;
+    prop_assert_eq!(ledger.check_invariants(), Vec::new(), "after {:?}", entry);
+    // Rows that are not named as touched are as they were.
+    let touched = ledger.take_touched();
+    let mut patched: std::collections::BTreeMap<_, _> = before.into_iter().collect();
+    for key in touched {
+        match ledger.row(&key) {
+            Some(row) => drop(patched.insert(key, row)),
+            None => drop(patched.remove(&key)),
+        }
+    }
+    prop_assert!(patched.into_iter().eq(ledger.rows()), "a changed row was not touched by {:?}", entry);
+    Ok(())
+}
