@@ -1,0 +1,32 @@
+//! openraft behind one `Group`: log store, state-machine adapter, network, linearizable reads, membership.
+//!
+//! Payloads are opaque here; the `Machine` knows what they mean. No other crate names a type of openraft. Wire and disk
+//! encodings are our own protobuf (`proto/plimsoll/internal/v1`).
+
+#[cfg(not(tokio_unstable))]
+compile_error!("build with `--cfg tokio_unstable` (see .cargo/config.toml): an environment RUSTFLAGS overrides it");
+
+mod error;
+mod group;
+mod log_store;
+mod machine;
+mod network;
+mod service;
+mod snapshot;
+mod status;
+mod types;
+mod wire;
+
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub(crate) mod internal {
+    tonic::include_proto!("plimsoll.internal.v1");
+}
+
+pub use error::{Error, MachineError, ProposeError, ReadError};
+pub use group::{Group, GroupConfig};
+pub use machine::Machine;
+pub use network::Dialer;
+pub use service::PeerService;
+pub use snapshot::{SnapshotData, SnapshotDir};
+pub use status::{GroupStatus, Role};
+pub use types::{NodeInfo, Payload, Reply};

@@ -1,0 +1,221 @@
+//! The state machine: openraft's trait over our `Machine`, rows and applied index in one write batch.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use plimsoll_store::{Engine, WriteBatch};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::internal as wire_types;
+use crate::log_store::LogStore;
+use crate::snapshot::{Current, SnapshotData, SnapshotDir};
+use crate::types::{EntryPayload, LogId, Payload, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::{MachineError, wire};
+
+/// The replicated state machine as this crate sees it. Synchronous; called from one task at a time, in log order.
+pub trait Machine: Send + Sync + 'static {
+    /// Applies one payload; row changes go into `rows`, with keys of the machine's own.
+    fn apply(&self, payload: &Payload, rows: &mut WriteBatch) -> Reply;
+    /// The rows of all payloads up to this raft index are in the engine.
+    fn applied(&self, last_raft_index: u64);
+    /// Replaces the whole state by these rows: at start, and when a snapshot was installed.
+    ///
+    /// # Errors
+    /// Rows that do not make a state.
+    fn restore(
+        &self,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Bytes), plimsoll_store::Error>>,
+    ) -> Result<(), MachineError>;
+}
+
+const ROW_PREFIX: u8 = b'r';
+const META_KEY: &[u8] = b"m";
+/// Rows of about so many bytes go into one write batch.
+const FLUSH_BYTES: usize = 8 << 20;
+
+/// openraft's state machine.
+pub(crate) struct StateMachine {
+    shared: Arc<Shared>,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+    applied: watch::Sender<u64>,
+    log: LogStore,
+}
+
+struct Shared {
+    cluster_id: String,
+    engine: Arc<dyn Engine>,
+    machine: Arc<dyn Machine>,
+    dir: SnapshotDir,
+    current: Current,
+}
+
+impl StateMachine {
+    pub(crate) fn open(
+        cluster_id: String,
+        engine: Arc<dyn Engine>,
+        machine: Arc<dyn Machine>,
+        dir: SnapshotDir,
+        log: LogStore,
+        applied: watch::Sender<u64>,
+    ) -> Result<StateMachine, crate::Error> {
+        let (last_applied, membership) = match engine.get(META_KEY)? {
+            None => (None, StoredMembership::default()),
+            Some(bytes) => {
+                let meta = wire_types::SnapshotMeta::decode(bytes).map_err(|_| crate::Error::Damaged("applied state"))?;
+                if meta.cluster_id != cluster_id {
+                    return Err(crate::Error::Raft(format!(
+                        "the state on disk is of cluster {:?}, not {cluster_id:?}",
+                        meta.cluster_id
+                    )));
+                }
+                let meta = wire::snapshot_meta_back(meta)?;
+                (meta.last_log_id, meta.last_membership)
+            }
+        };
+        restore(engine.as_ref(), machine.as_ref())?;
+        applied.send_replace(last_applied.map_or(0, |id| id.index));
+        let current = Arc::new(parking_lot::Mutex::new(dir.newest(&cluster_id)));
+        let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
+        Ok(StateMachine { shared, last_applied, membership, applied, log })
+    }
+
+    fn flush(&self, mut rows: WriteBatch, first_index: u64) -> io::Result<()> {
+        let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
+        let meta = wire::snapshot_meta(&meta, &self.shared.cluster_id).encode_to_vec();
+        rows.ops.push((Bytes::from_static(META_KEY), Some(meta.into())));
+        self.shared.engine.write(rows).map_err(io::Error::other)?;
+        let index = self.last_applied.map_or(0, |id| id.index);
+        self.shared.machine.applied(index);
+        self.log.forget_decoded(first_index, index);
+        self.applied.send_replace(index);
+        Ok(())
+    }
+}
+
+fn restore(engine: &dyn Engine, machine: &dyn Machine) -> Result<(), crate::Error> {
+    let view = engine.view();
+    let mut rows = view.scan(&[ROW_PREFIX], &[]).map(|row| row.map(|(key, value)| (key.slice(1..), value)));
+    machine.restore(&mut rows)?;
+    Ok(())
+}
+
+fn prefixed(mut own: WriteBatch, rows: &mut WriteBatch) {
+    for (key, value) in own.ops.drain(..) {
+        let mut full = Vec::with_capacity(key.len() + 1);
+        full.push(ROW_PREFIX);
+        full.extend_from_slice(&key);
+        rows.ops.push((full.into(), value));
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        let mut rows = WriteBatch::default();
+        let mut bytes = 0;
+        let mut replies = Vec::new();
+        let mut first = None;
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            self.last_applied = Some(entry.log_id);
+            first.get_or_insert(entry.log_id.index);
+            let reply = match &entry.payload {
+                EntryPayload::Blank => Reply::new(),
+                EntryPayload::Normal(payload) => {
+                    let mut own = WriteBatch::default();
+                    let reply = self.shared.machine.apply(payload, &mut own);
+                    bytes += payload.bytes.len();
+                    prefixed(own, &mut rows);
+                    reply
+                }
+                EntryPayload::Membership(members) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), members.clone());
+                    Reply::new()
+                }
+            };
+            if let Some(responder) = responder {
+                replies.push((responder, reply));
+            }
+            if bytes > FLUSH_BYTES {
+                self.flush(std::mem::take(&mut rows), first.take().unwrap_or_default())?;
+                bytes = 0;
+                for (responder, reply) in replies.drain(..) {
+                    responder.send(reply);
+                }
+            }
+        }
+        if let Some(first) = first {
+            self.flush(rows, first)?;
+        }
+        for (responder, reply) in replies {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
+        // The view is taken here, between two applies: it shows exactly `meta`.
+        Builder { shared: Arc::clone(&self.shared), meta, view: parking_lot::Mutex::new(Some(self.shared.engine.view())) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
+        let (_, mut rows) = data.load(&self.shared.cluster_id)?;
+        let own = wire::snapshot_meta(meta, &self.shared.cluster_id).encode_to_vec();
+        rows.ops.push((Bytes::from_static(META_KEY), Some(own.into())));
+        self.shared.engine.replace_all(rows).map_err(io::Error::other)?;
+        restore(self.shared.engine.as_ref(), self.shared.machine.as_ref()).map_err(io::Error::other)?;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        let data = self.shared.dir.adopt(data, meta)?;
+        *self.shared.current.lock() = Some((meta.clone(), data));
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.shared.machine.applied(index);
+        self.applied.send_replace(index);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let current = self.shared.current.lock();
+        Ok(current.as_ref().map(|(meta, data)| Snapshot { meta: meta.clone(), snapshot: data.clone() }))
+    }
+}
+
+/// Builds one snapshot from one view.
+pub(crate) struct Builder {
+    shared: Arc<Shared>,
+    meta: SnapshotMeta,
+    /// Taken once; in a lock because openraft shares builders between threads.
+    view: parking_lot::Mutex<Option<Box<dyn plimsoll_store::View>>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let view = self.view.lock().take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let (shared, meta) = (Arc::clone(&self.shared), self.meta.clone());
+        let build = move || shared.dir.build(&shared.cluster_id, &[ROW_PREFIX], &meta, view.as_ref());
+        let data = match self.shared.dir {
+            // No threads in a simulation.
+            SnapshotDir::Memory => build()?,
+            SnapshotDir::Path(_) => tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??,
+        };
+        *self.shared.current.lock() = Some((self.meta.clone(), data.clone()));
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
+    }
+}

@@ -1,0 +1,280 @@
+//! openraft's network over our own service: one channel a peer, every message with a deadline of ours.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+    VoteResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::internal as wire_types;
+use crate::internal::raft_service_client::RaftServiceClient;
+use crate::snapshot::SnapshotData;
+use crate::types::{NodeInfo, Snapshot, TypeConfig, Vote};
+use crate::wire;
+
+/// Makes channels to peers: with TLS, plain, or inside a simulation. Connections are made when first used.
+pub trait Dialer: Send + Sync + 'static {
+    /// A lazily connected channel to a peer's address.
+    fn channel(&self, address: &str) -> Channel;
+}
+
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type BoxStream<'a, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
+
+/// Largest message on the peer port, in bytes.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// A follower that has not answered an append for so long is taken for gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A snapshot takes as long as it takes, within reason.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Makes one connection for each target.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) cluster_id: String,
+    pub(crate) node_id: u64,
+    pub(crate) dialer: Arc<dyn Dialer>,
+}
+
+/// The way to one peer.
+pub(crate) struct PeerLink {
+    peer: wire_types::Peer,
+    client: RaftServiceClient<Channel>,
+}
+
+impl Network {
+    pub(crate) fn link(&self, target: u64, info: &NodeInfo) -> PeerLink {
+        let client = RaftServiceClient::new(self.dialer.channel(&info.address))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        PeerLink { peer: wire_types::Peer { cluster_id: self.cluster_id.clone(), from: self.node_id, to: target }, client }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = PeerLink;
+
+    async fn new_client(&mut self, target: u64, info: &NodeInfo) -> PeerLink {
+        self.link(target, info)
+    }
+}
+
+impl PeerLink {
+    /// Asks the leader for a read index.
+    pub(crate) async fn read_index(&mut self, patience: Duration) -> Result<u64, String> {
+        let request = wire_types::ReadIndexRequest { peer: Some(self.peer.clone()) };
+        match tokio::time::timeout(patience, self.client.read_index(request)).await {
+            Err(_) => Err("the leader did not answer in time".to_owned()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Ok(response)) => Ok(response.into_inner().index),
+        }
+    }
+}
+
+fn unreachable(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn damaged(error: &wire::WireError) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, RPCError<TypeConfig>> {
+    match tokio::time::timeout(limit, call).await {
+        Err(elapsed) => Err(unreachable(&elapsed)),
+        Ok(Err(status)) => Err(unreachable(&status)),
+        Ok(Ok(response)) => Ok(response.into_inner()),
+    }
+}
+
+impl NetBackoff<TypeConfig> for PeerLink {
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(100))))
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for PeerLink {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            // openraft sleeps its back-off inside this stream: take from it before dialing, or a refused dial never waits.
+            let Some(first) = input.next().await else {
+                let none: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(none);
+            };
+            let outstanding = Arc::new(AtomicUsize::new(1));
+            let sent = Arc::clone(&outstanding);
+            let head = wire::append(&first, Some(self.peer.clone()));
+            let rest = input.map(move |request| {
+                sent.fetch_add(1, Ordering::Relaxed);
+                wire::append(&request, None)
+            });
+            let requests = stream::once(async move { head }).chain(rest);
+            let limit = option.hard_ttl().max(ANSWER_TIMEOUT);
+            let answers = in_time(limit, self.client.stream_append(requests)).await?;
+            let results = stream::unfold(Some((answers, outstanding)), move |state| async move {
+                let (mut answers, outstanding) = state?;
+                loop {
+                    match tokio::time::timeout(ANSWER_TIMEOUT, answers.message()).await {
+                        Err(_) if outstanding.load(Ordering::Relaxed) == 0 => {}
+                        Err(elapsed) => return Some((Err(unreachable(&elapsed)), None)),
+                        Ok(Err(status)) => return Some((Err(unreachable(&status)), None)),
+                        Ok(Ok(None)) => return None,
+                        Ok(Ok(Some(answer))) => {
+                            outstanding.fetch_sub(1, Ordering::Relaxed);
+                            let result = wire::append_result_back(answer).map_err(|error| damaged(&error));
+                            return Some((result, Some((answers, outstanding))));
+                        }
+                    }
+                }
+            });
+            let results: BoxStream<'s, _> = Box::pin(results);
+            Ok(results)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for PeerLink {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = wire::vote_request(&rpc, self.peer.clone());
+        let response = in_time(option.hard_ttl(), self.client.vote(request)).await?;
+        wire::vote_response_back(response).map_err(|error| damaged(&error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = wire_types::PreVoteRequest { request: Some(wire::vote_request(&rpc, self.peer.clone())) };
+        let response = in_time(option.hard_ttl(), self.client.pre_vote(request)).await?;
+        let response = response.response.ok_or_else(|| damaged(&wire::WireError("pre-vote response")))?;
+        wire::vote_response_back(response).map_err(|error| damaged(&error))
+    }
+}
+
+impl NetSnapshot<TypeConfig> for PeerLink {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let body = snapshot_parts(&self.peer, &vote, &snapshot)
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let mut client = self.client.clone();
+        let mut call = tokio::spawn(async move { client.install_snapshot(body).await });
+        let answer = tokio::select! {
+            biased;
+            closed = cancel => {
+                call.abort();
+                return Err(StreamingError::Closed(closed));
+            }
+            answer = tokio::time::timeout(SNAPSHOT_TIMEOUT, &mut call) => answer,
+        };
+        let response = match answer {
+            Err(elapsed) => {
+                call.abort();
+                return Err(StreamingError::Unreachable(Unreachable::new(&elapsed)));
+            }
+            Ok(Err(stopped)) => return Err(StreamingError::Unreachable(Unreachable::new(&stopped))),
+            Ok(Ok(Err(status))) => return Err(StreamingError::Unreachable(Unreachable::new(&status))),
+            Ok(Ok(Ok(response))) => response.into_inner(),
+        };
+        let vote =
+            wire::vote_back(response.vote).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+/// A snapshot as the messages of one call: head, chunks, hash.
+fn snapshot_parts(
+    peer: &wire_types::Peer,
+    vote: &Vote,
+    snapshot: &Snapshot,
+) -> std::io::Result<ReceiverStream<wire_types::InstallSnapshotRequest>> {
+    use wire_types::install_snapshot_request::Part;
+    let message = |part| wire_types::InstallSnapshotRequest { part: Some(part) };
+    let head = message(Part::Head(wire_types::SnapshotHead {
+        peer: Some(peer.clone()),
+        vote: Some(wire::vote(vote)),
+        meta: Some(wire::snapshot_meta(&snapshot.meta, &peer.cluster_id)),
+    }));
+    let mut chunks = snapshot.snapshot.chunks()?;
+    let mut hasher = Some(blake3::Hasher::new());
+    let body = std::iter::from_fn(move || match chunks.next() {
+        Some(Ok(chunk)) => {
+            hasher.as_mut()?.update(&chunk);
+            Some(message(Part::Chunk(chunk)))
+        }
+        // The stream then ends without its hash, and the receiver refuses all of it.
+        Some(Err(error)) => {
+            tracing::error!(%error, "cannot read the snapshot that is being sent");
+            hasher = None;
+            None
+        }
+        None => {
+            let hash = hasher.take()?.finalize();
+            Some(message(Part::Blake3(bytes::Bytes::copy_from_slice(hash.as_bytes()))))
+        }
+    });
+    // A few chunks ahead of the wire, no more: a snapshot need not fit in memory.
+    let (parts, stream) = mpsc::channel(4);
+    tokio::spawn(async move {
+        for part in std::iter::once(head).chain(body) {
+            if parts.send(part).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(ReceiverStream::new(stream))
+}
+
+impl NetTransferLeader<TypeConfig> for PeerLink {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = wire_types::TransferLeaderRequest {
+            peer: Some(self.peer.clone()),
+            from_leader: Some(wire::vote(req.from_leader())),
+            to_node: *req.to_node_id(),
+            last_log_id: req.last_log_id().map(wire::log_id),
+        };
+        let response = in_time(option.hard_ttl(), self.client.transfer_leader(request)).await?;
+        if response.accepted {
+            return Ok(Ok(()));
+        }
+        let refused = std::io::Error::other(response.detail);
+        Err(unreachable(&refused))
+    }
+}

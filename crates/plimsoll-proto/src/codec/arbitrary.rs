@@ -1,0 +1,463 @@
+//! Strategies that make any ledger value, for round trips; and valid requests and policy objects, for the API.
+
+use std::sync::Arc;
+
+use plimsoll_ledger::{
+    AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, EndReason, Entry, FencePending, Gang,
+    GpuAsk, GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeHealth, NodeLimits, Outcome, Placement,
+    PolicyName, PolicyObject, Pool, Preferred, QueueOrder, Reason, Refusal, Registration, Remembered,
+    Request, Requirements, Reservation, Row, State, Verdict, Wait,
+};
+use plimsoll_types::{
+    Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
+    Selector, Term,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Numbers with many small ones and both ends.
+fn number() -> impl Strategy<Value = u64> + Clone {
+    prop_oneof![0..200u64, any::<u64>(), Just(0), Just(u64::MAX)]
+}
+
+fn amount() -> impl Strategy<Value = u64> + Clone {
+    prop_oneof![0..200u64, 0..(u64::MAX >> 1)]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zäß /-]{0,8}"
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9]([-._a-z0-9]{0,6}[a-z0-9])?"
+}
+
+fn hash() -> impl Strategy<Value = [u8; 32]> {
+    prop_oneof![Just([0; 32]), any::<[u8; 32]>()]
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    btree_map("[a-z]{1,5}", "[a-z0-9]{0,5}", 0..4)
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    let other = btree_map("(license|storage)/[a-z]{1,4}", 1..(u64::MAX >> 1), 0..3);
+    (amount(), amount(), other).prop_map(|(cpu, memory, other)| {
+        let other = other.into_iter().map(|(name, amount)| (name, Amount(amount))).collect();
+        Resources { other, ..Resources::new(cpu, memory) }
+    })
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    let operator = select(vec![
+        Operator::In,
+        Operator::NotIn,
+        Operator::Exists,
+        Operator::DoesNotExist,
+        Operator::Gt,
+        Operator::Lt,
+    ]);
+    ("[a-z]{1,5}", operator, vec("[a-z0-9]{0,5}", 1..4), any::<i64>()).prop_map(
+        |(key, operator, values, number)| {
+            let values = match operator {
+                Operator::In | Operator::NotIn => values,
+                Operator::Exists | Operator::DoesNotExist => Vec::new(),
+                Operator::Gt | Operator::Lt => vec![number.to_string()],
+            };
+            Term { key, operator, values }
+        },
+    )
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    vec(term(), 0..3).prop_map(|terms| Selector { terms })
+}
+
+fn gpu() -> impl Strategy<Value = GpuAsk> {
+    let share = prop_oneof![
+        Just(GpuShare::Whole),
+        (1..1000u16).prop_map(GpuShare::Milli),
+        (1..(u64::MAX >> 1)).prop_map(GpuShare::Memory),
+    ];
+    (1..9u32, share, amount(), vec("[a-z0-9]{1,5}", 0..3)).prop_map(|(count, share, min, models)| GpuAsk {
+        count: if share == GpuShare::Whole { count } else { 1 },
+        share,
+        min_device_memory_bytes: min,
+        models,
+    })
+}
+
+fn requirements() -> impl Strategy<Value = Requirements> {
+    let wish = (1..=100u32, term()).prop_map(|(weight, term)| Preferred { weight, term });
+    (resources(), option::of(gpu()), selector(), vec(wish, 0..3))
+        .prop_map(|(amounts, gpu, required, preferred)| Requirements { amounts, gpu, required, preferred })
+}
+
+/// Requests that make sense.
+pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
+    let gang = (1..500u32, 0..500u32, any::<bool>()).prop_map(|(min_members, more, spread)| Gang {
+        min_members,
+        max_members: min_members + more,
+        spread,
+    });
+    let wait = prop_oneof![
+        Just(Wait::Refuse),
+        (0..1_000_000u64).prop_map(|deadline_ms| Wait::Queue { deadline_ms })
+    ];
+    let length = || prop_oneof![Just(0), 1_000..1_000_000u64];
+    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels());
+    let times = (length(), length(), 0..1_000_000u64, any::<bool>());
+    (words, requirements(), gang, times, wait).prop_map(|(words, requirements, gang, times, wait)| {
+        let (name, pool, class, tenant, labels) = words;
+        let (ttl_ms, hold_ms, max_duration_ms, auto_confirm) = times;
+        Request {
+            name,
+            pool,
+            class,
+            tenant,
+            labels,
+            requirements,
+            gang,
+            ttl_ms,
+            hold_ms,
+            max_duration_ms,
+            auto_confirm,
+            wait,
+        }
+    })
+}
+
+fn pool() -> impl Strategy<Value = Pool> {
+    use plimsoll_ledger::Strategy as Choice;
+    let strategy = select(vec![
+        Choice::Greedy,
+        Choice::Balanced,
+        Choice::Priority,
+        Choice::FirstFit,
+        Choice::BestFit,
+        Choice::WorstFit,
+        Choice::FirstFitDecreasing,
+        Choice::Random,
+    ]);
+    let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
+    let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
+    (name(), labels(), selector(), strategy, countables, order, any::<u32>()).prop_map(
+        |(name, labels, select, strategy, countables, queue_order, max_pending)| Pool {
+            name,
+            labels,
+            select,
+            strategy,
+            countables,
+            queue_order,
+            max_pending,
+            changed: Revision(0),
+        },
+    )
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
+    (name(), any::<i32>(), any::<bool>(), ttl).prop_map(|(name, priority, preemptible, default_ttl_ms)| {
+        Class { name, priority, preemptible, default_ttl_ms, changed: Revision(0) }
+    })
+}
+
+fn node_limits() -> impl Strategy<Value = NodeLimits> {
+    (name(), selector(), resources()).prop_map(|(name, select, max)| NodeLimits {
+        name,
+        select,
+        max,
+        changed: Revision(0),
+    })
+}
+
+/// Policy objects that make sense.
+pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
+    prop_oneof![
+        pool().prop_map(PolicyObject::Pool),
+        class().prop_map(PolicyObject::Class),
+        node_limits().prop_map(PolicyObject::NodeLimits),
+    ]
+}
+
+fn policy_name() -> impl Strategy<Value = PolicyName> {
+    valid_policy_object().prop_map(|object| object.name())
+}
+
+fn blocker() -> impl Strategy<Value = Blocker> {
+    (reason(), text(), number(), number(), number(), any::<u32>()).prop_map(
+        |(reason, subject, asked, available, limit, nodes)| Blocker {
+            reason,
+            subject,
+            asked,
+            available,
+            limit,
+            nodes,
+        },
+    )
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    select(vec![
+        Reason::UnsupportedVersion,
+        Reason::KeyConflict,
+        Reason::NotFound,
+        Reason::PoolNotFound,
+        Reason::ClassNotFound,
+        Reason::InvalidArgument,
+        Reason::RevisionMoved,
+        Reason::Fenced,
+        Reason::WrongState,
+        Reason::Expired,
+        Reason::InUse,
+        Reason::Infeasible,
+        Reason::NodeNotAvailable,
+        Reason::LabelMismatch,
+        Reason::DeviceMismatch,
+        Reason::PoolMismatch,
+        Reason::CountableExhausted,
+        Reason::NoCapacity,
+        Reason::BehindInQueue,
+        Reason::QueueFull,
+        Reason::TableFull,
+    ])
+}
+
+fn grants() -> impl Strategy<Value = Vec<DeviceGrant>> {
+    let grant = (any::<u16>(), any::<u16>(), number()).prop_map(|(device, milli, memory_bytes)| {
+        DeviceGrant { device: DeviceIndex(device), milli, memory_bytes }
+    });
+    vec(grant, 0..3)
+}
+
+fn members() -> impl Strategy<Value = Vec<MemberPlacement>> {
+    let member =
+        (any::<u32>(), grants()).prop_map(|(node, devices)| MemberPlacement { node: NodeId(node), devices });
+    vec(member, 0..3)
+}
+
+fn placement() -> impl Strategy<Value = Placement> {
+    members().prop_map(|members| Placement { members })
+}
+
+fn reservation() -> impl Strategy<Value = Reservation> {
+    let ends = vec![
+        None,
+        Some(EndReason::Released),
+        Some(EndReason::Cancelled),
+        Some(EndReason::NotConfirmed),
+        Some(EndReason::NotRenewed),
+        Some(EndReason::MaxDuration),
+        Some(EndReason::WaitedTooLong),
+        Some(EndReason::NodeLost),
+        Some(EndReason::NodeFenced),
+        Some(EndReason::NodeFailed),
+        Some(EndReason::Drained),
+    ];
+    let state = || select(State::ALL.to_vec());
+    let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
+    let tail = (resources(), members(), [(); 8].map(|()| number()), select(ends), vec(blocker(), 0..3));
+    (head, tail).prop_map(|(head, tail)| {
+        let (id, request, requester, priority, state, resume_state) = head;
+        let (amounts, members, numbers, end_reason, blockers) = tail;
+        let [token, ttl_ms, submitted, granted, deadline, hard_end, ended, changed] = numbers;
+        Reservation {
+            id: ReservationId(id),
+            request: Arc::new(request),
+            requester,
+            priority,
+            state,
+            resume_state,
+            amounts,
+            members,
+            token: Revision(token),
+            ttl_ms,
+            submitted_at: LedgerTime(submitted),
+            granted_at: LedgerTime(granted),
+            deadline: LedgerTime(deadline),
+            hard_end: LedgerTime(hard_end),
+            ended_at: LedgerTime(ended),
+            end_reason,
+            changed: Revision(changed),
+            blockers,
+        }
+    })
+}
+
+fn registration() -> impl Strategy<Value = Registration> {
+    let device = (text(), text(), number(), any::<bool>())
+        .prop_map(|(uuid, model, memory_bytes, failed)| Device { uuid, model, memory_bytes, failed });
+    let running = vec(number().prop_map(ReservationId), 0..3);
+    (text(), number(), text(), labels(), resources(), vec(device, 0..3), any::<bool>(), running).prop_map(
+        |(name, incarnation, pool, labels, capacity, devices, self_fencing, running)| Registration {
+            name,
+            incarnation,
+            pool,
+            labels,
+            capacity,
+            devices,
+            self_fencing,
+            running,
+        },
+    )
+}
+
+fn health() -> impl Strategy<Value = NodeHealth> {
+    use NodeHealth::{Available, Failed, Fenced, Lost, Suspect};
+    select(vec![Available, Suspect, Lost, Fenced, Failed])
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let admin = prop_oneof![
+        Just(NodeAdmin::Schedulable),
+        text().prop_map(|reason| NodeAdmin::Cordoned { reason }),
+        (text(), number()).prop_map(|(reason, at)| NodeAdmin::Draining { reason, deadline: LedgerTime(at) }),
+    ];
+    let pending =
+        (number(), number(), resources(), grants()).prop_map(|(reservation, token, amounts, devices)| {
+            FencePending { reservation: ReservationId(reservation), token: Revision(token), amounts, devices }
+        });
+    let facts = (any::<u32>(), registration(), number(), text(), resources(), admin);
+    (facts, health(), number(), vec(pending, 0..3), number()).prop_map(
+        |(facts, health, since, fence_pending, changed)| {
+            let (id, registration, epoch, pool, allocatable, admin) = facts;
+            Node {
+                id: NodeId(id),
+                registration,
+                epoch: NodeEpoch(epoch),
+                pool,
+                allocatable,
+                admin,
+                health,
+                health_since: LedgerTime(since),
+                fence_pending,
+                changed: Revision(changed),
+            }
+        },
+    )
+}
+
+/// Any outcome.
+pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Done),
+        reservation().prop_map(|after| Outcome::Reservation(Arc::new(after))),
+        node().prop_map(|after| Outcome::Node(Arc::new(after))),
+        (any::<u32>(), any::<bool>()).prop_map(|(ended, more)| Outcome::Expired { ended, more }),
+        (reason(), vec(blocker(), 0..3))
+            .prop_map(|(reason, blockers)| Outcome::Refused(Refusal { reason, blockers })),
+    ]
+}
+
+/// Any answer.
+pub(crate) fn answer() -> impl Strategy<Value = Answer> {
+    (number(), number(), outcome()).prop_map(|(revision, time, outcome)| Answer {
+        revision: Revision(revision),
+        log_time: LedgerTime(time),
+        outcome,
+    })
+}
+
+/// Any row.
+pub(crate) fn row() -> impl Strategy<Value = Row> {
+    let changed = || number().prop_map(Revision);
+    let meta =
+        (any::<u32>(), [(); 5].map(|()| number()), any::<u32>()).prop_map(|(version, numbers, next_node)| {
+            let [revision, clock, rearmed, leader, policy] = numbers;
+            Meta {
+                version,
+                revision: Revision(revision),
+                clock: LedgerTime(clock),
+                rearmed_at: LedgerTime(rearmed),
+                leader,
+                next_node,
+                policy_changed: Revision(policy),
+            }
+        });
+    let remembered = (text(), text(), hash(), answer(), number()).prop_map(
+        |(actor, request_id, request_hash, answer, keep)| Remembered {
+            actor,
+            request_id,
+            request_hash,
+            answer,
+            keep_until: LedgerTime(keep),
+        },
+    );
+    prop_oneof![
+        meta.prop_map(Row::Meta),
+        (pool(), changed()).prop_map(|(pool, changed)| Row::Pool(Arc::new(Pool { changed, ..pool }))),
+        (class(), changed()).prop_map(|(class, changed)| Row::Class(Arc::new(Class { changed, ..class }))),
+        (node_limits(), changed())
+            .prop_map(|(limits, changed)| Row::NodeLimits(Arc::new(NodeLimits { changed, ..limits }))),
+        node().prop_map(|node| Row::Node(Arc::new(node))),
+        reservation().prop_map(|reservation| Row::Reservation(Arc::new(reservation))),
+        remembered.prop_map(|remembered| Row::Idempotency(Arc::new(remembered))),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        placement().prop_map(Verdict::Place),
+        vec(blocker(), 0..3).prop_map(Verdict::Blocked),
+        vec(blocker(), 0..3).prop_map(Verdict::Infeasible),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let reservation = || number().prop_map(ReservationId);
+    let token = || number().prop_map(Revision);
+    let node = || any::<u32>().prop_map(NodeId);
+    let admin = prop_oneof![
+        Just(AdminChange::Uncordon),
+        text().prop_map(|reason| AdminChange::Cordon { reason }),
+        (text(), number()).prop_map(|(reason, deadline_ms)| AdminChange::Drain { reason, deadline_ms }),
+    ];
+    prop_oneof![
+        (valid_request(), verdict()).prop_map(|(request, verdict)| Command::Submit { request, verdict }),
+        (reservation(), placement())
+            .prop_map(|(reservation, placement)| Command::Place { reservation, placement }),
+        (reservation(), token()).prop_map(|(reservation, token)| Command::Confirm { reservation, token }),
+        (reservation(), token(), number()).prop_map(|(reservation, token, ttl_ms)| Command::Renew {
+            reservation,
+            token,
+            ttl_ms
+        }),
+        (reservation(), token(), resources()).prop_map(|(reservation, token, amounts)| Command::Resize {
+            reservation,
+            token,
+            amounts
+        }),
+        (reservation(), token()).prop_map(|(reservation, token)| Command::Release { reservation, token }),
+        reservation().prop_map(|reservation| Command::Cancel { reservation }),
+        any::<u32>().prop_map(|limit| Command::Expire { limit }),
+        registration().prop_map(Command::RegisterNode),
+        (node(), number(), health()).prop_map(|(node, epoch, health)| Command::SetNodeHealth {
+            node,
+            epoch: NodeEpoch(epoch),
+            health
+        }),
+        (node(), admin).prop_map(|(node, admin)| Command::SetNodeAdmin { node, admin }),
+        (node(), any::<u16>(), any::<bool>()).prop_map(|(node, device, failed)| Command::SetDeviceHealth {
+            node,
+            device: DeviceIndex(device),
+            failed
+        }),
+        node().prop_map(|node| Command::RemoveNode { node }),
+        (vec(valid_policy_object(), 0..3), vec(policy_name(), 0..3), token())
+            .prop_map(|(put, delete, if_revision)| Command::ApplyPolicy { put, delete, if_revision }),
+        number().prop_map(|leader| Command::BecomeLeader { leader }),
+        any::<u32>().prop_map(|to| Command::Upgrade { to }),
+    ]
+}
+
+/// Any entry.
+pub(crate) fn entry() -> impl Strategy<Value = Entry> {
+    (text(), text(), hash(), command()).prop_map(|(actor, request_id, request_hash, command)| Entry {
+        actor,
+        request_id,
+        request_hash,
+        command,
+    })
+}

@@ -1,0 +1,106 @@
+//! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
+
+use plimsoll_ledger::{EndReason, NodeHealth, QueueOrder, Reason, State, Strategy};
+use plimsoll_types::Operator;
+
+use super::CodecError;
+use crate::log;
+
+/// Both directions of one enum from one table, so that neither can miss a value.
+macro_rules! pair {
+    ($encode:ident, $decode:ident, $ledger:ident, $field:literal, [$($value:ident),+ $(,)?]) => {
+        pub(super) fn $encode(value: $ledger) -> i32 {
+            let number = match value {
+                $($ledger::$value => log::$ledger::$value,)+
+            };
+            number as i32
+        }
+
+        pub(super) fn $decode(number: i32) -> Result<$ledger, CodecError> {
+            match log::$ledger::try_from(number) {
+                $(Ok(log::$ledger::$value) => Ok($ledger::$value),)+
+                Ok(log::$ledger::Unspecified) | Err(_) => {
+                    Err(CodecError::UnknownValue { field: $field, value: number })
+                }
+            }
+        }
+    };
+}
+
+pair!(encode_operator, decode_operator, Operator, "operator", [In, NotIn, Exists, DoesNotExist, Gt, Lt]);
+pair!(encode_health, decode_health, NodeHealth, "node health", [Available, Suspect, Lost, Fenced, Failed]);
+pair!(
+    encode_strategy,
+    decode_strategy,
+    Strategy,
+    "strategy",
+    [Greedy, Balanced, Priority, FirstFit, BestFit, WorstFit, FirstFitDecreasing, Random]
+);
+pair!(encode_order, decode_order, QueueOrder, "queue order", [BestEffortFifo, StrictFifo]);
+pair!(
+    encode_state,
+    decode_state,
+    State,
+    "state",
+    [
+        Pending, Planned, Held, Active, Partial, Preempting, Releasing, Unknown, Released, Expired, Failed,
+        Preempted, Rejected
+    ]
+);
+pair!(
+    encode_reason,
+    decode_reason,
+    Reason,
+    "reason",
+    [
+        UnsupportedVersion,
+        KeyConflict,
+        NotFound,
+        PoolNotFound,
+        ClassNotFound,
+        InvalidArgument,
+        RevisionMoved,
+        Fenced,
+        WrongState,
+        Expired,
+        InUse,
+        Infeasible,
+        NodeNotAvailable,
+        LabelMismatch,
+        DeviceMismatch,
+        PoolMismatch,
+        CountableExhausted,
+        NoCapacity,
+        BehindInQueue,
+        QueueFull,
+        TableFull
+    ]
+);
+pair!(
+    encode_some_end,
+    decode_some_end,
+    EndReason,
+    "end reason",
+    [
+        Released,
+        Cancelled,
+        NotConfirmed,
+        NotRenewed,
+        MaxDuration,
+        WaitedTooLong,
+        NodeLost,
+        NodeFenced,
+        NodeFailed,
+        Drained
+    ]
+);
+
+/// `None` is 0.
+pub(super) fn encode_end(reason: Option<EndReason>) -> i32 {
+    reason.map_or(0, encode_some_end)
+}
+
+/// 0 is `None`.
+pub(super) fn decode_end(number: i32) -> Result<Option<EndReason>, CodecError> {
+    if number == 0 { Ok(None) } else { decode_some_end(number).map(Some) }
+}

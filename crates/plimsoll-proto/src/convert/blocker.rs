@@ -1,0 +1,132 @@
+//! Reasons and blockers, and the sentence for people that goes with them.
+
+use plimsoll_ledger::{Blocker, Reason};
+
+use crate::reason;
+use crate::v1::{self, ErrorReason};
+
+/// Both directions from one table.
+macro_rules! reasons {
+    ($($reason:ident),+ $(,)?) => {
+        /// The public reason of one of the ledger's.
+        pub fn reason_to_v1(from: Reason) -> ErrorReason {
+            match from {
+                $(Reason::$reason => ErrorReason::$reason,)+
+            }
+        }
+
+        /// The ledger's reason of a public one; `None` for those that never come from the ledger.
+        pub fn reason_from_v1(from: ErrorReason) -> Option<Reason> {
+            match from {
+                $(ErrorReason::$reason => Some(Reason::$reason),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+reasons!(
+    UnsupportedVersion,
+    KeyConflict,
+    NotFound,
+    PoolNotFound,
+    ClassNotFound,
+    InvalidArgument,
+    RevisionMoved,
+    Fenced,
+    WrongState,
+    Expired,
+    InUse,
+    Infeasible,
+    NodeNotAvailable,
+    LabelMismatch,
+    DeviceMismatch,
+    PoolMismatch,
+    CountableExhausted,
+    NoCapacity,
+    BehindInQueue,
+    QueueFull,
+    TableFull,
+);
+
+/// A blocker as a message, with a sentence made of its numbers.
+pub fn blocker_to_v1(from: &Blocker) -> v1::Blocker {
+    v1::Blocker {
+        reason: reason_to_v1(from.reason).into(),
+        subject: from.subject.clone(),
+        message: sentence(from),
+        asked: from.asked,
+        available: from.available,
+        limit: from.limit,
+        nodes: from.nodes,
+    }
+}
+
+fn sentence(from: &Blocker) -> String {
+    let Blocker { reason, subject, asked, available, limit, nodes } = from;
+    let unit = unit(subject);
+    let mut text = match reason {
+        Reason::NoCapacity | Reason::CountableExhausted => {
+            format!("{subject}: {asked}{unit} asked, {available}{unit} free")
+        }
+        Reason::Infeasible => {
+            format!("{subject}: {asked}{unit} asked, {available}{unit} is the most there could be")
+        }
+        Reason::InvalidArgument => format!("{subject}: {asked} given, {available} expected"),
+        Reason::RevisionMoved => format!("{subject}: revision {asked} given, it is at {available}"),
+        Reason::Fenced => format!("{subject}: {asked} given, {available} is the current one"),
+        Reason::QueueFull | Reason::TableFull => format!("{subject}: full with {available}"),
+        Reason::UnsupportedVersion => format!("{subject}: version {asked} asked, {available} is in force"),
+        Reason::KeyConflict
+        | Reason::NotFound
+        | Reason::PoolNotFound
+        | Reason::ClassNotFound
+        | Reason::WrongState
+        | Reason::Expired
+        | Reason::InUse
+        | Reason::NodeNotAvailable
+        | Reason::LabelMismatch
+        | Reason::DeviceMismatch
+        | Reason::PoolMismatch
+        | Reason::BehindInQueue => format!("{subject}: {}", reason::describe(reason_to_v1(*reason))),
+    };
+    if *limit > 0 && limit != available {
+        text.push_str(&format!(", at most {limit}{unit}"));
+    }
+    if *nodes > 0 {
+        text.push_str(&format!(" ({nodes} node{})", if *nodes == 1 { "" } else { "s" }));
+    }
+    text
+}
+
+/// The unit of a resource's amounts, with a space in front.
+fn unit(subject: &str) -> &'static str {
+    match subject {
+        "cpu" => " millicores",
+        "memory" => " bytes",
+        _ if subject.starts_with("storage/") => " bytes",
+        _ if subject.starts_with("network/") => " bit/s",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_carry_the_numbers() {
+        let blocker =
+            Blocker { limit: 8000, nodes: 2, ..Blocker::new(Reason::NoCapacity, "cpu", 4000, 1500) };
+        let text = "cpu: 4000 millicores asked, 1500 millicores free, at most 8000 millicores (2 nodes)";
+        assert_eq!(blocker_to_v1(&blocker).message, text);
+        let blocker = Blocker::new(Reason::NotFound, "r-7k2m", 1, 0);
+        assert_eq!(blocker_to_v1(&blocker).message, "r-7k2m: no such reservation, node, member or object");
+    }
+
+    #[test]
+    fn ledger_reasons_are_public_and_come_back() {
+        let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 21);
+    }
+}

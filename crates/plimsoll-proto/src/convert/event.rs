@@ -1,0 +1,145 @@
+//! Events of the ledger as watchers see them.
+
+use plimsoll_ledger::{Event, EventObject, Ledger, State};
+use plimsoll_types::ReservationId;
+
+use super::{
+    class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, reservation_name, reservation_to_v1,
+    state_to_v1,
+};
+use crate::v1;
+use crate::v1::event::Object;
+
+/// Kind of the thing that an event is about.
+pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
+    match from {
+        EventObject::Reservation(..) | EventObject::ReservationForgotten(_) => v1::ObjectKind::Reservation,
+        EventObject::Node(_) | EventObject::NodeRemoved(..) => v1::ObjectKind::Node,
+        EventObject::Pool(_) | EventObject::PoolDeleted(_) => v1::ObjectKind::Pool,
+        EventObject::Class(_) | EventObject::ClassDeleted(_) => v1::ObjectKind::Class,
+        EventObject::NodeLimits(_) | EventObject::NodeLimitsDeleted(_) => v1::ObjectKind::NodeLimits,
+        EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
+    }
+}
+
+/// An event as a message. `ledger` may be of a later revision: it gives the names of nodes and devices, and what is used
+/// of a node. `request_id` is that of the command, empty for none.
+pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event {
+    let mut event = v1::Event {
+        revision: from.revision.0,
+        log_time_ms: from.log_time.0,
+        kind: v1::EventKind::Updated.into(),
+        object_kind: object_kind(&from.object).into(),
+        actor: from.actor.clone(),
+        rule: from.rule.to_owned(),
+        request_id: request_id.to_owned(),
+        ..Default::default()
+    };
+    match &from.object {
+        EventObject::Reservation(reservation, before) => {
+            event.name = reservation_name(&reservation.request.pool, reservation.id);
+            if before.is_none() {
+                event.kind = v1::EventKind::Created.into();
+            }
+            event.transition = Some(v1::StateChange {
+                from: before.map_or(v1::ReservationState::Unspecified, state_to_v1).into(),
+                to: state_to_v1(reservation.state).into(),
+            });
+            event.message = transition(reservation.id, *before, reservation.state, from.rule);
+            event.object = Some(Object::Reservation(reservation_to_v1(reservation, ledger)));
+        }
+        EventObject::ReservationForgotten(id) => gone(&mut event, reservation_name("-", *id), "forgotten"),
+        EventObject::Node(node) => {
+            event.name = format!("nodes/{}", node.name());
+            let state = node_state(node).as_str_name().trim_start_matches("NODE_STATE_").to_lowercase();
+            event.message = format!("node {} is {state} ({})", node.name(), from.rule);
+            event.object = Some(Object::Node(node_to_v1(node, ledger)));
+        }
+        EventObject::NodeRemoved(_, name) => gone(&mut event, format!("nodes/{name}"), "removed"),
+        EventObject::Pool(pool) => {
+            put(&mut event, format!("pools/{}", pool.name), Object::Pool(pool_to_v1(pool)));
+        }
+        EventObject::PoolDeleted(name) => gone(&mut event, format!("pools/{name}"), "deleted"),
+        EventObject::Class(class) => {
+            put(&mut event, format!("classes/{}", class.name), Object::Class(class_to_v1(class)));
+        }
+        EventObject::ClassDeleted(name) => gone(&mut event, format!("classes/{name}"), "deleted"),
+        EventObject::NodeLimits(limits) => {
+            put(
+                &mut event,
+                format!("nodeLimits/{}", limits.name),
+                Object::NodeLimits(node_limits_to_v1(limits)),
+            );
+        }
+        EventObject::NodeLimitsDeleted(name) => gone(&mut event, format!("nodeLimits/{name}"), "deleted"),
+        EventObject::Leader(leader) => {
+            event.name = "cluster".to_owned();
+            event.message = format!("coordinator {leader} leads");
+            event.object = Some(Object::Leader(v1::LeaderChange { leader: *leader }));
+        }
+        EventObject::Version(version) => {
+            event.name = "cluster".to_owned();
+            event.message = format!("ledger version {version} is in force");
+            event.object = Some(Object::Version(v1::VersionChange { version: *version }));
+        }
+    }
+    event
+}
+
+fn put(event: &mut v1::Event, name: String, object: Object) {
+    event.message = format!("{name} was put");
+    event.name = name;
+    event.object = Some(object);
+}
+
+fn gone(event: &mut v1::Event, name: String, how: &str) {
+    event.message = format!("{name} was {how}");
+    event.name = name;
+    event.kind = v1::EventKind::Deleted.into();
+}
+
+fn transition(id: ReservationId, before: Option<State>, after: State, rule: &str) -> String {
+    let after = after.name();
+    match before.map(State::name) {
+        None => format!("{id} is {after} ({rule})"),
+        Some(before) if before == after => format!("{id} stays {after} ({rule})"),
+        Some(before) => format!("{id} went from {before} to {after} ({rule})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_types::{LedgerTime, Revision};
+
+    use super::*;
+
+    fn shown(object: EventObject) -> v1::Event {
+        let event = Event {
+            revision: Revision(7),
+            log_time: LedgerTime(9),
+            actor: "ada".into(),
+            rule: "apply",
+            object,
+        };
+        event_to_v1(&event, "key", &Ledger::new())
+    }
+
+    #[test]
+    fn what_is_gone_keeps_its_name_only() {
+        let event = shown(EventObject::PoolDeleted("gpu".into()));
+        assert_eq!((event.kind(), event.object_kind()), (v1::EventKind::Deleted, v1::ObjectKind::Pool));
+        assert_eq!((event.name.as_str(), event.object), ("pools/gpu", None));
+        let event = shown(EventObject::ReservationForgotten(ReservationId(1)));
+        assert_eq!(event.name, "pools/-/reservations/r-0001");
+    }
+
+    #[test]
+    fn events_say_who_and_by_which_rule() {
+        let event = shown(EventObject::Leader(3));
+        assert_eq!(
+            (event.actor.as_str(), event.rule.as_str(), event.request_id.as_str()),
+            ("ada", "apply", "key")
+        );
+        assert_eq!(event.object, Some(Object::Leader(v1::LeaderChange { leader: 3 })));
+    }
+}

@@ -1,0 +1,31 @@
+//! Between the API's messages and the ledger's types, one file per object.
+//!
+//! From the API: everything that makes no sense is listed, each with its path and numbers, before anything is looked up.
+//! To the API: names instead of small integers, defaults filled in.
+
+mod blocker;
+mod check;
+mod event;
+mod node;
+mod policy;
+mod request;
+mod reservation;
+mod resources;
+
+pub use blocker::{blocker_to_v1, reason_from_v1, reason_to_v1};
+pub use check::Violation;
+pub use event::{event_to_v1, object_kind};
+pub use node::{node_lease, node_name, node_state, node_to_v1, registration_from_v1, registration_to_v1};
+pub use policy::{
+    class_from_v1, class_to_v1, node_limits_from_v1, node_limits_to_v1, policy_name_from_v1,
+    policy_name_to_v1, policy_object_from_v1, policy_object_to_v1, policy_objects_from_v1, pool_from_v1,
+    pool_status, pool_to_v1, strategy_from_v1, strategy_to_v1,
+};
+pub use request::{request_from_v1, request_to_v1};
+pub use reservation::{
+    allocations, end_reason_to_v1, reservation_name, reservation_to_v1, state_from_v1, state_to_v1,
+};
+pub use resources::{
+    requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1, selector_from_v1,
+    selector_to_v1,
+};

@@ -1,0 +1,309 @@
+//! Policy objects.
+
+use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use plimsoll_ledger::{Class, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, QueueOrder, Strategy};
+use plimsoll_types::{Resources, Revision};
+
+use super::check::Check;
+use super::{Violation, resources, resources_to_v1, selector_to_v1};
+use crate::limits::MAX_POLICY_OBJECTS;
+use crate::v1;
+
+/// A strategy; `Unspecified` is the default. `None` for a number that this build does not know.
+pub fn strategy_from_v1(from: i32) -> Option<Strategy> {
+    Some(match v1::Strategy::try_from(from).ok()? {
+        v1::Strategy::Unspecified => Strategy::default(),
+        v1::Strategy::Greedy => Strategy::Greedy,
+        v1::Strategy::Balanced => Strategy::Balanced,
+        v1::Strategy::Priority => Strategy::Priority,
+        v1::Strategy::FirstFit => Strategy::FirstFit,
+        v1::Strategy::BestFit => Strategy::BestFit,
+        v1::Strategy::WorstFit => Strategy::WorstFit,
+        v1::Strategy::FirstFitDecreasing => Strategy::FirstFitDecreasing,
+        v1::Strategy::Random => Strategy::Random,
+    })
+}
+
+/// A strategy as a message has it.
+pub fn strategy_to_v1(from: Strategy) -> v1::Strategy {
+    match from {
+        Strategy::Greedy => v1::Strategy::Greedy,
+        Strategy::Balanced => v1::Strategy::Balanced,
+        Strategy::Priority => v1::Strategy::Priority,
+        Strategy::FirstFit => v1::Strategy::FirstFit,
+        Strategy::BestFit => v1::Strategy::BestFit,
+        Strategy::WorstFit => v1::Strategy::WorstFit,
+        Strategy::FirstFitDecreasing => v1::Strategy::FirstFitDecreasing,
+        Strategy::Random => v1::Strategy::Random,
+    }
+}
+
+/// A pool from its message.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn pool_from_v1(from: &v1::Pool) -> Result<Pool, Vec<Violation>> {
+    let mut check = Check::new();
+    let pool = pool(&mut check, from);
+    check.finish(pool)
+}
+
+/// A pool as a message.
+pub fn pool_to_v1(from: &Pool) -> v1::Pool {
+    v1::Pool {
+        name: from.name.clone(),
+        labels: from.labels.clone(),
+        select: selector_to_v1(&from.select),
+        strategy: strategy_to_v1(from.strategy).into(),
+        countables: from.countables.iter().map(|(name, amount)| (name.clone(), amount.0)).collect(),
+        queue_order: match from.queue_order {
+            QueueOrder::BestEffortFifo => v1::QueueOrder::BestEffortFifo,
+            QueueOrder::StrictFifo => v1::QueueOrder::StrictFifo,
+        }
+        .into(),
+        max_pending: from.max_pending,
+        revision: from.changed.0,
+    }
+}
+
+/// What a pool looks like now. Looks at every node.
+pub fn pool_status(from: &Pool, ledger: &Ledger) -> v1::PoolStatus {
+    let mut status = v1::PoolStatus { pending: ledger.queue_len(&from.name) as u64, ..Default::default() };
+    let mut allocatable = Resources { other: from.countables.clone(), ..Resources::default() };
+    let mut used = ledger.countables_used(&from.name);
+    for node in ledger.nodes().filter(|node| node.pool == from.name) {
+        status.nodes += 1;
+        status.nodes_available += u32::from(node.is_eligible());
+        status.devices += u32::try_from(node.registration.devices.len()).unwrap_or(u32::MAX);
+        saturating_add(&mut allocatable, &node.allocatable);
+        if let Some(usage) = ledger.usage(node.id) {
+            saturating_add(&mut used, &usage.used);
+            status.used_device_milli +=
+                usage.devices.iter().map(|device| u64::from(device.milli)).sum::<u64>();
+        }
+    }
+    status.allocatable = Some(resources_to_v1(&allocatable));
+    status.used = Some(resources_to_v1(&used));
+    status
+}
+
+/// A class from its message.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn class_from_v1(from: &v1::Class) -> Result<Class, Vec<Violation>> {
+    let mut check = Check::new();
+    let class = class(&mut check, from);
+    check.finish(class)
+}
+
+/// A class as a message.
+pub fn class_to_v1(from: &Class) -> v1::Class {
+    v1::Class {
+        name: from.name.clone(),
+        priority: from.priority,
+        preemptible: from.preemptible,
+        default_ttl_ms: from.default_ttl_ms,
+        revision: from.changed.0,
+    }
+}
+
+/// Node limits from their message.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn node_limits_from_v1(from: &v1::NodeLimits) -> Result<NodeLimits, Vec<Violation>> {
+    let mut check = Check::new();
+    let limits = node_limits(&mut check, from);
+    check.finish(limits)
+}
+
+/// Node limits as a message.
+pub fn node_limits_to_v1(from: &NodeLimits) -> v1::NodeLimits {
+    v1::NodeLimits {
+        name: from.name.clone(),
+        select: selector_to_v1(&from.select),
+        max: Some(resources_to_v1(&from.max)),
+        revision: from.changed.0,
+    }
+}
+
+/// Any policy object from its message.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn policy_object_from_v1(from: &v1::PolicyObject) -> Result<PolicyObject, Vec<Violation>> {
+    let mut check = Check::new();
+    match object(&mut check, from) {
+        Some(object) => check.finish(object),
+        None => Err(check.finish(()).expect_err("an object that is missing was reported")),
+    }
+}
+
+/// A list of policy objects, with paths such as `objects[2].pool.name`. The same object twice is wrong too.
+///
+/// # Errors
+/// Everything that is wrong with any of them.
+pub fn policy_objects_from_v1(from: &[v1::PolicyObject]) -> Result<Vec<PolicyObject>, Vec<Violation>> {
+    let mut check = Check::new();
+    let objects = check.each("objects", from, MAX_POLICY_OBJECTS, object);
+    let objects: Vec<PolicyObject> = objects.into_iter().flatten().collect();
+    let mut names: Vec<PolicyName> = objects.iter().map(PolicyObject::name).collect();
+    names.sort();
+    for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+        check.fail("objects", format!("{:?} is there more than once", pair[0]));
+    }
+    check.finish(objects)
+}
+
+/// Any policy object as a message.
+pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
+    use v1::policy_object::Object;
+    let object = match from {
+        PolicyObject::Pool(from) => Object::Pool(pool_to_v1(from)),
+        PolicyObject::Class(from) => Object::Class(class_to_v1(from)),
+        PolicyObject::NodeLimits(from) => Object::NodeLimits(node_limits_to_v1(from)),
+    };
+    v1::PolicyObject { object: Some(object) }
+}
+
+/// Kind and name of a policy object from its message.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Violation>> {
+    let mut check = Check::new();
+    check.name("name", &from.name);
+    let name = from.name.clone();
+    let name = match v1::PolicyKind::try_from(from.kind) {
+        Ok(v1::PolicyKind::Pool) => PolicyName::Pool(name),
+        Ok(v1::PolicyKind::Class) => PolicyName::Class(name),
+        Ok(v1::PolicyKind::NodeLimits) => PolicyName::NodeLimits(name),
+        Ok(v1::PolicyKind::Unspecified) | Err(_) => {
+            check.fail("kind", format!("{} is not a kind of policy object", from.kind));
+            PolicyName::Pool(name)
+        }
+    };
+    check.finish(name)
+}
+
+/// Kind and name of a policy object as a message.
+pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
+    let (kind, name) = match from {
+        PolicyName::Pool(name) => (v1::PolicyKind::Pool, name),
+        PolicyName::Class(name) => (v1::PolicyKind::Class, name),
+        PolicyName::NodeLimits(name) => (v1::PolicyKind::NodeLimits, name),
+    };
+    v1::PolicyName { kind: kind.into(), name: name.clone() }
+}
+
+fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
+    use v1::policy_object::Object;
+    match &from.object {
+        Some(Object::Pool(from)) => Some(PolicyObject::Pool(check.within("pool", |check| pool(check, from)))),
+        Some(Object::Class(from)) => {
+            Some(PolicyObject::Class(check.within("class", |check| class(check, from))))
+        }
+        Some(Object::NodeLimits(from)) => {
+            Some(PolicyObject::NodeLimits(check.within("node_limits", |check| node_limits(check, from))))
+        }
+        None => {
+            check.fail("object", "is missing: give a pool, class or node_limits");
+            None
+        }
+    }
+}
+
+fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
+    check.name("name", &from.name);
+    let strategy = strategy_from_v1(from.strategy).unwrap_or_else(|| {
+        check.fail("strategy", format!("{} is not a strategy", from.strategy));
+        Strategy::default()
+    });
+    let queue_order = match v1::QueueOrder::try_from(from.queue_order) {
+        Ok(v1::QueueOrder::Unspecified) => QueueOrder::default(),
+        Ok(v1::QueueOrder::BestEffortFifo) => QueueOrder::BestEffortFifo,
+        Ok(v1::QueueOrder::StrictFifo) => QueueOrder::StrictFifo,
+        Err(_) => {
+            check.fail("queue_order", format!("{} is not an order", from.queue_order));
+            QueueOrder::default()
+        }
+    };
+    Pool {
+        name: from.name.clone(),
+        labels: check.labels("labels", &from.labels),
+        select: resources::selector(check, "select", &from.select),
+        strategy,
+        countables: resources::amounts(check, "countables", &from.countables),
+        queue_order,
+        max_pending: from.max_pending,
+        changed: Revision(0),
+    }
+}
+
+fn class(check: &mut Check, from: &v1::Class) -> Class {
+    check.name("name", &from.name);
+    check.range_or_default("default_ttl_ms", from.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
+    Class {
+        name: from.name.clone(),
+        priority: from.priority,
+        preemptible: from.preemptible,
+        default_ttl_ms: from.default_ttl_ms,
+        changed: Revision(0),
+    }
+}
+
+fn node_limits(check: &mut Check, from: &v1::NodeLimits) -> NodeLimits {
+    check.name("name", &from.name);
+    let max = from.max.clone().unwrap_or_default();
+    NodeLimits {
+        name: from.name.clone(),
+        select: resources::selector(check, "select", &from.select),
+        max: check.within("max", |check| resources::resources(check, &max)),
+        changed: Revision(0),
+    }
+}
+
+/// A sum over many nodes for a display: stays at the top where it does not fit.
+fn saturating_add(sum: &mut Resources, more: &Resources) {
+    for (name, amount) in more.iter() {
+        let total = sum.get(name).checked_add(amount).unwrap_or(plimsoll_types::Amount(u64::MAX));
+        sum.set(name, total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::arbitrary;
+
+    #[test]
+    fn objects_are_checked_with_paths_and_repeats_are_found() {
+        let pool = |name: &str| v1::PolicyObject {
+            object: Some(v1::policy_object::Object::Pool(v1::Pool {
+                name: name.into(),
+                ..Default::default()
+            })),
+        };
+        assert!(policy_objects_from_v1(&[pool("a"), pool("b")]).is_ok());
+        let bad = [pool("A"), v1::PolicyObject::default(), pool("c"), pool("c")];
+        let fields: Vec<String> =
+            policy_objects_from_v1(&bad).unwrap_err().into_iter().map(|one| one.field).collect();
+        assert_eq!(fields, ["objects[0].pool.name", "objects[1].object", "objects"]);
+    }
+
+    proptest! {
+        #[test]
+        fn objects_survive_the_api(object in arbitrary::valid_policy_object()) {
+            prop_assert_eq!(policy_object_from_v1(&policy_object_to_v1(&object)), Ok(object));
+        }
+
+        #[test]
+        fn names_survive_the_api(object in arbitrary::valid_policy_object()) {
+            let name = object.name();
+            prop_assert_eq!(policy_name_from_v1(&policy_name_to_v1(&name)), Ok(name));
+        }
+    }
+}

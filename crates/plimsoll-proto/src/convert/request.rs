@@ -1,0 +1,182 @@
+//! What is asked.
+
+use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, Request, Wait};
+
+use super::check::Check;
+use super::{Violation, requirements_to_v1, resources};
+use crate::limits::MAX_GANG_MEMBERS;
+use crate::v1;
+
+/// A request from its message, with the names of pool and class and the size of the gang filled in. Durations of 0 stay:
+/// the ledger knows their defaults.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violation>> {
+    let mut check = Check::new();
+    let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
+    let pool = or_default(&from.pool, DEFAULT_POOL);
+    let class = or_default(&from.class, DEFAULT_CLASS);
+    check.short_text("name", &from.name);
+    check.name("pool", &pool);
+    check.name("class", &class);
+    check.short_text("tenant", &from.tenant);
+    let labels = check.labels("labels", &from.labels);
+    let needs = from.requirements.clone().unwrap_or_default();
+    let requirements = check.within("requirements", |check| resources::requirements(check, &needs));
+    let gang = check.within("gang", |check| gang(check, &from.gang.unwrap_or_default()));
+    check.range_or_default("ttl_ms", from.ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
+    check.range_or_default("hold_ms", from.hold_ms, MIN_TTL_MS, MAX_TTL_MS);
+    check.range("max_duration_ms", from.max_duration_ms, 0, MAX_TTL_MS);
+    let wait = from.wait.unwrap_or_default();
+    check.range("wait.deadline_ms", wait.deadline_ms, 0, MAX_TTL_MS);
+    if wait.deadline_ms > 0 && !wait.queue {
+        check.fail(
+            "wait.deadline_ms",
+            format!("is {}, but queue is not set: nothing waits", wait.deadline_ms),
+        );
+    }
+    let request = Request {
+        name: from.name.clone(),
+        pool,
+        class,
+        tenant: from.tenant.clone(),
+        labels,
+        requirements,
+        gang,
+        ttl_ms: from.ttl_ms,
+        hold_ms: from.hold_ms,
+        max_duration_ms: from.max_duration_ms,
+        auto_confirm: from.auto_confirm,
+        wait: if wait.queue { Wait::Queue { deadline_ms: wait.deadline_ms } } else { Wait::Refuse },
+    };
+    check.finish(request)
+}
+
+/// A request as a message.
+pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
+    v1::ReservationSpec {
+        name: from.name.clone(),
+        pool: from.pool.clone(),
+        class: from.class.clone(),
+        tenant: from.tenant.clone(),
+        labels: from.labels.clone(),
+        requirements: Some(requirements_to_v1(&from.requirements)),
+        gang: Some(v1::Gang {
+            min_members: from.gang.min_members,
+            max_members: from.gang.max_members,
+            spread: from.gang.spread,
+        }),
+        ttl_ms: from.ttl_ms,
+        hold_ms: from.hold_ms,
+        max_duration_ms: from.max_duration_ms,
+        auto_confirm: from.auto_confirm,
+        wait: Some(match from.wait {
+            Wait::Refuse => v1::WaitPolicy { queue: false, deadline_ms: 0 },
+            Wait::Queue { deadline_ms } => v1::WaitPolicy { queue: true, deadline_ms },
+        }),
+    }
+}
+
+fn gang(check: &mut Check, from: &v1::Gang) -> Gang {
+    let (min_members, max_members) = match (from.min_members, from.max_members) {
+        (0, 0) => (1, 1),
+        (0, max) => (max, max),
+        (min, 0) => (min, min),
+        given => given,
+    };
+    check.range("max_members", max_members.into(), 1, MAX_GANG_MEMBERS.into());
+    if min_members > max_members {
+        check.fail("min_members", format!("is {min_members}, above max_members, which is {max_members}"));
+    }
+    Gang { min_members, max_members, spread: from.spread }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use plimsoll_ledger::{GpuShare, validate_request};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::arbitrary;
+
+    fn gpu(count: u32, milli: u32, memory_bytes: u64) -> v1::ReservationSpec {
+        let gpu = v1::GpuAsk { count, milli, memory_bytes, ..Default::default() };
+        let requirements = v1::Requirements { gpu: Some(gpu), ..Default::default() };
+        v1::ReservationSpec { requirements: Some(requirements), ..Default::default() }
+    }
+
+    fn share(spec: &v1::ReservationSpec) -> (u32, GpuShare) {
+        let ask = request_from_v1(spec).unwrap().requirements.gpu.unwrap();
+        (ask.count, ask.share)
+    }
+
+    #[test]
+    fn an_empty_spec_is_one_member_of_the_default_pool_and_class() {
+        let request = request_from_v1(&v1::ReservationSpec::default()).unwrap();
+        assert_eq!((request.pool.as_str(), request.class.as_str()), (DEFAULT_POOL, DEFAULT_CLASS));
+        assert_eq!((request.gang, request.wait), (Gang::default(), Wait::Refuse));
+        assert_eq!(validate_request(&request), []);
+    }
+
+    #[test]
+    fn gpu_asks_are_whole_devices_or_a_share_of_one() {
+        assert_eq!(share(&gpu(0, 0, 0)), (1, GpuShare::Whole));
+        assert_eq!(share(&gpu(4, 1000, 0)), (4, GpuShare::Whole));
+        assert_eq!(share(&gpu(1, 500, 0)), (1, GpuShare::Milli(500)));
+        assert_eq!(share(&gpu(0, 0, 1 << 30)), (1, GpuShare::Memory(1 << 30)));
+        for (bad, field) in
+            [(gpu(2, 500, 0), "count"), (gpu(1, 1001, 0), "milli"), (gpu(1, 5, 5), "memory_bytes")]
+        {
+            let violations = request_from_v1(&bad).unwrap_err();
+            assert_eq!(violations[0].field, format!("requirements.gpu.{field}"));
+        }
+    }
+
+    #[test]
+    fn every_violation_is_listed_with_its_path_and_numbers() {
+        let term = v1::NodeSelectorTerm { key: "zone".into(), operator: 1, values: Vec::new() };
+        let spec = v1::ReservationSpec {
+            pool: "No Pool".into(),
+            labels: BTreeMap::from([("k".into(), "v".repeat(129))]),
+            requirements: Some(v1::Requirements {
+                amounts: Some(v1::Quantities {
+                    other: BTreeMap::from([("cpu".into(), 1), ("license/Foo".into(), 1)]),
+                    cpu_millis: u64::MAX,
+                    ..Default::default()
+                }),
+                required: vec![term.clone(), v1::NodeSelectorTerm { operator: 99, ..term }],
+                ..Default::default()
+            }),
+            gang: Some(v1::Gang { min_members: 3, max_members: 2, spread: false }),
+            ttl_ms: 1,
+            wait: Some(v1::WaitPolicy { queue: false, deadline_ms: 5 }),
+            ..Default::default()
+        };
+        let fields: Vec<String> =
+            request_from_v1(&spec).unwrap_err().into_iter().map(|one| one.field).collect();
+        let expected = [
+            "pool",
+            "labels[\"k\"]",
+            "requirements.amounts.cpu_millis",
+            "requirements.amounts.other[\"cpu\"]",
+            "requirements.amounts.other[\"license/Foo\"]",
+            "requirements.required[0].values",
+            "requirements.required[1].operator",
+            "gang.min_members",
+            "ttl_ms",
+            "wait.deadline_ms",
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn requests_survive_the_api(request in arbitrary::valid_request()) {
+            prop_assert_eq!(request_from_v1(&request_to_v1(&request)), Ok(request));
+        }
+    }
+}

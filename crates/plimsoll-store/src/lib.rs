@@ -1,0 +1,27 @@
+//! Where bytes live: a write-ahead log ([`wal::Wal`]) and an ordered key-value engine ([`engine::Engine`]).
+//!
+//! This crate knows nothing of raft or of the ledger. Three families implement both seams, and one conformance suite
+//! holds them to the same behaviour:
+//!
+//! | family | for | survives |
+//! | --- | --- | --- |
+//! | [`rocks`] | production | what was synced, after a kill or a power cut; damage is reported, never skipped |
+//! | [`memory`] | `--ephemeral` | nothing beyond the process |
+//! | [`sim`] | the deterministic simulation | a seeded part of what was not synced yet |
+#![forbid(unsafe_code)]
+
+pub mod engine;
+mod error;
+mod frame;
+mod log_state;
+pub mod memory;
+pub mod rocks;
+pub mod sim;
+pub mod wal;
+
+#[cfg(test)]
+mod conformance;
+
+pub use engine::{Engine, View, WriteBatch};
+pub use error::Error;
+pub use wal::{Done, Loaded, Op, Wal};

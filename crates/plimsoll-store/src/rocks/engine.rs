@@ -1,0 +1,156 @@
+//! The engine on RocksDB.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, IteratorMode, Options, WriteOptions,
+};
+
+use super::floor::Floor;
+use super::recovery::InFlight;
+use super::snapshots::Snapshots;
+use super::view::RocksView;
+use super::{error, files, recovery};
+use crate::Error;
+use crate::engine::{Engine, View, WriteBatch};
+
+/// Rows in a RocksDB database of their own, written without waiting for the disk.
+///
+/// The database closes, and its directory may be opened again, when the engine and all its views are gone.
+pub struct RocksEngine {
+    snapshots: Arc<Snapshots>,
+    db: Arc<DB>,
+    dir: PathBuf,
+    floor: Mutex<Floor>,
+    /// Written by `replace_all`, which must know the last key there is; read by ordinary writes.
+    replacing: RwLock<()>,
+}
+
+impl RocksEngine {
+    /// Opens the engine in `dir`, or creates it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where it is open already; [`Error::Corrupt`] or [`Error::LostWrites`] where it is not what was
+    /// synced; [`Error::Failed`] where the system fails.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        files::create_dir(dir)?;
+        let floor = Floor::open(dir)?;
+        recovery::prepare(dir, floor.sequence(), InFlight::Many)?;
+        let db = DB::open(&database_options(), dir).map_err(|source| error("open engine", dir, source))?;
+        floor.check(dir, db.latest_sequence_number())?;
+        let db = Arc::new(db);
+        let snapshots = Snapshots::start(db.clone(), dir.to_owned())
+            .map_err(|source| Error::failed("start snapshot thread", dir, source))?;
+        Ok(Self {
+            snapshots: Arc::new(snapshots),
+            db,
+            dir: dir.to_owned(),
+            floor: Mutex::new(floor),
+            replacing: RwLock::new(()),
+        })
+    }
+
+    fn write_to_db(&self, batch: rocksdb::WriteBatch, sync: bool) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        self.db.write_opt(batch, &options).map_err(|source| error("write engine", &self.dir, source))
+    }
+
+    /// Records that everything up to `sequence` is durable.
+    fn raise_floor(&self, sequence: u64) -> Result<(), Error> {
+        let mut floor = self.floor.lock();
+        floor.raise(sequence)?;
+        floor.sync()
+    }
+
+    fn last_key(&self) -> Result<Option<Vec<u8>>, Error> {
+        match self.db.iterator(IteratorMode::End).next() {
+            Some(Ok((key, _))) => Ok(Some(key.into_vec())),
+            Some(Err(source)) => Err(error("read engine", &self.dir, source)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Engine for RocksEngine {
+    fn write(&self, batch: WriteBatch) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let _shared = self.replacing.read();
+        self.write_to_db(to_rocks(&batch), false)
+    }
+
+    fn replace_all(&self, batch: WriteBatch) -> Result<(), Error> {
+        let _alone = self.replacing.write();
+        let mut replacement = rocksdb::WriteBatch::default();
+        if let Some(mut past_last) = self.last_key()? {
+            past_last.push(0);
+            replacement.delete_range(Vec::new(), past_last);
+        }
+        add_ops(&mut replacement, &batch);
+        self.write_to_db(replacement, true)?;
+        self.raise_floor(self.db.latest_sequence_number())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let value = self.db.get_pinned(key).map_err(|source| error("read engine", &self.dir, source))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn view(&self) -> Box<dyn View> {
+        Box::new(RocksView::open(self.snapshots.clone()))
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        // Read before the flush: what is written during it may or may not be covered.
+        let sequence = self.db.latest_sequence_number();
+        self.db.flush_wal(true).map_err(|source| error("sync engine", &self.dir, source))?;
+        self.raise_floor(sequence)
+    }
+
+    fn approximate_bytes(&self) -> u64 {
+        let property = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        property("rocksdb.estimate-live-data-size") + property("rocksdb.cur-size-all-mem-tables")
+    }
+}
+
+fn to_rocks(batch: &WriteBatch) -> rocksdb::WriteBatch {
+    let mut rocks = rocksdb::WriteBatch::default();
+    add_ops(&mut rocks, batch);
+    rocks
+}
+
+fn add_ops(rocks: &mut rocksdb::WriteBatch, batch: &WriteBatch) {
+    for (key, value) in &batch.ops {
+        match value {
+            Some(value) => rocks.put(key, value),
+            None => rocks.delete(key),
+        }
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    // Unsynced writes may come back with holes after a power cut; the prefix before the first hole is all we need. That
+    // it is not shorter than what was synced is for the floor to say.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_recycle_log_file_num(0);
+    options.set_paranoid_checks(true);
+    options.set_write_buffer_size(32 << 20);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bytes_per_sync(1 << 20);
+    let mut table = BlockBasedOptions::default();
+    // Rows are small: larger blocks compress better, and a filter spares reads for keys that are not there.
+    table.set_block_size(16 << 10);
+    table.set_bloom_filter(10.0, false);
+    table.set_block_cache(&Cache::new_lru_cache(32 << 20));
+    options.set_block_based_table_factory(&table);
+    super::quiet(&mut options);
+    options
+}
