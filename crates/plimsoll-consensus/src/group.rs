@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::{ChangeMembers, Config, Raft, ReadPolicy, SnapshotPolicy};
@@ -127,7 +127,8 @@ impl Group {
         )?;
         let network = Network { cluster_id: config.cluster_id.clone(), node_id: config.node_id, dialer };
         let start = RaftHandle::new(config.node_id, raft_config, network.clone(), log.clone(), state_machine);
-        let raft = Runtime::scope(config.seed, start).await.map_err(|error| Error::Raft(error.to_string()))?;
+        let raft =
+            Runtime::scope(config.seed, start).await.map_err(|error| Error::Raft(error.to_string()))?;
         let (proposals, queue) = mpsc::unbounded_channel();
         let first = GroupStatus::of(&raft.metrics().borrow_watched());
         let (status_tx, status) = watch::channel(first);
@@ -365,7 +366,10 @@ impl Group {
         Runtime::scope(self.inner.seeds.fetch_add(1, Ordering::Relaxed), call)
     }
 
-    pub(crate) fn scoped_owned<F: Future + Send + 'static>(&self, call: F) -> impl Future<Output = F::Output> + Send + 'static
+    pub(crate) fn scoped_owned<F: Future + Send + 'static>(
+        &self,
+        call: F,
+    ) -> impl Future<Output = F::Output> + Send + 'static
     where
         F::Output: Send,
     {
@@ -382,7 +386,10 @@ impl Group {
         if known.voters.contains(&id) {
             return Ok(());
         }
-        self.scoped(self.raft().add_learner(id, info, true)).await.map(drop).map_err(|error| self.change_error(error))
+        self.scoped(self.raft().add_learner(id, info, true))
+            .await
+            .map(drop)
+            .map_err(|error| self.change_error(error))
     }
 
     async fn change(&self, change: ChangeMembers<u64, NodeInfo>) -> Result<(), Error> {
@@ -392,7 +399,9 @@ impl Group {
 
     fn change_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
         match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader { leader: self.leader() },
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+                Error::NotLeader { leader: self.leader() }
+            }
             RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 openraft::errors::ChangeMembershipError::InProgress(_),
             )) => Error::ChangeInProgress,

@@ -4,7 +4,9 @@
 //! encodings are our own protobuf (`proto/plimsoll/internal/v1`).
 
 #[cfg(not(tokio_unstable))]
-compile_error!("build with `--cfg tokio_unstable` (see .cargo/config.toml): an environment RUSTFLAGS overrides it");
+compile_error!(
+    "build with `--cfg tokio_unstable` (see .cargo/config.toml): an environment RUSTFLAGS overrides it"
+);
 
 mod error;
 mod group;

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use crate::internal as wire_types;
 use crate::log_store::LogStore;
 use crate::snapshot::{Current, SnapshotData, SnapshotDir};
-use crate::types::{EntryPayload, LogId, Payload, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{
+    EntryPayload, LogId, Payload, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+};
 use crate::{MachineError, wire};
 
 /// The replicated state machine as this crate sees it. Synchronous; called from one task at a time, in log order.
@@ -66,7 +68,8 @@ impl StateMachine {
         let (last_applied, membership) = match engine.get(META_KEY)? {
             None => (None, StoredMembership::default()),
             Some(bytes) => {
-                let meta = wire_types::SnapshotMeta::decode(bytes).map_err(|_| crate::Error::Damaged("applied state"))?;
+                let meta = wire_types::SnapshotMeta::decode(bytes)
+                    .map_err(|_| crate::Error::Damaged("applied state"))?;
                 if meta.cluster_id != cluster_id {
                     return Err(crate::Error::Raft(format!(
                         "the state on disk is of cluster {:?}, not {cluster_id:?}",
@@ -170,7 +173,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
         // The view is taken here, between two applies: it shows exactly `meta`.
-        Builder { shared: Arc::clone(&self.shared), meta, view: parking_lot::Mutex::new(Some(self.shared.engine.view())) }
+        Builder {
+            shared: Arc::clone(&self.shared),
+            meta,
+            view: parking_lot::Mutex::new(Some(self.shared.engine.view())),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {

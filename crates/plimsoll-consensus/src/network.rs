@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _, stream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
-    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,7 +60,10 @@ impl Network {
         let client = RaftServiceClient::new(self.dialer.channel(&info.address))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        PeerLink { peer: wire_types::Peer { cluster_id: self.cluster_id.clone(), from: self.node_id, to: target }, client }
+        PeerLink {
+            peer: wire_types::Peer { cluster_id: self.cluster_id.clone(), from: self.node_id, to: target },
+            client,
+        }
     }
 }
 
@@ -113,7 +117,13 @@ impl NetStreamAppend<TypeConfig> for PeerLink {
         &'s mut self,
         mut input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -171,7 +181,8 @@ impl NetVote<TypeConfig> for PeerLink {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let request = wire_types::PreVoteRequest { request: Some(wire::vote_request(&rpc, self.peer.clone())) };
+        let request =
+            wire_types::PreVoteRequest { request: Some(wire::vote_request(&rpc, self.peer.clone())) };
         let response = in_time(option.hard_ttl(), self.client.pre_vote(request)).await?;
         let response = response.response.ok_or_else(|| damaged(&wire::WireError("pre-vote response")))?;
         wire::vote_response_back(response).map_err(|error| damaged(&error))
@@ -209,8 +220,8 @@ impl NetSnapshot<TypeConfig> for PeerLink {
             Ok(Ok(Err(status))) => return Err(StreamingError::Unreachable(Unreachable::new(&status))),
             Ok(Ok(Ok(response))) => response.into_inner(),
         };
-        let vote =
-            wire::vote_back(response.vote).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let vote = wire::vote_back(response.vote)
+            .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         Ok(SnapshotResponse::new(vote))
     }
 }

@@ -18,7 +18,8 @@ pub struct PeerService {
     pub(crate) group: Group,
 }
 
-type AnswerStream = std::pin::Pin<Box<dyn Stream<Item = Result<wire_types::StreamAppendResponse, Status>> + Send>>;
+type AnswerStream =
+    std::pin::Pin<Box<dyn Stream<Item = Result<wire_types::StreamAppendResponse, Status>> + Send>>;
 
 impl PeerService {
     /// Refuses what is meant for another group or member.
@@ -26,7 +27,10 @@ impl PeerService {
         let peer = peer.ok_or_else(|| Status::invalid_argument("message does not say who sent it"))?;
         let (cluster_id, node_id) = (self.group.cluster_id(), self.group.node_id());
         if peer.cluster_id != cluster_id {
-            return Err(Status::permission_denied(format!("this is cluster {cluster_id:?}, not {:?}", peer.cluster_id)));
+            return Err(Status::permission_denied(format!(
+                "this is cluster {cluster_id:?}, not {:?}",
+                peer.cluster_id
+            )));
         }
         if peer.to != node_id {
             return Err(Status::permission_denied(format!("this is node {node_id}, not {}", peer.to)));
@@ -62,7 +66,8 @@ impl RaftService for PeerService {
         &self,
         request: Request<wire_types::PreVoteRequest>,
     ) -> Result<Response<wire_types::PreVoteResponse>, Status> {
-        let mut message = request.into_inner().request.ok_or_else(|| Status::invalid_argument("empty pre-vote"))?;
+        let mut message =
+            request.into_inner().request.ok_or_else(|| Status::invalid_argument("empty pre-vote"))?;
         self.admit(message.peer.take())?;
         let request = wire::vote_request_back(message).map_err(invalid)?;
         let response = self.group.scoped(self.group.raft().pre_vote(request)).await.map_err(failed)?;
@@ -145,7 +150,8 @@ impl RaftService for PeerService {
         let from = wire::vote_back(message.from_leader).map_err(invalid)?;
         let request =
             TransferLeaderRequest::new(from, message.to_node, message.last_log_id.map(wire::log_id_back));
-        let handled = self.group.scoped(self.group.raft().handle_transfer_leader(request)).await.map_err(failed)?;
+        let handled =
+            self.group.scoped(self.group.raft().handle_transfer_leader(request)).await.map_err(failed)?;
         let (accepted, detail) = match handled {
             Ok(()) => (true, String::new()),
             Err(refused) => (false, format!("{refused:?}")),

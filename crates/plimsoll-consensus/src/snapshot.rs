@@ -83,7 +83,13 @@ impl SnapshotData {
 
 impl SnapshotDir {
     /// Writes the rows of a consistent view.
-    pub(crate) fn build(&self, cluster_id: &str, row_prefix: &[u8], meta: &SnapshotMeta, view: &dyn plimsoll_store::View) -> io::Result<SnapshotData> {
+    pub(crate) fn build(
+        &self,
+        cluster_id: &str,
+        row_prefix: &[u8],
+        meta: &SnapshotMeta,
+        view: &dyn plimsoll_store::View,
+    ) -> io::Result<SnapshotData> {
         let rows = view.scan(row_prefix, &[]).map(|row| row.map_err(io::Error::other));
         match self {
             SnapshotDir::Memory => {
@@ -179,7 +185,9 @@ impl Receiver {
 fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let whole = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("snap-") && !name.ends_with(".part"))
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("snap-") && !name.ends_with(".part"))
     };
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(whole).collect();
     files.sort();
@@ -211,7 +219,8 @@ fn write(
 }
 
 fn parse(mut bytes: Bytes, cluster_id: &str) -> io::Result<(SnapshotMeta, WriteBatch)> {
-    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot is damaged: {what}"));
+    let damaged =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot is damaged: {what}"));
     let mut hasher = blake3::Hasher::new();
     let mut part = || -> io::Result<Option<Bytes>> {
         if bytes.remaining() < 4 {

@@ -59,10 +59,15 @@ pub struct GroupStatus {
 impl GroupStatus {
     pub(crate) fn of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         let membership = metrics.membership_config.membership();
-        let members: BTreeMap<u64, NodeInfo> = membership.nodes().map(|(id, info)| (*id, info.clone())).collect();
+        let members: BTreeMap<u64, NodeInfo> =
+            membership.nodes().map(|(id, info)| (*id, info.clone())).collect();
         let index = |id: &Option<crate::types::LogId>| id.map_or(0, |id| id.index);
         let last_log = metrics.last_log_index.unwrap_or(0);
-        let lag = metrics.replication.iter().flatten().map(|(id, matched)| (*id, last_log.saturating_sub(index(matched))));
+        let lag = metrics
+            .replication
+            .iter()
+            .flatten()
+            .map(|(id, matched)| (*id, last_log.saturating_sub(index(matched))));
         let mut voters: Vec<u64> = membership.voter_ids().collect();
         voters.sort_unstable();
         voters.dedup();
@@ -76,7 +81,9 @@ impl GroupStatus {
                 ServerState::Leader => Role::Leader,
                 ServerState::Shutdown => Role::Stopped,
             },
-            leader: metrics.current_leader.map(|id| (id, members.get(&id).map(|info| info.address.clone()).unwrap_or_default())),
+            leader: metrics
+                .current_leader
+                .map(|id| (id, members.get(&id).map(|info| info.address.clone()).unwrap_or_default())),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),
             last_log,

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
+};
 use openraft::vote::RaftVote as _;
 use prost::Message as _;
 
 use crate::internal as wire;
 use crate::types::{
-    Entry, EntryPayload, LeaderId, LogId, Membership, NodeInfo, Payload, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+    Entry, EntryPayload, LeaderId, LogId, Membership, NodeInfo, Payload, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote,
 };
 
 /// Bytes that are no message of ours, or lack a part.
@@ -48,7 +51,8 @@ pub(crate) fn membership(membership: &Membership) -> wire::Membership {
 }
 
 pub(crate) fn membership_back(message: wire::Membership) -> Result<Membership, WireError> {
-    let configs: Vec<BTreeSet<u64>> = message.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
+    let configs: Vec<BTreeSet<u64>> =
+        message.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
     let nodes: BTreeMap<u64, NodeInfo> = message
         .nodes
         .into_iter()
@@ -163,7 +167,10 @@ pub(crate) fn vote_response_back(message: wire::VoteResponse) -> Result<VoteResp
     })
 }
 
-pub(crate) fn append(request: &AppendEntriesRequest<TypeConfig>, peer: Option<wire::Peer>) -> wire::StreamAppendRequest {
+pub(crate) fn append(
+    request: &AppendEntriesRequest<TypeConfig>,
+    peer: Option<wire::Peer>,
+) -> wire::StreamAppendRequest {
     wire::StreamAppendRequest {
         peer,
         vote: Some(vote(&request.vote)),
@@ -173,7 +180,9 @@ pub(crate) fn append(request: &AppendEntriesRequest<TypeConfig>, peer: Option<wi
     }
 }
 
-pub(crate) fn append_back(message: wire::StreamAppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
+pub(crate) fn append_back(
+    message: wire::StreamAppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
     Ok(AppendEntriesRequest {
         vote: vote_back(message.vote)?,
         prev_log_id: message.prev_log_id.map(log_id_back),
@@ -192,7 +201,9 @@ pub(crate) fn append_result(result: &StreamAppendResult<TypeConfig>) -> wire::St
     wire::StreamAppendResponse { result: Some(result) }
 }
 
-pub(crate) fn append_result_back(message: wire::StreamAppendResponse) -> Result<StreamAppendResult<TypeConfig>, WireError> {
+pub(crate) fn append_result_back(
+    message: wire::StreamAppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, WireError> {
     use wire::stream_append_response::Result as Wire;
     Ok(match message.result.ok_or(WireError("append result"))? {
         Wire::Flushed(flushed) => Ok(flushed.log_id.map(log_id_back)),

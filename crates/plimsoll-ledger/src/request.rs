@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 /// What one member needs, on one node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
     /// Compute, memory and countables.
     pub amounts: Resources,
@@ -48,7 +48,7 @@ pub struct Requirements {
 }
 
 /// A wish about node labels: a node that fulfils it scores `weight` more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Preferred {
     /// 1 to 100, as Kubernetes has it.
     pub weight: u32,
@@ -57,7 +57,7 @@ pub struct Preferred {
 }
 
 /// GPU devices for one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GpuAsk {
     /// Number of devices; 1 for a share.
     pub count: u32,
@@ -70,7 +70,7 @@ pub struct GpuAsk {
 }
 
 /// How much of each device is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GpuShare {
     /// The device alone.
     Whole,
@@ -81,7 +81,7 @@ pub enum GpuShare {
 }
 
 /// Members of a gang. One plain reservation is a gang of exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gang {
     /// Fewest members that are of use; nothing is held below this.
     pub min_members: u32,

@@ -1,0 +1,46 @@
+//! Rust SDK of Plimsoll: a client that follows the leader, tries again only where that is safe, and never turns "unknown"
+//! into "no"; leases that renew themselves; streams with thousands of requests in flight; watches without gaps.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), plimsoll_client::Error> {
+//! use plimsoll_client::{Client, ClientOptions};
+//!
+//! let client = Client::connect(["127.0.0.1:7420"], ClientOptions::default()).await?;
+//! let lease = client.pool("default").request().gpu_memory("20Gi").wait(None).acquire().await?;
+//! println!("granted under token {}", lease.token());
+//! lease.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Time is tokio's and randomness comes from an [`IdSource`], so a simulation can own both.
+
+mod client;
+mod dial;
+mod env;
+mod error;
+mod ids;
+mod lease;
+mod options;
+mod pages;
+mod request;
+mod retry;
+mod route;
+mod stream;
+mod verbs;
+mod wait;
+mod watch;
+
+pub use client::Client;
+pub use dial::{ConnectorDialer, Dialer, TcpDialer, Tls};
+pub use env::workload_env;
+pub use error::{Error, Refused, reason_name};
+pub use ids::{IdSource, RandomIds, SeededIds};
+pub use lease::Lease;
+pub use options::ClientOptions;
+pub use pages::Listed;
+pub use plimsoll_proto::{reason, v1};
+pub use request::{PoolHandle, RequestBuilder};
+pub use retry::RetryPolicy;
+pub use stream::{Answer, ReservationStream};
+pub use watch::Watch;

@@ -1,0 +1,90 @@
+//! Lists that come in pages, as one list. The token of a page carries its revision, so all pages are one snapshot.
+
+use plimsoll_proto::v1::{
+    Class, Event, ListClassesRequest, ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest,
+    ListPoolsRequest, ListReservationsRequest, Node, NodeLimits, Pool, PoolStatus, Reservation,
+};
+
+use crate::{Client, Error};
+
+/// Objects asked for in one page.
+const PAGE_SIZE: u32 = 1_000;
+
+/// A whole list, as of one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listed<T> {
+    /// Everything that matched.
+    pub items: Vec<T>,
+    /// Revision that it reflects.
+    pub revision: u64,
+    /// For stale reads: milliseconds since the replica last heard of the leader.
+    pub age_ms: u64,
+}
+
+macro_rules! pages {
+    ($($(#[$doc:meta])* $name:ident = $method:ident($request:ident) -> $field:ident: $item:ident;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// As for every call.
+                pub async fn $name(&self, mut request: $request) -> Result<Listed<$item>, Error> {
+                    if request.page_size == 0 {
+                        request.page_size = PAGE_SIZE;
+                    }
+                    let mut listed = Listed { items: Vec::new(), revision: 0, age_ms: 0 };
+                    loop {
+                        let page = self.$method(request.clone()).await?;
+                        listed.items.extend(page.$field);
+                        listed.revision = page.revision;
+                        listed.age_ms = page.age_ms;
+                        if page.next_page_token.is_empty() {
+                            return Ok(listed);
+                        }
+                        request.page_token = page.next_page_token;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+impl Client {
+    /// All pools, each with what it looks like now.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn all_pools(
+        &self,
+        mut request: ListPoolsRequest,
+    ) -> Result<Listed<(Pool, PoolStatus)>, Error> {
+        if request.page_size == 0 {
+            request.page_size = PAGE_SIZE;
+        }
+        let mut listed = Listed { items: Vec::new(), revision: 0, age_ms: 0 };
+        loop {
+            let page = self.list_pools(request.clone()).await?;
+            let statuses = page.statuses.into_iter().chain(std::iter::repeat(PoolStatus::default()));
+            listed.items.extend(page.pools.into_iter().zip(statuses));
+            (listed.revision, listed.age_ms) = (page.revision, page.age_ms);
+            if page.next_page_token.is_empty() {
+                return Ok(listed);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+pages! {
+    /// All reservations that match.
+    all_reservations = list_reservations(ListReservationsRequest) -> reservations: Reservation;
+    /// All nodes that match.
+    all_nodes = list_nodes(ListNodesRequest) -> nodes: Node;
+    /// All classes.
+    all_classes = list_classes(ListClassesRequest) -> classes: Class;
+    /// All node limits.
+    all_node_limits = list_node_limits(ListNodeLimitsRequest) -> node_limits: NodeLimits;
+    /// All events that match and are still kept.
+    all_events = list_events(ListEventsRequest) -> events: Event;
+}

@@ -1,0 +1,133 @@
+//! What a core needs to be told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plimsoll_store::{Engine, Wal};
+
+/// All that a core needs to be told.
+#[derive(Clone)]
+pub struct CoreConfig {
+    /// Id of this replica: unique in the group, for ever.
+    pub node_id: u64,
+    /// Name of the cluster; peers of another one are refused.
+    pub cluster_id: String,
+    /// Address at which other coordinators reach this one.
+    pub peer_address: String,
+    /// Where data is kept.
+    pub data: Data,
+    /// Begin a new group with this replica as its only voter, unless its stores already hold one.
+    pub bootstrap: bool,
+    /// Durations.
+    pub timings: Timings,
+    /// Bounds of the intake.
+    pub intake: IntakeLimits,
+    /// Most revisions kept in history.
+    pub history_revisions: u64,
+    /// Most recent revisions kept in memory for watchers.
+    pub watch_ring: usize,
+    /// Raft entries between snapshots.
+    pub snapshot_every: u64,
+    /// Raft entries kept after a snapshot, for followers that lag.
+    pub keep_logs: u64,
+    /// Seed of all that is random: election timeouts, the planner's random strategy.
+    pub seed: u64,
+}
+
+/// Where data is kept.
+#[derive(Clone)]
+pub enum Data {
+    /// In this directory, on RocksDB.
+    Directory(PathBuf),
+    /// In memory: gone with the process. No thread is used.
+    Memory,
+    /// In stores made by the caller (simulation). No thread is used.
+    Custom(Stores),
+}
+
+/// Stores of one replica.
+#[derive(Clone)]
+pub struct Stores {
+    /// The raft log.
+    pub wal: Arc<dyn Wal>,
+    /// The ledger's rows.
+    pub engine: Arc<dyn Engine>,
+    /// Records of applied commands.
+    pub history: Arc<dyn Engine>,
+}
+
+/// Durations, all in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// Raft heartbeat interval.
+    pub heartbeat_ms: u64,
+    /// Shortest and longest election timeout.
+    pub election_ms: (u64, u64),
+    /// A node that is silent for this long is suspect.
+    pub suspect_after_ms: u64,
+    /// How often silent nodes are looked for.
+    pub node_check_ms: u64,
+    /// Longest wait of a read for a leader or a revision.
+    pub read_timeout_ms: u64,
+}
+
+/// Bounds of the intake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntakeLimits {
+    /// Most commands that wait.
+    pub max_waiting: usize,
+    /// Most bytes that wait, estimated.
+    pub max_waiting_bytes: usize,
+    /// Most commands in one raft entry.
+    pub max_entry_commands: usize,
+    /// Most raft entries in flight.
+    pub max_in_flight: usize,
+}
+
+impl CoreConfig {
+    /// A single replica with everything at its default.
+    pub fn new(
+        node_id: u64,
+        cluster_id: impl Into<String>,
+        peer_address: impl Into<String>,
+        data: Data,
+    ) -> CoreConfig {
+        CoreConfig {
+            node_id,
+            cluster_id: cluster_id.into(),
+            peer_address: peer_address.into(),
+            data,
+            bootstrap: false,
+            timings: Timings::default(),
+            intake: IntakeLimits::default(),
+            history_revisions: 1_000_000,
+            watch_ring: 65_536,
+            snapshot_every: 50_000,
+            keep_logs: 10_000,
+            seed: 0,
+        }
+    }
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        Timings {
+            heartbeat_ms: 100,
+            election_ms: (600, 1_200),
+            suspect_after_ms: 10_000,
+            node_check_ms: 500,
+            read_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Default for IntakeLimits {
+    fn default() -> IntakeLimits {
+        IntakeLimits {
+            max_waiting: 65_536,
+            max_waiting_bytes: 64 << 20,
+            max_entry_commands: 1_024,
+            max_in_flight: 8,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The leader's one task: it drains the intake into raft entries, plans, proposes, answers, and looks after time and
+//! silent nodes. No timer runs on an idle cluster: it wakes for commands, applied entries, changes of leadership, and
+//! the next moment at which something is due.
+
+mod round;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use parking_lot::RwLock;
+use plimsoll_consensus::{Group, GroupStatus, ProposeError, Reply, Role};
+use plimsoll_ledger::{Answer, Command, Entry, Ledger, Outcome, Reason};
+use plimsoll_scheduler::{Planner, Ticket};
+use plimsoll_types::{LedgerTime, NodeId};
+use tokio::sync::{Notify, watch};
+
+use super::agents::{AgentHub, SessionClosed};
+use super::encoding::Batch;
+use super::intake::{Intake, Item};
+use super::notice::AppliedNotice;
+use super::{CoreConfig, Counters, SubmitError};
+use crate::clock::Clock;
+
+/// Times that a request goes back to planning after apply refused its place.
+const MOST_ATTEMPTS: u8 = 3;
+
+/// All that the leader's task works with.
+pub(super) struct LeaderLoop {
+    pub(super) config: Arc<CoreConfig>,
+    pub(super) group: Group,
+    pub(super) ledger: Arc<RwLock<Ledger>>,
+    pub(super) intake: Arc<Intake>,
+    pub(super) notice: Arc<AppliedNotice>,
+    pub(super) agents: AgentHub,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) wake: Arc<Notify>,
+    /// Turns true when the core stops.
+    pub(super) stop: watch::Receiver<bool>,
+    /// True while this replica leads and its first entry is applied.
+    pub(super) serving: watch::Sender<bool>,
+}
+
+/// One term of leadership.
+struct Lead {
+    planner: Planner,
+    in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
+    /// An `Expire` is in flight.
+    expiring: bool,
+    /// When silent nodes are looked for next.
+    check_nodes_at: tokio::time::Instant,
+}
+
+/// A raft entry that is settled: what each command was for, and how it went.
+struct Settled {
+    batch: Arc<Batch>,
+    origins: Vec<Origin>,
+    result: Result<Reply, ProposeError>,
+}
+
+/// Where a command of an entry came from, and the booking that it holds.
+enum Origin {
+    /// A caller.
+    Caller(Box<Item>, Option<Ticket>),
+    /// The queue pass.
+    Queue(Ticket),
+    /// The sweep.
+    Expiry,
+    /// The look for silent nodes.
+    Health(NodeId),
+}
+
+impl LeaderLoop {
+    /// Runs until the core stops.
+    pub(super) async fn run(self) {
+        let mut leadership = self.group.watch();
+        loop {
+            if *self.stop.borrow() {
+                break;
+            }
+            if let Some(term) = led_term(&leadership) {
+                tracing::info!(node = self.config.node_id, term, "leading");
+                self.lead(term).await;
+                tracing::info!(node = self.config.node_id, term, "no longer leading");
+            }
+            // Leadership without office is tried again soon; otherwise only a change of leadership is news.
+            let retry = led_term(&leadership).map(|_| tokio::time::Instant::now() + self.heartbeat());
+            tokio::select! {
+                biased;
+                () = stopped(self.stop.clone()) => break,
+                changed = leadership.changed() => if changed.is_err() { break },
+                () = sleep_until(retry) => {}
+            }
+        }
+        self.intake.close(&SubmitError::Stopped);
+        self.agents.end(SessionClosed::Stopped);
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.config.timings.heartbeat_ms)
+    }
+
+    async fn lead(&self, term: u64) {
+        self.counters.leaderships.fetch_add(1, Ordering::Relaxed);
+        self.intake.open();
+        if let Some(lead) = self.take_office(term).await {
+            self.serving.send_replace(true);
+            self.govern(lead, term).await;
+        }
+        self.serving.send_replace(false);
+        if *self.stop.borrow() {
+            self.intake.close(&SubmitError::Stopped);
+            self.agents.end(SessionClosed::Stopped);
+        } else {
+            let leader = self.group.leader().filter(|(id, _)| *id != self.config.node_id);
+            self.intake.close(&SubmitError::NotLeader { leader });
+            self.agents.end(SessionClosed::NotLeader);
+        }
+        self.counters.in_flight.store(0, Ordering::Relaxed);
+    }
+
+    /// Proposes `BecomeLeader`, and once that is applied (and so everything before it) begins to plan.
+    async fn take_office(&self, term: u64) -> Option<Lead> {
+        let entry = Entry::system(Command::BecomeLeader { leader: self.config.node_id });
+        let payload = round::payload(LedgerTime(self.clock.now_ms()), vec![entry]);
+        let proposed = self.group.propose_pipelined(payload);
+        tokio::pin!(proposed);
+        let mut leadership = self.group.watch();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(self.stop.clone()) => return None,
+                result = &mut proposed => match result {
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the first entry of this term was not accepted");
+                        return None;
+                    }
+                },
+                _ = leadership.changed() => if led_term(&leadership) != Some(term) { return None },
+            }
+        }
+        drop(self.notice.take());
+        let ledger = self.ledger.read();
+        self.agents.begin(&ledger);
+        Some(Lead {
+            planner: Planner::new(&ledger, self.config.seed ^ term),
+            in_flight: FuturesUnordered::new(),
+            expiring: false,
+            check_nodes_at: tokio::time::Instant::now(),
+        })
+    }
+
+    async fn govern(&self, mut lead: Lead, term: u64) {
+        let mut leadership = self.group.watch();
+        loop {
+            self.sync(&mut lead);
+            while lead.in_flight.len() < self.config.intake.max_in_flight && self.propose_round(&mut lead) {}
+            self.counters.in_flight.store(lead.in_flight.len() as u64, Ordering::Relaxed);
+            let timer = self.next_timer(&lead);
+            tokio::select! {
+                biased;
+                () = stopped(self.stop.clone()) => break,
+                Some(settled) = lead.in_flight.next(), if !lead.in_flight.is_empty() => {
+                    let mut over = self.settle(&mut lead, settled);
+                    while let Some(Some(settled)) = lead.in_flight.next().now_or_never() {
+                        over |= self.settle(&mut lead, settled);
+                    }
+                    if over {
+                        break;
+                    }
+                }
+                _ = leadership.changed() => if led_term(&leadership) != Some(term) { break },
+                () = self.wake.notified() => {}
+                () = sleep_until(timer) => {}
+            }
+        }
+        self.abandon(lead.in_flight);
+    }
+
+    /// What is in flight may still be committed by the next leader. Its callers learn the outcome where it comes soon,
+    /// and that it is unknown where it does not.
+    fn abandon(&self, mut in_flight: FuturesUnordered<BoxFuture<'static, Settled>>) {
+        if in_flight.is_empty() {
+            return;
+        }
+        let patience = Duration::from_millis(self.config.timings.election_ms.1 * 2);
+        tokio::spawn(async move {
+            let drain = async {
+                while let Some(settled) = in_flight.next().await {
+                    answer_all(settled);
+                }
+            };
+            // Past that, dropping the commands answers their callers: unknown.
+            let _ = tokio::time::timeout(patience, drain).await;
+        });
+    }
+
+    /// Brings the planner up to what was applied.
+    fn sync(&self, lead: &mut Lead) {
+        let changes = self.notice.take();
+        if !changes.policies && !changes.all_nodes && changes.nodes.is_empty() {
+            return;
+        }
+        let ledger = self.ledger.read();
+        if changes.policies {
+            lead.planner.sync_policies(&ledger);
+        }
+        if changes.all_nodes {
+            let nodes: Vec<NodeId> = ledger.nodes().map(|node| node.id).collect();
+            lead.planner.sync(&ledger, nodes);
+        } else {
+            lead.planner.sync(&ledger, changes.nodes);
+        }
+    }
+
+    /// Answers the callers of an entry and drops its bookings. True where leadership is over.
+    fn settle(&self, lead: &mut Lead, settled: Settled) -> bool {
+        let answers = match settled.result {
+            Ok(answers) => answers,
+            Err(_) => {
+                let over = !matches!(settled.result, Err(ProposeError::Stopped)) || *self.stop.borrow();
+                answer_all(settled);
+                return over || !self.group.is_leader();
+            }
+        };
+        let mut replan = Vec::new();
+        {
+            let ledger = self.ledger.read();
+            for ((origin, entry), answer) in
+                settled.origins.into_iter().zip(&settled.batch.entries).zip(answers)
+            {
+                match origin {
+                    Origin::Caller(mut item, ticket) => {
+                        let placed = ticket.is_some();
+                        if let Some(ticket) = ticket {
+                            lead.planner.settle(&ledger, ticket);
+                        }
+                        if placed && item.attempts < MOST_ATTEMPTS && place_was_taken(&answer) {
+                            item.attempts += 1;
+                            replan.push((item, entry.clone()));
+                        } else {
+                            item.answer(Ok(answer));
+                        }
+                    }
+                    Origin::Queue(ticket) => lead.planner.settle(&ledger, ticket),
+                    Origin::Expiry => lead.expiring = false,
+                    Origin::Health(node) => self.agents.judged(node),
+                }
+            }
+        }
+        Counters::add(&self.counters.replanned, replan.len() as u64);
+        for (item, entry) in replan.into_iter().rev() {
+            self.intake.again(*item, entry);
+        }
+        false
+    }
+
+    /// When the loop has to look again by itself; `None` where nothing will be due.
+    fn next_timer(&self, lead: &Lead) -> Option<tokio::time::Instant> {
+        let now = tokio::time::Instant::now();
+        let ledger = self.ledger.read();
+        let expiry = if lead.expiring { None } else { ledger.next_due() };
+        let expiry =
+            expiry.map(|due| now + Duration::from_millis(due.0.saturating_sub(self.clock.now_ms()).max(1)));
+        let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
+        [expiry, check].into_iter().flatten().min()
+    }
+}
+
+/// Answers the callers of an entry outside of leadership: with their answers, or with why there are none.
+fn answer_all(settled: Settled) {
+    let error = match settled.result {
+        Ok(answers) => {
+            for (origin, answer) in settled.origins.into_iter().zip(answers) {
+                if let Origin::Caller(item, _) = origin {
+                    item.answer(Ok(answer));
+                }
+            }
+            return;
+        }
+        Err(ProposeError::NotLeader { leader }) => SubmitError::NotLeader { leader },
+        Err(ProposeError::Unknown) => SubmitError::Unknown,
+        // Whether the entry reached other replicas before the group stopped is not known.
+        Err(ProposeError::Stopped) => SubmitError::Unknown,
+    };
+    for origin in settled.origins {
+        if let Origin::Caller(item, _) = origin {
+            item.answer(Err(error.clone()));
+        }
+    }
+}
+
+/// True where apply refused a place that the planner had found: another place may fit. The ledger does not remember
+/// such an answer, so that the request can come again under its own id.
+fn place_was_taken(answer: &Answer) -> bool {
+    match &answer.outcome {
+        Outcome::Refused(refusal) => {
+            refusal.reason >= Reason::NodeNotAvailable || refusal.reason == Reason::NotFound
+        }
+        Outcome::Done | Outcome::Reservation(_) | Outcome::Node(_) | Outcome::Expired { .. } => false,
+    }
+}
+
+/// The term in which this replica leads; `None` where it does not.
+fn led_term(leadership: &watch::Receiver<GroupStatus>) -> Option<u64> {
+    let status = leadership.borrow();
+    (status.role == Role::Leader).then_some(status.term)
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the core is gone, which is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn sleep_until(timer: Option<tokio::time::Instant>) {
+    match timer {
+        Some(timer) => tokio::time::sleep_until(timer).await,
+        None => std::future::pending().await,
+    }
+}

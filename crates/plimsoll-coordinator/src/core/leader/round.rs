@@ -1,0 +1,147 @@
+//! One round of the leader's task: what goes into the next raft entry, and in which order.
+//!
+//! Short work first (renewals, releases, confirms, policy), then the sweep and changes of node health, then places for
+//! those who already wait, then new requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use plimsoll_consensus::Payload;
+use plimsoll_ledger::{Command, Entry, Ledger, Request, Verdict};
+use plimsoll_scheduler::Ticket;
+use plimsoll_types::LedgerTime;
+
+use super::{Counters, Lead, LeaderLoop, Origin, Settled};
+use crate::core::encoding;
+use crate::core::intake::Item;
+
+/// Most reservations that one sweep ends.
+const EXPIRE_LIMIT: u32 = 1_000;
+
+/// Commands of the next entry, with where each came from.
+#[derive(Default)]
+struct Draft {
+    entries: Vec<Entry>,
+    origins: Vec<Origin>,
+}
+
+impl Draft {
+    fn push(&mut self, entry: Entry, origin: Origin) {
+        self.entries.push(entry);
+        self.origins.push(origin);
+    }
+
+    /// Adds a caller's command, with the verdict on it where it is a request that was planned.
+    fn push_item(&mut self, mut item: Item, planned: Option<(Verdict, Option<Ticket>)>) {
+        let Some(mut entry) = item.take_entry() else { return };
+        let (verdict, ticket) = planned.map_or((None, None), |(verdict, ticket)| (Some(verdict), ticket));
+        if let (Command::Submit { verdict, .. }, Some(found)) = (&mut entry.command, verdict) {
+            *verdict = found;
+        }
+        self.push(entry, Origin::Caller(Box::new(item), ticket));
+    }
+}
+
+impl LeaderLoop {
+    /// Puts together the next entry and proposes it. False where there is nothing to propose.
+    pub(super) fn propose_round(&self, lead: &mut Lead) -> bool {
+        let most = self.config.intake.max_entry_commands.max(1);
+        let now = LedgerTime(self.clock.now_ms());
+        let mut draft = Draft::default();
+        for item in self.intake.take_urgent(most) {
+            draft.push_item(item, None);
+        }
+        {
+            let ledger = self.ledger.read();
+            let begun = tokio::time::Instant::now();
+            self.draft_expiry(lead, &ledger, now, &mut draft);
+            self.draft_health(lead, &ledger, now, most, &mut draft);
+            self.draft_queue(lead, &ledger, most, &mut draft);
+            self.draft_requests(lead, &ledger, most, &mut draft);
+            let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            Counters::add(&self.counters.planning_ns, spent);
+        }
+        if draft.entries.is_empty() {
+            return false;
+        }
+        Counters::add(&self.counters.entries_proposed, 1);
+        Counters::add(&self.counters.commands_proposed, draft.entries.len() as u64);
+        let Draft { entries, origins } = draft;
+        let (batch, bytes) = encoding::encode_batch(now, entries);
+        let batch = Arc::new(batch);
+        let payload = Payload { bytes, decoded: Some(Arc::clone(&batch) as _) };
+        let proposed = self.group.propose_pipelined(payload);
+        lead.in_flight.push(proposed.map(move |result| Settled { batch, origins, result }).boxed());
+        true
+    }
+
+    fn draft_expiry(&self, lead: &mut Lead, ledger: &Ledger, now: LedgerTime, draft: &mut Draft) {
+        let is_due = ledger.next_due().is_some_and(|due| now.max(ledger.clock()) >= due);
+        if is_due && !lead.expiring {
+            lead.expiring = true;
+            draft.push(Entry::system(Command::Expire { limit: EXPIRE_LIMIT }), Origin::Expiry);
+        }
+    }
+
+    fn draft_health(
+        &self,
+        lead: &mut Lead,
+        ledger: &Ledger,
+        now: LedgerTime,
+        most: usize,
+        draft: &mut Draft,
+    ) {
+        let present = tokio::time::Instant::now();
+        if present < lead.check_nodes_at {
+            return;
+        }
+        lead.check_nodes_at = present + Duration::from_millis(self.config.timings.node_check_ms.max(1));
+        for (node, entry) in self.agents.due(ledger, now.0, most) {
+            draft.push(entry, Origin::Health(node));
+        }
+    }
+
+    fn draft_queue(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
+        if !lead.planner.wants_queue_pass() {
+            return;
+        }
+        for (reservation, placement, ticket) in lead.planner.plan_queue(ledger, most) {
+            let command = Command::Place { reservation, placement };
+            draft.push(Entry::system(command), Origin::Queue(ticket));
+        }
+    }
+
+    fn draft_requests(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
+        let items = self.intake.take_requests(most.saturating_sub(draft.entries.len()));
+        if items.is_empty() {
+            return;
+        }
+        // A repeat of a request is answered by the ledger from memory: nothing to plan.
+        let is_new = |item: &Item| {
+            item.entry().is_none_or(|entry| ledger.remembered(&entry.actor, &entry.request_id).is_none())
+        };
+        let (items, repeats): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_new);
+        for item in repeats {
+            draft.push_item(item, None);
+        }
+        let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
+        let verdicts = lead.planner.plan_batch(ledger, &requests);
+        for (item, (verdict, ticket)) in items.into_iter().zip(verdicts) {
+            draft.push_item(item, Some((verdict, ticket)));
+        }
+    }
+}
+
+/// A raft entry with these commands.
+pub(super) fn payload(proposed_at: LedgerTime, entries: Vec<Entry>) -> Payload {
+    let (batch, bytes) = encoding::encode_batch(proposed_at, entries);
+    Payload { bytes, decoded: Some(Arc::new(batch)) }
+}
+
+fn request_of(item: &Item) -> Option<&Request> {
+    match &item.entry()?.command {
+        Command::Submit { request, .. } => Some(request),
+        _ => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! The coordinator without its listeners: a replica of the ledger, the intake, the leader's loops, watches and history.
+//!
+//! `Core` is a cheap handle. Mutations go through [`Core::submit`], which works on the leader only; everything else
+//! works on any replica.
+
+mod agents;
+mod config;
+mod digest;
+mod encoding;
+mod error;
+mod history;
+mod intake;
+mod leader;
+mod machine;
+mod notice;
+mod record;
+mod start;
+mod status;
+mod view;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use plimsoll_consensus::Group;
+use plimsoll_ledger::{Answer, Entry, Request};
+use plimsoll_scheduler::Explanation;
+use plimsoll_types::{ReservationId, Revision};
+
+pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, SessionClosed};
+pub use config::{CoreConfig, Data, IntakeLimits, Stores, Timings};
+pub use digest::{StateDigest, StateDump};
+pub use error::{HistoryError, ReadError, StartError, SubmitError};
+pub use history::History;
+pub use machine::LedgerMachine;
+pub use record::Record;
+pub use status::{CoreStatus, Counters};
+pub use view::{Consistency, LedgerView};
+pub use watch::Watcher;
+
+use start::Inner;
+
+/// A running replica of the ledger. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Core {
+    inner: Arc<Inner>,
+}
+
+impl Core {
+    /// Opens the stores, restores the ledger, joins the group (or waits to be added to one) and starts the loops.
+    /// With `config.bootstrap` an empty replica becomes the only voter of a new group.
+    ///
+    /// # Errors
+    /// Where the stores cannot be opened or hold something else than expected.
+    pub async fn start(
+        config: CoreConfig,
+        dialer: Arc<dyn plimsoll_consensus::Dialer>,
+        clock: Arc<dyn crate::clock::Clock>,
+    ) -> Result<Core, StartError> {
+        Ok(Core { inner: start::start(config, dialer, clock).await? })
+    }
+
+    /// Proposes one command and waits until it is applied. The verdict of a `Submit` is ignored: the leader's planner
+    /// makes it. Refusals are inside the answer.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotLeader`] and [`SubmitError::Overloaded`] are definite: nothing was or will be done.
+    /// [`SubmitError::Unknown`] is not: repeat under the same request id.
+    pub async fn submit(&self, entry: Entry) -> Result<Answer, SubmitError> {
+        let mut answers = self.inner.intake.submit(vec![entry], self.hint()).await;
+        answers.pop().unwrap_or(Err(SubmitError::Stopped))
+    }
+
+    /// Proposes many commands that stay together (as few log entries as possible), answered in their order. Renewals,
+    /// releases and the like among them are applied before new requests.
+    pub async fn submit_many(&self, entries: Vec<Entry>) -> Vec<Result<Answer, SubmitError>> {
+        self.inner.intake.submit(entries, self.hint()).await
+    }
+
+    /// What [`Core::submit`] would answer now, without writing anything. Works on the leader only.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotLeader`] elsewhere.
+    pub async fn validate_only(&self, entry: Entry) -> Result<Answer, SubmitError> {
+        self.inner.validate_only(entry, self.hint()).await
+    }
+
+    /// Waits until all that was acknowledged anywhere before this call is applied here; one ReadIndex round serves all
+    /// callers of a moment. Returns the revision reached.
+    ///
+    /// # Errors
+    /// Where no leader answers in time, or the replica stops.
+    pub async fn linearize(&self) -> Result<Revision, ReadError> {
+        self.inner.linearize().await
+    }
+
+    /// The ledger, at or after `min_revision` (0: any). The view holds a read lock: take what is needed and drop it
+    /// before the next `await`.
+    ///
+    /// # Errors
+    /// Where no leader answers in time (linearizable), or `min_revision` is not reached in time.
+    pub async fn read(
+        &self,
+        consistency: Consistency,
+        min_revision: Revision,
+    ) -> Result<LedgerView<'_>, ReadError> {
+        self.inner.read(consistency, min_revision).await
+    }
+
+    /// The applied ledger of this replica at this moment; short for a stale read without conditions.
+    pub fn local(&self) -> LedgerView<'_> {
+        self.inner.local()
+    }
+
+    /// Every record from `from` on (0: only those after the present one), gapless, at the watcher's own pace.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] where `from` is no longer kept, [`HistoryError::Future`] where it is far ahead.
+    pub fn watch(&self, from: Revision) -> Result<Watcher, HistoryError> {
+        self.inner.watch(from)
+    }
+
+    /// Up to `limit` records from `from` on that are applied here; empty at the end of the log.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] where `from` is no longer kept.
+    pub fn history(&self, from: Revision, limit: usize) -> Result<Vec<Arc<Record>>, HistoryError> {
+        self.inner.hub.read(from, limit)
+    }
+
+    /// Oldest revision of which a record is kept here.
+    pub fn first_revision(&self) -> Revision {
+        self.inner.history.first_revision()
+    }
+
+    /// Why a reservation is where it is, from the applied state of this replica.
+    pub fn explain(&self, id: ReservationId) -> Option<Explanation> {
+        plimsoll_scheduler::explain(&self.inner.ledger.read(), id)
+    }
+
+    /// What would stand in the way of a request now.
+    pub fn explain_request(&self, request: &Request) -> Explanation {
+        plimsoll_scheduler::explain_request(&self.inner.ledger.read(), request)
+    }
+
+    /// Digest of the whole state and the chain hash. `at` 0 means now; otherwise waits for that revision.
+    ///
+    /// # Errors
+    /// [`ReadError::Moved`] where the ledger is already past `at`; [`ReadError::TimedOut`] where it does not get there.
+    pub async fn state_digest(&self, at: Revision) -> Result<StateDigest, ReadError> {
+        self.inner.dump(at).await.map(|dump| dump.digest())
+    }
+
+    /// Every row of the state in canonical order. `at` as for [`Core::state_digest`].
+    ///
+    /// # Errors
+    /// As for [`Core::state_digest`].
+    pub async fn dump(&self, at: Revision) -> Result<StateDump, ReadError> {
+        self.inner.dump(at).await
+    }
+
+    /// How this replica and its group are.
+    pub fn status(&self) -> CoreStatus {
+        self.inner.status()
+    }
+
+    /// Numbers that only ever grow, and present depths, for `/metrics`.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// The consensus group: membership, transfer of leadership, change notifications, the peer service.
+    pub fn group(&self) -> &Group {
+        &self.inner.group
+    }
+
+    /// Agents' sessions (they work on the leader only).
+    pub fn agents(&self) -> &AgentHub {
+        &self.inner.agents
+    }
+
+    /// True on the leader.
+    pub fn is_leader(&self) -> bool {
+        self.inner.group.is_leader()
+    }
+
+    /// The leader's id and advertised peer address. That port serves the client API too, so calls are forwarded there.
+    pub fn leader_address(&self) -> Option<(u64, String)> {
+        self.inner.group.leader()
+    }
+
+    /// Id of this replica.
+    pub fn node_id(&self) -> u64 {
+        self.inner.config.node_id
+    }
+
+    /// The configuration it was started with.
+    pub fn config(&self) -> &CoreConfig {
+        &self.inner.config
+    }
+
+    /// The leader's clock, for stamps outside the log (none in answers).
+    pub fn clock(&self) -> &Arc<dyn crate::clock::Clock> {
+        &self.inner.clock
+    }
+
+    /// Hands leadership to another voter if it is here, stops the loops, fails what waits, closes the stores.
+    pub async fn shutdown(&self) {
+        self.inner.shutdown().await;
+    }
+
+    /// Waits until the core has ended: after [`Core::shutdown`], or because it failed (the log says why). A process
+    /// that still runs then should exit.
+    pub async fn ended(&self) {
+        self.inner.ended().await;
+    }
+
+    /// Where to find the leader, for refusals.
+    fn hint(&self) -> Option<(u64, String)> {
+        self.inner.group.leader().filter(|(id, _)| *id != self.inner.config.node_id)
+    }
+}

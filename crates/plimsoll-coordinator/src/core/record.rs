@@ -1,0 +1,299 @@
+//! One applied command as watchers and auditors see it, and its stored form.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use plimsoll_ledger::{Event, EventObject, Outcome, Row, State};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
+use prost::Message;
+
+use super::encoding;
+
+/// One applied command: what it was, what it came to, what happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its place in the ledger log.
+    pub revision: Revision,
+    /// Its ledger time.
+    pub log_time: LedgerTime,
+    /// Who caused it.
+    pub actor: String,
+    /// The client's key, or empty.
+    pub request_id: String,
+    /// Canonical bytes of the command.
+    pub entry: Bytes,
+    /// Canonical bytes of its outcome.
+    pub outcome: Bytes,
+    /// Chain hash up to and including this command.
+    pub chain: [u8; 32],
+    /// What happened, in order; often empty or one.
+    pub events: Vec<Event>,
+}
+
+/// A stored record that cannot be read back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record of revision {revision}: {detail}")]
+pub(super) struct BadRecord {
+    revision: Revision,
+    detail: String,
+}
+
+/// Stored form. Only this replica reads it back, so it is not part of the canonical encodings.
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(uint64, tag = "1")]
+    log_time_ms: u64,
+    #[prost(string, tag = "2")]
+    actor: String,
+    #[prost(string, tag = "3")]
+    request_id: String,
+    #[prost(bytes = "bytes", tag = "4")]
+    entry: Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    outcome: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    chain: Bytes,
+    #[prost(message, repeated, tag = "7")]
+    events: Vec<StoredEvent>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredEvent {
+    #[prost(string, tag = "1")]
+    rule: String,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    /// The state before, by its place in `State::ALL`, plus one; 0 for none.
+    #[prost(uint32, tag = "3")]
+    from: u32,
+    /// Number of the object, or of the value.
+    #[prost(uint64, tag = "4")]
+    number: u64,
+    #[prost(string, tag = "5")]
+    name: String,
+    /// Row of the object as it is afterwards; empty where the outcome shows it.
+    #[prost(bytes = "bytes", tag = "6")]
+    row: Bytes,
+}
+
+impl Record {
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        256 + self.entry.len() + self.outcome.len() + self.events.len() * 512
+    }
+
+    /// Stored form. `shown` is what the outcome shows: an event about the very same is not stored twice.
+    pub(super) fn encode(&self, shown: &Outcome) -> Vec<u8> {
+        let stored = Stored {
+            log_time_ms: self.log_time.0,
+            actor: self.actor.clone(),
+            request_id: self.request_id.clone(),
+            entry: self.entry.clone(),
+            outcome: self.outcome.clone(),
+            chain: Bytes::copy_from_slice(&self.chain),
+            events: self.events.iter().map(|event| store_event(event, shown)).collect(),
+        };
+        stored.encode_to_vec()
+    }
+
+    /// Back from the stored form.
+    pub(super) fn decode(revision: Revision, bytes: Bytes) -> Result<Record, BadRecord> {
+        let bad = |detail: String| BadRecord { revision, detail };
+        let stored = Stored::decode(bytes).map_err(|error| bad(error.to_string()))?;
+        let chain =
+            stored.chain.as_ref().try_into().map_err(|_| bad("the chain hash is not 32 bytes".to_owned()))?;
+        let log_time = LedgerTime(stored.log_time_ms);
+        let load = |event| load_event(revision, log_time, &stored.actor, &stored.outcome, event).map_err(bad);
+        let events = stored.events.into_iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Record {
+            revision,
+            log_time,
+            actor: stored.actor,
+            request_id: stored.request_id,
+            entry: stored.entry,
+            outcome: stored.outcome,
+            chain,
+            events,
+        })
+    }
+}
+
+fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
+    let row = |row: Row| encoding::encode_row(&row);
+    let base = StoredEvent { rule: event.rule.to_owned(), ..StoredEvent::default() };
+    match &event.object {
+        EventObject::Reservation(reservation, from) => StoredEvent {
+            kind: 1,
+            from: from.and_then(position_of).map_or(0, |position| position + 1),
+            row: match shown {
+                Outcome::Reservation(shown) if Arc::ptr_eq(shown, reservation) => Bytes::new(),
+                _ => row(Row::Reservation(Arc::clone(reservation))),
+            },
+            ..base
+        },
+        EventObject::ReservationForgotten(id) => StoredEvent { kind: 2, number: id.0, ..base },
+        EventObject::Node(node) => StoredEvent { kind: 3, row: row(Row::Node(Arc::clone(node))), ..base },
+        EventObject::NodeRemoved(id, name) => {
+            StoredEvent { kind: 4, number: id.0.into(), name: name.clone(), ..base }
+        }
+        EventObject::Pool(pool) => StoredEvent { kind: 5, row: row(Row::Pool(Arc::clone(pool))), ..base },
+        EventObject::PoolDeleted(name) => StoredEvent { kind: 6, name: name.clone(), ..base },
+        EventObject::Class(class) => StoredEvent { kind: 7, row: row(Row::Class(Arc::clone(class))), ..base },
+        EventObject::ClassDeleted(name) => StoredEvent { kind: 8, name: name.clone(), ..base },
+        EventObject::NodeLimits(limits) => {
+            StoredEvent { kind: 9, row: row(Row::NodeLimits(Arc::clone(limits))), ..base }
+        }
+        EventObject::NodeLimitsDeleted(name) => StoredEvent { kind: 10, name: name.clone(), ..base },
+        EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
+        EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
+    }
+}
+
+fn load_event(
+    revision: Revision,
+    log_time: LedgerTime,
+    actor: &str,
+    outcome: &Bytes,
+    stored: StoredEvent,
+) -> Result<Event, String> {
+    let number = stored.number;
+    let small = || u32::try_from(number).map_err(|_| format!("{number} is out of range"));
+    let object = match stored.kind {
+        1 if stored.row.is_empty() => {
+            match encoding::decode_outcome(outcome).map_err(|error| error.to_string())? {
+                Outcome::Reservation(reservation) => {
+                    EventObject::Reservation(reservation, state_at(stored.from))
+                }
+                _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
+            }
+        }
+        1 | 3 | 5 | 7 | 9 => {
+            let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
+            match row {
+                Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
+                Row::Node(node) => EventObject::Node(node),
+                Row::Pool(pool) => EventObject::Pool(pool),
+                Row::Class(class) => EventObject::Class(class),
+                Row::NodeLimits(limits) => EventObject::NodeLimits(limits),
+                Row::Meta(_) | Row::Idempotency(_) => {
+                    return Err("an event about a row of no object".to_owned());
+                }
+            }
+        }
+        2 => EventObject::ReservationForgotten(ReservationId(number)),
+        4 => EventObject::NodeRemoved(NodeId(small()?), stored.name),
+        6 => EventObject::PoolDeleted(stored.name),
+        8 => EventObject::ClassDeleted(stored.name),
+        10 => EventObject::NodeLimitsDeleted(stored.name),
+        11 => EventObject::Leader(number),
+        12 => EventObject::Version(small()?),
+        kind => return Err(format!("an event of unknown kind {kind}")),
+    };
+    Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
+}
+
+fn position_of(state: State) -> Option<u32> {
+    State::ALL.iter().position(|known| *known == state).and_then(|position| u32::try_from(position).ok())
+}
+
+fn state_at(from: u32) -> Option<State> {
+    let position = usize::try_from(from).ok()?.checked_sub(1)?;
+    State::ALL.get(position).copied()
+}
+
+/// Rules are a small fixed set of names in the ledger's code; those read back from disk are kept once each, for ever.
+fn intern(rule: &str) -> Result<&'static str, String> {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    const MOST: usize = 1_024;
+    let mut known = KNOWN.lock();
+    if let Some(found) = known.get(rule) {
+        return Ok(found);
+    }
+    if known.len() >= MOST {
+        return Err(format!("more than {MOST} different rules"));
+    }
+    let leaked: &'static str = Box::leak(rule.to_owned().into_boxed_str());
+    known.insert(leaked);
+    Ok(leaked)
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_ledger::{Pool, Request, Reservation};
+
+    use super::*;
+
+    fn event(object: EventObject) -> Event {
+        Event {
+            revision: Revision(7),
+            log_time: LedgerTime(9),
+            actor: "ada".to_owned(),
+            rule: "submit",
+            object,
+        }
+    }
+
+    #[test]
+    fn records_read_back_as_they_were_written() {
+        let reservation = Arc::new(Reservation {
+            id: ReservationId(7),
+            request: Arc::new(Request {
+                pool: "default".to_owned(),
+                class: "low".to_owned(),
+                ..Request::default()
+            }),
+            requester: "ada".to_owned(),
+            priority: 25,
+            state: State::Pending,
+            resume_state: State::Pending,
+            amounts: plimsoll_types::Resources::new(1_000, 1 << 30),
+            members: Vec::new(),
+            token: Revision(0),
+            ttl_ms: 60_000,
+            submitted_at: LedgerTime(9),
+            granted_at: LedgerTime(0),
+            deadline: LedgerTime(0),
+            hard_end: LedgerTime(0),
+            ended_at: LedgerTime(0),
+            end_reason: None,
+            changed: Revision(7),
+            blockers: Vec::new(),
+        });
+        let pool = Arc::new(Pool { name: "gpu".to_owned(), ..Pool::default() });
+        let shown = Outcome::Reservation(Arc::clone(&reservation));
+        let other = Arc::new(Reservation { id: ReservationId(6), ..Reservation::clone(&reservation) });
+        let events = vec![
+            event(EventObject::Reservation(other, None)),
+            event(EventObject::Reservation(Arc::clone(&reservation), None)),
+            event(EventObject::Reservation(reservation, Some(State::Held))),
+            event(EventObject::Pool(pool)),
+            event(EventObject::ReservationForgotten(ReservationId(3))),
+            event(EventObject::NodeRemoved(NodeId(4), "node-04".to_owned())),
+            event(EventObject::PoolDeleted("old".to_owned())),
+            event(EventObject::ClassDeleted("old".to_owned())),
+            event(EventObject::NodeLimitsDeleted("old".to_owned())),
+            event(EventObject::Leader(3)),
+            event(EventObject::Version(2)),
+        ];
+        let record = Record {
+            revision: Revision(7),
+            log_time: LedgerTime(9),
+            actor: "ada".to_owned(),
+            request_id: "0123456789abcdef".to_owned(),
+            entry: Bytes::from_static(b"entry"),
+            outcome: encoding::encode_outcome(&shown),
+            chain: [5; 32],
+            events,
+        };
+        let back = Record::decode(Revision(7), record.encode(&shown).into()).expect("reads back");
+        assert_eq!(back, record);
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        assert!(Record::decode(Revision(7), Bytes::from_static(b"\xff\xff")).is_err());
+        assert!(Record::decode(Revision(7), Bytes::new()).is_err(), "a chain hash is 32 bytes");
+    }
+}

@@ -1,0 +1,366 @@
+//! Putting a core together, and taking it apart.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use plimsoll_consensus::{Dialer, Group, GroupConfig, SnapshotDir};
+use plimsoll_ledger::Stamp;
+use plimsoll_ledger::{Answer, Command, Entry, Ledger, Verdict};
+use plimsoll_scheduler::Planner;
+use plimsoll_store::memory::{MemoryEngine, MemoryWal};
+use plimsoll_store::rocks::{RocksEngine, RocksWal};
+use plimsoll_types::{LedgerTime, Revision};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::agents::{AgentHub, SessionClosed};
+use super::intake::Intake;
+use super::leader::LeaderLoop;
+use super::notice::AppliedNotice;
+use super::watch::WatchHub;
+use super::{
+    Consistency, CoreConfig, CoreStatus, Counters, Data, History, HistoryError, LedgerMachine, LedgerView,
+    ReadError, StartError, StateDump, Stores, SubmitError, Watcher,
+};
+use crate::clock::Clock;
+
+/// The parts of a running core.
+pub(super) struct Inner {
+    pub(super) config: Arc<CoreConfig>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ledger: Arc<RwLock<Ledger>>,
+    pub(super) history: Arc<History>,
+    pub(super) hub: Arc<WatchHub>,
+    pub(super) intake: Arc<Intake>,
+    pub(super) agents: AgentHub,
+    pub(super) group: Group,
+    pub(super) counters: Arc<Counters>,
+    machine: Arc<LedgerMachine>,
+    stop: watch::Sender<bool>,
+    serving: watch::Receiver<bool>,
+    /// Turns true when the loops have ended, whether asked to or not.
+    ended: watch::Receiver<bool>,
+    /// When a leader last confirmed that this replica was up to date.
+    confirmed: Mutex<Instant>,
+    /// One `validate_only` at a time: it copies the ledger.
+    scratch: Semaphore,
+}
+
+/// See [`super::Core::start`].
+pub(super) async fn start(
+    config: CoreConfig,
+    dialer: Arc<dyn Dialer>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Inner>, StartError> {
+    let (stores, snapshots) = open(&config.data)?;
+    let config = Arc::new(config);
+    let counters = Arc::new(Counters::default());
+    let wake = Arc::new(Notify::new());
+    let ledger = Arc::new(RwLock::new(Ledger::new()));
+    let history = History::open(stores.history, config.history_revisions)
+        .map_err(|source| StartError::Store { place: "history".to_owned(), source })?;
+    let history = Arc::new(history);
+    let hub = Arc::new(WatchHub::new(Arc::clone(&history), config.watch_ring));
+    let notice = Arc::new(AppliedNotice::new(Arc::clone(&wake)));
+    let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&wake), Arc::clone(&counters)));
+    let agents = AgentHub::new(Arc::clone(&ledger), Arc::clone(&intake), config.timings.suspect_after_ms);
+    let machine = Arc::new(LedgerMachine::new(
+        Arc::clone(&ledger),
+        Arc::clone(&history),
+        Arc::clone(&hub),
+        Arc::clone(&notice),
+        agents.clone(),
+        Arc::clone(&counters),
+    ));
+    let group_config = GroupConfig {
+        node_id: config.node_id,
+        cluster_id: config.cluster_id.clone(),
+        address: config.peer_address.clone(),
+        heartbeat_ms: config.timings.heartbeat_ms,
+        election_ms: config.timings.election_ms,
+        snapshot_every: config.snapshot_every,
+        keep_logs: config.keep_logs,
+        seed: config.seed,
+        ..GroupConfig::default()
+    };
+    let group =
+        Group::start(group_config, stores.wal, stores.engine, snapshots, Arc::clone(&machine) as _, dialer)
+            .await?;
+    if config.bootstrap {
+        match group.initialize().await {
+            Ok(()) | Err(plimsoll_consensus::Error::AlreadyInitialized) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (stop, stopped) = watch::channel(false);
+    let (serving, serves) = watch::channel(false);
+    let leader_loop = LeaderLoop {
+        config: Arc::clone(&config),
+        group: group.clone(),
+        ledger: Arc::clone(&ledger),
+        intake: Arc::clone(&intake),
+        notice,
+        agents: agents.clone(),
+        clock: Arc::clone(&clock),
+        counters: Arc::clone(&counters),
+        wake,
+        stop: stopped,
+        serving,
+    };
+    let (end, ended) = watch::channel(false);
+    tokio::spawn(supervise(
+        tokio::spawn(leader_loop.run()),
+        Arc::clone(&intake),
+        agents.clone(),
+        Arc::clone(&hub),
+        end,
+    ));
+    Ok(Arc::new(Inner {
+        config,
+        clock,
+        ledger,
+        history,
+        hub,
+        intake,
+        agents,
+        group,
+        counters,
+        machine,
+        stop,
+        serving: serves,
+        ended,
+        confirmed: Mutex::new(Instant::now()),
+        scratch: Semaphore::new(1),
+    }))
+}
+
+/// Waits for the end of the leader's loop, and ends everything that depends on it.
+async fn supervise(
+    leader_loop: JoinHandle<()>,
+    intake: Arc<Intake>,
+    agents: AgentHub,
+    hub: Arc<WatchHub>,
+    end: watch::Sender<bool>,
+) {
+    if let Err(error) = leader_loop.await {
+        tracing::error!(%error, "the leader's loop failed; this coordinator serves no more");
+    }
+    intake.close(&SubmitError::Stopped);
+    agents.end(SessionClosed::Stopped);
+    hub.close();
+    end.send_replace(true);
+}
+
+/// Opens the stores of a data source. Layout of a directory: `log`, `state`, `history`, `snapshots`.
+fn open(data: &Data) -> Result<(Stores, SnapshotDir), StartError> {
+    match data {
+        Data::Memory => {
+            let stores = Stores {
+                wal: Arc::new(MemoryWal::new()),
+                engine: Arc::new(MemoryEngine::new()),
+                history: Arc::new(MemoryEngine::new()),
+            };
+            Ok((stores, SnapshotDir::Memory))
+        }
+        Data::Custom(stores) => Ok((stores.clone(), SnapshotDir::Memory)),
+        Data::Directory(directory) => {
+            let at = |name: &str| directory.join(name);
+            let failed =
+                |path: &Path, source| StartError::Store { place: path.display().to_string(), source };
+            let (log, state, history) = (at("log"), at("state"), at("history"));
+            let stores = Stores {
+                wal: Arc::new(RocksWal::open(&log).map_err(|source| failed(&log, source))?),
+                engine: Arc::new(RocksEngine::open(&state).map_err(|source| failed(&state, source))?),
+                history: Arc::new(RocksEngine::open(&history).map_err(|source| failed(&history, source))?),
+            };
+            Ok((stores, SnapshotDir::Path(at("snapshots"))))
+        }
+    }
+}
+
+impl Inner {
+    fn read_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.timings.read_timeout_ms)
+    }
+
+    /// See [`super::Core::linearize`].
+    pub(super) async fn linearize(&self) -> Result<Revision, ReadError> {
+        let begun = Instant::now();
+        let no_leader = |detail: String| ReadError::NoLeader { detail };
+        match tokio::time::timeout(self.read_timeout(), self.group.linearize()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(no_leader(error.to_string())),
+            Err(_) => {
+                return Err(no_leader(format!("none within {} ms", self.config.timings.read_timeout_ms)));
+            }
+        }
+        let mut confirmed = self.confirmed.lock();
+        *confirmed = begun.max(*confirmed);
+        drop(confirmed);
+        Ok(self.ledger.read().revision())
+    }
+
+    /// See [`super::Core::read`].
+    pub(super) async fn read(
+        &self,
+        consistency: Consistency,
+        min_revision: Revision,
+    ) -> Result<LedgerView<'_>, ReadError> {
+        if consistency == Consistency::Linearizable {
+            self.linearize().await?;
+        }
+        self.reach(min_revision).await?;
+        Ok(match consistency {
+            Consistency::Linearizable => LedgerView::new(self.ledger.read(), 0),
+            Consistency::Stale => self.local(),
+        })
+    }
+
+    /// See [`super::Core::local`].
+    pub(super) fn local(&self) -> LedgerView<'_> {
+        let age_ms = if *self.serving.borrow() {
+            0
+        } else {
+            u64::try_from(self.confirmed.lock().elapsed().as_millis()).unwrap_or(u64::MAX)
+        };
+        LedgerView::new(self.ledger.read(), age_ms)
+    }
+
+    /// Waits until a revision is applied here.
+    async fn reach(&self, wanted: Revision) -> Result<(), ReadError> {
+        if self.ledger.read().revision() >= wanted {
+            return Ok(());
+        }
+        let mut changes = self.hub.changes();
+        let wait = async {
+            loop {
+                match *changes.borrow_and_update() {
+                    None => return Err(ReadError::Stopped),
+                    Some(_) if self.ledger.read().revision() >= wanted => return Ok(()),
+                    Some(_) => {}
+                }
+                changes.changed().await.map_err(|_| ReadError::Stopped)?;
+            }
+        };
+        let late = || ReadError::TimedOut { wanted, applied: self.ledger.read().revision() };
+        tokio::time::timeout(self.read_timeout(), wait).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// See [`super::Core::watch`].
+    pub(super) fn watch(&self, from: Revision) -> Result<Watcher, HistoryError> {
+        Watcher::new(Arc::clone(&self.hub), Arc::clone(&self.counters), from)
+    }
+
+    /// See [`super::Core::dump`].
+    pub(super) async fn dump(&self, at: Revision) -> Result<StateDump, ReadError> {
+        self.reach(at).await?;
+        loop {
+            let (revision, log_time, rows) = {
+                let ledger = self.ledger.read();
+                let revision = ledger.revision();
+                if at.0 != 0 && revision > at {
+                    return Err(ReadError::Moved { wanted: at, applied: revision });
+                }
+                (revision, ledger.clock(), ledger.rows().collect())
+            };
+            // The records of what was just applied come a moment after the state.
+            let mut changes = self.hub.changes();
+            let published = async {
+                while self.hub.latest() < revision {
+                    if changes.borrow_and_update().is_none() || changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let late = || ReadError::TimedOut { wanted: revision, applied: self.hub.latest() };
+            tokio::time::timeout(self.read_timeout(), published).await.map_err(|_| late())?;
+            if let Some(chain) = self.hub.chain_at(revision) {
+                return Ok(StateDump { revision, log_time, chain, rows });
+            }
+            // A snapshot was installed in between.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// See [`super::Core::validate_only`].
+    pub(super) async fn validate_only(
+        &self,
+        mut entry: Entry,
+        hint: Option<(u64, String)>,
+    ) -> Result<Answer, SubmitError> {
+        let _turn = self.scratch.acquire().await.map_err(|_| SubmitError::Stopped)?;
+        if !*self.serving.borrow() {
+            return Err(SubmitError::NotLeader { leader: hint });
+        }
+        let mut scratch = self.ledger.read().clone();
+        if let Command::Submit { request, verdict } = &mut entry.command {
+            let mut planner = Planner::new(&scratch, self.config.seed);
+            let mut planned = planner.plan_batch(&scratch, &[request]);
+            *verdict = planned.pop().map_or(Verdict::Blocked(Vec::new()), |(verdict, _)| verdict);
+        }
+        let revision = Revision(scratch.revision().0 + 1);
+        let stamp = Stamp { revision, proposed_at: LedgerTime(self.clock.now_ms()) };
+        Ok(scratch.apply(stamp, &entry).answer)
+    }
+
+    /// See [`super::Core::status`].
+    pub(super) fn status(&self) -> CoreStatus {
+        let (meta, chain) = {
+            let ledger = self.ledger.read();
+            (*ledger.meta(), self.machine.chain())
+        };
+        CoreStatus {
+            group: self.group.metrics(),
+            cluster_id: self.config.cluster_id.clone(),
+            ledger_version: meta.version,
+            revision: meta.revision,
+            log_time: meta.clock,
+            chain,
+            first_revision: self.history.first_revision(),
+            waiting: self.intake.waiting() as u64,
+            serving: *self.serving.borrow(),
+            agents: self.agents.sessions() as u64,
+        }
+    }
+
+    /// See [`super::Core::shutdown`].
+    pub(super) async fn shutdown(&self) {
+        if self.group.is_leader() && self.group.metrics().voters.len() > 1 {
+            let patience = Duration::from_millis(self.config.timings.election_ms.1);
+            if let Err(error) = self.hand_over(patience).await {
+                tracing::warn!(%error, "leadership was not handed over");
+            }
+        }
+        self.stop.send_replace(true);
+        self.ended().await;
+        self.group.shutdown().await;
+        if let Err(error) = self.history.sync() {
+            tracing::error!(%error, "history was not synced");
+        }
+    }
+
+    /// See [`super::Core::ended`].
+    pub(super) async fn ended(&self) {
+        // An error means that the supervisor is gone with its runtime.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Gives leadership to another voter and waits until it is there.
+    async fn hand_over(&self, patience: Duration) -> Result<(), plimsoll_consensus::Error> {
+        let mut leadership = self.group.watch();
+        self.group.transfer_leader(None).await?;
+        let gone = async {
+            while self.group.is_leader() {
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Where nobody takes it in time, the others elect one after we are gone.
+        let _ = tokio::time::timeout(patience, gone).await;
+        Ok(())
+    }
+}

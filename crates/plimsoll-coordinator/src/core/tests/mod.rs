@@ -1,0 +1,6 @@
+//! The core as a whole: one replica in memory on tokio's paused clock, and three over loopback.
+
+mod agents;
+mod cluster;
+mod harness;
+mod single;

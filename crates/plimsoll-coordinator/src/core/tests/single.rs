@@ -1,0 +1,210 @@
+//! One replica in memory: grants, queue, expiry, replay, restart, watch.
+
+use std::time::Duration;
+
+use plimsoll_ledger::{Command, Outcome, Reason, State};
+use plimsoll_types::Revision;
+
+use super::harness::*;
+use crate::core::{
+    Consistency, Core, CoreConfig, Data, HistoryError, IntakeLimits, ReadError, SubmitError, Timings,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_is_held_confirmed_renewed_and_released() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    register(&core, "node-01", 8_000, 2).await;
+    let mut wanted = gpu_request(1);
+    wanted.auto_confirm = false;
+    let held = reserve(&core, wanted).await;
+    assert_eq!((held.state, held.token.0, held.id.0), (State::Held, held.token.0, held.token.0));
+    let confirmed = do_it(&core, Command::Confirm { reservation: held.id, token: held.token }).await;
+    assert!(matches!(&confirmed, Outcome::Reservation(r) if r.state == State::Active), "{confirmed:?}");
+    let renewed = do_it(&core, Command::Renew { reservation: held.id, token: held.token, ttl_ms: 0 }).await;
+    assert!(matches!(renewed, Outcome::Reservation(_)));
+    release(&core, &held).await;
+    assert_eq!(state(&core, held.id), State::Released);
+    let node = core.local().node_by_name("node-01").expect("registered").id;
+    assert_eq!(core.local().free(node).cpu_millis.0, 8_000);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_request_gets_what_is_released() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    register(&core, "node-01", 4_000, 0).await;
+    let first = reserve(&core, request(4_000)).await;
+    let refused = do_it(&core, submit(request(1_000))).await;
+    assert!(
+        matches!(&refused, Outcome::Refused(refusal) if refusal.reason == Reason::NoCapacity),
+        "{refused:?}"
+    );
+    let second = reserve(&core, queued(request(3_000))).await;
+    assert_eq!(second.state, State::Pending);
+    assert!(!second.blockers.is_empty());
+    release(&core, &first).await;
+    until("the second is placed", || state(&core, second.id) == State::Active).await;
+    assert!(core.local().check_invariants().is_empty());
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_nobody_renews_expires_and_frees_its_place() {
+    // No agent speaks here, and this is not about silent nodes.
+    let timings = Timings { suspect_after_ms: 3_600_000, ..Timings::default() };
+    let core = single_with(&stores(), &TokioClock::new(), timings).await;
+    register(&core, "node-01", 4_000, 0).await;
+    let lease = reserve(&core, request(4_000)).await;
+    let waiting = reserve(&core, queued(request(4_000))).await;
+    tokio::time::sleep(Duration::from_millis(60_000)).await;
+    assert_eq!(state(&core, lease.id), State::Active, "the slack is not over");
+    tokio::time::sleep(Duration::from_millis(8_000)).await;
+    assert_eq!(state(&core, lease.id), State::Expired);
+    assert_eq!(state(&core, waiting.id), State::Active);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_core_does_nothing() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    let before = revision(&core);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(revision(&core), before);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_gets_the_same_answer_and_another_request_a_conflict() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    register(&core, "node-01", 8_000, 0).await;
+    let first = core.submit(keyed("key-0123456789ab", 1, submit(request(1_000)))).await.expect("applied");
+    let again = core.submit(keyed("key-0123456789ab", 1, submit(request(1_000)))).await.expect("applied");
+    assert_eq!(first, again);
+    let other = core.submit(keyed("key-0123456789ab", 2, submit(request(2_000)))).await.expect("applied");
+    assert!(matches!(other.outcome, Outcome::Refused(refusal) if refusal.reason == Reason::KeyConflict));
+    assert_eq!(core.local().reservations().count(), 1);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_there_after_a_restart() {
+    let (stores, clock) = (stores(), TokioClock::new());
+    let core = single(&stores, &clock).await;
+    register(&core, "node-01", 64_000, 0).await;
+    let answers = core.submit_many((0..50).map(|_| entry(submit(request(1_000)))).collect()).await;
+    let reservations: Vec<_> = answers.into_iter().map(granted).collect();
+    let first = core.submit(keyed("key-0123456789ab", 1, submit(request(1_000)))).await.expect("applied");
+    let before = core.dump(Revision(0)).await.expect("dumped");
+    core.shutdown().await;
+
+    let core = single(&stores, &clock).await;
+    let again = core.submit(keyed("key-0123456789ab", 1, submit(request(1_000)))).await.expect("applied");
+    assert_eq!(first, again);
+    for reservation in &reservations {
+        let view = core.local();
+        assert_eq!(view.reservation(reservation.id), Some(reservation));
+    }
+    assert_eq!(core.first_revision(), Revision(1));
+    let history = core.history(Revision(1), 10_000).expect("kept");
+    assert_eq!(history.len() as u64, revision(&core).0);
+    assert_eq!(history[before.revision.0 as usize - 1].chain, before.chain, "the chain goes on");
+    assert!(core.local().check_invariants().is_empty());
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_keeps_data_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let clock = TokioClock::new();
+    let start = async || {
+        let data = Data::Directory(directory.path().to_owned());
+        let config = CoreConfig { bootstrap: true, ..CoreConfig::new(1, "test", "127.0.0.1:1", data) };
+        let core =
+            Core::start(config, std::sync::Arc::new(PlainDialer), clock.clone()).await.expect("starts");
+        serving(&core).await;
+        core
+    };
+    let core = start().await;
+    register(&core, "node-01", 8_000, 0).await;
+    let lease = reserve(&core, request(1_000)).await;
+    core.shutdown().await;
+    drop(core);
+    let core = start().await;
+    assert_eq!(state(&core, lease.id), State::Active);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_miss_nothing_over_a_restart() {
+    let (stores, clock) = (stores(), TokioClock::new());
+    let core = single(&stores, &clock).await;
+    register(&core, "node-01", 64_000, 0).await;
+    let mut watcher = core.watch(Revision(1)).expect("kept");
+    let mut seen = Vec::new();
+    while watcher.position() <= revision(&core) {
+        seen.extend(watcher.next(1).await.expect("kept"));
+    }
+    for _ in 0..10 {
+        reserve(&core, request(1_000)).await;
+    }
+    let resume_at = watcher.position();
+    core.shutdown().await;
+    assert!(matches!(watcher.next(1).await, Err(HistoryError::Stopped)));
+
+    let core = single(&stores, &clock).await;
+    let mut watcher = core.watch(resume_at).expect("kept");
+    reserve(&core, request(1_000)).await;
+    while watcher.position() <= revision(&core) {
+        seen.extend(watcher.next(3).await.expect("kept"));
+    }
+    let revisions: Vec<u64> = seen.iter().map(|record| record.revision.0).collect();
+    assert_eq!(revisions, (1..=revision(&core).0).collect::<Vec<_>>());
+    let submits =
+        seen.iter().flat_map(|record| &record.events).filter(|event| event.rule.starts_with("submit"));
+    assert_eq!(submits.count(), 11);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn validating_says_what_would_happen_and_writes_nothing() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    register(&core, "node-01", 4_000, 0).await;
+    let before = core.state_digest(Revision(0)).await.expect("digest");
+    let answer = core.validate_only(entry(submit(request(1_000)))).await;
+    assert_eq!(granted(answer).state, State::Active);
+    let refused = core.validate_only(entry(submit(request(9_000)))).await.expect("judged");
+    assert!(matches!(refused.outcome, Outcome::Refused(refusal) if refusal.reason == Reason::Infeasible));
+    assert_eq!(core.state_digest(Revision(0)).await.expect("digest"), before);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_wait_for_the_revision_asked_or_say_that_it_is_not_there() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    register(&core, "node-01", 4_000, 0).await;
+    let now = revision(&core);
+    {
+        let view = core.read(Consistency::Linearizable, now).await.expect("there");
+        assert_eq!((view.revision(), view.age_ms()), (now, 0));
+    }
+    let late = core.read(Consistency::Stale, Revision(now.0 + 5)).await.err();
+    assert_eq!(late, Some(ReadError::TimedOut { wanted: Revision(now.0 + 5), applied: now }));
+    assert!(matches!(core.state_digest(Revision(1)).await, Err(ReadError::Moved { .. })));
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_intake_turns_away_and_a_stopped_one_says_so() {
+    let config = CoreConfig {
+        bootstrap: true,
+        intake: IntakeLimits { max_waiting: 8, ..IntakeLimits::default() },
+        ..CoreConfig::new(1, "test", "127.0.0.1:1", Data::Memory)
+    };
+    let core =
+        Core::start(config, std::sync::Arc::new(PlainDialer), TokioClock::new()).await.expect("starts");
+    serving(&core).await;
+    let many = core.submit_many((0..9).map(|_| entry(submit(request(1)))).collect()).await;
+    assert!(many.iter().all(|answer| matches!(answer, Err(SubmitError::TooLarge { .. }))));
+    core.shutdown().await;
+    assert_eq!(core.submit(entry(submit(request(1)))).await, Err(SubmitError::Stopped));
+}

@@ -1,0 +1,77 @@
+//! HTTP beside the gRPC API: metrics for Prometheus, health for orchestrators, and a small page for people.
+
+mod listener;
+mod page;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::core::Core;
+use crate::telemetry::Telemetry;
+use listener::TlsListener;
+
+/// What the pages show.
+#[derive(Clone)]
+struct Shown {
+    core: Core,
+    telemetry: Telemetry,
+}
+
+/// Serves HTTP on a bound listener until `shutdown` is done. With `tls`, callers must show a certificate.
+///
+/// # Errors
+/// Where the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    core: Core,
+    telemetry: Telemetry,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = router(core, telemetry);
+    match tls {
+        Some(config) => {
+            axum::serve(TlsListener::new(listener, config), router).with_graceful_shutdown(shutdown).await
+        }
+        None => axum::serve(listener, router).with_graceful_shutdown(shutdown).await,
+    }
+}
+
+/// The pages, for callers with a server of their own.
+pub fn router(core: Core, telemetry: Telemetry) -> Router {
+    Router::new()
+        .route("/", get(page::status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Shown { core, telemetry })
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.telemetry.render()).into_response()
+}
+
+/// The process is there and its loops run.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// It can serve: a leader is known and its first entry of the term is applied where this is the leader.
+async fn readyz(State(shown): State<Shown>) -> Response {
+    if shown.core.leader_address().is_none() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response();
+    }
+    if shown.core.is_leader() && !shown.core.status().serving {
+        return (StatusCode::SERVICE_UNAVAILABLE, "leadership has only just begun\n").into_response();
+    }
+    "ready\n".into_response()
+}

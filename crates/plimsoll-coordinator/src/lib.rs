@@ -1,0 +1,16 @@
+//! The coordinator: a replica of the ledger, the loops of its leader, and the services in front of it.
+//!
+//! [`Coordinator::serve`] runs one from a configuration; [`Coordinator::around`] puts the services around a core that
+//! the caller started on its own stores, clock and network (tests and the simulation).
+
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod dialer;
+pub mod http;
+mod serve;
+pub mod services;
+pub mod telemetry;
+pub mod tls;
+
+pub use serve::{Addresses, Coordinator, ServeError};

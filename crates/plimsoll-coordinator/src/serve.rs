@@ -1,0 +1,207 @@
+//! A coordinator as a process runs it: a core, its services behind listeners, and an orderly end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use parking_lot::Mutex;
+use plimsoll_consensus::Dialer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::ServerTlsConfig;
+use tonic::transport::server::{Connected, TcpIncoming};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ConfigError, CoordinatorConfig};
+use crate::core::{Core, StartError};
+use crate::dialer::TcpDialer;
+use crate::services::Services;
+use crate::telemetry::Telemetry;
+use crate::tls::TlsMaterial;
+
+/// Longest wait for open calls to end, once the core has stopped.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A running coordinator.
+pub struct Coordinator {
+    core: Core,
+    services: Services,
+    telemetry: Telemetry,
+    addresses: Addresses,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where a coordinator listens, as bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients and agents.
+    pub client: Option<SocketAddr>,
+    /// For other coordinators.
+    pub peer: Option<SocketAddr>,
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+}
+
+/// A coordinator that did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({setting})")]
+    Bind {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The core did not start.
+    #[error("cannot start the coordinator")]
+    Start(#[from] StartError),
+}
+
+impl Coordinator {
+    /// Checks the configuration, binds the listeners, starts the core and serves.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; nothing runs then.
+    pub async fn serve(config: CoordinatorConfig) -> Result<Coordinator, ServeError> {
+        config.validate()?;
+        let tls = config.tls.as_ref().map(TlsMaterial::load).transpose()?;
+        let client = bind("listen", config.listen).await?;
+        let peer = bind_if("peer_listen", config.peer_listen).await?;
+        let http = bind_if("http_listen", config.http_listen).await?;
+        let bound = address_of("listen", config.listen, peer.as_ref().unwrap_or(&client))?;
+        let reachable = config.advertise.clone().unwrap_or_else(|| bound.to_string());
+        let dialer: Arc<dyn Dialer> = Arc::new(TcpDialer::new(tls.as_ref().map(TlsMaterial::peer)));
+        let clock = Arc::new(SystemClock::new());
+        let seed = config.node_id ^ clock.now_ms().rotate_left(17);
+        let core = Core::start(config.core(reachable, seed), Arc::clone(&dialer), clock).await?;
+
+        let mut coordinator = Coordinator::around(core, dialer, config.simulation);
+        let server_tls = || tls.as_ref().map(TlsMaterial::server);
+        coordinator.addresses.client = Some(address_of("listen", config.listen, &client)?);
+        coordinator.listen(incoming(client), server_tls(), peer.is_none());
+        if let Some(peer) = peer {
+            coordinator.addresses.peer = Some(address_of("peer_listen", config.listen, &peer)?);
+            coordinator.listen(incoming(peer), server_tls(), true);
+        } else {
+            coordinator.addresses.peer = coordinator.addresses.client;
+        }
+        if let Some(http) = http {
+            coordinator.addresses.http = Some(address_of("http_listen", config.listen, &http)?);
+            coordinator.listen_http(http, tls.as_ref().map(TlsMaterial::http));
+        }
+        Ok(coordinator)
+    }
+
+    /// A coordinator around a started core, without listeners yet: for callers that bring their own network.
+    pub fn around(core: Core, dialer: Arc<dyn Dialer>, simulation: bool) -> Coordinator {
+        let telemetry = Telemetry::new(core.clone());
+        let services = Services::new(core.clone(), dialer, telemetry.clone(), simulation);
+        let (stop, _) = watch::channel(false);
+        let following = services.clone();
+        let follow = tokio::spawn(async move { following.follow().await });
+        Coordinator {
+            core,
+            services,
+            telemetry,
+            addresses: Addresses::default(),
+            stop,
+            tasks: Mutex::new(vec![follow]),
+        }
+    }
+
+    /// Serves the gRPC API on connections as they come; with `peers` also the calls of other coordinators.
+    pub fn listen<I, IO>(&self, incoming: I, tls: Option<ServerTlsConfig>, peers: bool)
+    where
+        I: Stream<Item = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let services = self.services.clone();
+        let stopped = stopped(self.stop.subscribe());
+        self.spawn(async move {
+            if let Err(error) = services.serve(incoming, tls, peers, stopped).await {
+                tracing::error!(%error, peers, "a gRPC listener failed");
+            }
+        });
+    }
+
+    /// Serves metrics, health and the status page by HTTP.
+    pub fn listen_http(&self, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) {
+        let (core, telemetry) = (self.core.clone(), self.telemetry.clone());
+        let stopped = stopped(self.stop.subscribe());
+        self.spawn(async move {
+            if let Err(error) = crate::http::serve(listener, tls, core, telemetry, stopped).await {
+                tracing::error!(%error, "the HTTP listener failed");
+            }
+        });
+    }
+
+    /// The core.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Hands over leadership, stops the core and then the listeners. Open calls get an answer; what takes longer than
+    /// a few seconds is cut.
+    pub async fn shutdown(&self) {
+        self.core.shutdown().await;
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().push(tokio::spawn(task));
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the coordinator was dropped, which ends it too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+async fn bind_if(
+    setting: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<TcpListener>, ServeError> {
+    match address {
+        Some(address) => bind(setting, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { setting, address, source })
+}
+
+fn address_of(
+    setting: &'static str,
+    address: SocketAddr,
+    listener: &TcpListener,
+) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Bind { setting, address, source })
+}

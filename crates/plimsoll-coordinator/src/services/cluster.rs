@@ -1,0 +1,253 @@
+//! `ClusterService`: the coordinators themselves.
+
+mod members;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use plimsoll_ledger::LATEST_VERSION;
+use plimsoll_proto::v1::cluster_service_server::ClusterService;
+use plimsoll_proto::v1::{self, ErrorReason};
+use prost::Message;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::api::Api;
+use super::page::Page;
+use super::problem::Problem;
+use members::{check_address, members, role};
+
+/// Longest wait for a handed-over leadership to show.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// Pause between looks for a new leader.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    api: Api,
+    started: Instant,
+}
+
+impl Cluster {
+    pub(super) fn new(api: Api) -> Cluster {
+        Cluster { api, started: Instant::now() }
+    }
+
+    fn members(&self) -> Vec<v1::Member> {
+        members(&self.api.core.status().group)
+    }
+
+    /// Revision and ledger time here.
+    fn stamp(&self) -> (u64, u64) {
+        let view = self.api.core.local();
+        (view.revision().0, view.log_time().0)
+    }
+
+    fn find(&self, id: u64) -> Option<v1::Member> {
+        self.members().into_iter().find(|member| member.id == id)
+    }
+
+    fn coordinator_status(&self) -> v1::CoordinatorStatus {
+        let status = self.api.core.status();
+        let (reservations, nodes) = {
+            let view = self.api.core.local();
+            let counts = view.counts().iter().filter(|(_, count)| **count > 0);
+            let count = |(state, count): (&plimsoll_ledger::State, &u64)| v1::StateCount {
+                state: state.name().to_owned(),
+                count: *count,
+            };
+            (counts.map(count).collect(), view.nodes().count() as u64)
+        };
+        let group = &status.group;
+        let members = members(group);
+        let own = members.iter().find(|member| member.id == group.node_id);
+        let (leader_id, leader_address) = group.leader.clone().unwrap_or_default();
+        v1::CoordinatorStatus {
+            node_id: group.node_id,
+            incarnation: own.map(|member| member.incarnation.clone()).unwrap_or_default(),
+            cluster_id: status.cluster_id,
+            address: self.api.core.config().peer_address.clone(),
+            term: group.term,
+            role: role(group).into(),
+            leader_id,
+            leader_address,
+            committed_index: group.committed,
+            applied_index: group.applied,
+            last_log_index: group.last_log,
+            log_floor_index: group.purged,
+            snapshot_index: group.snapshot,
+            joint: group.joint,
+            learner: own.is_some_and(|member| !member.voter),
+            members,
+            ledger_version: status.ledger_version,
+            supported_version: LATEST_VERSION,
+            revision: status.revision.0,
+            log_time_ms: status.log_time.0,
+            chain_hash: Bytes::copy_from_slice(&status.chain),
+            first_revision: status.first_revision.0,
+            serving: status.serving,
+            // A replica that differs or lost data does not start, so one that answers is neither.
+            suspect: false,
+            last_fault: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            waiting: status.waiting,
+            agents: status.agents,
+            reservations,
+            nodes,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Cluster {
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = self.coordinator_status();
+        let age_ms = self.api.core.local().age_ms();
+        Ok(Response::new(v1::GetStatusResponse { revision: status.revision, age_ms, status: Some(status) }))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let mut request = request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let page = Page::read(size, &token, &request.encode_to_vec())?;
+        let after = page.after_number()?;
+        let group = self.api.core.status().group;
+        let later = members(&group).into_iter().filter(|member| after.is_none_or(|after| member.id > after));
+        let mut members: Vec<_> = later.take(page.size + 1).collect();
+        let (revision, age_ms) = {
+            let view = self.api.core.local();
+            (view.revision(), view.age_ms())
+        };
+        let mut next_page_token = String::new();
+        if members.len() > page.size {
+            members.truncate(page.size);
+            let last = members.last().map_or(0, |member| member.id);
+            next_page_token = page.next(&last.to_be_bytes(), revision);
+        }
+        let joint = group.joint;
+        Ok(Response::new(v1::ListMembersResponse { revision: revision.0, age_ms, members, next_page_token, joint }))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        let request = request.into_inner();
+        let info = check_address("id", request.id, &request.address)?;
+        let known = self.find(request.id);
+        if known.as_ref().is_some_and(|member| member.address != request.address) {
+            let message = format!("member {} is there with another address", request.id);
+            return Err(Problem::new(ErrorReason::AlreadyExists, message).into());
+        }
+        let is_there = known.is_some_and(|member| member.voter || request.learner);
+        if !is_there && !request.validate_only {
+            let group = self.api.core.group();
+            let added = if request.learner {
+                group.add_learner(request.id, info).await
+            } else {
+                group.add_voter(request.id, info).await
+            };
+            added.map_err(Problem::from)?;
+        }
+        let (revision, log_time_ms) = self.stamp();
+        Ok(Response::new(v1::AddMemberResponse { revision, log_time_ms, members: self.members() }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let request = request.into_inner();
+        let is_last_voter = {
+            let members = self.members();
+            let mut voters = members.iter().filter(|member| member.voter);
+            voters.next().is_some_and(|voter| voter.id == request.id) && voters.next().is_none()
+        };
+        if is_last_voter {
+            return Err(Problem::invalid("id", "is the only voter: a cluster cannot be without one").into());
+        }
+        if self.find(request.id).is_some() && !request.validate_only {
+            self.api.core.group().remove(request.id).await.map_err(Problem::from)?;
+        }
+        let (revision, log_time_ms) = self.stamp();
+        Ok(Response::new(v1::RemoveMemberResponse { revision, log_time_ms, members: self.members() }))
+    }
+
+    async fn replace_member(
+        &self,
+        request: Request<v1::ReplaceMemberRequest>,
+    ) -> Result<Response<v1::ReplaceMemberResponse>, Status> {
+        let request = request.into_inner();
+        let info = check_address("new_id", request.new_id, &request.address)?;
+        if request.old_id == request.new_id {
+            return Err(Problem::invalid("new_id", "is that of the old member: ids are never used again").into());
+        }
+        let is_done = self.find(request.old_id).is_none()
+            && self.find(request.new_id).is_some_and(|member| member.voter && member.address == request.address);
+        if !is_done && self.find(request.old_id).is_none() {
+            return Err(Problem::not_found("member", &request.old_id.to_string()).into());
+        }
+        if !is_done && !request.validate_only {
+            let replaced = self.api.core.group().replace(request.old_id, request.new_id, info).await;
+            replaced.map_err(Problem::from)?;
+        }
+        let (revision, log_time_ms) = self.stamp();
+        Ok(Response::new(v1::ReplaceMemberResponse { revision, log_time_ms, members: self.members() }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let request = request.into_inner();
+        let own = self.api.core.node_id();
+        if request.to != 0 && !self.find(request.to).is_some_and(|member| member.voter) {
+            return Err(Problem::not_found("voter", &request.to.to_string()).into());
+        }
+        if !request.validate_only && request.to != own {
+            let to = Some(request.to).filter(|id| *id != 0);
+            self.api.core.group().transfer_leader(to).await.map_err(Problem::from)?;
+            self.wait_for_another_leader(own).await?;
+        }
+        let (revision, log_time_ms) = self.stamp();
+        let leader_id = self.api.core.leader_address().map_or(own, |(id, _)| id);
+        Ok(Response::new(v1::TransferLeaderResponse { revision, log_time_ms, leader_id }))
+    }
+
+    async fn bootstrap_cluster(
+        &self,
+        request: Request<v1::BootstrapClusterRequest>,
+    ) -> Result<Response<v1::BootstrapClusterResponse>, Status> {
+        if !self.members().is_empty() {
+            let message = "this coordinator is in a cluster already";
+            return Err(Problem::new(ErrorReason::AlreadyExists, message).into());
+        }
+        if !request.into_inner().validate_only {
+            self.api.core.group().initialize().await.map_err(Problem::from)?;
+        }
+        let (revision, log_time_ms) = self.stamp();
+        let cluster_id = self.api.core.status().cluster_id;
+        Ok(Response::new(v1::BootstrapClusterResponse { revision, log_time_ms, cluster_id }))
+    }
+}
+
+impl Cluster {
+    async fn wait_for_another_leader(&self, own: u64) -> Result<(), Problem> {
+        let until = Instant::now() + HAND_OVER;
+        while self.api.core.leader_address().is_none_or(|(id, _)| id == own) {
+            if Instant::now() >= until {
+                return Err(Problem::new(ErrorReason::Unavailable, "no new leader showed in time"));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+}

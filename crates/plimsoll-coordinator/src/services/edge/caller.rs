@@ -1,0 +1,79 @@
+//! Who calls: by certificate where there is TLS, "local" where there is none (loopback listeners only).
+
+use std::sync::Arc;
+
+use http::Extensions;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tonic::transport::CertificateDer;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+
+use crate::tls;
+
+/// Set by a coordinator that passes a call on: who called there. Believed from coordinators only.
+pub(super) const ACTOR: HeaderName = HeaderName::from_static("plimsoll-actor");
+/// Actor of callers on a listener without TLS.
+const LOCAL: &str = "local";
+
+/// Who calls, as the ledger calls them. In the extensions of every request that reaches a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actor(pub(crate) Arc<str>);
+
+/// What the edge knows of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// For the ledger.
+    pub(super) actor: Actor,
+    /// May speak for others and take part in the group.
+    pub(super) is_coordinator: bool,
+}
+
+impl Actor {
+    /// The actor of a request that passed the edge.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Actor {
+        request.extensions().get::<Actor>().cloned().unwrap_or_else(|| Actor(LOCAL.into()))
+    }
+}
+
+/// Works out who calls. `tls` says whether the listener demands certificates; without one there, nobody calls.
+pub(super) fn identify(tls: bool, headers: &HeaderMap, extensions: &Extensions) -> Option<Caller> {
+    let (name, is_coordinator) = if tls {
+        let certificate = certificate(extensions)?;
+        (tls::actor(&certificate), tls::is_coordinator(&certificate))
+    } else {
+        (LOCAL.to_owned(), true)
+    };
+    let said = headers.get(ACTOR).filter(|_| is_coordinator).and_then(|value| value.to_str().ok());
+    Some(Caller { actor: Actor(said.unwrap_or(&name).into()), is_coordinator })
+}
+
+/// The actor as a header for the leader.
+pub(super) fn header(actor: &Actor) -> Option<HeaderValue> {
+    HeaderValue::from_str(&actor.0).ok()
+}
+
+fn certificate(extensions: &Extensions) -> Option<CertificateDer<'static>> {
+    let info = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    info.peer_certs()?.first().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_everyone_is_local_and_may_forward() {
+        let mut headers = HeaderMap::new();
+        let caller = identify(false, &headers, &Extensions::new()).expect("local");
+        assert_eq!(&*caller.actor.0, "local");
+        headers.insert(ACTOR, HeaderValue::from_static("ada"));
+        let forwarded = identify(false, &headers, &Extensions::new()).expect("local");
+        assert_eq!(&*forwarded.actor.0, "ada");
+    }
+
+    #[test]
+    fn with_tls_nobody_is_believed_without_a_certificate() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACTOR, HeaderValue::from_static("ada"));
+        assert_eq!(identify(true, &headers, &Extensions::new()), None);
+    }
+}

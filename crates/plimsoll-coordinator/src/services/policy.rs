@@ -1,0 +1,207 @@
+//! `PolicyService`: pools, priority classes and node limits.
+
+use plimsoll_ledger::{Command, PolicyName};
+use plimsoll_proto::convert::Violation;
+use plimsoll_proto::limits::MAX_POLICY_OBJECTS as MOST_OBJECTS;
+use plimsoll_proto::v1::policy_service_server::PolicyService;
+use plimsoll_proto::{convert, v1};
+use plimsoll_types::Revision;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::api::Api;
+use super::edge::Actor;
+use super::intent::Intent;
+use super::page::{Page, is_descending};
+use super::problem::Problem;
+use super::names;
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Policies {
+    api: Api,
+}
+
+impl Policies {
+    pub(super) fn new(api: Api) -> Policies {
+        Policies { api }
+    }
+}
+
+/// One page of objects that have names as keys, in the order of names, and the revision that it shows.
+macro_rules! list {
+    ($self:ident, $request:ident, $all:ident) => {{
+        let mut request = $request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let min_revision = std::mem::take(&mut request.min_revision);
+        let page = Page::read(size, &token, &request.encode_to_vec())?;
+        let view = $self.api.read(request.consistency, min_revision.max(page.revision.0)).await?;
+        let after = page.after_name()?;
+        let mut objects: Vec<_> = view.$all().cloned().collect();
+        if is_descending(request.order)? {
+            objects.reverse();
+            objects.retain(|object| after.is_empty() || object.name.as_str() < after);
+        } else {
+            objects.retain(|object| object.name.as_str() > after);
+        }
+        let mut next_page_token = String::new();
+        if objects.len() > page.size {
+            objects.truncate(page.size);
+            let last = objects.last().map_or("", |object| object.name.as_str());
+            next_page_token = page.next(last.as_bytes(), view.revision());
+        }
+        (view, objects, next_page_token)
+    }};
+}
+
+/// One object by name.
+macro_rules! get {
+    ($self:ident, $request:ident, $collection:literal, $what:literal, $find:ident) => {{
+        let request = $request.into_inner();
+        let name = names::object($collection, &request.name)?;
+        let view = $self.api.read(request.consistency, request.min_revision).await?;
+        let object = view.$find(name).cloned().ok_or_else(|| Problem::not_found($what, name))?;
+        (view, object)
+    }};
+}
+
+#[tonic::async_trait]
+impl PolicyService for Policies {
+    async fn apply_policy(
+        &self,
+        request: Request<v1::ApplyPolicyRequest>,
+    ) -> Result<Response<v1::ApplyPolicyResponse>, Status> {
+        let actor = Actor::of(&request);
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let validate_only = std::mem::take(&mut request.validate_only);
+        let many = request.objects.len() + request.delete.len();
+        if many == 0 || many > MOST_OBJECTS {
+            return Err(Problem::invalid("objects", format!("1 to {MOST_OBJECTS} are taken, {many} are given")).into());
+        }
+        let mut wrong = Vec::new();
+        let put = convert::policy_objects_from_v1(&request.objects).unwrap_or_else(|violations| {
+            wrong.extend(violations);
+            Vec::new()
+        });
+        let delete = read_names("delete", &request.delete, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(Problem::policy(wrong).into());
+        }
+        let command = Command::ApplyPolicy { put, delete, if_revision: Revision(request.if_revision) };
+        let intent = Intent::of_command(&actor, "apply-policy", request_id, validate_only, &request, command)?;
+        let answer = self.api.submit(intent).await?;
+        Ok(Response::new(v1::ApplyPolicyResponse { revision: answer.revision.0, log_time_ms: answer.log_time.0 }))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<v1::DeletePolicyRequest>,
+    ) -> Result<Response<v1::DeletePolicyResponse>, Status> {
+        let actor = Actor::of(&request);
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let validate_only = std::mem::take(&mut request.validate_only);
+        let many = request.names.len();
+        if many == 0 || many > MOST_OBJECTS {
+            return Err(Problem::invalid("names", format!("1 to {MOST_OBJECTS} are taken, {many} are given")).into());
+        }
+        let mut wrong = Vec::new();
+        let delete = read_names("names", &request.names, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(Problem::policy(wrong).into());
+        }
+        let command = Command::ApplyPolicy { put: Vec::new(), delete, if_revision: Revision(request.if_revision) };
+        let intent = Intent::of_command(&actor, "delete-policy", request_id, validate_only, &request, command)?;
+        let answer = self.api.submit(intent).await?;
+        Ok(Response::new(v1::DeletePolicyResponse { revision: answer.revision.0, log_time_ms: answer.log_time.0 }))
+    }
+
+    async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
+        let (view, pool) = get!(self, request, "pools", "pool", pool);
+        Ok(Response::new(v1::GetPoolResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            pool: Some(convert::pool_to_v1(&pool)),
+            status: Some(convert::pool_status(&pool, &view)),
+        }))
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<v1::ListPoolsRequest>,
+    ) -> Result<Response<v1::ListPoolsResponse>, Status> {
+        let (view, pools, next_page_token) = list!(self, request, pools);
+        Ok(Response::new(v1::ListPoolsResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            statuses: pools.iter().map(|pool| convert::pool_status(pool, &view)).collect(),
+            pools: pools.iter().map(|pool| convert::pool_to_v1(pool)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
+    async fn get_class(&self, request: Request<v1::GetClassRequest>) -> Result<Response<v1::GetClassResponse>, Status> {
+        let (view, class) = get!(self, request, "classes", "class", class);
+        Ok(Response::new(v1::GetClassResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            class: Some(convert::class_to_v1(&class)),
+        }))
+    }
+
+    async fn list_classes(
+        &self,
+        request: Request<v1::ListClassesRequest>,
+    ) -> Result<Response<v1::ListClassesResponse>, Status> {
+        let (view, classes, next_page_token) = list!(self, request, classes);
+        Ok(Response::new(v1::ListClassesResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            classes: classes.iter().map(|class| convert::class_to_v1(class)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
+    async fn get_node_limits(
+        &self,
+        request: Request<v1::GetNodeLimitsRequest>,
+    ) -> Result<Response<v1::GetNodeLimitsResponse>, Status> {
+        let (view, limits) = get!(self, request, "nodeLimits", "node limits", node_limits);
+        Ok(Response::new(v1::GetNodeLimitsResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            node_limits: Some(convert::node_limits_to_v1(&limits)),
+        }))
+    }
+
+    async fn list_node_limits(
+        &self,
+        request: Request<v1::ListNodeLimitsRequest>,
+    ) -> Result<Response<v1::ListNodeLimitsResponse>, Status> {
+        let (view, limits, next_page_token) = list!(self, request, all_node_limits);
+        Ok(Response::new(v1::ListNodeLimitsResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            node_limits: limits.iter().map(|limits| convert::node_limits_to_v1(limits)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+}
+
+fn read_names(field: &str, names: &[v1::PolicyName], wrong: &mut Vec<Violation>) -> Vec<PolicyName> {
+    let mut read = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        match convert::policy_name_from_v1(name) {
+            Ok(name) => read.push(name),
+            Err(violations) => wrong.extend(violations.into_iter().map(|violation| Violation {
+                field: format!("{field}[{index}].{}", violation.field),
+                ..violation
+            })),
+        }
+    }
+    read
+}

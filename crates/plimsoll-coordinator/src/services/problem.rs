@@ -1,0 +1,189 @@
+//! What went wrong, once: as a gRPC status for a call, as a failure inside a batch or stream.
+
+use std::time::Duration;
+
+use plimsoll_ledger::Refusal;
+use plimsoll_proto::reason::Details;
+use plimsoll_proto::v1::ErrorReason;
+use plimsoll_proto::{convert, v1};
+
+use crate::core::{HistoryError, ReadError, SubmitError};
+
+/// What went wrong with one request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Problem(Box<Details>);
+
+/// Advice where a leader is being elected.
+const RETRY_ELECTION_MS: u64 = 200;
+
+impl Problem {
+    /// A definite problem without more to say.
+    pub(crate) fn new(reason: ErrorReason, message: impl Into<String>) -> Problem {
+        Problem(Box::new(Details { definite: true, ..Details::new(reason, message) }))
+    }
+
+    /// One wrong field.
+    pub(crate) fn invalid(field: &str, what: impl Into<String>) -> Problem {
+        Problem::violations(vec![(field.to_owned(), what.into())])
+    }
+
+    /// Every wrong field of a request.
+    pub(crate) fn violations(violations: Vec<(String, String)>) -> Problem {
+        let violation = |(field, description)| convert::Violation { field, description };
+        Problem(Box::new(Details::invalid(violations.into_iter().map(violation).collect())))
+    }
+
+    /// Every wrong field of policy objects.
+    pub(crate) fn policy(violations: Vec<convert::Violation>) -> Problem {
+        let mut problem = Problem(Box::new(Details::invalid(violations)));
+        problem.0.reason = ErrorReason::InvalidPolicy;
+        problem
+    }
+
+    /// Every wrong field of a part of a request, given by its path.
+    pub(crate) fn fields(prefix: &str, violations: Vec<convert::Violation>) -> Problem {
+        let path = |field: String| if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
+        let violations = violations.into_iter().map(|violation| (path(violation.field), violation.description));
+        Problem::violations(violations.collect())
+    }
+
+    /// Nothing of that name.
+    pub(crate) fn not_found(what: &str, name: &str) -> Problem {
+        Problem::new(ErrorReason::NotFound, format!("no {what} {name:?}")).with("name", name)
+    }
+
+    /// This coordinator does not lead; the leader's address where it is known.
+    pub(crate) fn not_leader(leader: Option<&str>) -> Problem {
+        let problem = Problem::new(ErrorReason::NotLeader, "this coordinator is not the leader").after(RETRY_ELECTION_MS);
+        match leader {
+            Some(address) => problem.with("leader", address),
+            None => problem.because("no leader is known"),
+        }
+    }
+
+    /// It may have been applied, or may yet be.
+    pub(crate) fn outcome_unknown(why: &str) -> Problem {
+        let message = format!("the outcome is unknown: {why}; ask again with the same request_id");
+        let mut problem = Problem::new(ErrorReason::OutcomeUnknown, message);
+        problem.0.definite = false;
+        problem
+    }
+
+    /// Time is up. Where the call changes something, it may still do so.
+    pub(crate) fn deadline(after: Duration, changes: bool) -> Problem {
+        let mut problem = Problem::new(ErrorReason::Deadline, format!("no answer within {} ms", after.as_millis()));
+        problem.0.definite = !changes;
+        problem.with("deadline_ms", after.as_millis().to_string())
+    }
+
+    /// A listener with TLS, and no certificate.
+    pub(crate) fn no_certificate() -> Problem {
+        Problem::new(ErrorReason::Unauthenticated, "a client certificate of this cluster's authority is needed")
+    }
+
+    /// A call between coordinators by somebody else, or at the wrong port.
+    pub(crate) fn not_a_coordinator() -> Problem {
+        Problem::new(ErrorReason::PermissionDenied, "calls between coordinators are taken from coordinators only, at the peer port")
+    }
+
+    /// A fault of ours.
+    pub(crate) fn internal(message: impl Into<String>) -> Problem {
+        let message = message.into();
+        tracing::error!(%message, "internal error");
+        Problem::new(ErrorReason::Internal, message)
+    }
+
+    /// The same with a reason added to the message.
+    pub(crate) fn because(mut self, why: &str) -> Problem {
+        self.0.message.push_str(": ");
+        self.0.message.push_str(why);
+        self
+    }
+
+    /// The same with one more value for machines.
+    pub(crate) fn with(mut self, key: &str, value: impl Into<String>) -> Problem {
+        self.0.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The same with advice when to ask again.
+    pub(crate) fn after(mut self, retry_after_ms: u64) -> Problem {
+        self.0.retry_after_ms = retry_after_ms;
+        self
+    }
+
+    /// As a gRPC status with all details.
+    pub(crate) fn into_status(self) -> tonic::Status {
+        self.0.into_status()
+    }
+
+    /// Inside a batch or stream.
+    pub(crate) fn into_failure(self) -> v1::Failure {
+        self.0.into_failure()
+    }
+}
+
+impl From<Problem> for tonic::Status {
+    fn from(problem: Problem) -> tonic::Status {
+        problem.into_status()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        Problem(Box::new(Details::from(&refusal)))
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        match error {
+            SubmitError::NotLeader { leader } => {
+                Problem::not_leader(leader.as_ref().map(|(_, address)| address.as_str()))
+            }
+            SubmitError::Unknown => Problem::outcome_unknown("leadership changed while the command was in flight"),
+            SubmitError::Overloaded { retry_after_ms } => {
+                Problem::new(ErrorReason::RateLimited, "the intake is full").after(retry_after_ms)
+            }
+            SubmitError::TooLarge { what, given, limit } => {
+                let message = format!("{given} {what} in one call, at most {limit} are taken");
+                let problem = Problem::new(ErrorReason::TooLarge, message);
+                problem.with("given", given.to_string()).with("limit", limit.to_string())
+            }
+            SubmitError::Stopped => Problem::new(ErrorReason::Unavailable, "the coordinator is stopping"),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Problem {
+        let message = error.to_string();
+        match error {
+            ReadError::NoLeader { .. } | ReadError::Stopped => {
+                Problem::new(ErrorReason::Unavailable, message).after(RETRY_ELECTION_MS)
+            }
+            ReadError::TimedOut { wanted, applied } => Problem::new(ErrorReason::Unavailable, message)
+                .with("wanted", wanted.to_string())
+                .with("applied", applied.to_string()),
+            ReadError::Moved { wanted, applied } => Problem::new(ErrorReason::RevisionMoved, message)
+                .with("wanted", wanted.to_string())
+                .with("applied", applied.to_string()),
+        }
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Problem {
+        let message = error.to_string();
+        match error {
+            HistoryError::Compacted { wanted, first } => Problem::new(ErrorReason::Compacted, message)
+                .with("wanted", wanted.to_string())
+                .with("first_revision", first.to_string()),
+            HistoryError::Future { wanted, applied } => {
+                Problem::new(ErrorReason::FutureRevision, message).with("wanted", wanted.to_string()).with("applied", applied.to_string())
+            }
+            HistoryError::Damaged { .. } => Problem::internal(message),
+            HistoryError::Stopped => Problem::new(ErrorReason::Unavailable, message),
+        }
+    }
+}

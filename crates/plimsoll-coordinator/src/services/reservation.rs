@@ -1,0 +1,265 @@
+//! `ReservationService`: reserve, hold, give back, look up.
+
+mod list;
+mod stream;
+mod wait;
+
+use plimsoll_ledger::Answer;
+use plimsoll_proto::convert;
+use plimsoll_proto::limits::MAX_BATCH;
+use plimsoll_proto::v1::explain_reservation_request::Subject;
+use plimsoll_proto::v1::reservation_service_server::ReservationService;
+use plimsoll_proto::v1;
+use plimsoll_types::Revision;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::api::Api;
+use super::edge::Actor;
+use super::intent::Intent;
+use super::problem::Problem;
+use super::{AnswerStream, explain, names, show};
+use crate::core::Consistency;
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Reservations {
+    api: Api,
+}
+
+impl Reservations {
+    pub(super) fn new(api: Api) -> Reservations {
+        Reservations { api }
+    }
+
+    async fn batch<T>(
+        &self,
+        request: Request<Vec<T>>,
+        read: impl Fn(&Actor, T) -> Result<Intent, Problem>,
+    ) -> Result<Vec<Result<Answer, Problem>>, Status> {
+        let actor = Actor::of(&request);
+        let requests = request.into_inner();
+        if requests.is_empty() {
+            return Err(Problem::invalid("requests", "is empty").into());
+        }
+        if requests.len() > MAX_BATCH {
+            let what = format!("has {} requests, at most {MAX_BATCH} are taken in one call", requests.len());
+            return Err(Problem::invalid("requests", what).into());
+        }
+        let intents = requests.into_iter().map(|request| read(&actor, request)).collect();
+        Ok(self.api.submit_many(intents).await)
+    }
+}
+
+/// The response to one mutating call.
+macro_rules! response {
+    ($api:expr, $answer:expr, $response:ident) => {{
+        let answer = $answer;
+        $api.reservation_of(&answer).map(|reservation| v1::$response {
+            revision: answer.revision.0,
+            log_time_ms: answer.log_time.0,
+            reservation: Some(reservation),
+        })
+    }};
+}
+use response;
+
+/// One mutating call: read it, do it, answer with the reservation.
+macro_rules! change {
+    ($self:ident, $request:ident, $read:expr, $response:ident) => {{
+        let actor = Actor::of(&$request);
+        let answer = $self.api.submit($read(&actor, $request.into_inner())?).await?;
+        Ok(Response::new(response!($self.api, answer, $response)?))
+    }};
+}
+
+/// One batch call: read all, do them together, answer each by itself.
+macro_rules! batch {
+    ($self:ident, $request:ident, $read:expr, $response:ident, $batch:ident, $result:ident, $one:ident) => {{
+        let answers = $self.batch($request.map(|batch| batch.requests), $read).await?;
+        let mut latest = (0, 0);
+        let mut results = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let response = answer.and_then(|answer| response!($self.api, answer, $response));
+            let result = match response {
+                Ok(response) => {
+                    latest = latest.max((response.revision, response.log_time_ms));
+                    v1::$one::Result::Response(response)
+                }
+                Err(problem) => v1::$one::Result::Failure(problem.into_failure()),
+            };
+            results.push(v1::$result { result: Some(result) });
+        }
+        Ok(Response::new(v1::$batch { revision: latest.0, log_time_ms: latest.1, results }))
+    }};
+}
+
+#[tonic::async_trait]
+impl ReservationService for Reservations {
+    async fn create_reservation(
+        &self,
+        request: Request<v1::CreateReservationRequest>,
+    ) -> Result<Response<v1::CreateReservationResponse>, Status> {
+        change!(self, request, Intent::create, CreateReservationResponse)
+    }
+
+    async fn batch_create_reservations(
+        &self,
+        request: Request<v1::BatchCreateReservationsRequest>,
+    ) -> Result<Response<v1::BatchCreateReservationsResponse>, Status> {
+        batch!(
+            self,
+            request,
+            Intent::create,
+            CreateReservationResponse,
+            BatchCreateReservationsResponse,
+            BatchCreateReservationsResult,
+            batch_create_reservations_result
+        )
+    }
+
+    async fn confirm_reservation(
+        &self,
+        request: Request<v1::ConfirmReservationRequest>,
+    ) -> Result<Response<v1::ConfirmReservationResponse>, Status> {
+        change!(self, request, Intent::confirm, ConfirmReservationResponse)
+    }
+
+    async fn renew_reservation(
+        &self,
+        request: Request<v1::RenewReservationRequest>,
+    ) -> Result<Response<v1::RenewReservationResponse>, Status> {
+        change!(self, request, Intent::renew, RenewReservationResponse)
+    }
+
+    async fn batch_renew_reservations(
+        &self,
+        request: Request<v1::BatchRenewReservationsRequest>,
+    ) -> Result<Response<v1::BatchRenewReservationsResponse>, Status> {
+        batch!(
+            self,
+            request,
+            Intent::renew,
+            RenewReservationResponse,
+            BatchRenewReservationsResponse,
+            BatchRenewReservationsResult,
+            batch_renew_reservations_result
+        )
+    }
+
+    async fn resize_reservation(
+        &self,
+        request: Request<v1::ResizeReservationRequest>,
+    ) -> Result<Response<v1::ResizeReservationResponse>, Status> {
+        change!(self, request, Intent::resize, ResizeReservationResponse)
+    }
+
+    async fn release_reservation(
+        &self,
+        request: Request<v1::ReleaseReservationRequest>,
+    ) -> Result<Response<v1::ReleaseReservationResponse>, Status> {
+        change!(self, request, Intent::release, ReleaseReservationResponse)
+    }
+
+    async fn batch_release_reservations(
+        &self,
+        request: Request<v1::BatchReleaseReservationsRequest>,
+    ) -> Result<Response<v1::BatchReleaseReservationsResponse>, Status> {
+        batch!(
+            self,
+            request,
+            Intent::release,
+            ReleaseReservationResponse,
+            BatchReleaseReservationsResponse,
+            BatchReleaseReservationsResult,
+            batch_release_reservations_result
+        )
+    }
+
+    async fn cancel_reservation(
+        &self,
+        request: Request<v1::CancelReservationRequest>,
+    ) -> Result<Response<v1::CancelReservationResponse>, Status> {
+        change!(self, request, Intent::cancel, CancelReservationResponse)
+    }
+
+    async fn get_reservation(
+        &self,
+        request: Request<v1::GetReservationRequest>,
+    ) -> Result<Response<v1::GetReservationResponse>, Status> {
+        let request = request.into_inner();
+        let view = self.api.read(request.consistency, request.min_revision).await?;
+        let id = names::find_reservation(&view, &request.name)?;
+        let reservation = view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &request.name))?;
+        Ok(Response::new(v1::GetReservationResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            reservation: Some(convert::reservation_to_v1(reservation, &view)),
+            rank: show::rank(&view, reservation),
+            queue_length: show::queue_length(&view, reservation),
+        }))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        Ok(Response::new(list::list(&self.api, request.into_inner()).await?))
+    }
+
+    async fn explain_reservation(
+        &self,
+        request: Request<v1::ExplainReservationRequest>,
+    ) -> Result<Response<v1::ExplainReservationResponse>, Status> {
+        let request = request.into_inner();
+        let (consistency, min_revision) = (request.consistency, request.min_revision);
+        let (explanation, revision, age_ms) = match request.subject {
+            Some(Subject::Name(name)) => {
+                let (id, revision, age_ms) = {
+                    let view = self.api.read(consistency, min_revision).await?;
+                    (names::find_reservation(&view, &name)?, view.revision(), view.age_ms())
+                };
+                let explanation = self.api.core.explain(id).ok_or_else(|| Problem::not_found("reservation", &name))?;
+                (explain::of_reservation(&self.api.core.local(), id, &explanation), revision, age_ms)
+            }
+            Some(Subject::Spec(spec)) => {
+                let request = convert::request_from_v1(&spec).map_err(|violations| Problem::fields("spec", violations))?;
+                let (revision, age_ms) = {
+                    let view = self.api.read(consistency, min_revision).await?;
+                    (view.revision(), view.age_ms())
+                };
+                let explanation = self.api.core.explain_request(&request);
+                (explain::of_request(&self.api.core.local(), &request, &explanation), revision, age_ms)
+            }
+            None => return Err(Problem::invalid("name", "give either a name or a spec").into()),
+        };
+        Ok(Response::new(v1::ExplainReservationResponse {
+            revision: revision.0,
+            age_ms,
+            explanation: Some(explanation),
+        }))
+    }
+
+    type WaitReservationStream = AnswerStream<v1::WaitReservationResponse>;
+
+    async fn wait_reservation(
+        &self,
+        request: Request<v1::WaitReservationRequest>,
+    ) -> Result<Response<Self::WaitReservationStream>, Status> {
+        let request = request.into_inner();
+        let id = {
+            let view = self.api.core.read(Consistency::Linearizable, Revision(0)).await.map_err(Problem::from)?;
+            names::find_reservation(&view, &request.name)?
+        };
+        Ok(Response::new(wait::wait(self.api.clone(), id, request.timeout_ms)))
+    }
+
+    type StreamReservationsStream = AnswerStream<v1::StreamReservationsResponse>;
+
+    async fn stream_reservations(
+        &self,
+        request: Request<Streaming<v1::StreamReservationsRequest>>,
+    ) -> Result<Response<Self::StreamReservationsStream>, Status> {
+        let actor = Actor::of(&request);
+        Ok(Response::new(stream::serve(self.api.clone(), actor, request.into_inner())))
+    }
+}

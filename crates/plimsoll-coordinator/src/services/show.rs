@@ -1,0 +1,42 @@
+//! What answers show beside the objects themselves: places in queues, names of what events are about.
+
+use plimsoll_ledger::{Event, EventObject, Ledger, Reservation, State};
+use plimsoll_proto::{convert, v1};
+use plimsoll_types::{LedgerTime, Revision};
+
+/// Place in the queue, from 1; 0 where it is not queued.
+pub(super) fn rank(ledger: &Ledger, reservation: &Reservation) -> u64 {
+    if reservation.state != State::Pending {
+        return 0;
+    }
+    let before = ledger.queue(&reservation.request.pool).position(|id| id == reservation.id);
+    before.map_or(0, |before| before as u64 + 1)
+}
+
+/// Requests in the queue of the reservation's pool; 0 where it is not queued.
+pub(super) fn queue_length(ledger: &Ledger, reservation: &Reservation) -> u64 {
+    if reservation.state == State::Pending { ledger.queue_len(&reservation.request.pool) as u64 } else { 0 }
+}
+
+/// The last part of the resource name of what an event is about.
+pub(super) fn object_id(object: &EventObject) -> String {
+    match object {
+        EventObject::Reservation(reservation, _) => reservation.id.to_string(),
+        EventObject::ReservationForgotten(id) => id.to_string(),
+        EventObject::Node(node) => node.name().to_owned(),
+        EventObject::Pool(pool) => pool.name.clone(),
+        EventObject::Class(class) => class.name.clone(),
+        EventObject::NodeLimits(limits) => limits.name.clone(),
+        EventObject::NodeRemoved(_, name)
+        | EventObject::PoolDeleted(name)
+        | EventObject::ClassDeleted(name)
+        | EventObject::NodeLimitsDeleted(name) => name.clone(),
+        EventObject::Leader(_) | EventObject::Version(_) => "cluster".to_owned(),
+    }
+}
+
+/// An object that is there, as the first part of a watch shows it.
+pub(super) fn present(ledger: &Ledger, revision: Revision, log_time: LedgerTime, object: &EventObject) -> v1::Event {
+    let event = Event { revision, log_time, actor: String::new(), rule: "present", object: object.clone() };
+    v1::Event { kind: v1::EventKind::Created.into(), ..convert::event_to_v1(&event, "", ledger) }
+}

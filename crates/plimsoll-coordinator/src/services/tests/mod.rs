@@ -1,0 +1,10 @@
+//! The services end to end: real gRPC over loopback in front of a core in memory.
+
+mod agents;
+mod edge;
+mod forwarding;
+mod harness;
+mod history;
+mod policy;
+mod reservations;
+mod streams;

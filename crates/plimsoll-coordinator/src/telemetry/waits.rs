@@ -1,0 +1,57 @@
+//! How long requests wait for their grants, read off the log as it is applied.
+
+use plimsoll_ledger::{EventObject, State};
+use plimsoll_types::Revision;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::core::{Core, HistoryError};
+
+/// Records read at once.
+const BATCH: usize = 1_024;
+
+/// Waits of granted requests.
+#[derive(Clone, Debug)]
+pub(super) struct Waits {
+    seconds: Histogram,
+}
+
+impl Waits {
+    pub(super) fn register(registry: &mut Registry) -> Waits {
+        let bounds = [0.001, 0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+        let waits = Waits { seconds: Histogram::new(bounds) };
+        let help = "Ledger time from submission to grant, of requests granted since this coordinator started";
+        registry.register("reservation_wait_seconds", help, waits.seconds.clone());
+        waits
+    }
+
+    /// Reads the log from here on until the core stops.
+    pub(super) async fn follow(&self, core: &Core) {
+        loop {
+            let Ok(mut watcher) = core.watch(Revision(0)) else { return };
+            loop {
+                match watcher.next(BATCH).await {
+                    Ok(records) => records.iter().for_each(|record| self.look(&record.events)),
+                    Err(HistoryError::Stopped) => return,
+                    Err(error) => {
+                        // What was missed is missing from the histogram, no more.
+                        tracing::debug!(%error, "began to follow the log anew");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&self, events: &[plimsoll_ledger::Event]) {
+        for event in events {
+            if let EventObject::Reservation(reservation, from) = &event.object {
+                let was_granted = matches!(from, None | Some(State::Pending)) && reservation.state.is_occupying();
+                if was_granted {
+                    let waited_ms = reservation.granted_at.ms_since(reservation.submitted_at);
+                    self.seconds.observe(std::time::Duration::from_millis(waited_ms).as_secs_f64());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! All that stands in the way of a request, with its arithmetic. O(nodes of the pool): only for what was not placed.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Blocker, Ledger, Reason, Request};
+use plimsoll_types::Resources;
+
+use crate::fit::{NodeView, Unfit};
+use crate::fleet::{Fleet, split};
+
+/// What stands in the way now: each node counts under the first thing that keeps it out.
+pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
+    let (amounts, in_pool) = split(ledger, request);
+    let mut blockers = countables(ledger, request, &in_pool, false);
+    blockers.extend(by_node(fleet, request, &amounts, false));
+    let wanted = request.gang.min_members.max(1);
+    blockers.extend(gang_blocker(members_that_fit(fleet, request, &amounts, wanted, false), wanted));
+    blockers
+}
+
+/// What would stand in the way on empty, willing nodes; `None` where the pool could hold the request one day.
+pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Option<Vec<Blocker>> {
+    let (amounts, in_pool) = split(ledger, request);
+    let short = countables(ledger, request, &in_pool, true);
+    if !short.is_empty() {
+        return Some(short);
+    }
+    let wanted = request.gang.min_members.max(1);
+    let members = members_that_fit(fleet, request, &amounts, wanted, true);
+    if members >= wanted {
+        return None;
+    }
+    let mut blockers = by_node(fleet, request, &amounts, true);
+    blockers.extend(gang_blocker(members, wanted));
+    if blockers.is_empty() {
+        blockers.push(Blocker::new(Reason::NoCapacity, format!("nodes in pool {}", request.pool), 1, 0));
+    }
+    Some(blockers)
+}
+
+/// Members of a gang that fit, at most `wanted`: on free capacity, or (`empty`) on empty and willing nodes.
+fn members_that_fit(fleet: &Fleet, request: &Request, amounts: &Resources, wanted: u32, empty: bool) -> u32 {
+    let mut members = 0;
+    for view in fleet.views(&request.pool) {
+        if !request.requirements.required.matches(&view.labels) || !(empty || view.node.is_eligible()) {
+            continue;
+        }
+        let mut room = if empty { view.emptied() } else { view.clone() };
+        while members < wanted {
+            let Ok(devices) = room.fit_amounts(request, amounts) else { break };
+            members += 1;
+            if request.gang.spread {
+                break;
+            }
+            room.take(amounts, &devices);
+        }
+        if members >= wanted {
+            break;
+        }
+    }
+    members
+}
+
+/// A gang that some nodes could serve, only not all of it.
+fn gang_blocker(members: u32, wanted: u32) -> Option<Blocker> {
+    let short = wanted > 1 && members < wanted;
+    short.then(|| Blocker::new(Reason::NoCapacity, "gang members", wanted.into(), members.into()))
+}
+
+/// Countables of the pool that are short: of what is free, or (`ever`) of the total.
+fn countables(ledger: &Ledger, request: &Request, in_pool: &Resources, ever: bool) -> Vec<Blocker> {
+    let Some(pool) = ledger.pool(&request.pool) else { return Vec::new() };
+    let used = ledger.countables_used(&pool.name);
+    let members = u64::from(request.gang.min_members);
+    let short = in_pool.iter().filter_map(|(name, amount)| {
+        let total = pool.countables.get(name).copied().unwrap_or_default();
+        let free = if ever { total } else { total.saturating_sub(used.get(name)) };
+        let asked = amount.0.saturating_mul(members);
+        let blocker = Blocker::new(Reason::CountableExhausted, name, asked, free.0);
+        (asked > free.0).then(|| Blocker { limit: total.0, ..blocker })
+    });
+    short.collect()
+}
+
+fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -> Vec<Blocker> {
+    let mut found: BTreeMap<Unfit, Blocker> = BTreeMap::new();
+    for view in fleet.views(&request.pool) {
+        let unfit = if empty {
+            let labels_fit = request.requirements.required.matches(&view.labels);
+            if labels_fit { view.emptied().fit_amounts(request, amounts).err() } else { Some(Unfit::Labels) }
+        } else {
+            view.fit(request, amounts).err()
+        };
+        let Some(unfit) = unfit else { continue };
+        let (asked, available, limit) = numbers(&unfit, view, request, amounts, empty);
+        let entry = found.entry(unfit.clone()).or_insert_with(|| blocker_of(&unfit, view, asked));
+        entry.available = entry.available.max(available);
+        entry.limit = entry.limit.max(limit);
+        entry.nodes += 1;
+    }
+    found.into_values().collect()
+}
+
+fn blocker_of(unfit: &Unfit, view: &NodeView, asked: u64) -> Blocker {
+    let (reason, subject) = match unfit {
+        Unfit::NotAvailable => (
+            Reason::NodeNotAvailable,
+            format!("nodes such as {} ({})", view.node.name(), view.node.state_name()),
+        ),
+        Unfit::Labels => (Reason::LabelMismatch, "labels".to_owned()),
+        Unfit::Device => (Reason::DeviceMismatch, "gpu".to_owned()),
+        Unfit::Amount(name) => (Reason::NoCapacity, name.clone()),
+        Unfit::Gpu => (Reason::NoCapacity, "gpu".to_owned()),
+    };
+    Blocker::new(reason, subject, asked, 0)
+}
+
+/// Asked, free and most, on this node. GPUs in thousandths where a share is asked, in devices otherwise.
+fn numbers(
+    unfit: &Unfit,
+    view: &NodeView,
+    request: &Request,
+    amounts: &Resources,
+    empty: bool,
+) -> (u64, u64, u64) {
+    match unfit {
+        Unfit::NotAvailable | Unfit::Labels => (1, 0, 0),
+        Unfit::Amount(name) => {
+            let limit = view.node.allocatable.get(name).0;
+            (amounts.get(name).0, if empty { limit } else { view.free.get(name).0 }, limit)
+        }
+        Unfit::Device | Unfit::Gpu => {
+            let total = view.node.registration.devices.len() as u64;
+            let gpu = request.requirements.gpu.as_ref();
+            match gpu.map(|gpu| (gpu.share, gpu.count)) {
+                Some((plimsoll_ledger::GpuShare::Milli(milli), _)) => {
+                    let free =
+                        (0..view.devices.len()).map(|index| view.device_free_milli(index)).max().unwrap_or(0);
+                    (milli.into(), free.into(), if total > 0 { 1_000 } else { 0 })
+                }
+                Some((plimsoll_ledger::GpuShare::Memory(bytes), _)) => {
+                    let memory = |index: usize| {
+                        let device = &view.node.registration.devices[index];
+                        device.memory_bytes.saturating_sub(view.devices[index].memory_bytes)
+                    };
+                    let free = (0..view.devices.len())
+                        .filter(|index| view.device_free_milli(*index) > 0)
+                        .map(memory)
+                        .max();
+                    let most = view.node.registration.devices.iter().map(|device| device.memory_bytes).max();
+                    (bytes, free.unwrap_or(0), most.unwrap_or(0))
+                }
+                Some((plimsoll_ledger::GpuShare::Whole, count)) => {
+                    (count.into(), if *unfit == Unfit::Device { 0 } else { view.free_whole().into() }, total)
+                }
+                None => (0, 0, total),
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Pure planning: where a request goes, in which order the queue is served, and why something waits.
+//!
+//! Synchronous and deterministic: no clock, no async, no float; the random strategy draws from a seed. What the planner
+//! proposes, the ledger admits by its own rule, so a mistake here wastes an entry and can never oversell.
+
+mod blockers;
+mod explain;
+mod fit;
+mod fleet;
+mod index;
+mod planner;
+mod score;
+
+pub use explain::{Explanation, Suggestion, explain, explain_request};
+pub use planner::{Planner, Ticket};

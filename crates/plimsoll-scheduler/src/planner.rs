@@ -1,0 +1,319 @@
+//! The planner: places for new requests and for the queue, on the leader's scratch view.
+//!
+//! Invariant: planner free = ledger free - bookings in flight. A booking lives from the moment a place is proposed until
+//! its proposal was applied, refused or lost (`settle`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use plimsoll_ledger::{
+    Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, Verdict,
+};
+use plimsoll_types::{NodeId, ReservationId, Resources};
+
+use crate::blockers;
+use crate::fleet::{Fleet, split};
+
+/// A booking in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// The leader's scratch view: applied state less what its own proposals in flight will take.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    fleet: Fleet,
+    bookings: BTreeMap<Ticket, (String, BTreeSet<NodeId>)>,
+    /// Pending reservations whose place is proposed but not applied yet.
+    placing: BTreeSet<ReservationId>,
+    placing_by_ticket: BTreeMap<Ticket, ReservationId>,
+    next_ticket: u64,
+    random: u64,
+    queue_pass_due: bool,
+    infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
+}
+
+impl Planner {
+    /// A planner on applied state. `seed` decides what the random strategy draws. O(n log n) in nodes.
+    pub fn new(ledger: &Ledger, seed: u64) -> Planner {
+        let mut fleet = Fleet::default();
+        fleet.rebuild(ledger);
+        Planner {
+            fleet,
+            bookings: BTreeMap::new(),
+            placing: BTreeSet::new(),
+            placing_by_ticket: BTreeMap::new(),
+            next_ticket: 0,
+            random: seed,
+            queue_pass_due: true,
+            infeasible: BTreeMap::new(),
+        }
+    }
+
+    /// Re-reads nodes that applied entries changed.
+    pub fn sync(&mut self, ledger: &Ledger, nodes: impl IntoIterator<Item = NodeId>) {
+        for node in nodes {
+            let changed = |planner: &Planner| {
+                let known = planner.fleet.get(node).map(|view| &view.node);
+                known.map(|known| (&known.allocatable, &known.registration))
+                    != ledger.node(node).map(|new| (&new.allocatable, &new.registration))
+            };
+            if changed(self) {
+                self.infeasible.clear();
+            }
+            self.queue_pass_due |= self.fleet.sync(ledger, node);
+        }
+    }
+
+    /// Re-reads everything: pools or node limits changed.
+    pub fn sync_policies(&mut self, ledger: &Ledger) {
+        self.fleet.rebuild(ledger);
+        self.infeasible.clear();
+        self.queue_pass_due = true;
+    }
+
+    /// True where capacity came free since the last walk over the queue.
+    pub fn wants_queue_pass(&self) -> bool {
+        self.queue_pass_due
+    }
+
+    /// A place for a request, or all that stands in the way. Books nothing.
+    pub fn place(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
+        match self.find(ledger, request) {
+            Some(placement) => Verdict::Place(placement),
+            None => self.refuse(ledger, request),
+        }
+    }
+
+    /// Plans new requests in the order that their pool's strategy wants and books what it finds. Verdicts come in the
+    /// order of the requests.
+    pub fn plan_batch(&mut self, ledger: &Ledger, requests: &[&Request]) -> Vec<(Verdict, Option<Ticket>)> {
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|index| batch_rank(ledger, requests[*index], *index));
+        let mut verdicts: Vec<Option<(Verdict, Option<Ticket>)>> = vec![None; requests.len()];
+        let mut failed: BTreeMap<u64, Verdict> = BTreeMap::new();
+        let mut held_back: BTreeSet<&str> = BTreeSet::new();
+        for index in order {
+            let request = requests[index];
+            let strict =
+                ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
+            let behind = ledger.queue_len(&request.pool) as u64;
+            if strict && (behind > 0 || held_back.contains(request.pool.as_str())) {
+                let blocker = Blocker::new(Reason::BehindInQueue, request.pool.as_str(), 1, behind);
+                verdicts[index] = Some((Verdict::Blocked(vec![blocker]), None));
+                continue;
+            }
+            let shape = shape(request);
+            let verdict = failed.get(&shape).cloned().unwrap_or_else(|| self.place(ledger, request));
+            let ticket = match &verdict {
+                Verdict::Place(placement) => Some(self.book(ledger, request, placement)),
+                Verdict::Blocked(_) | Verdict::Infeasible(_) => {
+                    failed.insert(shape, verdict.clone());
+                    if strict {
+                        held_back.insert(&request.pool);
+                    }
+                    None
+                }
+            };
+            verdicts[index] = Some((verdict, ticket));
+        }
+        verdicts.into_iter().flatten().collect()
+    }
+
+    /// Walks the queues in order and books places for what fits now, at most `limit`. A shape that found no place is not
+    /// tried again in the same walk.
+    pub fn plan_queue(&mut self, ledger: &Ledger, limit: usize) -> Vec<(ReservationId, Placement, Ticket)> {
+        let mut placed = Vec::new();
+        self.queue_pass_due = false;
+        let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
+        for pool in pools {
+            let mut failed: BTreeSet<u64> = BTreeSet::new();
+            for id in ledger.queue(&pool.name) {
+                if placed.len() >= limit {
+                    self.queue_pass_due = true;
+                    return placed;
+                }
+                let Some(reservation) = ledger.reservation(id) else { continue };
+                let shape = shape(&reservation.request);
+                if self.placing.contains(&id) || failed.contains(&shape) {
+                    continue;
+                }
+                match self.find(ledger, &reservation.request) {
+                    Some(placement) => {
+                        let ticket = self.book(ledger, &reservation.request, &placement);
+                        self.placing.insert(id);
+                        self.placing_by_ticket.insert(ticket, id);
+                        placed.push((id, placement, ticket));
+                    }
+                    None if pool.queue_order == QueueOrder::StrictFifo => break,
+                    None => drop(failed.insert(shape)),
+                }
+            }
+        }
+        placed
+    }
+
+    /// The proposal of a booking was applied, refused or lost: drops the booking and re-reads its nodes.
+    pub fn settle(&mut self, ledger: &Ledger, ticket: Ticket) {
+        let Some((pool, nodes)) = self.bookings.remove(&ticket) else { return };
+        if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
+            self.placing.remove(&reservation);
+        }
+        if let Some(held) = self.fleet.booked_countables.get_mut(&pool) {
+            held.remove(&ticket.0);
+        }
+        self.fleet.unbook(ticket.0, nodes.iter().copied());
+        self.sync(ledger, nodes);
+    }
+
+    /// Differences between this view and the ledger less bookings, as sentences; for tests.
+    pub fn check(&self, ledger: &Ledger) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for node in ledger.nodes() {
+            let (Some(have), Some(should)) = (self.fleet.get(node.id), self.fleet.view(ledger, node.id))
+            else {
+                wrong.push(format!("node {} is not in the planner", node.name()));
+                continue;
+            };
+            if have.free != should.free || have.devices != should.devices {
+                wrong.push(format!(
+                    "node {}: planner {:?}, ledger less bookings {:?}",
+                    node.name(),
+                    have.free,
+                    should.free
+                ));
+            }
+        }
+        wrong
+    }
+
+    /// All members, greedily: as many as fit up to the maximum, or nothing below the minimum.
+    fn find(&mut self, ledger: &Ledger, request: &Request) -> Option<Placement> {
+        let pool = ledger.pool(&request.pool)?;
+        let (amounts, in_pool) = split(ledger, request);
+        let most = self.most_by_countables(ledger, pool, &in_pool, request.gang.max_members);
+        if most < request.gang.min_members {
+            return None;
+        }
+        let mut members: Vec<MemberPlacement> = Vec::new();
+        let mut used = BTreeSet::new();
+        let mut touched = Vec::new();
+        while (members.len() as u32) < most {
+            let random = self.draw();
+            let nobody = BTreeSet::new();
+            let excluded = if request.gang.spread { &used } else { &nobody };
+            let Some((node, devices)) = self.fleet.best(request, &amounts, pool.strategy, excluded, random)
+            else {
+                break;
+            };
+            if most > 1 {
+                touched.extend(self.fleet.get(node).cloned());
+                self.fleet.take(node, &amounts, &devices);
+            }
+            used.insert(node);
+            members.push(MemberPlacement { node, devices });
+        }
+        // What members took of the view while they were being found goes back: booking is the caller's.
+        for view in touched.into_iter().rev() {
+            self.fleet.store(view);
+        }
+        (members.len() as u32 >= request.gang.min_members.max(1)).then_some(Placement { members })
+    }
+
+    fn most_by_countables(&self, ledger: &Ledger, pool: &Pool, in_pool: &Resources, wanted: u32) -> u32 {
+        let used = ledger.countables_used(&pool.name);
+        let mut most = wanted;
+        for (name, amount) in in_pool.iter() {
+            let total = pool.countables.get(name).copied().unwrap_or_default();
+            let booked: u64 = self
+                .fleet
+                .booked_countables
+                .get(&pool.name)
+                .into_iter()
+                .flatten()
+                .map(|(_, held)| held.get(name).0)
+                .sum();
+            let free = total.0.saturating_sub(used.get(name).0).saturating_sub(booked);
+            most = most.min(u32::try_from(free / amount.0.max(1)).unwrap_or(u32::MAX));
+        }
+        most
+    }
+
+    fn refuse(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
+        let shape = shape(request);
+        let infeasible = match self.infeasible.get(&shape) {
+            Some(known) => known.clone(),
+            None => {
+                let found = blockers::infeasible(ledger, &self.fleet, request);
+                self.infeasible.insert(shape, found.clone());
+                found
+            }
+        };
+        match infeasible {
+            Some(blockers) => Verdict::Infeasible(blockers),
+            None => Verdict::Blocked(blockers::now(ledger, &self.fleet, request)),
+        }
+    }
+
+    fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let (amounts, in_pool) = split(ledger, request);
+        self.fleet.book(ticket.0, &amounts, placement);
+        if !in_pool.is_zero() {
+            let total = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
+            self.fleet.booked_countables.entry(request.pool.clone()).or_default().insert(ticket.0, total);
+        }
+        let nodes = placement.members.iter().map(|member| member.node).collect();
+        self.bookings.insert(ticket, (request.pool.clone(), nodes));
+        ticket
+    }
+
+    /// splitmix64: the same draws for the same seed.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+}
+
+/// Place of a request in its batch: by class, then size, for the strategies that say so; else as it came.
+fn batch_rank(
+    ledger: &Ledger,
+    request: &Request,
+    index: usize,
+) -> (i64, std::cmp::Reverse<(u64, u64, u64)>, usize) {
+    let strategy = ledger.pool(&request.pool).map(|pool| pool.strategy).unwrap_or_default();
+    let priority = ledger.class(&request.class).map_or(0, |class| i64::from(class.priority));
+    let size = || {
+        let members = u64::from(request.gang.max_members);
+        let gpu_milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+            plimsoll_ledger::GpuShare::Whole => u64::from(gpu.count) * 1_000,
+            plimsoll_ledger::GpuShare::Milli(milli) => milli.into(),
+            plimsoll_ledger::GpuShare::Memory(_) => 500,
+        });
+        let amounts = &request.requirements.amounts;
+        (
+            gpu_milli * members,
+            amounts.cpu_millis.0.saturating_mul(members),
+            amounts.memory_bytes.0.saturating_mul(members),
+        )
+    };
+    let none = std::cmp::Reverse((0, 0, 0));
+    match strategy {
+        Strategy::Priority => (-priority, std::cmp::Reverse(size()), index),
+        Strategy::FirstFitDecreasing => (0, std::cmp::Reverse(size()), index),
+        _ => (-priority, none, index),
+    }
+}
+
+/// Requests of equal shape find a place or fail alike.
+fn shape(request: &Request) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&request.pool, &request.requirements, request.gang).hash(&mut hasher);
+    hasher.finish()
+}

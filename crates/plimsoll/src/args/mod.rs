@@ -1,0 +1,143 @@
+//! The command line: one grammar for all commands.
+
+mod globals;
+mod resources;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use globals::{Globals, duration};
+pub(crate) use resources::{ResourceArgs, read_selector};
+
+use crate::commands;
+
+/// What `plimsoll` alone says.
+const ABOUT: &str = "Plimsoll grants CPU, memory and GPUs from a replicated ledger: no reservation is lost, none is given twice.";
+
+const FIRST_STEPS: &str = "\
+Try:
+  plimsoll dev                                   a whole cluster in this process; leave it running
+  plimsoll run --cpu 2 --mem 1Gi -- echo hello   reserve, run, give back
+  plimsoll get nodes                             who has what
+  plimsoll explain RESERVATION                   why it waits, and what would help
+  plimsoll help COMMAND                          all there is to know about a command
+Exit codes, quantities and environment: plimsoll man, or docs/";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about = ABOUT, after_help = FIRST_STEPS, arg_required_else_help = true)]
+#[command(propagate_version = false, disable_help_subcommand = false, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A whole cluster in one process: coordinator, agent and HTTP listener
+    Dev(commands::dev::Dev),
+    /// Reserve, run a command under the reservation, give it back
+    Run(commands::run::Run),
+    /// Reserve resources
+    Reserve(commands::reserve::Reserve),
+    /// Take up a held reservation
+    Confirm(commands::lifecycle::Confirm),
+    /// Say that the holder is alive: the lease runs a full length again
+    Renew(commands::lifecycle::Renew),
+    /// Change the amounts of a reservation in place
+    Resize(commands::lifecycle::Resize),
+    /// Give a reservation back
+    Release(commands::lifecycle::Release),
+    /// End reservations in any state
+    Cancel(commands::lifecycle::Cancel),
+    /// Wait until a reservation is granted
+    Wait(commands::wait::Wait),
+    /// Show things: nodes, devices, pools, reservations, classes, limits, members
+    Get(commands::get::Get),
+    /// Show one thing with all that is known about it, events last
+    Describe(commands::describe::Describe),
+    /// Say why a reservation is where it is, or what would stand in the way of a request
+    #[command(visible_alias = "why")]
+    Explain(commands::explain::Explain),
+    /// Show what happened, or what happens
+    #[command(visible_alias = "event", alias = "ev")]
+    Events(commands::events::Events),
+    /// Keep new work off a node
+    Cordon(commands::node_admin::Cordon),
+    /// Let new work on a node again
+    Uncordon(commands::node_admin::Uncordon),
+    /// Keep new work off a node and have it emptied
+    Drain(commands::node_admin::Drain),
+    /// The operator's further words on nodes
+    Node(commands::node_admin::Node),
+    /// The coordinators: status and membership
+    Cluster(commands::cluster::Cluster),
+    /// The log, its hashes and the whole state, for auditors
+    Audit(commands::audit::Audit),
+    /// Run a coordinator
+    #[command(visible_alias = "server")]
+    Coordinator(commands::coordinator::Coordinator),
+    /// Run the agent of this machine
+    Agent(commands::agent::Agent),
+    /// Named clusters: list, use, add, remove
+    Context(commands::context::Context),
+    /// The configuration in force
+    Config(commands::config::Config),
+    /// Write a completion script for a shell
+    Completion(commands::completion::Completion),
+    /// Write manual pages
+    Man(commands::man::Man),
+    /// Show the version
+    Version(commands::version::Version),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) async fn run(self, globals: &Globals) -> Result<crate::exit::Exit, crate::error::CliError> {
+        // Each is boxed: the futures of all commands together would fill the stack.
+        match self {
+            Command::Dev(command) => Box::pin(command.run(globals)).await,
+            Command::Run(command) => Box::pin(command.run(globals)).await,
+            Command::Reserve(command) => Box::pin(command.run(globals)).await,
+            Command::Confirm(command) => Box::pin(command.run(globals)).await,
+            Command::Renew(command) => Box::pin(command.run(globals)).await,
+            Command::Resize(command) => Box::pin(command.run(globals)).await,
+            Command::Release(command) => Box::pin(command.run(globals)).await,
+            Command::Cancel(command) => Box::pin(command.run(globals)).await,
+            Command::Wait(command) => Box::pin(command.run(globals)).await,
+            Command::Get(command) => Box::pin(command.run(globals)).await,
+            Command::Describe(command) => Box::pin(command.run(globals)).await,
+            Command::Explain(command) => Box::pin(command.run(globals)).await,
+            Command::Events(command) => Box::pin(command.run(globals)).await,
+            Command::Cordon(command) => Box::pin(command.run(globals)).await,
+            Command::Uncordon(command) => Box::pin(command.run(globals)).await,
+            Command::Drain(command) => Box::pin(command.run(globals)).await,
+            Command::Node(command) => Box::pin(command.run(globals)).await,
+            Command::Cluster(command) => Box::pin(command.run(globals)).await,
+            Command::Audit(command) => Box::pin(command.run(globals)).await,
+            Command::Coordinator(command) => Box::pin(command.run(globals)).await,
+            Command::Agent(command) => Box::pin(command.run(globals)).await,
+            Command::Context(command) => Box::pin(command.run(globals)).await,
+            Command::Config(command) => Box::pin(command.run(globals)).await,
+            Command::Completion(command) => Box::pin(command.run(globals)).await,
+            Command::Man(command) => Box::pin(command.run(globals)).await,
+            Command::Version(command) => Box::pin(command.run(globals)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

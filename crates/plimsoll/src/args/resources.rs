@@ -1,0 +1,281 @@
+//! RESOURCES: what `run`, `reserve` and `explain` ask for.
+
+use std::time::Duration;
+
+use clap::Args;
+use plimsoll_client::v1::{
+    Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities, Requirements, ReservationSpec, SelectorOperator,
+};
+use plimsoll_types::quantity;
+
+use super::globals::duration;
+use crate::error::CliError;
+
+/// What is asked for.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct ResourceArgs {
+    /// Compute per member: 2, 0.5 or 500m
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpu: Option<String>,
+    /// Memory per member: 512Mi, 4Gi
+    #[arg(long, alias = "memory", value_name = "SIZE")]
+    pub(crate) mem: Option<String>,
+    /// GPUs per member: 1, 0.5, h100, h100:2
+    #[arg(long, value_name = "GPUS")]
+    pub(crate) gpu: Option<String>,
+    /// GPU memory: alone a share of one device, with --gpu the least of each device
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) gpu_mem: Option<String>,
+    /// Network bandwidth per member: 100Mbps
+    #[arg(long, value_name = "RATE")]
+    pub(crate) bandwidth: Option<String>,
+    /// Any other resource: license/foo=1, storage/ssd=50Gi (repeatable)
+    #[arg(long = "res", value_name = "NAME=AMOUNT")]
+    pub(crate) other: Vec<String>,
+    /// Pool to take from
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// Priority class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// Team, user or namespace that this is for
+    #[arg(long, alias = "team", value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Name for people
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Label of the reservation: key=value (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Only nodes where this holds: zone=a, zone!=a, 'zone in (a,b)', gpu, '!gpu', 'rank>3' (repeatable)
+    #[arg(long = "require", value_name = "SELECTOR")]
+    pub(crate) require: Vec<String>,
+    /// Rather nodes where this holds: 10:zone=a, with a weight from 1 to 100 (repeatable)
+    #[arg(long = "prefer", value_name = "WEIGHT:SELECTOR")]
+    pub(crate) prefer: Vec<String>,
+    /// Members of a gang, all or nothing: 4, or 2-8 for at least 2 and at most 8
+    #[arg(long, alias = "nodes", value_name = "N|MIN-MAX")]
+    pub(crate) members: Option<String>,
+    /// Members on distinct nodes
+    #[arg(long)]
+    pub(crate) spread: bool,
+    /// The grant ends after so long, whatever is renewed: 8h
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Length of the lease that each renewal buys: 1m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl ResourceArgs {
+    /// The specification that it says.
+    pub(crate) fn spec(&self) -> Result<ReservationSpec, CliError> {
+        let mut spec = ReservationSpec {
+            name: self.name.clone().unwrap_or_default(),
+            pool: self.pool.clone().unwrap_or_default(),
+            class: self.class.clone().unwrap_or_default(),
+            tenant: self.tenant.clone().unwrap_or_default(),
+            requirements: Some(self.requirements()?),
+            gang: self.gang()?,
+            max_duration_ms: self.duration.map_or(0, as_ms),
+            ttl_ms: self.ttl.map_or(0, as_ms),
+            ..ReservationSpec::default()
+        };
+        for label in &self.labels {
+            let Some((key, value)) = label.split_once('=') else {
+                return Err(CliError::usage(format!("--label {label:?} is not KEY=VALUE")));
+            };
+            spec.labels.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(spec)
+    }
+
+    /// True where nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        let named = [&self.cpu, &self.mem, &self.gpu, &self.gpu_mem, &self.bandwidth];
+        named.iter().all(|value| value.is_none()) && self.other.is_empty()
+    }
+
+    fn requirements(&self) -> Result<Requirements, CliError> {
+        let mut amounts = Quantities::default();
+        if let Some(cpu) = &self.cpu {
+            amounts.cpu_millis = quantity::parse_cpu_millis(cpu)?;
+        }
+        if let Some(memory) = &self.mem {
+            amounts.memory_bytes = quantity::parse_bytes(memory)?;
+        }
+        if let Some(bandwidth) = &self.bandwidth {
+            let bits = quantity::parse_bits_per_second(bandwidth)?;
+            amounts.other.extend([("network/in".to_owned(), bits), ("network/out".to_owned(), bits)]);
+        }
+        for pair in &self.other {
+            let Some((name, amount)) = pair.split_once('=') else {
+                return Err(CliError::usage(format!("--res {pair:?} is not NAME=AMOUNT")));
+            };
+            amounts.other.insert(name.to_owned(), quantity::parse_resource(name, amount)?);
+        }
+        let mut preferred = Vec::new();
+        for wish in &self.prefer {
+            preferred.extend(read_wish(wish)?);
+        }
+        let mut required = Vec::new();
+        for selector in &self.require {
+            required.extend(read_selector(selector)?);
+        }
+        Ok(Requirements { amounts: Some(amounts), gpu: self.gpu_ask()?, required, preferred })
+    }
+
+    fn gpu_ask(&self) -> Result<Option<GpuAsk>, CliError> {
+        let memory_bytes = self.gpu_mem.as_deref().map(quantity::parse_bytes).transpose()?.unwrap_or(0);
+        let Some(gpu) = &self.gpu else {
+            let share = GpuAsk { count: 1, memory_bytes, ..GpuAsk::default() };
+            return Ok(Some(share).filter(|share| share.memory_bytes > 0));
+        };
+        let asked = quantity::parse_gpu(gpu)?;
+        Ok(Some(GpuAsk {
+            count: asked.count,
+            milli: u32::from(asked.milli),
+            models: asked.model.into_iter().collect(),
+            min_device_memory_bytes: memory_bytes,
+            ..GpuAsk::default()
+        }))
+    }
+
+    fn gang(&self) -> Result<Option<Gang>, CliError> {
+        let Some(members) = &self.members else {
+            return Ok(None);
+        };
+        let (min, max) = members.split_once('-').unwrap_or((members, members));
+        match (min.parse::<u32>(), max.parse::<u32>()) {
+            (Ok(min_members), Ok(max_members)) if min_members >= 1 && min_members <= max_members => {
+                Ok(Some(Gang { min_members, max_members, spread: self.spread }))
+            }
+            _ => Err(CliError::usage(format!("--members {members:?} is not a number from 1, or MIN-MAX"))),
+        }
+    }
+}
+
+/// Reads a label selector as Kubernetes writes it: terms with commas between.
+pub(crate) fn read_selector(text: &str) -> Result<Vec<NodeSelectorTerm>, CliError> {
+    let mut terms = Vec::new();
+    let mut depth = 0usize;
+    let mut part = String::new();
+    for c in text.chars().chain([',']) {
+        match c {
+            ',' if depth == 0 => {
+                let trimmed = part.trim();
+                if !trimmed.is_empty() {
+                    terms.push(read_term(trimmed)?);
+                }
+                part.clear();
+                continue;
+            }
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        part.push(c);
+    }
+    if terms.is_empty() {
+        return Err(CliError::usage(format!("{text:?} is not a selector")).help("write zone=a or 'zone in (a,b)'"));
+    }
+    Ok(terms)
+}
+
+fn read_term(text: &str) -> Result<NodeSelectorTerm, CliError> {
+    let term = |key: &str, operator: SelectorOperator, values: Vec<String>| NodeSelectorTerm {
+        key: key.trim().to_owned(),
+        operator: operator.into(),
+        values,
+    };
+    let one = |value: &str| vec![value.trim().to_owned()];
+    for (word, operator) in [(" notin ", SelectorOperator::NotIn), (" in ", SelectorOperator::In)] {
+        if let Some((key, list)) = text.split_once(word) {
+            let inner = list.trim().strip_prefix('(').and_then(|list| list.strip_suffix(')'));
+            let Some(inner) = inner else { break };
+            return Ok(term(key, operator, inner.split(',').map(|value| value.trim().to_owned()).collect()));
+        }
+    }
+    let operators = [
+        ("!=", SelectorOperator::NotIn),
+        ("==", SelectorOperator::In),
+        ("=", SelectorOperator::In),
+        (">", SelectorOperator::Gt),
+        ("<", SelectorOperator::Lt),
+    ];
+    for (sign, operator) in operators {
+        if let Some((key, value)) = text.split_once(sign) {
+            return Ok(term(key, operator, one(value)));
+        }
+    }
+    let (key, operator) = match text.strip_prefix('!') {
+        Some(key) => (key, SelectorOperator::DoesNotExist),
+        None => (text, SelectorOperator::Exists),
+    };
+    if key.is_empty() || key.contains([' ', '(', ')']) {
+        let error = CliError::usage(format!("{text:?} is not a condition on a label"));
+        return Err(error.help("write zone=a, zone!=a, 'zone in (a,b)', gpu or '!gpu'"));
+    }
+    Ok(term(key, operator, Vec::new()))
+}
+
+fn read_wish(text: &str) -> Result<Vec<PreferredTerm>, CliError> {
+    let parsed = text.split_once(':').and_then(|(weight, rest)| Some((weight.parse::<u32>().ok()?, rest)));
+    let Some((weight, selector)) = parsed.filter(|(weight, _)| (1..=100).contains(weight)) else {
+        return Err(CliError::usage(format!("--prefer {text:?} is not WEIGHT:SELECTOR, as in 10:zone=a")));
+    };
+    Ok(read_selector(selector)?.into_iter().map(|term| PreferredTerm { weight, term: Some(term) }).collect())
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_read_as_kubernetes_reads_them() {
+        let terms = read_selector("zone in (a, b),gpu!=t4,!spot,rank>3,ssd").unwrap();
+        let found: Vec<_> = terms.iter().map(|t| (t.key.as_str(), t.operator(), t.values.join("+"))).collect();
+        let expected = [
+            ("zone", SelectorOperator::In, "a+b".to_owned()),
+            ("gpu", SelectorOperator::NotIn, "t4".to_owned()),
+            ("spot", SelectorOperator::DoesNotExist, String::new()),
+            ("rank", SelectorOperator::Gt, "3".to_owned()),
+            ("ssd", SelectorOperator::Exists, String::new()),
+        ];
+        assert_eq!(found, expected);
+        for bad in ["", "zone in a", "a b", "()"] {
+            assert!(read_selector(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn resources_become_a_specification() {
+        let args = ResourceArgs {
+            cpu: Some("2".into()),
+            gpu: Some("h100:2".into()),
+            gpu_mem: Some("60Gi".into()),
+            members: Some("2-4".into()),
+            bandwidth: Some("100Mbps".into()),
+            prefer: vec!["10:zone=a".into()],
+            ..ResourceArgs::default()
+        };
+        let spec = args.spec().unwrap();
+        let requirements = spec.requirements.unwrap();
+        let gpu = requirements.gpu.unwrap();
+        assert_eq!((gpu.count, gpu.milli, gpu.min_device_memory_bytes, gpu.memory_bytes), (2, 1000, 60 << 30, 0));
+        assert_eq!(requirements.amounts.unwrap().other["network/in"], 100_000_000);
+        assert_eq!(spec.gang.map(|gang| (gang.min_members, gang.max_members)), Some((2, 4)));
+        assert_eq!(requirements.preferred[0].weight, 10);
+        let share = ResourceArgs { gpu_mem: Some("20Gi".into()), ..ResourceArgs::default() };
+        assert_eq!(share.spec().unwrap().requirements.unwrap().gpu.unwrap().memory_bytes, 20 << 30);
+        for bad in ["0", "3-2", "x"] {
+            let args = ResourceArgs { members: Some(bad.into()), ..ResourceArgs::default() };
+            assert!(args.spec().is_err(), "{bad}");
+        }
+    }
+}

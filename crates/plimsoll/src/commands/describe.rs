@@ -1,0 +1,197 @@
+//! `plimsoll describe`: one thing with all that is known about it, events last.
+
+use clap::Args;
+use plimsoll_client::Client;
+use plimsoll_client::v1::{
+    Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListEventsRequest,
+};
+use serde_json::{Value, json};
+
+use super::lifecycle::look_up;
+use super::noun::Noun;
+use crate::args::Globals;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::{Out, PoolRow, Shown, absolute};
+
+/// Events shown below a thing.
+const EVENTS: u32 = 20;
+
+/// Describes one thing.
+#[derive(Args, Debug)]
+pub(crate) struct Describe {
+    /// Kind of thing, or the id of a reservation (r-7k2m)
+    #[arg(value_name = "NOUN")]
+    noun: String,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Describe {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let (noun, name) = match self.name {
+            Some(name) => (self.noun.parse::<Noun>().map_err(CliError::usage)?, name),
+            None if self.noun.starts_with("r-") => (Noun::Reservation, self.noun),
+            None => return Err(CliError::usage("describe which one?").help("plimsoll describe NOUN NAME")),
+        };
+        let client = globals.client()?;
+        let asked = |error| CliError::from(error).asked(format!("cannot describe {name}"));
+        let consistency = globals.consistency();
+        let (object, full_name) = match noun {
+            Noun::Reservation => {
+                let reservation = look_up(&client, &name, globals).await.map_err(asked)?;
+                (reservation.json(), reservation.name)
+            }
+            Noun::Node => {
+                let request = GetNodeRequest { name: name.clone(), consistency, min_revision: 0 };
+                let node = client.get_node(request).await.map_err(asked)?.node.unwrap_or_default();
+                (node.json(), node.name)
+            }
+            Noun::Pool => {
+                let request = GetPoolRequest { name: name.clone(), consistency, min_revision: 0 };
+                let answer = client.get_pool(request).await.map_err(asked)?;
+                let row = PoolRow { pool: answer.pool.unwrap_or_default(), status: answer.status.unwrap_or_default() };
+                (row.json(), format!("pools/{name}"))
+            }
+            Noun::Class => {
+                let request = GetClassRequest { name: name.clone(), consistency, min_revision: 0 };
+                let class = client.get_class(request).await.map_err(asked)?.class.unwrap_or_default();
+                (class.json(), format!("classes/{name}"))
+            }
+            Noun::Limits => {
+                let request = GetNodeLimitsRequest { name: name.clone(), consistency, min_revision: 0 };
+                let limits = client.get_node_limits(request).await.map_err(asked)?.node_limits.unwrap_or_default();
+                (limits.json(), format!("nodeLimits/{name}"))
+            }
+            Noun::Device | Noun::Member | Noun::Event => {
+                let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));
+                return Err(error.help(format!("plimsoll get {} -o wide", noun.plural())));
+            }
+        };
+        let events = latest_events(&client, noun, full_name).await?;
+        let out = globals.out();
+        if out.is_human() {
+            out.emit(&page(&object, &events, &out)?)?;
+        } else {
+            let documents: Vec<Value> = events.iter().map(Shown::json).collect();
+            out.document(&json!({ "object": object, "events": documents }))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+async fn latest_events(client: &Client, noun: Noun, name: String) -> Result<Vec<Event>, CliError> {
+    let request = ListEventsRequest {
+        kinds: noun.kind().map(i32::from).into_iter().collect(),
+        name,
+        newest_first: true,
+        page_size: EVENTS,
+        ..ListEventsRequest::default()
+    };
+    let mut events = client.list_events(request).await?.events;
+    events.reverse();
+    Ok(events)
+}
+
+/// The page: the document in words, then events.
+fn page(object: &Value, events: &[Event], out: &Out) -> Result<String, CliError> {
+    let mut text = String::new();
+    section(object, 0, out, &mut text);
+    text.push_str("Events:\n");
+    if events.is_empty() {
+        text.push_str("  none are kept\n");
+    }
+    let view = out.view();
+    let columns: Vec<_> = Event::COLUMNS.iter().filter(|column| !column.wide && column.name != "OBJECT").collect();
+    for event in events {
+        let cells: Vec<String> = columns.iter().map(|column| (column.cell)(event, &view)).collect();
+        text.push_str(&format!("  {}\n", cells.join("  ").trim_end()));
+    }
+    Ok(text)
+}
+
+/// Fields of a document, indented, with times and amounts as people read them.
+fn section(value: &Value, depth: usize, out: &Out, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    let Some(fields) = value.as_object() else { return };
+    let width = fields.keys().map(|key| title(key).len()).max().unwrap_or(0) + 1;
+    for (key, field) in fields {
+        match field {
+            Value::Object(inner) if inner.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(_) => {
+                text.push_str(&format!("{indent}{}:\n", title(key)));
+                section(field, depth + 1, out, text);
+            }
+            Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+                let words: Vec<String> = items.iter().map(|item| scalar("", item, out)).collect();
+                text.push_str(&format!("{indent}{:<width$} {}\n", format!("{}:", title(key)), words.join(", ")));
+            }
+            Value::Array(items) => {
+                text.push_str(&format!("{indent}{}:\n", title(key)));
+                for (position, item) in items.iter().enumerate() {
+                    text.push_str(&format!("{indent}  [{position}]\n"));
+                    section(item, depth + 2, out, text);
+                }
+            }
+            _ => {
+                let shown = scalar(key, field, out);
+                text.push_str(&format!("{indent}{:<width$} {shown}\n", format!("{}:", title(key))));
+            }
+        }
+    }
+}
+
+/// `leaseDeadlineMs` as `Lease deadline`.
+fn title(key: &str) -> String {
+    // Keys that are data (label and resource names) stay as they are.
+    if key.contains(['/', '.', '-', '_']) {
+        return key.to_owned();
+    }
+    let bare = ["TimeMs", "Ms", "Bytes", "Millis"].iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(key);
+    let mut title = String::new();
+    for (position, c) in bare.chars().enumerate() {
+        match c {
+            c if position == 0 => title.extend(c.to_uppercase()),
+            c if c.is_uppercase() => {
+                title.push(' ');
+                title.extend(c.to_lowercase());
+            }
+            c => title.push(c),
+        }
+    }
+    title
+}
+
+fn scalar(key: &str, value: &Value, out: &Out) -> String {
+    use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let Ok(number) = text.parse::<u64>() else {
+        // RESERVATION_STATE_ACTIVE and its like.
+        let is_enum = text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        return if is_enum { text.to_lowercase().replace('_', " ") } else { text };
+    };
+    match key {
+        key if key.ends_with("TimeMs") || key.ends_with("DeadlineMs") || key.ends_with("SinceMs") || key == "safeEndMs" => {
+            absolute(number, out.view().utc)
+        }
+        key if key.ends_with("Ms") => format_duration_ms(number),
+        key if key.ends_with("Bytes") => display_bytes(number),
+        key if key.ends_with("Millis") => format_cpu_millis(number),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_become_titles() {
+        assert_eq!(title("leaseDeadlineMs"), "Lease deadline");
+        assert_eq!(title("createTimeMs"), "Create");
+        assert_eq!(title("memoryBytes"), "Memory");
+        assert_eq!(title("license/foo"), "license/foo");
+    }
+}

@@ -1,0 +1,120 @@
+//! `plimsoll explain`: why a reservation is where it is, or what would stand in the way of a request.
+
+use clap::Args;
+use plimsoll_client::reason;
+use plimsoll_client::v1::explain_reservation_request::Subject;
+use plimsoll_client::v1::{ExplainReservationRequest, Explanation};
+
+use super::lifecycle::look_up;
+use crate::args::{Globals, ResourceArgs};
+use crate::error::{CliError, sentence};
+use crate::exit::Exit;
+use crate::output::{Out, absolute, asked, places, reservation_state, short_duration};
+
+/// Says why.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// Reservation; without it the RESOURCES below are explained, and nothing is reserved
+    #[arg(value_name = "RESERVATION")]
+    name: Option<String>,
+    #[command(flatten)]
+    resources: ResourceArgs,
+}
+
+impl Explain {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let client = globals.client()?;
+        let subject = match &self.name {
+            Some(name) => Subject::Name(look_up(&client, name, globals).await?.id),
+            None if self.resources.is_empty() => {
+                return Err(CliError::usage("explain what?").help("name a reservation, or say what you would ask for: --gpu 2"));
+            }
+            None => Subject::Spec(self.resources.spec()?),
+        };
+        let request = ExplainReservationRequest {
+            subject: Some(subject),
+            consistency: globals.consistency(),
+            ..ExplainReservationRequest::default()
+        };
+        let answer = client.explain_reservation(request).await?;
+        let explanation = answer.explanation.unwrap_or_default();
+        let out = globals.out();
+        if out.is_human() {
+            out.emit(&text(&explanation, answer.revision, &out))?;
+        } else {
+            let value = serde_json::to_value(&explanation).map_err(|error| CliError::local("cannot write it", error))?;
+            out.document(&value)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
+    let mut text = head(explanation, revision, out);
+    if !explanation.blockers.is_empty() {
+        text.push_str(&format!("\nWhat stands in the way (all of it, at revision {revision})\n"));
+        for (position, blocker) in explanation.blockers.iter().enumerate() {
+            let nodes = if blocker.nodes > 0 { format!("   {} nodes", blocker.nodes) } else { String::new() };
+            let name = reason::name(blocker.reason()).to_lowercase().replace('_', "-");
+            text.push_str(&format!("  {}  {name:<20} {}{nodes}\n", position + 1, sentence(blocker)));
+        }
+    }
+    if !explanation.not_in_the_way.is_empty() {
+        text.push_str(&format!("     Not in the way: {}\n", explanation.not_in_the_way.join(", ")));
+    }
+    if explanation.rank > 0 {
+        text.push_str(&format!("\nPlace\n  rank {} of {}", explanation.rank, explanation.queue_length));
+        if explanation.expected_start_ms > 0 {
+            text.push_str(&format!(", expected start {}", absolute(explanation.expected_start_ms, out.view().utc)));
+        }
+        text.push('\n');
+    }
+    if !explanation.suggestions.is_empty() {
+        text.push_str("\nSmallest changes that would start it now\n");
+        for (suggestion, letter) in explanation.suggestions.iter().zip('a'..='z') {
+            let node = if suggestion.node.is_empty() { String::new() } else { format!("   on {}", suggestion.node) };
+            text.push_str(&format!("  {letter}  {}{node}\n", suggestion.description));
+        }
+    }
+    text.push_str(&nodes(explanation));
+    if !explanation.placement.is_empty() {
+        text.push_str(&format!("\nIt would go to {}\n", places(&explanation.placement)));
+    }
+    text
+}
+
+fn head(explanation: &Explanation, revision: u64, out: &Out) -> String {
+    let spec = explanation.spec.clone().unwrap_or_default();
+    let pool = if spec.pool.is_empty() { "default" } else { &spec.pool };
+    let what = format!("asked: {}, pool {pool}", asked(&spec));
+    let Some(reservation) = &explanation.reservation else {
+        let verdict = match (explanation.infeasible, explanation.admissible) {
+            (true, _) => "could NEVER be granted: nothing that exists can hold it",
+            (false, true) => "would be granted now",
+            (false, false) => "would have to WAIT",
+        };
+        return format!("This {verdict}   {what}   revision {revision}\n");
+    };
+    let name = if spec.name.is_empty() { String::new() } else { format!(" \"{}\"", spec.name) };
+    let since = short_duration(out.view().now_ms.saturating_sub(reservation.create_time_ms));
+    let state = reservation_state(reservation.state()).to_uppercase();
+    let never = if explanation.infeasible { " and can never be granted" } else { "" };
+    let mut text = format!("{}{name} is {state}{never}, asked for {since} ago   {what}   revision {revision}\n", reservation.id);
+    if !reservation.allocations.is_empty() {
+        text.push_str(&format!("on {}, token {}\n", places(&reservation.allocations), reservation.token));
+    }
+    text
+}
+
+fn nodes(explanation: &Explanation) -> String {
+    if explanation.nodes_considered == 0 {
+        return String::new();
+    }
+    let mut parts = vec![format!("{} fit", explanation.nodes_fitting)];
+    for excluded in &explanation.nodes_excluded {
+        let why = reason::name(excluded.reason()).to_lowercase().replace('_', "-");
+        let subject = if excluded.subject.is_empty() { String::new() } else { format!(" ({})", excluded.subject) };
+        parts.push(format!("{} {why}{subject}", excluded.count));
+    }
+    format!("\nLast decision at revision {}: considered {} nodes: {}\n", explanation.decision_revision, explanation.nodes_considered, parts.join(", "))
+}

@@ -1,0 +1,253 @@
+//! `plimsoll get`: lists of things, and lists that follow what happens.
+
+use clap::Args;
+use plimsoll_client::v1::{
+    Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListClassesRequest,
+    ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListReservationsRequest, Node, NodeLimits, NodeState,
+    Reservation, ReservationState,
+};
+use plimsoll_client::{Client, Listed};
+
+use super::cluster::member_rows;
+use super::events::Events;
+use super::lifecycle::look_up;
+use super::noun::Noun;
+use super::watch_list::follow;
+use crate::args::{Globals, read_selector};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::{DeviceRow, Footer, PoolRow, Shown};
+
+/// Shows things.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Get {
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, members, events
+    #[arg(value_name = "NOUN")]
+    noun: Option<Noun>,
+    /// Names; all without
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Only of this pool
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// Only in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+    /// Nodes and devices: only where these labels hold: zone=a,gpu!=t4
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Reservations: only with something on this node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Reservations: only of this team, user or namespace
+    #[arg(long, alias = "team", value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Reservations: only of this class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// Reservations: only with this name for people
+    #[arg(long, value_name = "NAME")]
+    pub(crate) named: Option<String>,
+    /// Reservations: those that have ended too
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
+    /// Follow what happens: redrawn on a terminal, one JSON document a change elsewhere
+    #[arg(long, short = 'w')]
+    watch: bool,
+}
+
+impl Get {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let Some(noun) = self.noun else {
+            return Err(CliError::usage("get what?").help("plimsoll get nodes|devices|pools|reservations|classes|limits|members|events"));
+        };
+        let client = globals.client()?;
+        if self.watch {
+            return follow(&client, globals, noun, &self, &self.names).await;
+        }
+        let out = globals.out();
+        match noun {
+            Noun::Node => {
+                let listed = self.nodes(&client, globals).await?;
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "add -o wide for labels")))?;
+            }
+            Noun::Device => {
+                let listed = self.nodes(&client, globals).await?;
+                let rows = device_rows(&listed.items, &self.names);
+                out.list(&rows, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Pool => {
+                let listed = self.pools(&client, globals).await?;
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Reservation => {
+                let listed = self.reservations(&client, globals).await?;
+                let hint = if self.all { "" } else { "add -a for those that have ended" };
+                out.list(&listed.items, Some(&self.footer(noun, &listed, hint)))?;
+            }
+            Noun::Class => {
+                let listed = self.classes(&client, globals).await?;
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Limits => {
+                let listed = self.limits(&client, globals).await?;
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Member => out.list(&member_rows(&client, globals).await?, None)?,
+            Noun::Event => return Events::all(self.pool.clone()).run(globals).await,
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Reservations that were asked for.
+    pub(crate) async fn reservations(&self, client: &Client, globals: &Globals) -> Result<Listed<Reservation>, CliError> {
+        if !self.names.is_empty() {
+            let mut listed = Listed::default();
+            for name in &self.names {
+                listed.items.push(look_up(client, name, globals).await.map_err(|error| not_shown("reservation", name, error))?);
+            }
+            return Ok(listed);
+        }
+        Ok(client.all_reservations(self.reservation_filter(globals)?).await?)
+    }
+
+    /// The filter of reservations.
+    pub(crate) fn reservation_filter(&self, globals: &Globals) -> Result<ListReservationsRequest, CliError> {
+        let states: Vec<i32> = self.state.iter().map(|word| state(word)).collect::<Result<_, _>>()?;
+        Ok(ListReservationsRequest {
+            pool: self.pool.clone().unwrap_or_default(),
+            live_only: !self.all && states.is_empty(),
+            states,
+            class: self.class.clone().unwrap_or_default(),
+            tenant: self.tenant.clone().unwrap_or_default(),
+            node: self.node.clone().unwrap_or_default(),
+            spec_name: self.named.clone().unwrap_or_default(),
+            consistency: globals.consistency(),
+            ..ListReservationsRequest::default()
+        })
+    }
+
+    async fn nodes(&self, client: &Client, globals: &Globals) -> Result<Listed<Node>, CliError> {
+        // Devices are named by their own ids, so their nodes are all looked at.
+        if !self.names.is_empty() && self.noun == Some(Noun::Node) {
+            let mut listed = Listed::default();
+            for name in &self.names {
+                let request =
+                    GetNodeRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+                let answer = client.get_node(request).await.map_err(|error| not_shown("node", name, error))?;
+                (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+                listed.items.extend(answer.node);
+            }
+            return Ok(listed);
+        }
+        let states = self.state.iter().map(|word| node_state(word)).collect::<Result<_, _>>()?;
+        let request = ListNodesRequest {
+            pool: self.pool.clone().unwrap_or_default(),
+            states,
+            select: self.selector.as_deref().map(read_selector).transpose()?.unwrap_or_default(),
+            consistency: globals.consistency(),
+            ..ListNodesRequest::default()
+        };
+        Ok(client.all_nodes(request).await?)
+    }
+
+    async fn pools(&self, client: &Client, globals: &Globals) -> Result<Listed<PoolRow>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request = GetPoolRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let answer = client.get_pool(request).await.map_err(|error| not_shown("pool", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            let pool = answer.pool.unwrap_or_default();
+            listed.items.push(PoolRow { pool, status: answer.status.unwrap_or_default() });
+        }
+        if self.names.is_empty() {
+            let request = ListPoolsRequest { consistency: globals.consistency(), ..ListPoolsRequest::default() };
+            let all = client.all_pools(request).await?;
+            listed.items = all.items.into_iter().map(|(pool, status)| PoolRow { pool, status }).collect();
+            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+        }
+        Ok(listed)
+    }
+
+    async fn classes(&self, client: &Client, globals: &Globals) -> Result<Listed<Class>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request = GetClassRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let answer = client.get_class(request).await.map_err(|error| not_shown("class", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            listed.items.extend(answer.class);
+        }
+        if !self.names.is_empty() {
+            return Ok(listed);
+        }
+        let request = ListClassesRequest { consistency: globals.consistency(), ..ListClassesRequest::default() };
+        Ok(client.all_classes(request).await?)
+    }
+
+    async fn limits(&self, client: &Client, globals: &Globals) -> Result<Listed<NodeLimits>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request =
+                GetNodeLimitsRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let answer = client.get_node_limits(request).await.map_err(|error| not_shown("limits", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            listed.items.extend(answer.node_limits);
+        }
+        if !self.names.is_empty() {
+            return Ok(listed);
+        }
+        let request = ListNodeLimitsRequest { consistency: globals.consistency(), ..ListNodeLimitsRequest::default() };
+        Ok(client.all_node_limits(request).await?)
+    }
+
+    fn footer<T>(&self, noun: Noun, listed: &Listed<T>, hint: &str) -> Footer {
+        let filters = [("pool", &self.pool), ("node", &self.node), ("tenant", &self.tenant), ("class", &self.class)];
+        let mut parts: Vec<String> =
+            filters.iter().filter_map(|(key, value)| Some(format!("{key} {}", value.as_ref()?))).collect();
+        parts.extend(self.selector.iter().cloned());
+        parts.extend(Some(self.state.join("|")).filter(|states| !states.is_empty()));
+        Footer {
+            noun: noun.plural().to_owned(),
+            filter: parts.join(", "),
+            revision: listed.revision,
+            age_ms: listed.age_ms,
+            hint: hint.to_owned(),
+        }
+    }
+}
+
+/// Devices of nodes; only those named by id, by node, or by `node/index`, where any are named.
+fn device_rows(nodes: &[Node], names: &[String]) -> Vec<DeviceRow> {
+    let row = |node: &Node| {
+        let name = node.id.clone();
+        node.devices.clone().into_iter().map(move |device| DeviceRow { node: name.clone(), device }).collect::<Vec<_>>()
+    };
+    let named = |row: &DeviceRow| {
+        let place = format!("{}/{}", row.node, row.device.index);
+        names.is_empty() || names.iter().any(|name| *name == row.id() || *name == row.node || *name == place)
+    };
+    nodes.iter().flat_map(row).filter(named).collect()
+}
+
+fn not_shown(kind: &str, name: &str, error: plimsoll_client::Error) -> CliError {
+    CliError::from(error).asked(format!("cannot show {kind} {name}"))
+}
+
+fn state(word: &str) -> Result<i32, CliError> {
+    let name = format!("RESERVATION_STATE_{}", word.to_uppercase());
+    let found = ReservationState::from_str_name(&name).filter(|state| *state != ReservationState::Unspecified);
+    found.map(i32::from).ok_or_else(|| {
+        let names = (1..).map_while(|number| ReservationState::try_from(number).ok());
+        let words: Vec<String> = names.map(crate::output::reservation_state).collect();
+        CliError::usage(format!("reservations have no state {word:?}")).help(format!("there are: {}", words.join(", ")))
+    })
+}
+
+fn node_state(word: &str) -> Result<i32, CliError> {
+    let name = format!("NODE_STATE_{}", word.to_uppercase());
+    let found = NodeState::from_str_name(&name).filter(|state| *state != NodeState::Unspecified);
+    found.map(i32::from).ok_or_else(|| {
+        CliError::usage(format!("nodes have no state {word:?}"))
+            .help("there are: available, cordoned, draining, suspect, lost, fenced, failed")
+    })
+}

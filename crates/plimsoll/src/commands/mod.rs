@@ -1,0 +1,27 @@
+//! Commands: one file each, a `clap::Args` struct with `async fn run(self, &Globals) -> Result<Exit, CliError>`.
+//!
+//! To add one: write `commands/NAME.rs` with such a struct, declare it here, and add a variant with its one-line help to
+//! `args::Command` together with its arm in `Command::run`.
+
+pub(crate) mod agent;
+pub(crate) mod audit;
+pub(crate) mod cluster;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod context;
+pub(crate) mod coordinator;
+pub(crate) mod describe;
+pub(crate) mod dev;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod lifecycle;
+pub(crate) mod man;
+pub(crate) mod node_admin;
+mod noun;
+mod process;
+pub(crate) mod reserve;
+pub(crate) mod run;
+pub(crate) mod version;
+pub(crate) mod wait;
+mod watch_list;

@@ -1,0 +1,118 @@
+//! Amounts in words: what was asked, what was granted.
+
+use plimsoll_client::v1::{Allocation, GpuAsk, Quantities, Reservation, ReservationSpec};
+use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_resource};
+
+/// Amounts in words: `8 cpu, 32Gi, license/foo 1`.
+pub(crate) fn quantities(amounts: &Quantities) -> Vec<String> {
+    let mut parts = Vec::new();
+    if amounts.cpu_millis > 0 {
+        parts.push(format!("{} cpu", format_cpu_millis(amounts.cpu_millis)));
+    }
+    if amounts.memory_bytes > 0 {
+        parts.push(display_bytes(amounts.memory_bytes));
+    }
+    parts.extend(amounts.other.iter().map(|(name, amount)| format!("{name} {}", format_resource(name, *amount))));
+    parts
+}
+
+/// What a specification asks, per member and with the number of members.
+pub(crate) fn asked(spec: &ReservationSpec) -> String {
+    let requirements = spec.requirements.clone().unwrap_or_default();
+    let mut parts: Vec<String> = requirements.gpu.iter().map(gpu).collect();
+    parts.extend(quantities(&requirements.amounts.unwrap_or_default()));
+    members(spec, parts)
+}
+
+/// What a reservation has now, or asks where it has nothing yet.
+pub(crate) fn granted(reservation: &Reservation) -> String {
+    let spec = reservation.spec.clone().unwrap_or_default();
+    let requirements = spec.requirements.clone().unwrap_or_default();
+    let mut parts: Vec<String> = requirements.gpu.iter().map(gpu).collect();
+    let amounts = reservation.amounts.clone().or(requirements.amounts).unwrap_or_default();
+    parts.extend(quantities(&amounts));
+    if reservation.allocations.is_empty() {
+        return members(&spec, parts);
+    }
+    let text = or_nothing(parts);
+    match reservation.allocations.len() {
+        1 => text,
+        count => format!("{count} x ({text})"),
+    }
+}
+
+/// Part of a whole for tables: `12.5/16`.
+pub(crate) fn share(used: u64, of: u64, show: fn(u64) -> String) -> String {
+    format!("{}/{}", show(used), show(of))
+}
+
+/// Where members are: `node-02/gpu1`.
+pub(crate) fn places(allocations: &[Allocation]) -> String {
+    let place = |allocation: &Allocation| {
+        let gpus: Vec<String> = allocation.devices.iter().map(|device| device.index.to_string()).collect();
+        match gpus.is_empty() {
+            true => allocation.node.clone(),
+            false => format!("{}/gpu{}", allocation.node, gpus.join("+")),
+        }
+    };
+    match allocations {
+        [] => String::new(),
+        [one] => place(one),
+        [first, rest @ ..] if rest.len() > 2 => format!("{} +{} more", place(first), rest.len()),
+        all => all.iter().map(place).collect::<Vec<_>>().join(","),
+    }
+}
+
+fn members(spec: &ReservationSpec, parts: Vec<String>) -> String {
+    let text = or_nothing(parts);
+    match spec.gang.as_ref().map(|gang| (gang.min_members, gang.max_members)) {
+        None | Some((0 | 1, 0 | 1)) => text,
+        Some((min, max)) if min == max || max == 0 => format!("{min} x ({text})"),
+        Some((min, max)) => format!("{min} to {max} x ({text})"),
+    }
+}
+
+fn or_nothing(parts: Vec<String>) -> String {
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+}
+
+fn gpu(ask: &GpuAsk) -> String {
+    let model = if ask.models.is_empty() { "GPU".to_owned() } else { ask.models.join("|") };
+    let least = match ask.min_device_memory_bytes {
+        0 => String::new(),
+        bytes => format!(" of {} or more", display_bytes(bytes)),
+    };
+    if ask.memory_bytes > 0 {
+        return format!("{} of a {model}{least}", display_bytes(ask.memory_bytes));
+    }
+    match ask.milli {
+        0 | 1000 => format!("{} {model}{least}", ask.count.max(1)),
+        milli => format!("0.{} {model}{least}", format!("{milli:03}").trim_end_matches('0')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_client::v1::{DeviceGrant, Gang, Requirements};
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_reads_as_it_was_written() {
+        let ask = GpuAsk { count: 1, milli: 500, models: vec!["h100".into()], ..GpuAsk::default() };
+        let amounts = Quantities { cpu_millis: 8000, memory_bytes: 32 << 30, ..Quantities::default() };
+        let requirements = Requirements { amounts: Some(amounts), gpu: Some(ask), ..Requirements::default() };
+        let mut spec = ReservationSpec { requirements: Some(requirements), ..ReservationSpec::default() };
+        assert_eq!(asked(&spec), "0.5 h100, 8 cpu, 32Gi");
+        spec.gang = Some(Gang { min_members: 2, max_members: 4, spread: false });
+        assert_eq!(asked(&spec), "2 to 4 x (0.5 h100, 8 cpu, 32Gi)");
+    }
+
+    #[test]
+    fn places_name_node_and_devices() {
+        let device = |index| DeviceGrant { index, ..DeviceGrant::default() };
+        let allocation = Allocation { node: "n1".into(), devices: vec![device(0), device(3)], ..Allocation::default() };
+        assert_eq!(places(&[allocation]), "n1/gpu0+3");
+        assert_eq!(places(&[]), "");
+    }
+}

@@ -1,0 +1,17 @@
+//! Output: data on stdout in the form that was asked for, talk on stderr.
+
+mod amounts;
+mod live;
+mod out;
+mod paint;
+mod rows;
+mod table;
+mod time;
+
+pub(crate) use amounts::{asked, granted, places, quantities, share};
+pub(crate) use live::StatusLine;
+pub(crate) use out::{ColorChoice, Format, Footer, Out};
+pub(crate) use paint::Paint;
+pub(crate) use rows::{DeviceRow, MemberRow, PoolRow, reservation_state};
+pub(crate) use table::{Column, Shown, View};
+pub(crate) use time::{absolute, ago, left, now_ms, short_duration};

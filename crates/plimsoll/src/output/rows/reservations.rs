@@ -1,0 +1,107 @@
+//! Reservations and events as rows.
+
+use plimsoll_client::v1::{EndReason, Event, EventKind, ObjectKind, Reservation, ReservationState};
+use serde_json::Value;
+
+use super::{document, word};
+use crate::error::sentence;
+use crate::output::amounts::{granted, places};
+use crate::output::{Column, Shown, absolute, ago, left};
+
+impl Shown for Reservation {
+    const COLUMNS: &'static [Column<Reservation>] = &[
+        Column::new("ID", |r, _| r.id.clone()),
+        Column::new("NAME", |r, _| r.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default()),
+        Column::new("STATE", |r, _| reservation_state(r.state())),
+        Column::new("POOL", |r, _| r.spec.as_ref().map(|spec| spec.pool.clone()).unwrap_or_default()),
+        Column::new("RESOURCES", |r, _| granted(r)),
+        Column::new("WHERE", |r, _| places(&r.allocations)),
+        Column::new("START", |r, view| match ago(r.grant_time_ms, view.now_ms) {
+            text if text.is_empty() => text,
+            text => format!("{text} ago"),
+        }),
+        Column::new("LEFT", |r, view| left(next_end_ms(r), view.now_ms)),
+        Column::new("WHY", why),
+        Column::wide("CLASS", |r, _| r.spec.as_ref().map(|spec| spec.class.clone()).unwrap_or_default()),
+        Column::wide("PRIORITY", |r, _| r.priority.to_string()),
+        Column::wide("TENANT", |r, _| r.spec.as_ref().map(|spec| spec.tenant.clone()).unwrap_or_default()),
+        Column::wide("REQUESTER", |r, _| r.requester.clone()),
+        Column::wide("TOKEN", |r, _| if r.token == 0 { String::new() } else { r.token.to_string() }),
+        Column::wide("REVISION", |r, _| r.revision.to_string()),
+        Column::wide("CREATED", |r, view| absolute(r.create_time_ms, view.utc)),
+        Column::wide("ENDED", |r, view| absolute(r.end_time_ms, view.utc)),
+    ];
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn json(&self) -> Value {
+        document(self)
+    }
+}
+
+impl Shown for Event {
+    const COLUMNS: &'static [Column<Event>] = &[
+        Column::new("REVISION", |e, _| e.revision.to_string()),
+        Column::new("TIME", |e, view| absolute(e.log_time_ms, view.utc)),
+        Column::new("OBJECT", |e, _| subject(e)),
+        Column::new("WHAT", what),
+        Column::new("RULE", |e, _| e.rule.clone()),
+        Column::new("ACTOR", |e, _| e.actor.clone()),
+        Column::wide("REQUEST", |e, _| e.request_id.clone()),
+        Column::wide("MESSAGE", |e, _| e.message.clone()),
+    ];
+
+    fn id(&self) -> String {
+        subject(self)
+    }
+
+    fn json(&self) -> Value {
+        document(self)
+    }
+}
+
+/// A state in one lower-case word.
+pub(crate) fn reservation_state(state: ReservationState) -> String {
+    word(state.as_str_name(), "RESERVATION_STATE_")
+}
+
+/// What ends next: the wait, the hold or the lease.
+fn next_end_ms(reservation: &Reservation) -> u64 {
+    [reservation.wait_deadline_ms, reservation.hold_deadline_ms, reservation.lease_deadline_ms].into_iter().max().unwrap_or(0)
+}
+
+fn why(reservation: &Reservation, _: &crate::output::View) -> String {
+    if reservation.end_reason() != EndReason::Unspecified {
+        return word(reservation.end_reason().as_str_name(), "END_REASON_");
+    }
+    match reservation.blockers.as_slice() {
+        [] => String::new(),
+        [one] => sentence(one),
+        [first, rest @ ..] => format!("{} (+{} more)", sentence(first), rest.len()),
+    }
+}
+
+fn subject(event: &Event) -> String {
+    let kind = word(event.object_kind().as_str_name(), "OBJECT_KIND_");
+    match event.object_kind() {
+        ObjectKind::Cluster => kind,
+        _ => format!("{kind}/{}", event.name.rsplit('/').next().unwrap_or_default()),
+    }
+}
+
+fn what(event: &Event, _: &crate::output::View) -> String {
+    let Some(change) = &event.transition else {
+        return match (event.kind(), event.message.is_empty()) {
+            (EventKind::Unspecified, _) | (_, false) => event.message.clone(),
+            (kind, true) => word(kind.as_str_name(), "EVENT_KIND_"),
+        };
+    };
+    let (from, to) = (change.from(), change.to());
+    match from {
+        ReservationState::Unspecified => reservation_state(to),
+        from if from == to => format!("{} (changed)", reservation_state(to)),
+        from => format!("{} to {}", reservation_state(from), reservation_state(to)),
+    }
+}
