@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use crate::dial::chain;
 use crate::error::{Error, Refused, reason_name};
 use crate::ids::IdSource;
 use crate::options::ClientOptions;
@@ -166,6 +165,7 @@ impl Client {
     {
         let deadline = Instant::now() + self.timeout;
         let mut perhaps_done = false;
+        let mut nobody_since: Option<Instant> = None;
         let mut attempt = 0;
         loop {
             let (address, channel) = self.channel()?;
@@ -181,7 +181,11 @@ impl Client {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(format!("{address} did not answer in time")),
             };
-            let refused = match judge(&status) {
+            nobody_since =
+                if never_connected(&status) { nobody_since.or_else(|| Some(Instant::now())) } else { None };
+            let nobody = self.inner.options.unreachable_after;
+            let nobody = nobody.zip(nobody_since).is_some_and(|(longest, since)| since.elapsed() >= longest);
+            let refused = match judge(&status, &address) {
                 Attempt::Final(refused) => return Err(Error::Refused(Box::new(refused))),
                 Attempt::NotDone(refused) => refused,
                 Attempt::Perhaps(refused) => {
@@ -191,7 +195,7 @@ impl Client {
             };
             tracing::debug!(%address, attempt, reason = reason_name(refused.reason), message = %refused.message, "attempt failed");
             self.inner.routes.leave(&address, refused.leader());
-            let retry = Instant::now() < deadline && self.inner.budget.take();
+            let retry = !nobody && Instant::now() < deadline && self.inner.budget.take();
             if retry {
                 // A leader that was named is asked at once, the first time.
                 if attempt > 0 || refused.leader().is_none() {
@@ -216,7 +220,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// What a status says about whether it was done and whether to ask again.
-fn judge(status: &Status) -> Attempt {
+fn judge(status: &Status, address: &str) -> Attempt {
     let mut refused = Refused::from_status(status);
     if refused.message.is_empty() {
         refused.message = status.code().description().to_owned();
@@ -232,7 +236,7 @@ fn judge(status: &Status) -> Attempt {
     }
     match refused.code {
         Code::Unavailable if never_connected(status) => {
-            refused.message = chain(status);
+            refused.message = format!("{address}: {}", innermost(status));
             Attempt::NotDone(refused)
         }
         // A broken connection or a proxy: nobody knows how far the request got.
@@ -251,6 +255,15 @@ fn never_connected(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// The cause behind all others, in words.
+fn innermost(status: &Status) -> String {
+    let mut last: &dyn std::error::Error = status;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 fn give_up(effect: &Effect, perhaps_done: bool, refused: Refused) -> Error {

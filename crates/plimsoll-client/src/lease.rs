@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use plimsoll_proto::v1::{
     CancelReservationRequest, ConfirmReservationRequest, CreateReservationRequest, ErrorReason,
-    ReleaseReservationRequest, RenewReservationRequest, Reservation, ReservationSpec, ReservationState,
-    WaitReservationResponse,
+    GetReservationRequest, ReleaseReservationRequest, RenewReservationRequest, Reservation, ReservationSpec,
+    ReservationState, WaitReservationResponse,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -65,8 +65,11 @@ impl Lease {
         give_up: impl Future<Output = ()>,
     ) -> Result<Option<Lease>, Error> {
         spec.auto_confirm = true;
-        let request =
-            CreateReservationRequest { spec: Some(spec), request_id: client.ids().request_id(), validate_only: false };
+        let request = CreateReservationRequest {
+            spec: Some(spec),
+            request_id: client.ids().request_id(),
+            validate_only: false,
+        };
         let mut place = Place { client: client.clone(), request: Some(request), id: None };
         let outcome = tokio::select! {
             biased;
@@ -119,11 +122,7 @@ impl Lease {
     }
 
     fn keep(client: &Client, reservation: Reservation, deadline: Instant) -> Result<Lease, Error> {
-        let alive = matches!(
-            reservation.state(),
-            ReservationState::Active | ReservationState::Partial | ReservationState::Unknown
-        );
-        if !alive {
+        if !is_granted(reservation.state()) {
             return Err(ended(&reservation));
         }
         let (id, token) = (reservation.id.clone(), reservation.token);
@@ -167,6 +166,20 @@ impl Lease {
             Err(_) => "it is no longer renewed".to_owned(),
         };
         Error::LeaseLost { reservation: self.id.clone(), message }
+    }
+
+    /// Asks the coordinators whether it is still granted. True where they cannot be asked and it was not lost before.
+    pub async fn is_alive(&self) -> bool {
+        if self.state.borrow().lost.is_some() {
+            return false;
+        }
+        let request = GetReservationRequest { name: self.id.clone(), ..GetReservationRequest::default() };
+        match self.client.get_reservation(request).await {
+            Ok(answer) => {
+                answer.reservation.is_some_and(|found| found.token == self.token && is_granted(found.state()))
+            }
+            Err(_) => true,
+        }
     }
 
     /// Gives it back.
@@ -266,7 +279,11 @@ impl Drop for Place {
     }
 }
 
-async fn give_back(client: &Client, request: CreateReservationRequest, id: Option<String>) -> Result<(), Error> {
+async fn give_back(
+    client: &Client,
+    request: CreateReservationRequest,
+    id: Option<String>,
+) -> Result<(), Error> {
     let name = match id {
         Some(id) => id,
         // Nobody knows whether it was created: the same request id tells, and never creates a second one.
@@ -345,6 +362,10 @@ fn is_over(error: &Error) -> bool {
         Some(ErrorReason::Fenced | ErrorReason::Expired | ErrorReason::NotFound | ErrorReason::WrongState)
     );
     over && error.is_definite()
+}
+
+fn is_granted(state: ReservationState) -> bool {
+    matches!(state, ReservationState::Active | ReservationState::Partial | ReservationState::Unknown)
 }
 
 fn ended(reservation: &Reservation) -> Error {

@@ -14,6 +14,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Longest time for one attempt; another coordinator is asked afterwards.
     pub attempt_timeout: Duration,
+    /// Give up a call early where no coordinator takes connections for so long; `None`: try until the deadline.
+    pub unreachable_after: Option<Duration>,
     /// Spacing and number of retries.
     pub retry: RetryPolicy,
     /// Where connections come from.
@@ -41,6 +43,7 @@ impl Default for ClientOptions {
         ClientOptions {
             timeout: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(5),
+            unreachable_after: None,
             retry: RetryPolicy::default(),
             dialer: Arc::new(TcpDialer::default()),
             ids: Arc::new(RandomIds),

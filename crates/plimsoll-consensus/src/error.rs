@@ -27,6 +27,16 @@ pub enum Error {
     /// No such member.
     #[error("node {0} is no member of the group")]
     NoSuchMember(u64),
+    /// The new member cannot be used.
+    #[error("node {id} at {address} cannot join: {detail}")]
+    Unusable {
+        /// The new member.
+        id: u64,
+        /// Its peer address.
+        address: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// The group refused or stopped.
     #[error("{0}")]
     Raft(String),

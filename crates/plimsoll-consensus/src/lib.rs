@@ -19,6 +19,9 @@ mod status;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub(crate) mod internal {
     tonic::include_proto!("plimsoll.internal.v1");

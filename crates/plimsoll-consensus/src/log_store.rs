@@ -7,6 +7,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use futures_util::{Stream, stream};
+use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 use plimsoll_store::{Engine, Op, Wal};
@@ -26,6 +28,10 @@ pub(crate) struct LogStore {
 struct Tail {
     vote: Option<Vote>,
     purged: Option<LogId>,
+    committed: Option<LogId>,
+    /// `committed` is not on its way to the disk yet: it travels with the next append, since a sync of its own would
+    /// double the syncs of a quiet group.
+    committed_waits: bool,
     /// Contiguous, from the first entry that was not purged.
     entries: VecDeque<Entry>,
     bytes: u64,
@@ -37,16 +43,29 @@ impl LogStore {
         let loaded = wal.load()?;
         let vote = loaded.vote.map(wire::decode_vote).transpose()?;
         let purged = loaded.purged.map(|(_, marker)| wire::decode_log_id(marker)).transpose()?;
-        let mut tail = Tail { vote, purged, entries: VecDeque::new(), bytes: 0 };
-        for (_, bytes) in loaded.entries {
-            tail.push(wire::decode_entry(bytes)?);
+        let committed = loaded.committed.map(wire::decode_log_id).transpose()?;
+        let mut tail =
+            Tail { vote, purged, committed, committed_waits: false, entries: VecDeque::new(), bytes: 0 };
+        for (index, bytes) in loaded.entries {
+            let entry = wire::decode_entry(bytes)?;
+            if entry.log_id.index != index || tail.last().is_some_and(|last| last.index + 1 != index) {
+                return Err(crate::Error::Damaged("order of the log's entries"));
+            }
+            tail.push(entry);
         }
+        // What is committed must also be there to be applied.
+        tail.committed = tail.committed.filter(|committed| Some(*committed) <= tail.last());
         Ok(LogStore { wal, engine, tail: Arc::new(Mutex::new(tail)) })
     }
 
     /// Bytes of payload in the tail.
     pub(crate) fn bytes(&self) -> u64 {
         self.tail.lock().bytes
+    }
+
+    /// The latest entry that was let go of.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.tail.lock().purged
     }
 
     /// Lets go of the proposers' decoded forms up to an applied index: from here on bytes do.
@@ -59,6 +78,16 @@ impl LogStore {
         }
     }
 
+    fn exactly(&self, start: u64, end: Option<u64>) -> io::Result<Vec<Entry>> {
+        let tail = self.tail.lock();
+        let end = end.unwrap_or_else(|| tail.end());
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        tail.check(start, end)?;
+        Ok(tail.between(start, end).cloned().collect())
+    }
+
     async fn durable(&self, ops: Vec<Op>) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
         self.wal.submit(ops, Box::new(move |result| drop(done.send(result))));
@@ -69,6 +98,30 @@ impl LogStore {
 impl Tail {
     fn first(&self) -> u64 {
         self.purged.map_or(0, |id| id.index + 1)
+    }
+
+    /// One past the last index.
+    fn end(&self) -> u64 {
+        self.last().map_or(0, |last| last.index + 1)
+    }
+
+    /// The entries of a range that are there.
+    fn between(&self, start: u64, end: u64) -> impl Iterator<Item = &Entry> {
+        let have = self.entries.front().map_or(0, |entry| entry.log_id.index);
+        let length = self.entries.len();
+        let offset =
+            |index: u64| usize::try_from(index.saturating_sub(have)).map_or(length, |at| at.min(length));
+        let (start, end) = (offset(start), offset(end));
+        self.entries.range(start..end.max(start))
+    }
+
+    fn check(&self, start: u64, end: u64) -> io::Result<()> {
+        let have = self.entries.front().map_or(self.end(), |entry| entry.log_id.index);
+        if have <= start && end <= self.end() {
+            return Ok(());
+        }
+        let what = format!("entries {start}..{end} were asked for, {have}..{} are there", self.end());
+        Err(io::Error::new(io::ErrorKind::NotFound, what))
     }
 
     fn get_mut(&mut self, index: u64) -> Option<&mut Entry> {
@@ -86,6 +139,21 @@ impl Tail {
     }
 }
 
+/// First index, and the one past the last where the range has an end.
+fn limits(range: &impl RangeBounds<u64>) -> (u64, Option<u64>) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => Some(end.saturating_add(1)),
+        Bound::Excluded(end) => Some(*end),
+        Bound::Unbounded => None,
+    };
+    (start, end)
+}
+
 fn size(entry: &Entry) -> u64 {
     match &entry.payload {
         EntryPayload::Normal(payload) => payload.bytes.len() as u64,
@@ -94,47 +162,53 @@ fn size(entry: &Entry) -> u64 {
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
+    /// The part of the range that the log contains.
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, io::Error> {
         let tail = self.tail.lock();
-        let Some(have) = tail.entries.front().map(|entry| entry.log_id.index) else { return Ok(Vec::new()) };
-        let end_have = have + tail.entries.len() as u64;
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(start) => start + 1,
-            Bound::Unbounded => have,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(end) => end + 1,
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => end_have,
-        };
-        let (start, end) = (start.max(have), end.min(end_have));
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let offset = |index: u64| (index - have) as usize;
-        Ok(tail.entries.range(offset(start)..offset(end)).cloned().collect())
+        let (start, end) = limits(&range);
+        Ok(tail.between(start, end.unwrap_or(u64::MAX)).cloned().collect())
+    }
+
+    /// Exactly the range, or an error: what is applied has no gap.
+    async fn entries_stream<R>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        R: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (start, end) = limits(&range);
+        let entries = self.exactly(start, end);
+        stream::iter(match entries {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        })
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         Ok(self.tail.lock().vote)
     }
 
+    /// The beginning of exactly this range, or an error: what is sent has no gap either.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         // A message to a peer stays below its port's limit of 16 MiB.
         const MOST_BYTES: u64 = 4 << 20;
-        let mut entries = self.try_get_log_entries(start..end).await?;
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let tail = self.tail.lock();
+        tail.check(start, end)?;
         let mut total = 0;
-        let fits = entries.iter().take_while(|entry| {
-            total += size(entry);
-            total <= MOST_BYTES
+        let fits = tail.between(start, end).take_while(|entry| {
+            let first = total == 0;
+            // An entry without payload counts for something too, or the first test would not hold.
+            total += size(entry).max(1);
+            first || total <= MOST_BYTES
         });
-        let keep = fits.count().max(1);
-        entries.truncate(keep);
-        Ok(entries)
+        Ok(fits.cloned().collect())
     }
 }
 
@@ -156,6 +230,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let mut tail = self.tail.lock();
+        tail.committed = committed;
+        tail.committed_waits = true;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.tail.lock().committed)
+    }
+
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + Send,
@@ -167,6 +252,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             for entry in entries {
                 ops.push(Op::Put { index: entry.log_id.index, bytes: wire::encode_entry(&entry) });
                 tail.push(entry);
+            }
+            if std::mem::take(&mut tail.committed_waits)
+                && let Some(committed) = tail.committed
+            {
+                ops.push(Op::Committed { bytes: wire::encode_log_id(&committed) });
             }
         }
         self.wal.submit(ops, Box::new(move |result| callback.io_completed(result)));

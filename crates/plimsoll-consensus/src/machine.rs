@@ -82,7 +82,10 @@ impl StateMachine {
         };
         restore(engine.as_ref(), machine.as_ref())?;
         applied.send_replace(last_applied.map_or(0, |id| id.index));
-        let current = Arc::new(parking_lot::Mutex::new(dir.newest(&cluster_id)));
+        dir.tidy();
+        // One older than what the log let go of is of no use to a follower: openraft then builds another.
+        let newest = dir.newest(&cluster_id).filter(|(meta, _)| meta.last_log_id >= log.purged());
+        let current = Arc::new(parking_lot::Mutex::new(newest));
         let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
         Ok(StateMachine { shared, last_applied, membership, applied, log })
     }
@@ -222,7 +225,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             SnapshotDir::Memory => build()?,
             SnapshotDir::Path(_) => tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??,
         };
-        *self.shared.current.lock() = Some((self.meta.clone(), data.clone()));
+        let mut current = self.shared.current.lock();
+        // One may have been installed while this one was being built.
+        if current.as_ref().is_none_or(|(have, _)| have.last_log_id <= self.meta.last_log_id) {
+            *current = Some((self.meta.clone(), data.clone()));
+        }
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }
 }

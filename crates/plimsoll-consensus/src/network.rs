@@ -1,5 +1,6 @@
 //! openraft's network over our own service: one channel a peer, every message with a deadline of ours.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +16,13 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::group::GroupConfig;
 use crate::internal as wire_types;
 use crate::internal::raft_service_client::RaftServiceClient;
 use crate::snapshot::SnapshotData;
@@ -38,15 +42,21 @@ type BoxStream<'a, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// A follower that has not answered an append for so long is taken for gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked at whether an answer is due.
+const ANSWER_CHECK: Duration = Duration::from_millis(250);
+/// Channels kept at most.
+const MOST_CHANNELS: usize = 64;
 /// A snapshot takes as long as it takes, within reason.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Makes one connection for each target.
 #[derive(Clone)]
 pub(crate) struct Network {
-    pub(crate) cluster_id: String,
-    pub(crate) node_id: u64,
-    pub(crate) dialer: Arc<dyn Dialer>,
+    /// As it goes into every message; whom it is for is filled in.
+    own: wire_types::Peer,
+    dialer: Arc<dyn Dialer>,
+    /// One a peer, shared by all its links.
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 /// The way to one peer.
@@ -56,14 +66,37 @@ pub(crate) struct PeerLink {
 }
 
 impl Network {
+    pub(crate) fn new(config: &GroupConfig, dialer: Arc<dyn Dialer>) -> Network {
+        let own = wire_types::Peer {
+            cluster_id: config.cluster_id.clone(),
+            from: config.node_id,
+            from_incarnation: config.incarnation.clone(),
+            ..wire_types::Peer::default()
+        };
+        Network { own, dialer, channels: Arc::default() }
+    }
+
+    fn channel(&self, address: &str) -> Channel {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(address) {
+            return channel.clone();
+        }
+        if channels.len() >= MOST_CHANNELS {
+            // Addresses of members long gone. Links in use keep theirs.
+            channels.clear();
+        }
+        let channel = self.dialer.channel(address);
+        channels.insert(address.to_owned(), channel.clone());
+        channel
+    }
+
     pub(crate) fn link(&self, target: u64, info: &NodeInfo) -> PeerLink {
-        let client = RaftServiceClient::new(self.dialer.channel(&info.address))
+        let client = RaftServiceClient::new(self.channel(&info.address))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        PeerLink {
-            peer: wire_types::Peer { cluster_id: self.cluster_id.clone(), from: self.node_id, to: target },
-            client,
-        }
+        let peer =
+            wire_types::Peer { to: target, to_incarnation: info.incarnation.clone(), ..self.own.clone() };
+        PeerLink { peer, client }
     }
 }
 
@@ -83,6 +116,20 @@ impl PeerLink {
             Err(_) => Err("the leader did not answer in time".to_owned()),
             Ok(Err(status)) => Err(status.message().to_owned()),
             Ok(Ok(response)) => Ok(response.into_inner().index),
+        }
+    }
+}
+
+impl PeerLink {
+    /// Who answers at the address: cluster and node.
+    pub(crate) async fn identify(&mut self, patience: Duration) -> Result<(String, u64), String> {
+        match tokio::time::timeout(patience, self.client.identify(wire_types::IdentifyRequest {})).await {
+            Err(_) => Err("it does not answer".to_owned()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Ok(response)) => {
+                let response = response.into_inner();
+                Ok((response.cluster_id, response.node_id))
+            }
         }
     }
 }
@@ -145,10 +192,17 @@ impl NetStreamAppend<TypeConfig> for PeerLink {
             let answers = in_time(limit, self.client.stream_append(requests)).await?;
             let results = stream::unfold(Some((answers, outstanding)), move |state| async move {
                 let (mut answers, outstanding) = state?;
+                // An idle stream is well; one that owes an answer for too long is not. The debt may be younger than the
+                // last answer, so it counts from when it was first seen.
+                let mut owed_since: Option<Instant> = None;
                 loop {
-                    match tokio::time::timeout(ANSWER_TIMEOUT, answers.message()).await {
-                        Err(_) if outstanding.load(Ordering::Relaxed) == 0 => {}
-                        Err(elapsed) => return Some((Err(unreachable(&elapsed)), None)),
+                    match tokio::time::timeout(ANSWER_CHECK, answers.message()).await {
+                        Err(_) if outstanding.load(Ordering::Relaxed) == 0 => owed_since = None,
+                        Err(elapsed) => {
+                            if owed_since.get_or_insert_with(Instant::now).elapsed() >= ANSWER_TIMEOUT {
+                                return Some((Err(unreachable(&elapsed)), None));
+                            }
+                        }
                         Ok(Err(status)) => return Some((Err(unreachable(&status)), None)),
                         Ok(Ok(None)) => return None,
                         Ok(Ok(Some(answer))) => {

@@ -35,6 +35,19 @@ impl PeerService {
         if peer.to != node_id {
             return Err(Status::permission_denied(format!("this is node {node_id}, not {}", peer.to)));
         }
+        // A node that lost its disk comes back as another incarnation: it must neither vote nor be counted for the one
+        // that the members know, until they have removed that one and added this one. Empty: not told.
+        let differ = |one: &str, other: &str| !one.is_empty() && !other.is_empty() && one != other;
+        if differ(&peer.to_incarnation, self.group.incarnation()) {
+            return Err(Status::permission_denied(format!("this is another incarnation of node {node_id}")));
+        }
+        let known = self.group.known_incarnation(peer.from);
+        if differ(&peer.from_incarnation, &known) {
+            return Err(Status::permission_denied(format!(
+                "node {} is known in another incarnation",
+                peer.from
+            )));
+        }
         Ok(())
     }
 }
@@ -134,7 +147,11 @@ impl RaftService for PeerService {
             }
         }
         let data = receiver.finish().map_err(failed)?;
-        data.load(self.group.cluster_id()).map_err(|error| Status::data_loss(error.to_string()))?;
+        let own =
+            data.verify(self.group.cluster_id()).map_err(|error| Status::data_loss(error.to_string()))?;
+        if own != meta {
+            return Err(Status::data_loss("the snapshot is not the one that was announced"));
+        }
         let snapshot = Snapshot { meta, snapshot: data };
         let install = self.group.raft().install_full_snapshot(vote, snapshot);
         let response = self.group.scoped(install).await.map_err(failed)?;

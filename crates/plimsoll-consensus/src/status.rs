@@ -52,8 +52,13 @@ pub struct GroupStatus {
     pub members: BTreeMap<u64, NodeInfo>,
     /// A change of voters is under way.
     pub joint: bool,
-    /// Leader only: entries that each other member lacks.
+    /// Leader only: entries that each other member lacks; one that has none lacks more than `last_log`.
     pub lag: BTreeMap<u64, u64>,
+}
+
+/// Elected, and answered by a quorum since: before that openraft refuses proposals.
+pub(crate) fn leads(metrics: &RaftMetrics<TypeConfig>) -> bool {
+    metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
 }
 
 impl GroupStatus {
@@ -63,11 +68,10 @@ impl GroupStatus {
             membership.nodes().map(|(id, info)| (*id, info.clone())).collect();
         let index = |id: &Option<crate::types::LogId>| id.map_or(0, |id| id.index);
         let last_log = metrics.last_log_index.unwrap_or(0);
-        let lag = metrics
-            .replication
-            .iter()
-            .flatten()
-            .map(|(id, matched)| (*id, last_log.saturating_sub(index(matched))));
+        let lag =
+            metrics.replication.iter().flatten().map(|(id, matched)| {
+                (*id, matched.map_or(last_log + 1, |id| last_log.saturating_sub(id.index)))
+            });
         let mut voters: Vec<u64> = membership.voter_ids().collect();
         voters.sort_unstable();
         voters.dedup();
@@ -78,11 +82,15 @@ impl GroupStatus {
                 ServerState::Learner => Role::Learner,
                 ServerState::Follower => Role::Follower,
                 ServerState::Candidate => Role::Candidate,
-                ServerState::Leader => Role::Leader,
+                ServerState::Leader if leads(metrics) => Role::Leader,
+                // A quorum elected it, and has not answered its first entry yet.
+                ServerState::Leader => Role::Candidate,
                 ServerState::Shutdown => Role::Stopped,
             },
             leader: metrics
                 .current_leader
+                // Nobody shall be sent to this member before it takes proposals.
+                .filter(|id| *id != metrics.id || leads(metrics))
                 .map(|id| (id, members.get(&id).map(|info| info.address.clone()).unwrap_or_default())),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),

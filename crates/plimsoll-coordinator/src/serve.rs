@@ -205,3 +205,70 @@ fn address_of(
 ) -> Result<SocketAddr, ServeError> {
     listener.local_addr().map_err(|source| ServeError::Bind { setting, address, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_proto::v1;
+    use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_serves_until_it_is_shut_down() {
+        let config = CoordinatorConfig {
+            listen: loopback(),
+            peer_listen: Some(loopback()),
+            http_listen: Some(loopback()),
+            bootstrap: true,
+            ..CoordinatorConfig::default()
+        };
+        let coordinator = Coordinator::serve(config).await.expect("serves");
+        let addresses = coordinator.addresses();
+        let (client, http) = (addresses.client.expect("bound"), addresses.http.expect("bound"));
+        assert_ne!(addresses.client, addresses.peer);
+        let mut ready = String::new();
+        for _ in 0..500 {
+            ready = get(http, "/readyz").await;
+            if ready.starts_with("HTTP/1.1 200") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        for address in [client, addresses.peer.expect("bound")] {
+            let channel = TcpDialer::default().channel(&address.to_string());
+            let status = ClusterServiceClient::new(channel).get_status(v1::GetStatusRequest::default()).await;
+            assert!(status.is_ok(), "{status:?}");
+        }
+        coordinator.shutdown().await;
+        assert!(tokio::net::TcpStream::connect(http).await.is_err(), "nothing listens any more");
+        assert!(tokio::net::TcpStream::connect(client).await.is_err(), "nothing listens any more");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_served_is_refused_before_anything_runs() {
+        let open =
+            CoordinatorConfig { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..CoordinatorConfig::default() };
+        let error = Coordinator::serve(open).await.err().expect("no TLS");
+        assert!(matches!(&error, ServeError::Config(error) if error.place == "listen"), "{error}");
+        let taken = TcpListener::bind(loopback()).await.expect("a port");
+        let listen = taken.local_addr().expect("bound");
+        let error =
+            Coordinator::serve(CoordinatorConfig { listen, ..CoordinatorConfig::default() }).await.err();
+        assert!(matches!(error, Some(ServeError::Bind { setting: "listen", .. })));
+    }
+}

@@ -136,7 +136,8 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 #[cfg(unix)]
 fn check_private(path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;
-    let metadata = std::fs::metadata(path).map_err(|error| wrong(path, format!("cannot read it: {error}")))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|error| wrong(path, format!("cannot read it: {error}")))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(wrong(path, format!("may be read by others (mode {mode:04o}): chmod 0600 it")));
@@ -212,6 +213,9 @@ pub(crate) mod tests {
         assert!(message(&TlsFiles { key: other.key, ..good.clone() }).contains("does not go with"));
         std::fs::set_permissions(&good.key, std::fs::Permissions::from_mode(0o640)).expect("set");
         assert!(message(&good).contains("0640"));
-        assert!(message(&TlsFiles { ca: "/nowhere".into(), ..authority.issue("c3", &[COORDINATOR_NAME]) }).contains("/nowhere"));
+        assert!(
+            message(&TlsFiles { ca: "/nowhere".into(), ..authority.issue("c3", &[COORDINATOR_NAME]) })
+                .contains("/nowhere")
+        );
     }
 }

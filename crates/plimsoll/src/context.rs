@@ -58,7 +58,8 @@ impl Contexts {
             return Ok(Contexts::default());
         }
         serde_saphyr::from_str(&text).map_err(|error| {
-            CliError::usage(format!("{}: {error}", path.display())).help("correct it, or remove it to begin anew")
+            CliError::usage(format!("{}: {error}", path.display()))
+                .help("correct it, or remove it to begin anew")
         })
     }
 
@@ -70,7 +71,9 @@ impl Contexts {
     }
 
     fn save_to(&self, path: &Path) -> Result<(), CliError> {
-        let failed = |error: &dyn std::fmt::Display| CliError::local(&format!("cannot write {}", path.display()), error);
+        let failed = |error: &dyn std::fmt::Display| {
+            CliError::local(&format!("cannot write {}", path.display()), error)
+        };
         let text = serde_saphyr::to_string(self).map_err(|error| failed(&error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
@@ -90,7 +93,8 @@ impl Contexts {
             Some((name, context)) => Ok(Some((name, context))),
             None => {
                 let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
-                let error = CliError::new(crate::exit::Exit::NotFound, "NOT_FOUND", format!("no context {name:?}"));
+                let error =
+                    CliError::new(crate::exit::Exit::NotFound, "NOT_FOUND", format!("no context {name:?}"));
                 Err(match known.is_empty() {
                     true => error.help("there are none yet: plimsoll context add NAME HOST:PORT"),
                     false => error.help(format!("there are: {}", known.join(", "))),
@@ -109,7 +113,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/config.yaml");
         assert_eq!(Contexts::load_from(&path).unwrap(), Contexts::default());
-        let context = Context { addresses: vec!["127.0.0.1:7420".into()], ca: Some("ca.pem".into()), ..Context::default() };
+        let context = Context {
+            addresses: vec!["127.0.0.1:7420".into()],
+            ca: Some("ca.pem".into()),
+            ..Context::default()
+        };
         let contexts =
             Contexts { current: Some("dev".into()), contexts: BTreeMap::from([("dev".into(), context)]) };
         contexts.save_to(&path).unwrap();

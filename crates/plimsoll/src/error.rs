@@ -112,7 +112,8 @@ impl CliError {
         }
         if !self.blockers.is_empty() {
             let violations: Vec<Value> = self.blockers.iter().map(|b| self.violation(b)).collect();
-            let name = if self.code == Code::ResourceExhausted { "QuotaFailure" } else { "PreconditionFailure" };
+            let name =
+                if self.code == Code::ResourceExhausted { "QuotaFailure" } else { "PreconditionFailure" };
             details.push(json!({ "@type": url(name), "violations": violations }));
         }
         if !self.violations.is_empty() {
@@ -156,7 +157,9 @@ impl From<Error> for CliError {
                     refused.violations.iter().map(|(field, text)| format!("{field}: {text}")).collect()
                 };
                 // One problem is the message already.
-                if out.problems.len() == 1 && (out.message.contains(&out.problems[0]) || refused.violations.is_empty()) {
+                if out.problems.len() == 1
+                    && (out.message.contains(&out.problems[0]) || refused.violations.is_empty())
+                {
                     out.problems.clear();
                 }
                 out.blockers = refused.blockers;
@@ -197,7 +200,10 @@ mod tests {
     fn an_error_has_one_shape() {
         let error = CliError::usage("\"x\" is not a size").asked("cannot reserve").help("write 4Gi");
         let text = error.text(Paint::PLAIN);
-        assert_eq!(text, "error: cannot reserve: \"x\" is not a size\n  help  write 4Gi\n  (USAGE, exit 2)\n");
+        assert_eq!(
+            text,
+            "error: cannot reserve: \"x\" is not a size\n  help  write 4Gi\n  (USAGE, exit 2)\n"
+        );
         let status = error.status();
         assert_eq!(status["code"], 3);
         assert_eq!(status["details"][0]["reason"], "USAGE");

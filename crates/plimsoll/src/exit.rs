@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// A plan or diff shows changes.
     Changes,
+    /// A fault of ours: the process stopped rather than go on wrongly.
+    Fault,
     /// A coordinator's storage failed for good.
     Storage,
     /// A wait ran out.
@@ -52,7 +54,11 @@ impl Exit {
         (Exit::Infeasible, "infeasible: nothing that exists can ever hold it"),
         (Exit::Unreachable, "unreachable: no coordinator answered, or there is no quorum"),
         (Exit::Changes, "diff --exit-code: there are changes"),
-        (Exit::Storage, "coordinator: its storage failed for good; it must not be restarted before somebody looked"),
+        (Exit::Fault, "coordinator: a fault of ours; it stopped rather than go on wrongly"),
+        (
+            Exit::Storage,
+            "coordinator: its storage failed for good; it must not be restarted before somebody looked",
+        ),
         (Exit::TimedOut, "wait: the time ran out"),
         (Exit::RunFailed, "run: plimsoll itself failed, or lost the lease"),
         (Exit::NotExecutable, "run: the command is not executable"),
@@ -72,6 +78,7 @@ impl Exit {
             Exit::Infeasible => 7,
             Exit::Unreachable => 8,
             Exit::Changes => 10,
+            Exit::Fault => 70,
             Exit::Storage => 74,
             Exit::TimedOut => 124,
             Exit::RunFailed => 125,

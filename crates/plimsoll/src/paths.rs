@@ -22,6 +22,19 @@ pub(crate) fn context_file() -> Result<PathBuf, CliError> {
     Ok(config_dir()?.join("config.yaml"))
 }
 
+/// Folder of sockets.
+pub(crate) fn runtime_dir() -> PathBuf {
+    if let Some(home) = home() {
+        return home.join("run");
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    match (nix::unistd::geteuid().is_root(), runtime) {
+        (false, Some(dir)) => dir.join("plimsoll"),
+        (true, _) => PathBuf::from("/run/plimsoll"),
+        (false, None) => std::env::temp_dir().join(format!("plimsoll-{}", nix::unistd::geteuid())),
+    }
+}
+
 fn home() -> Option<PathBuf> {
     std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()).map(PathBuf::from)
 }

@@ -12,6 +12,9 @@ use crate::error::CliError;
 /// Address where none is given anywhere.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:7420";
 
+/// How long all coordinators may refuse connections before a command ends: longer than a restart of one takes.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
+
 /// Where a value was taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -55,7 +58,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Puts flags, variables and the context file together.
     pub(crate) fn resolve(globals: &Globals) -> Result<Settings, CliError> {
-        Settings::from(globals, &Contexts::load()?, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Settings::from(globals, &Contexts::load()?, &|name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })
     }
 
     fn from(
@@ -70,7 +75,11 @@ impl Settings {
         };
         let addresses_given = !globals.addr.is_empty() || variable("PLIMSOLL_ADDR").is_some();
         // An address given by hand is not mixed with another cluster's certificates, unless its context is named too.
-        let used = if addresses_given && context.1 == Origin::Default { None } else { contexts.pick(context.0.as_deref())? };
+        let used = if addresses_given && context.1 == Origin::Default {
+            None
+        } else {
+            contexts.pick(context.0.as_deref())?
+        };
         let text = |flag: &Option<String>, flag_name, variable_name, from_context: Option<String>| {
             choose(flag.clone(), flag_name, variable(variable_name), variable_name, from_context, used)
         };
@@ -80,7 +89,8 @@ impl Settings {
         };
         let here = used.map(|(_, context)| context.clone()).unwrap_or_default();
         let flag = Some(globals.addr.clone()).filter(|addresses| !addresses.is_empty());
-        let from_variable = variable("PLIMSOLL_ADDR").map(|text| text.split(',').map(str::to_owned).collect());
+        let from_variable =
+            variable("PLIMSOLL_ADDR").map(|text| text.split(',').map(str::to_owned).collect());
         let from_context = Some(here.addresses).filter(|addresses| !addresses.is_empty());
         let addresses = choose(flag, "--addr", from_variable, "PLIMSOLL_ADDR", from_context, used);
         Ok(Settings {
@@ -88,7 +98,12 @@ impl Settings {
             ca: path(&globals.ca, "--ca", "PLIMSOLL_CA", here.ca),
             cert: path(&globals.cert, "--cert", "PLIMSOLL_CERT", here.cert),
             key: path(&globals.key, "--key", "PLIMSOLL_KEY", here.key),
-            server_name: text(&globals.server_name, "--server-name", "PLIMSOLL_SERVER_NAME", here.server_name),
+            server_name: text(
+                &globals.server_name,
+                "--server-name",
+                "PLIMSOLL_SERVER_NAME",
+                here.server_name,
+            ),
             context: (used.map(|(name, _)| name.to_owned()), context.1),
         })
     }
@@ -96,7 +111,8 @@ impl Settings {
     /// Certificates, read; `None` where TLS is not used.
     pub(crate) fn tls(&self) -> Result<Option<Tls>, CliError> {
         let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| CliError::local(&format!("cannot read {}", path.display()), error))
+            std::fs::read(path)
+                .map_err(|error| CliError::local(&format!("cannot read {}", path.display()), error))
         };
         let (ca, cert, key) = (&self.ca.0, &self.cert.0, &self.key.0);
         if ca.is_none() && cert.is_none() && key.is_none() {
@@ -113,7 +129,9 @@ impl Settings {
 
     /// A client of that cluster.
     pub(crate) fn client(&self, timeout: Duration) -> Result<Client, CliError> {
-        let options = ClientOptions::with_tls(self.tls()?).timeout(timeout);
+        let mut options = ClientOptions::with_tls(self.tls()?).timeout(timeout);
+        // Somebody sits before it: where nothing listens at all, they are told soon.
+        options.unreachable_after = Some(UNREACHABLE_AFTER);
         Ok(Client::new(self.addresses.0.clone(), options)?)
     }
 }
@@ -145,7 +163,8 @@ mod tests {
     fn resolve(arguments: &[&str], variables: &'static [(&'static str, &'static str)]) -> Settings {
         let command = ["plimsoll"].iter().chain(arguments).chain(&["config", "view"]);
         let globals = Cli::try_parse_from(command).unwrap().globals;
-        let dev = Context { addresses: vec!["dev:1".into()], ca: Some("dev.pem".into()), ..Context::default() };
+        let dev =
+            Context { addresses: vec!["dev:1".into()], ca: Some("dev.pem".into()), ..Context::default() };
         let lab = Context { addresses: vec!["lab:1".into()], ..Context::default() };
         let contexts = Contexts {
             current: Some("dev".into()),
@@ -162,7 +181,10 @@ mod tests {
         let settings = resolve(&["--addr", "flag:1"], &[("PLIMSOLL_ADDR", "var:1")]);
         assert_eq!(settings.addresses, (vec!["flag:1".into()], Origin::Flag("--addr")));
         let settings = resolve(&[], &[("PLIMSOLL_ADDR", "var:1,var:2")]);
-        assert_eq!(settings.addresses, (vec!["var:1".into(), "var:2".into()], Origin::Variable("PLIMSOLL_ADDR")));
+        assert_eq!(
+            settings.addresses,
+            (vec!["var:1".into(), "var:2".into()], Origin::Variable("PLIMSOLL_ADDR"))
+        );
         assert_eq!(settings.ca.0, None, "another cluster's certificates are not used");
         let settings = resolve(&[], &[]);
         assert_eq!(settings.addresses, (vec!["dev:1".into()], Origin::Context("dev".into())));

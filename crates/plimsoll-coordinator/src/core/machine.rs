@@ -257,7 +257,11 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             EventObject::Reservation(reservation, _) => {
                 changes.nodes.extend(reservation.members.iter().map(|member| member.node));
             }
-            EventObject::Node(node) => drop(changes.nodes.insert(node.id)),
+            EventObject::Node(node) => {
+                changes.nodes.insert(node.id);
+                // A new incarnation may be a new node, for which the planner rebuilds: once for many.
+                changes.policies |= node.epoch.0 == event.revision.0;
+            }
             EventObject::NodeRemoved(id, _) => drop(changes.nodes.insert(*id)),
             EventObject::Pool(_)
             | EventObject::PoolDeleted(_)

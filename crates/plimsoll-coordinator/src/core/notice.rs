@@ -14,7 +14,7 @@ pub(super) struct Changes {
     pub(super) nodes: BTreeSet<NodeId>,
     /// More nodes changed than are listed: look at all.
     pub(super) all_nodes: bool,
-    /// Pools, classes or limits changed, or the whole ledger was replaced.
+    /// Pools, classes, limits or the set of nodes changed, or the whole ledger was replaced.
     pub(super) policies: bool,
 }
 

@@ -71,3 +71,61 @@ impl axum::serve::Listener for TlsListener {
         self.tcp.local_addr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener;
+    use rustls::RootCertStore;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::tls::tests::TestAuthority;
+    use crate::tls::{COORDINATOR_NAME, TlsMaterial};
+
+    #[tokio::test]
+    async fn a_silent_caller_holds_up_nobody_and_one_without_a_certificate_is_not_let_in() {
+        let authority = TestAuthority::new();
+        let material = TlsMaterial::load(&authority.issue("c1", &[COORDINATOR_NAME])).expect("good");
+        let client = authority.issue("ada", &["ada"]);
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&client.ca).expect("PEM")).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = || {
+            rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots.clone())
+        };
+        let chain = vec![CertificateDer::from_pem_file(&client.cert).expect("PEM")];
+        let key = PrivateKeyDer::from_pem_file(&client.key).expect("PEM");
+        let known =
+            TlsConnector::from(Arc::new(builder().with_client_auth_cert(chain, key).expect("a pair")));
+        let unknown = TlsConnector::from(Arc::new(builder().with_no_client_auth()));
+
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = tcp.local_addr().expect("bound");
+        let mut listener = TlsListener::new(tcp, material.http());
+        let name = || ServerName::try_from(COORDINATOR_NAME).expect("a name");
+        let _silent = TcpStream::connect(address).await.expect("connects");
+        let calls = tokio::spawn(async move {
+            let stream = TcpStream::connect(address).await.expect("connects");
+            let refused = match unknown.connect(name(), stream).await {
+                // With TLS 1.3 the refusal may come after the client's part of the handshake.
+                Ok(mut stream) => stream.read_u8().await.is_err(),
+                Err(_) => true,
+            };
+            let stream = TcpStream::connect(address).await.expect("connects");
+            let mut stream = known.connect(name(), stream).await.expect("let in");
+            stream.write_all(b"hello").await.expect("sent");
+            refused
+        });
+        let (mut stream, _) = listener.accept().await;
+        let mut said = [0; 5];
+        stream.read_exact(&mut said).await.expect("read");
+        assert_eq!(&said, b"hello");
+        assert!(calls.await.expect("ran"), "no certificate, no connection");
+    }
+}

@@ -65,10 +65,10 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// It can serve: a leader is known and its first entry of the term is applied where this is the leader.
+/// It can serve: a leader with a quorum answers, or this coordinator leads and takes commands.
 async fn readyz(State(shown): State<Shown>) -> Response {
-    if shown.core.leader_address().is_none() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response();
+    if !crate::services::serves(&shown.core).await {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no leader with a quorum answers\n").into_response();
     }
     if shown.core.is_leader() && !shown.core.status().serving {
         return (StatusCode::SERVICE_UNAVAILABLE, "leadership has only just begun\n").into_response();

@@ -86,9 +86,14 @@ fn text(status: &Status) -> String {
         |leader| format!("leader {} at {}", leader.id, leader.address),
     );
     // Writing to a string cannot fail.
-    let _ = writeln!(page, "Plimsoll {} coordinator {} of {}", status.version, status.node_id, status.cluster);
+    let _ =
+        writeln!(page, "Plimsoll {} coordinator {} of {}", status.version, status.node_id, status.cluster);
     let _ = writeln!(page, "{} in term {}, {leader}", status.role, status.term);
-    let _ = writeln!(page, "revision {}, applied {} of {}\n", status.revision, status.applied_index, status.committed_index);
+    let _ = writeln!(
+        page,
+        "revision {}, applied {} of {}\n",
+        status.revision, status.applied_index, status.committed_index
+    );
     for (state, count) in &status.reservations {
         let _ = writeln!(page, "reservations {state:<10} {count}");
     }

@@ -212,7 +212,11 @@ impl Served {
         check_count("heartbeat.nodes", heartbeat.nodes.len(), MOST_NODES)?;
         let mut refused = Vec::new();
         for beat in &heartbeat.nodes {
-            check_count("heartbeat.nodes.sample.devices", beat.sample.as_ref().map_or(0, |s| s.devices.len()), MAX_DEVICES)?;
+            check_count(
+                "heartbeat.nodes.sample.devices",
+                beat.sample.as_ref().map_or(0, |s| s.devices.len()),
+                MAX_DEVICES,
+            )?;
             let seen = match self.nodes.get(&beat.node) {
                 Some(id) => self.session.heartbeat(*id, NodeEpoch(beat.epoch)).is_ok(),
                 None => false,
@@ -231,7 +235,11 @@ impl Served {
         let Some(id) = self.nodes.get(&report.node).copied() else { return Ok(()) };
         let stopped: Vec<_> = {
             let view = self.api.core.local();
-            report.running.iter().filter_map(|running| leases::stopped(&view, id, &report.node, running)).collect()
+            report
+                .running
+                .iter()
+                .filter_map(|running| leases::stopped(&view, id, &report.node, running))
+                .collect()
         };
         for lease in stopped {
             self.send(sequence, Down::LeaseStopped(lease)).await?;
@@ -309,12 +317,16 @@ impl Served {
             }
             AgentNotice::LeaseEnded(node, id, reservation) => {
                 self.told.remove(&(node, id));
-                let known = self.nodes.iter().find(|(_, known)| **known == node).map(|(name, _)| name.clone());
+                let name = ledger.node(node).map(|node| node.name().to_owned());
+                let name = name.or_else(|| self.name_of(node))?;
                 Some(Down::LeaseStopped(v1::LeaseStopped {
-                    node: known?,
+                    node: name,
                     reservation: id.to_string(),
                     token: reservation.as_ref().map_or(0, |reservation| reservation.token.0),
-                    reason: convert::end_reason_to_v1(reservation.and_then(|reservation| reservation.end_reason)).into(),
+                    reason: convert::end_reason_to_v1(
+                        reservation.and_then(|reservation| reservation.end_reason),
+                    )
+                    .into(),
                 }))
             }
             AgentNotice::Node(node) => Some(Down::NodeUpdated(v1::NodeUpdated {
@@ -323,6 +335,11 @@ impl Served {
                 state: convert::node_state(&node).into(),
             })),
         }
+    }
+
+    /// Name of a node of this stream that the ledger no longer has.
+    fn name_of(&self, node: NodeId) -> Option<String> {
+        self.nodes.iter().find(|(_, known)| **known == node).map(|(name, _)| name.clone())
     }
 
     /// Ledger time now: the leader's clock, which the log never runs ahead of for long.
@@ -344,7 +361,10 @@ impl Served {
 
 fn check_count(field: &str, count: usize, most: usize) -> Result<(), Problem> {
     if count > most {
-        return Err(Problem::invalid(field, format!("{count} are given, at most {most} are taken in one message")));
+        return Err(Problem::invalid(
+            field,
+            format!("{count} are given, at most {most} are taken in one message"),
+        ));
     }
     Ok(())
 }

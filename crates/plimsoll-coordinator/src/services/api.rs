@@ -32,7 +32,10 @@ impl Api {
     }
 
     /// Does many things together; answers in their order. Those that could not be read are answered too.
-    pub(crate) async fn submit_many(&self, intents: Vec<Result<Intent, Problem>>) -> Vec<Result<Answer, Problem>> {
+    pub(crate) async fn submit_many(
+        &self,
+        intents: Vec<Result<Intent, Problem>>,
+    ) -> Vec<Result<Answer, Problem>> {
         let mut answers: Vec<Option<Result<Answer, Problem>>> = Vec::with_capacity(intents.len());
         let mut entries = Vec::with_capacity(intents.len());
         let mut places = Vec::with_capacity(intents.len());
@@ -69,7 +72,9 @@ impl Api {
     /// The reservation of an answer that must have one, as the API shows it.
     pub(crate) fn reservation_of(&self, answer: &Answer) -> Result<v1::Reservation, Problem> {
         match &answer.outcome {
-            Outcome::Reservation(reservation) => Ok(convert::reservation_to_v1(reservation, &self.core.local())),
+            Outcome::Reservation(reservation) => {
+                Ok(convert::reservation_to_v1(reservation, &self.core.local()))
+            }
             other => Err(Problem::internal(format!("an answer without a reservation: {other:?}"))),
         }
     }
@@ -87,7 +92,9 @@ pub(crate) fn read_consistency(consistency: i32) -> Result<Consistency, Problem>
 /// A refusal is a problem for the caller, with the revision that it was decided at.
 fn settle(answer: Answer) -> Result<Answer, Problem> {
     match answer.outcome {
-        Outcome::Refused(refusal) => Err(Problem::from(refusal).with("revision", answer.revision.to_string())),
+        Outcome::Refused(refusal) => {
+            Err(Problem::from(refusal).with("revision", answer.revision.to_string()))
+        }
         _ => Ok(answer),
     }
 }

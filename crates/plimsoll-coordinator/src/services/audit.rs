@@ -40,7 +40,8 @@ impl AuditService for Audit {
         let request = request.into_inner();
         let core = self.api.core.clone();
         let last = core.local().revision();
-        let mut next = if request.from_revision == 0 { core.first_revision() } else { Revision(request.from_revision) };
+        let mut next =
+            if request.from_revision == 0 { core.first_revision() } else { Revision(request.from_revision) };
         let mut left = if request.limit == 0 { u64::MAX } else { request.limit };
         // The first look is made before the answer begins, so that what is compacted is a plain error.
         if next <= last {
@@ -58,7 +59,8 @@ impl AuditService for Audit {
                     }
                 };
                 let Some(end) = records.last().map(|record| record.revision) else { return };
-                let records: Vec<_> = records.iter().filter(|record| record.revision <= last).map(record).collect();
+                let records: Vec<_> =
+                    records.iter().filter(|record| record.revision <= last).map(record).collect();
                 left = left.saturating_sub(records.len() as u64);
                 next = Revision(end.0 + 1);
                 let response = v1::ExportLogResponse { revision: last.0, records };

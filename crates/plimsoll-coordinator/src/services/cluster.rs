@@ -133,7 +133,13 @@ impl ClusterService for Cluster {
             next_page_token = page.next(&last.to_be_bytes(), revision);
         }
         let joint = group.joint;
-        Ok(Response::new(v1::ListMembersResponse { revision: revision.0, age_ms, members, next_page_token, joint }))
+        Ok(Response::new(v1::ListMembersResponse {
+            revision: revision.0,
+            age_ms,
+            members,
+            next_page_token,
+            joint,
+        }))
     }
 
     async fn add_member(
@@ -188,10 +194,14 @@ impl ClusterService for Cluster {
         let request = request.into_inner();
         let info = check_address("new_id", request.new_id, &request.address)?;
         if request.old_id == request.new_id {
-            return Err(Problem::invalid("new_id", "is that of the old member: ids are never used again").into());
+            return Err(
+                Problem::invalid("new_id", "is that of the old member: ids are never used again").into()
+            );
         }
         let is_done = self.find(request.old_id).is_none()
-            && self.find(request.new_id).is_some_and(|member| member.voter && member.address == request.address);
+            && self
+                .find(request.new_id)
+                .is_some_and(|member| member.voter && member.address == request.address);
         if !is_done && self.find(request.old_id).is_none() {
             return Err(Problem::not_found("member", &request.old_id.to_string()).into());
         }

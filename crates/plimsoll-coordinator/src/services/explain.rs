@@ -1,39 +1,112 @@
 //! Explanations of the planner as the API shows them.
 
-use plimsoll_ledger::{Ledger, Placement, Request};
+use plimsoll_ledger::{Blocker, Ledger, Placement, Request};
 use plimsoll_proto::{convert, v1};
-use plimsoll_scheduler::Explanation;
+use plimsoll_scheduler::{Explanation, Suggestion};
 use plimsoll_types::{ReservationId, Resources};
 
 /// Why a reservation is where it is.
-pub(super) fn of_reservation(ledger: &Ledger, id: ReservationId, explanation: &Explanation) -> v1::Explanation {
-    let reservation = ledger.reservation(id);
+pub(super) fn of_reservation(
+    ledger: &Ledger,
+    id: ReservationId,
+    explanation: &Explanation,
+) -> v1::Explanation {
+    let Some(reservation) = ledger.reservation(id) else {
+        // Forgotten since: what was found out still holds for its revision.
+        return explained(ledger, &Request::default(), &Resources::default(), explanation);
+    };
     v1::Explanation {
-        reservation: reservation.map(|reservation| convert::reservation_to_v1(reservation, ledger)),
-        spec: reservation.map(|reservation| convert::request_to_v1(&reservation.request)),
-        ..explained(ledger, reservation.map(|reservation| &reservation.amounts), explanation)
+        reservation: Some(convert::reservation_to_v1(reservation, ledger)),
+        ..explained(ledger, &reservation.request, &reservation.amounts, explanation)
     }
 }
 
 /// What would stand in the way of a request.
 pub(super) fn of_request(ledger: &Ledger, request: &Request, explanation: &Explanation) -> v1::Explanation {
-    v1::Explanation {
-        spec: Some(convert::request_to_v1(request)),
-        ..explained(ledger, Some(&request.requirements.amounts), explanation)
-    }
+    explained(ledger, request, &request.requirements.amounts, explanation)
 }
 
-fn explained(ledger: &Ledger, amounts: Option<&Resources>, explanation: &Explanation) -> v1::Explanation {
-    let place = |placement: &Placement| convert::allocations(&placement.members, amounts.unwrap_or(&Resources::default()), ledger);
+fn explained(
+    ledger: &Ledger,
+    request: &Request,
+    amounts: &Resources,
+    explanation: &Explanation,
+) -> v1::Explanation {
+    let place = |placement: &Placement| convert::allocations(&placement.members, amounts, ledger);
+    let kept_out = explanation.blockers.iter().filter(|blocker| blocker.nodes > 0);
     v1::Explanation {
+        reservation: None,
+        spec: Some(convert::request_to_v1(request)),
         admissible: explanation.admissible,
         infeasible: explanation.infeasible,
         rank: explanation.rank,
         queue_length: explanation.queue_length,
         blockers: explanation.blockers.iter().map(convert::blocker_to_v1).collect(),
         not_in_the_way: explanation.not_in_the_way.clone(),
-        placement: explanation.placement.as_ref().map(place).unwrap_or_default(),
+        nodes_considered: u32::try_from(explanation.nodes_considered).unwrap_or(u32::MAX),
+        nodes_fitting: u32::try_from(explanation.nodes_feasible).unwrap_or(u32::MAX),
+        nodes_excluded: kept_out.map(excluded).collect(),
+        suggestions: explanation
+            .suggestions
+            .iter()
+            .map(|suggestion| suggested(request, suggestion))
+            .collect(),
+        expected_start_ms: 0,
         decision_revision: explanation.decision_revision.0,
-        ..v1::Explanation::default()
+        placement: explanation.placement.as_ref().map(place).unwrap_or_default(),
+    }
+}
+
+fn excluded(blocker: &Blocker) -> v1::ExcludedNodes {
+    v1::ExcludedNodes {
+        reason: convert::reason_to_v1(blocker.reason).into(),
+        subject: blocker.subject.clone(),
+        count: blocker.nodes,
+        examples: Vec::new(),
+    }
+}
+
+/// A suggestion, with the one number that it changes where it is a number.
+fn suggested(request: &Request, suggestion: &Suggestion) -> v1::Suggestion {
+    let numbers = |request: &Request| {
+        let needs = &request.requirements;
+        let mut numbers = vec![
+            ("requirements.gpu.count".to_owned(), needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count))),
+            ("gang.min_members".to_owned(), u64::from(request.gang.min_members)),
+            ("requirements.amounts.cpu_millis".to_owned(), needs.amounts.cpu_millis.0),
+            ("requirements.amounts.memory_bytes".to_owned(), needs.amounts.memory_bytes.0),
+        ];
+        let others = needs.amounts.other.iter();
+        numbers.extend(others.map(|(name, amount)| (format!("requirements.amounts.other.{name}"), amount.0)));
+        numbers
+    };
+    let pairs = numbers(request).into_iter().zip(numbers(&suggestion.request));
+    let changed = pairs.into_iter().find(|((_, from), (_, to))| from != to);
+    let (field, from, to) =
+        changed.map_or((String::new(), 0, 0), |((field, from), (_, to))| (field, from, to));
+    v1::Suggestion { description: suggestion.description.clone(), field, from, to, node: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggestion_names_the_number_that_it_changes() {
+        let with = |cpu_millis, license| {
+            let mut request = Request::default();
+            request.requirements.amounts = Resources::new(cpu_millis, 0).with("license/a", license);
+            request
+        };
+        let suggest =
+            |request| suggested(&with(4_000, 2), &Suggestion { description: "less".to_owned(), request });
+        let less_cpu = suggest(with(2_000, 2));
+        assert_eq!(
+            (less_cpu.field.as_str(), less_cpu.from, less_cpu.to),
+            ("requirements.amounts.cpu_millis", 4_000, 2_000)
+        );
+        let less_other = suggest(with(4_000, 1));
+        assert_eq!(less_other.field, "requirements.amounts.other.license/a");
+        assert_eq!(suggest(with(4_000, 2)).field, "");
     }
 }

@@ -1,12 +1,21 @@
 //! Standard health and reflection. A coordinator is serving while it knows a leader; stale reads are served always.
 
+use std::time::Duration;
+
+use plimsoll_consensus::GroupStatus;
 use plimsoll_proto::FILE_DESCRIPTOR_SET;
+use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::core::Core;
+
+/// Pause between questions to the leader while nothing changes.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Longest wait for its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Services that need a leader; the empty name stands for the coordinator as a whole.
 const NEED_A_LEADER: [&str; 8] = [
@@ -34,27 +43,49 @@ impl Health {
         (Health { reporter }, server)
     }
 
-    /// Follows the group for as long as the core runs.
+    /// Follows the group for as long as the core runs. That a leader is known is not enough: a leader that is gone stays
+    /// known until there is another. So it is asked, a few times a minute and at each change.
     pub(super) async fn follow(&self, core: &Core) {
         self.reporter.set_service_status(STALE_READS, ServingStatus::Serving).await;
         let mut changes = core.group().watch();
         let mut told = None;
         loop {
-            let knows_leader = core.leader_address().is_some();
-            if told != Some(knows_leader) {
-                let status = if knows_leader { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let serves = tokio::select! {
+                biased;
+                () = core.ended() => break,
+                serves = serves(core) => serves,
+            };
+            if told != Some(serves) {
+                let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
                 for service in NEED_A_LEADER {
                     self.reporter.set_service_status(service, status).await;
                 }
-                told = Some(knows_leader);
+                told = Some(serves);
             }
-            if changes.changed().await.is_err() {
-                break;
+            tokio::select! {
+                biased;
+                () = core.ended() => break,
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = leadership_changed(&mut changes) => {}
             }
         }
         for service in NEED_A_LEADER.into_iter().chain([STALE_READS]) {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
         }
+    }
+}
+
+/// True where a leader with a quorum answers.
+pub(crate) async fn serves(core: &Core) -> bool {
+    matches!(tokio::time::timeout(ANSWER_WITHIN, core.linearize()).await, Ok(Ok(_)))
+}
+
+/// Waits for another leader; log positions change all the time.
+async fn leadership_changed(changes: &mut watch::Receiver<GroupStatus>) {
+    let before = changes.borrow().leader.clone();
+    if changes.wait_for(|status| status.leader != before).await.is_err() {
+        // The group has stopped; the core ends next.
+        std::future::pending::<()>().await;
     }
 }
 

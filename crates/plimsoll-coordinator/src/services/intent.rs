@@ -58,20 +58,30 @@ impl Envelope {
 
     fn with(self, command: Command) -> Intent {
         let Envelope { actor, request_id, request_hash, validate_only } = self;
-        Intent { entry: Entry { actor: actor.0.to_string(), request_id, request_hash, command }, validate_only }
+        Intent {
+            entry: Entry { actor: actor.0.to_string(), request_id, request_hash, command },
+            validate_only,
+        }
     }
 }
 
 impl Intent {
-    pub(crate) fn create(actor: &Actor, mut request: v1::CreateReservationRequest) -> Result<Intent, Problem> {
+    pub(crate) fn create(
+        actor: &Actor,
+        mut request: v1::CreateReservationRequest,
+    ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "create", request)?;
         let spec = request.spec.ok_or_else(|| Problem::invalid("spec", "is missing"))?;
-        let request = convert::request_from_v1(&spec).map_err(|violations| Problem::fields("spec", violations))?;
+        let request =
+            convert::request_from_v1(&spec).map_err(|violations| Problem::fields("spec", violations))?;
         // The planner's verdict takes the place of this one.
         Ok(envelope.with(Command::Submit { request, verdict: Verdict::Blocked(Vec::new()) }))
     }
 
-    pub(crate) fn confirm(actor: &Actor, mut request: v1::ConfirmReservationRequest) -> Result<Intent, Problem> {
+    pub(crate) fn confirm(
+        actor: &Actor,
+        mut request: v1::ConfirmReservationRequest,
+    ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "confirm", request)?;
         let (reservation, token) = grant(&request.name, request.token)?;
         Ok(envelope.with(Command::Confirm { reservation, token }))
@@ -83,21 +93,31 @@ impl Intent {
         Ok(envelope.with(Command::Renew { reservation, token, ttl_ms: request.ttl_ms }))
     }
 
-    pub(crate) fn resize(actor: &Actor, mut request: v1::ResizeReservationRequest) -> Result<Intent, Problem> {
+    pub(crate) fn resize(
+        actor: &Actor,
+        mut request: v1::ResizeReservationRequest,
+    ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "resize", request)?;
         let (reservation, token) = grant(&request.name, request.token)?;
         let amounts = request.amounts.ok_or_else(|| Problem::invalid("amounts", "is missing"))?;
-        let amounts = convert::resources_from_v1(&amounts).map_err(|violations| Problem::fields("amounts", violations))?;
+        let amounts = convert::resources_from_v1(&amounts)
+            .map_err(|violations| Problem::fields("amounts", violations))?;
         Ok(envelope.with(Command::Resize { reservation, token, amounts }))
     }
 
-    pub(crate) fn release(actor: &Actor, mut request: v1::ReleaseReservationRequest) -> Result<Intent, Problem> {
+    pub(crate) fn release(
+        actor: &Actor,
+        mut request: v1::ReleaseReservationRequest,
+    ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "release", request)?;
         let (reservation, token) = grant(&request.name, request.token)?;
         Ok(envelope.with(Command::Release { reservation, token }))
     }
 
-    pub(crate) fn cancel(actor: &Actor, mut request: v1::CancelReservationRequest) -> Result<Intent, Problem> {
+    pub(crate) fn cancel(
+        actor: &Actor,
+        mut request: v1::CancelReservationRequest,
+    ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "cancel", request)?;
         let reservation = names::reservation(&request.name)?;
         Ok(envelope.with(Command::Cancel { reservation }))

@@ -1,4 +1,4 @@
-//! Limits of what a listener takes: `docs/limits.md` lists them.
+//! Limits of what a listener takes.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use super::edge::PortKind;
 
 /// Largest message of an agent, which may speak for many nodes, in bytes.
 pub(super) const MOST_AGENT_MESSAGE: usize = 4 << 20;
+/// Open connections of a listener.
+pub(super) const MOST_CONNECTIONS: usize = 10_000;
 /// Largest list of headers, in bytes.
 const MOST_HEADERS: u32 = 16 << 10;
 /// Streams of one connection at a port for clients.

@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod audit;
 mod cluster;
+mod connections;
 mod edge;
 mod explain;
 mod health;
@@ -46,9 +47,9 @@ use tonic::transport::server::Connected;
 use crate::core::Core;
 use crate::telemetry::Telemetry;
 use api::Api;
-use edge::EdgeLayer;
+use edge::{EdgeLayer, PortKind};
 
-pub use edge::PortKind;
+pub(crate) use health::serves;
 
 /// Answers of a server stream.
 type AnswerStream<T> = ReceiverStream<Result<T, Status>>;
@@ -71,13 +72,34 @@ impl Services {
         let (health, health_server) = health::Health::new();
         let routes = Routes::new(health_server)
             .add_service(health::reflection())
-            .add_service(ReservationServiceServer::new(reservation::Reservations::new(api.clone())).max_decoding_message_size(limits::MOST_REQUEST))
-            .add_service(NodeServiceServer::new(node::Nodes::new(api.clone())).max_decoding_message_size(limits::MOST_REQUEST))
-            .add_service(PolicyServiceServer::new(policy::Policies::new(api.clone())).max_decoding_message_size(limits::MOST_REQUEST))
-            .add_service(AgentServiceServer::new(agent::Agents::new(api.clone())).max_decoding_message_size(limits::MOST_AGENT_MESSAGE))
-            .add_service(WatchServiceServer::new(watch::Watches::new(api.clone())).max_decoding_message_size(limits::MOST_REQUEST))
-            .add_service(ClusterServiceServer::new(cluster::Cluster::new(api.clone())).max_decoding_message_size(limits::MOST_REQUEST))
-            .add_service(AuditServiceServer::new(audit::Audit::new(api)).max_decoding_message_size(limits::MOST_REQUEST));
+            .add_service(
+                ReservationServiceServer::new(reservation::Reservations::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                NodeServiceServer::new(node::Nodes::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                PolicyServiceServer::new(policy::Policies::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                AgentServiceServer::new(agent::Agents::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_AGENT_MESSAGE),
+            )
+            .add_service(
+                WatchServiceServer::new(watch::Watches::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                ClusterServiceServer::new(cluster::Cluster::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                AuditServiceServer::new(audit::Audit::new(api))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            );
         Services { core, dialer, telemetry, routes, health, fixed_date: simulation }
     }
 
@@ -110,6 +132,7 @@ impl Services {
             Some(tls) => server.tls_config(tls)?,
             None => server,
         };
+        let incoming = connections::Bounded::new(incoming, limits::MOST_CONNECTIONS);
         let mut server = server.layer(edge);
         server.add_routes(routes.prepare()).serve_with_incoming_shutdown(incoming, shutdown).await
     }

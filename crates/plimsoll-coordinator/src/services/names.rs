@@ -21,10 +21,10 @@ pub(crate) fn reservation(name: &str) -> Result<ReservationId, Problem> {
 /// A reservation of the ledger by id, unique prefix of an id, or resource name.
 pub(crate) fn find_reservation(ledger: &Ledger, name: &str) -> Result<ReservationId, Problem> {
     let id = short_id(name)?;
-    if let Ok(id) = id.parse::<ReservationId>() {
-        if ledger.reservation(id).is_some() {
-            return Ok(id);
-        }
+    if let Ok(id) = id.parse::<ReservationId>()
+        && ledger.reservation(id).is_some()
+    {
+        return Ok(id);
     }
     let mut found = Vec::new();
     for range in prefix_ranges(id) {
@@ -37,7 +37,10 @@ pub(crate) fn find_reservation(ledger: &Ledger, name: &str) -> Result<Reservatio
         [only] => Ok(only),
         _ => {
             let named: Vec<String> = found.iter().map(ToString::to_string).collect();
-            Err(Problem::invalid("name", format!("{id:?} is the beginning of several ids: {}", named.join(", "))))
+            Err(Problem::invalid(
+                "name",
+                format!("{id:?} is the beginning of several ids: {}", named.join(", ")),
+            ))
         }
     }
 }
@@ -59,13 +62,18 @@ fn short_id(name: &str) -> Result<&str, Problem> {
     match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(id), None, ..) => Ok(id),
         (Some("pools"), Some(_), Some("reservations"), Some(id), None) => Ok(id),
-        _ => Err(Problem::invalid("name", format!("{name:?} is neither an id nor pools/{{pool}}/reservations/{{id}}"))),
+        _ => Err(Problem::invalid(
+            "name",
+            format!("{name:?} is neither an id nor pools/{{pool}}/reservations/{{id}}"),
+        )),
     }
 }
 
 /// Ids that begin with a prefix such as `r-7k`, in ascending order: one range for each length.
 fn prefix_ranges(prefix: &str) -> Vec<RangeInclusive<ReservationId>> {
-    let Some(digits) = prefix.strip_prefix("r-").filter(|digits| !digits.is_empty()) else { return Vec::new() };
+    let Some(digits) = prefix.strip_prefix("r-").filter(|digits| !digits.is_empty()) else {
+        return Vec::new();
+    };
     let filled = |length: usize, with: &str| {
         let more = with.repeat(length - digits.len());
         format!("r-{digits}{more}").parse::<ReservationId>()
@@ -96,7 +104,9 @@ mod tests {
 
     #[test]
     fn a_prefix_covers_every_length() {
-        let contains = |prefix: &str, id: u64| prefix_ranges(prefix).iter().any(|range| range.contains(&ReservationId(id)));
+        let contains = |prefix: &str, id: u64| {
+            prefix_ranges(prefix).iter().any(|range| range.contains(&ReservationId(id)))
+        };
         let id: ReservationId = "r-7k2m".parse().expect("an id");
         let longer: ReservationId = "r-7k2m9".parse().expect("an id");
         assert!(contains("r-7", id.0) && contains("r-7k2m", id.0) && contains("r-7k2", longer.0));

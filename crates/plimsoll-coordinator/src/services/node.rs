@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 use super::api::Api;
 use super::edge::Actor;
 use super::intent::Intent;
+use super::names;
 use super::page::{Page, is_descending};
 use super::problem::Problem;
-use super::names;
 use crate::core::Consistency;
 
 /// Silent nodes named in one answer.
@@ -87,7 +87,10 @@ macro_rules! change {
 
 #[tonic::async_trait]
 impl NodeService for Nodes {
-    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let request = request.into_inner();
         let name = names::object("nodes", &request.name)?;
         let view = self.api.read(request.consistency, request.min_revision).await?;
@@ -137,19 +140,31 @@ impl NodeService for Nodes {
         &self,
         request: Request<v1::CordonNodeRequest>,
     ) -> Result<Response<v1::CordonNodeResponse>, Status> {
-        change!(self, request, "cordon", CordonNodeResponse, |node: &Node, request: &v1::CordonNodeRequest| {
-            let reason = reason(&request.reason)?;
-            Ok(Command::SetNodeAdmin { node: node.id, admin: AdminChange::Cordon { reason } })
-        })
+        change!(
+            self,
+            request,
+            "cordon",
+            CordonNodeResponse,
+            |node: &Node, request: &v1::CordonNodeRequest| {
+                let reason = reason(&request.reason)?;
+                Ok(Command::SetNodeAdmin { node: node.id, admin: AdminChange::Cordon { reason } })
+            }
+        )
     }
 
     async fn uncordon_node(
         &self,
         request: Request<v1::UncordonNodeRequest>,
     ) -> Result<Response<v1::UncordonNodeResponse>, Status> {
-        change!(self, request, "uncordon", UncordonNodeResponse, |node: &Node, _: &v1::UncordonNodeRequest| {
-            Ok(Command::SetNodeAdmin { node: node.id, admin: AdminChange::Uncordon })
-        })
+        change!(
+            self,
+            request,
+            "uncordon",
+            UncordonNodeResponse,
+            |node: &Node, _: &v1::UncordonNodeRequest| {
+                Ok(Command::SetNodeAdmin { node: node.id, admin: AdminChange::Uncordon })
+            }
+        )
     }
 
     async fn drain_node(
@@ -157,7 +172,8 @@ impl NodeService for Nodes {
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
         change!(self, request, "drain", DrainNodeResponse, |node: &Node, request: &v1::DrainNodeRequest| {
-            let admin = AdminChange::Drain { reason: reason(&request.reason)?, deadline_ms: request.deadline_ms };
+            let admin =
+                AdminChange::Drain { reason: reason(&request.reason)?, deadline_ms: request.deadline_ms };
             Ok(Command::SetNodeAdmin { node: node.id, admin })
         })
     }
@@ -167,13 +183,24 @@ impl NodeService for Nodes {
         request: Request<v1::FenceNodeRequest>,
     ) -> Result<Response<v1::FenceNodeResponse>, Status> {
         change!(self, request, "fence", FenceNodeResponse, |node: &Node, request: &v1::FenceNodeRequest| {
-            Ok(Command::SetNodeHealth { node: node.id, epoch: epoch(node, request.epoch), health: NodeHealth::Fenced })
+            Ok(Command::SetNodeHealth {
+                node: node.id,
+                epoch: epoch(node, request.epoch),
+                health: NodeHealth::Fenced,
+            })
         })
     }
 
-    async fn fail_node(&self, request: Request<v1::FailNodeRequest>) -> Result<Response<v1::FailNodeResponse>, Status> {
+    async fn fail_node(
+        &self,
+        request: Request<v1::FailNodeRequest>,
+    ) -> Result<Response<v1::FailNodeResponse>, Status> {
         change!(self, request, "fail", FailNodeResponse, |node: &Node, request: &v1::FailNodeRequest| {
-            Ok(Command::SetNodeHealth { node: node.id, epoch: epoch(node, request.epoch), health: NodeHealth::Failed })
+            Ok(Command::SetNodeHealth {
+                node: node.id,
+                epoch: epoch(node, request.epoch),
+                health: NodeHealth::Failed,
+            })
         })
     }
 
@@ -187,7 +214,8 @@ impl NodeService for Nodes {
         let validate_only = std::mem::take(&mut request.validate_only);
         let name = request.name.clone();
         let change = Change { actor, method: "remove", name, request_id, validate_only, rest: &request };
-        let (_, revision, log_time_ms) = self.change(change, |node| Ok(Command::RemoveNode { node: node.id })).await?;
+        let (_, revision, log_time_ms) =
+            self.change(change, |node| Ok(Command::RemoveNode { node: node.id })).await?;
         Ok(Response::new(v1::RemoveNodeResponse { revision, log_time_ms }))
     }
 
@@ -195,10 +223,17 @@ impl NodeService for Nodes {
         &self,
         request: Request<v1::SetDeviceHealthRequest>,
     ) -> Result<Response<v1::SetDeviceHealthResponse>, Status> {
-        change!(self, request, "device", SetDeviceHealthResponse, |node: &Node, request: &v1::SetDeviceHealthRequest| {
-            let device = device_of(node, &request.uuid).ok_or_else(|| Problem::not_found("device", &request.uuid))?;
-            Ok(Command::SetDeviceHealth { node: node.id, device, failed: request.failed })
-        })
+        change!(
+            self,
+            request,
+            "device",
+            SetDeviceHealthResponse,
+            |node: &Node, request: &v1::SetDeviceHealthRequest| {
+                let device = device_of(node, &request.uuid)
+                    .ok_or_else(|| Problem::not_found("device", &request.uuid))?;
+                Ok(Command::SetDeviceHealth { node: node.id, device, failed: request.failed })
+            }
+        )
     }
 }
 
@@ -214,8 +249,10 @@ impl Filter {
     fn read(request: &v1::ListNodesRequest) -> Result<Filter, Problem> {
         let mut states = Vec::new();
         for (index, state) in request.states.iter().enumerate() {
-            let state = v1::NodeState::try_from(*state).ok().filter(|state| *state != v1::NodeState::Unspecified);
-            states.push(state.ok_or_else(|| Problem::invalid(&format!("states[{index}]"), "is not a state"))?);
+            let state =
+                v1::NodeState::try_from(*state).ok().filter(|state| *state != v1::NodeState::Unspecified);
+            states
+                .push(state.ok_or_else(|| Problem::invalid(&format!("states[{index}]"), "is not a state"))?);
         }
         let pool = if request.pool.is_empty() { "" } else { names::object("pools", &request.pool)? };
         let selector = convert::selector_from_v1(&request.select);

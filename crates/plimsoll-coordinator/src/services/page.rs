@@ -43,7 +43,10 @@ impl Page {
             return Err(wrong());
         }
         if head[1..=DIGEST] != digest {
-            return Err(Problem::invalid("page_token", "belongs to a request with other fields: repeat those of the first page"));
+            return Err(Problem::invalid(
+                "page_token",
+                "belongs to a request with other fields: repeat those of the first page",
+            ));
         }
         let revision = u64::from_be_bytes(head[1 + DIGEST..].try_into().map_err(|_| wrong())?);
         Ok(Page { size, after: after.to_vec(), revision: Revision(revision), digest })
@@ -65,7 +68,9 @@ impl Page {
             return Ok(None);
         }
         let number = <[u8; 8]>::try_from(self.after.as_slice());
-        number.map(|bytes| Some(u64::from_be_bytes(bytes))).map_err(|_| Problem::invalid("page_token", "is damaged"))
+        number
+            .map(|bytes| Some(u64::from_be_bytes(bytes)))
+            .map_err(|_| Problem::invalid("page_token", "is damaged"))
     }
 
     /// Where the page before ended, for lists with names as keys.
@@ -91,7 +96,7 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 || digits.len() > 2 * (MOST_KEY + 1 + DIGEST + 8) {
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * (MOST_KEY + 1 + DIGEST + 8) {
         return None;
     }
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());

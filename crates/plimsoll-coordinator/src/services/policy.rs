@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status};
 use super::api::Api;
 use super::edge::Actor;
 use super::intent::Intent;
+use super::names;
 use super::page::{Page, is_descending};
 use super::problem::Problem;
-use super::names;
 
 /// The service.
 #[derive(Clone)]
@@ -77,7 +77,11 @@ impl PolicyService for Policies {
         let validate_only = std::mem::take(&mut request.validate_only);
         let many = request.objects.len() + request.delete.len();
         if many == 0 || many > MOST_OBJECTS {
-            return Err(Problem::invalid("objects", format!("1 to {MOST_OBJECTS} are taken, {many} are given")).into());
+            return Err(Problem::invalid(
+                "objects",
+                format!("1 to {MOST_OBJECTS} are taken, {many} are given"),
+            )
+            .into());
         }
         let mut wrong = Vec::new();
         let put = convert::policy_objects_from_v1(&request.objects).unwrap_or_else(|violations| {
@@ -89,9 +93,13 @@ impl PolicyService for Policies {
             return Err(Problem::policy(wrong).into());
         }
         let command = Command::ApplyPolicy { put, delete, if_revision: Revision(request.if_revision) };
-        let intent = Intent::of_command(&actor, "apply-policy", request_id, validate_only, &request, command)?;
+        let intent =
+            Intent::of_command(&actor, "apply-policy", request_id, validate_only, &request, command)?;
         let answer = self.api.submit(intent).await?;
-        Ok(Response::new(v1::ApplyPolicyResponse { revision: answer.revision.0, log_time_ms: answer.log_time.0 }))
+        Ok(Response::new(v1::ApplyPolicyResponse {
+            revision: answer.revision.0,
+            log_time_ms: answer.log_time.0,
+        }))
     }
 
     async fn delete_policy(
@@ -104,20 +112,32 @@ impl PolicyService for Policies {
         let validate_only = std::mem::take(&mut request.validate_only);
         let many = request.names.len();
         if many == 0 || many > MOST_OBJECTS {
-            return Err(Problem::invalid("names", format!("1 to {MOST_OBJECTS} are taken, {many} are given")).into());
+            return Err(Problem::invalid(
+                "names",
+                format!("1 to {MOST_OBJECTS} are taken, {many} are given"),
+            )
+            .into());
         }
         let mut wrong = Vec::new();
         let delete = read_names("names", &request.names, &mut wrong);
         if !wrong.is_empty() {
             return Err(Problem::policy(wrong).into());
         }
-        let command = Command::ApplyPolicy { put: Vec::new(), delete, if_revision: Revision(request.if_revision) };
-        let intent = Intent::of_command(&actor, "delete-policy", request_id, validate_only, &request, command)?;
+        let command =
+            Command::ApplyPolicy { put: Vec::new(), delete, if_revision: Revision(request.if_revision) };
+        let intent =
+            Intent::of_command(&actor, "delete-policy", request_id, validate_only, &request, command)?;
         let answer = self.api.submit(intent).await?;
-        Ok(Response::new(v1::DeletePolicyResponse { revision: answer.revision.0, log_time_ms: answer.log_time.0 }))
+        Ok(Response::new(v1::DeletePolicyResponse {
+            revision: answer.revision.0,
+            log_time_ms: answer.log_time.0,
+        }))
     }
 
-    async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
+    async fn get_pool(
+        &self,
+        request: Request<v1::GetPoolRequest>,
+    ) -> Result<Response<v1::GetPoolResponse>, Status> {
         let (view, pool) = get!(self, request, "pools", "pool", pool);
         Ok(Response::new(v1::GetPoolResponse {
             revision: view.revision().0,
@@ -142,7 +162,10 @@ impl PolicyService for Policies {
         }))
     }
 
-    async fn get_class(&self, request: Request<v1::GetClassRequest>) -> Result<Response<v1::GetClassResponse>, Status> {
+    async fn get_class(
+        &self,
+        request: Request<v1::GetClassRequest>,
+    ) -> Result<Response<v1::GetClassResponse>, Status> {
         let (view, class) = get!(self, request, "classes", "class", class);
         Ok(Response::new(v1::GetClassResponse {
             revision: view.revision().0,

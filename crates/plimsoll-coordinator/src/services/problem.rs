@@ -42,8 +42,10 @@ impl Problem {
 
     /// Every wrong field of a part of a request, given by its path.
     pub(crate) fn fields(prefix: &str, violations: Vec<convert::Violation>) -> Problem {
-        let path = |field: String| if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
-        let violations = violations.into_iter().map(|violation| (path(violation.field), violation.description));
+        let path =
+            |field: String| if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
+        let violations =
+            violations.into_iter().map(|violation| (path(violation.field), violation.description));
         Problem::violations(violations.collect())
     }
 
@@ -54,7 +56,8 @@ impl Problem {
 
     /// This coordinator does not lead; the leader's address where it is known.
     pub(crate) fn not_leader(leader: Option<&str>) -> Problem {
-        let problem = Problem::new(ErrorReason::NotLeader, "this coordinator is not the leader").after(RETRY_ELECTION_MS);
+        let problem = Problem::new(ErrorReason::NotLeader, "this coordinator is not the leader")
+            .after(RETRY_ELECTION_MS);
         match leader {
             Some(address) => problem.with("leader", address),
             None => problem.because("no leader is known"),
@@ -71,19 +74,32 @@ impl Problem {
 
     /// Time is up. Where the call changes something, it may still do so.
     pub(crate) fn deadline(after: Duration, changes: bool) -> Problem {
-        let mut problem = Problem::new(ErrorReason::Deadline, format!("no answer within {} ms", after.as_millis()));
+        let mut problem =
+            Problem::new(ErrorReason::Deadline, format!("no answer within {} ms", after.as_millis()));
         problem.0.definite = !changes;
         problem.with("deadline_ms", after.as_millis().to_string())
     }
 
+    /// A request above the limit.
+    pub(crate) fn too_large(limit: usize) -> Problem {
+        let message = format!("the request is larger than {limit} bytes");
+        Problem::new(ErrorReason::TooLarge, message).with("limit", limit.to_string())
+    }
+
     /// A listener with TLS, and no certificate.
     pub(crate) fn no_certificate() -> Problem {
-        Problem::new(ErrorReason::Unauthenticated, "a client certificate of this cluster's authority is needed")
+        Problem::new(
+            ErrorReason::Unauthenticated,
+            "a client certificate of this cluster's authority is needed",
+        )
     }
 
     /// A call between coordinators by somebody else, or at the wrong port.
     pub(crate) fn not_a_coordinator() -> Problem {
-        Problem::new(ErrorReason::PermissionDenied, "calls between coordinators are taken from coordinators only, at the peer port")
+        Problem::new(
+            ErrorReason::PermissionDenied,
+            "calls between coordinators are taken from coordinators only, at the peer port",
+        )
     }
 
     /// A fault of ours.
@@ -110,6 +126,17 @@ impl Problem {
     pub(crate) fn after(mut self, retry_after_ms: u64) -> Problem {
         self.0.retry_after_ms = retry_after_ms;
         self
+    }
+
+    /// True where another coordinator, or this one a little later, may do it: nothing was or will be done here.
+    pub(crate) fn is_not_leader(&self) -> bool {
+        self.0.reason == ErrorReason::NotLeader && self.0.definite
+    }
+
+    /// The problem in the head of an answer, where it is one of ours.
+    pub(crate) fn in_headers(headers: &http::HeaderMap) -> Option<Problem> {
+        let status = tonic::Status::from_header_map(headers)?;
+        Details::from_status(&status).map(|details| Problem(Box::new(details)))
     }
 
     /// As a gRPC status with all details.
@@ -141,7 +168,9 @@ impl From<SubmitError> for Problem {
             SubmitError::NotLeader { leader } => {
                 Problem::not_leader(leader.as_ref().map(|(_, address)| address.as_str()))
             }
-            SubmitError::Unknown => Problem::outcome_unknown("leadership changed while the command was in flight"),
+            SubmitError::Unknown => {
+                Problem::outcome_unknown("leadership changed while the command was in flight")
+            }
             SubmitError::Overloaded { retry_after_ms } => {
                 Problem::new(ErrorReason::RateLimited, "the intake is full").after(retry_after_ms)
             }
@@ -179,9 +208,9 @@ impl From<HistoryError> for Problem {
             HistoryError::Compacted { wanted, first } => Problem::new(ErrorReason::Compacted, message)
                 .with("wanted", wanted.to_string())
                 .with("first_revision", first.to_string()),
-            HistoryError::Future { wanted, applied } => {
-                Problem::new(ErrorReason::FutureRevision, message).with("wanted", wanted.to_string()).with("applied", applied.to_string())
-            }
+            HistoryError::Future { wanted, applied } => Problem::new(ErrorReason::FutureRevision, message)
+                .with("wanted", wanted.to_string())
+                .with("applied", applied.to_string()),
             HistoryError::Damaged { .. } => Problem::internal(message),
             HistoryError::Stopped => Problem::new(ErrorReason::Unavailable, message),
         }

@@ -7,9 +7,9 @@ mod wait;
 use plimsoll_ledger::Answer;
 use plimsoll_proto::convert;
 use plimsoll_proto::limits::MAX_BATCH;
+use plimsoll_proto::v1;
 use plimsoll_proto::v1::explain_reservation_request::Subject;
 use plimsoll_proto::v1::reservation_service_server::ReservationService;
-use plimsoll_proto::v1;
 use plimsoll_types::Revision;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -189,7 +189,8 @@ impl ReservationService for Reservations {
         let request = request.into_inner();
         let view = self.api.read(request.consistency, request.min_revision).await?;
         let id = names::find_reservation(&view, &request.name)?;
-        let reservation = view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &request.name))?;
+        let reservation =
+            view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &request.name))?;
         Ok(Response::new(v1::GetReservationResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
@@ -218,11 +219,13 @@ impl ReservationService for Reservations {
                     let view = self.api.read(consistency, min_revision).await?;
                     (names::find_reservation(&view, &name)?, view.revision(), view.age_ms())
                 };
-                let explanation = self.api.core.explain(id).ok_or_else(|| Problem::not_found("reservation", &name))?;
+                let explanation =
+                    self.api.core.explain(id).ok_or_else(|| Problem::not_found("reservation", &name))?;
                 (explain::of_reservation(&self.api.core.local(), id, &explanation), revision, age_ms)
             }
             Some(Subject::Spec(spec)) => {
-                let request = convert::request_from_v1(&spec).map_err(|violations| Problem::fields("spec", violations))?;
+                let request = convert::request_from_v1(&spec)
+                    .map_err(|violations| Problem::fields("spec", violations))?;
                 let (revision, age_ms) = {
                     let view = self.api.read(consistency, min_revision).await?;
                     (view.revision(), view.age_ms())
@@ -247,7 +250,8 @@ impl ReservationService for Reservations {
     ) -> Result<Response<Self::WaitReservationStream>, Status> {
         let request = request.into_inner();
         let id = {
-            let view = self.api.core.read(Consistency::Linearizable, Revision(0)).await.map_err(Problem::from)?;
+            let view =
+                self.api.core.read(Consistency::Linearizable, Revision(0)).await.map_err(Problem::from)?;
             names::find_reservation(&view, &request.name)?
         };
         Ok(Response::new(wait::wait(self.api.clone(), id, request.timeout_ms)))

@@ -36,7 +36,12 @@ pub(super) fn object_id(object: &EventObject) -> String {
 }
 
 /// An object that is there, as the first part of a watch shows it.
-pub(super) fn present(ledger: &Ledger, revision: Revision, log_time: LedgerTime, object: &EventObject) -> v1::Event {
+pub(super) fn present(
+    ledger: &Ledger,
+    revision: Revision,
+    log_time: LedgerTime,
+    object: &EventObject,
+) -> v1::Event {
     let event = Event { revision, log_time, actor: String::new(), rule: "present", object: object.clone() };
     v1::Event { kind: v1::EventKind::Created.into(), ..convert::event_to_v1(&event, "", ledger) }
 }

@@ -153,14 +153,18 @@ impl Watch {
         bookmark: bool,
         initial: bool,
     ) -> bool {
-        let response = v1::WatchResponse { revision: revision.0, log_time_ms: log_time.0, events, bookmark, initial };
+        let response =
+            v1::WatchResponse { revision: revision.0, log_time_ms: log_time.0, events, bookmark, initial };
         self.answers.send(Ok(response)).await.is_ok()
     }
 
     /// Ledger time of a revision that was applied; 0 where it is no longer kept.
     fn time_of(&self, revision: Revision) -> LedgerTime {
         let records = self.api.core.history(revision, 1).unwrap_or_default();
-        records.first().filter(|record| record.revision == revision).map_or(LedgerTime(0), |record| record.log_time)
+        records
+            .first()
+            .filter(|record| record.revision == revision)
+            .map_or(LedgerTime(0), |record| record.log_time)
     }
 }
 
@@ -188,7 +192,8 @@ impl Filter {
     fn read(kinds: &[i32], name: &str, pool: &str, tenant: &str) -> Result<Filter, Problem> {
         let mut read = Vec::new();
         for (index, kind) in kinds.iter().enumerate() {
-            let kind = v1::ObjectKind::try_from(*kind).ok().filter(|kind| *kind != v1::ObjectKind::Unspecified);
+            let kind =
+                v1::ObjectKind::try_from(*kind).ok().filter(|kind| *kind != v1::ObjectKind::Unspecified);
             read.push(kind.ok_or_else(|| Problem::invalid(&format!("kinds[{index}]"), "is not a kind"))?);
         }
         // The last part of a resource name is unique for its kind.

@@ -43,7 +43,11 @@ impl Calls {
             grant_seconds: seconds_histogram(),
         };
         registry.register("rpc_calls", "Calls answered, by method and gRPC code", calls.ended.clone());
-        registry.register("rpc_duration_seconds", "Time to the first answer of a call", calls.seconds.clone());
+        registry.register(
+            "rpc_duration_seconds",
+            "Time to the first answer of a call",
+            calls.seconds.clone(),
+        );
         registry.register("rpc_forwarded", "Calls passed on to the leader", calls.forwarded.clone());
         registry.register("rpc_open", "Calls that are being answered", calls.open.clone());
         let help = "Time from taking a request in to its applied answer";
@@ -85,7 +89,8 @@ impl Drop for OpenCall {
 /// 0.1 ms to 30 s.
 pub(super) fn seconds_histogram() -> Histogram {
     Histogram::new([
-        0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+        10.0, 30.0,
     ])
 }
 

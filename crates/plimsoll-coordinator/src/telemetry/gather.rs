@@ -29,12 +29,20 @@ impl Gatherer {
         for (name, help, counter) in [
             ("commands_applied", "Commands applied here", &counters.applied),
             ("commands_refused", "Commands applied here that were refused", &counters.refused),
-            ("commands_replayed", "Commands applied here that repeated an earlier request", &counters.replayed),
+            (
+                "commands_replayed",
+                "Commands applied here that repeated an earlier request",
+                &counters.replayed,
+            ),
             ("reservations_granted", "Grants applied here", &counters.granted),
             ("entries_proposed", "Raft entries proposed by this leader", &counters.entries_proposed),
             ("commands_proposed", "Commands proposed by this leader", &counters.commands_proposed),
             ("intake_overloaded", "Commands turned away because the intake was full", &counters.overloaded),
-            ("commands_replanned", "Commands planned again after apply refused their place", &counters.replanned),
+            (
+                "commands_replanned",
+                "Commands planned again after apply refused their place",
+                &counters.replanned,
+            ),
             ("raft_leader_changes", "Terms in which this coordinator began to lead", &counters.leaderships),
         ] {
             page.counter(name, help, Counters::get(counter))?;
@@ -64,7 +72,8 @@ impl Gatherer {
         page.gauge("raft_applied_index", "Latest raft entry applied here", group.applied)?;
         page.gauge("raft_last_log_index", "Latest raft entry in the log here", group.last_log)?;
         page.gauge("raft_snapshot_index", "Raft entry that the latest snapshot covers", group.snapshot)?;
-        let lag = group.lag.iter().map(|(id, lag)| (vec![("member", id.to_string())], to_f64(*lag))).collect();
+        let lag =
+            group.lag.iter().map(|(id, lag)| (vec![("member", id.to_string())], to_f64(*lag))).collect();
         page.rows("raft_follower_lag_entries", "Raft entries that a follower lacks (leader only)", lag)?;
         page.gauge("revision", "Revision of the latest command applied here", status.revision.0)?;
         page.gauge("first_revision", "Oldest revision kept in history here", status.first_revision.0)?;
@@ -76,13 +85,19 @@ impl Gatherer {
         let (states, queues, pools, ids) = {
             let view = self.core.local();
             let states: Vec<_> = view.counts().iter().map(|(state, count)| (state.name(), *count)).collect();
-            let queues: Vec<_> = view.pools().map(|pool| (pool.name.clone(), view.queue_len(&pool.name))).collect();
-            let ids: Vec<_> = if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
+            let queues: Vec<_> =
+                view.pools().map(|pool| (pool.name.clone(), view.queue_len(&pool.name))).collect();
+            let ids: Vec<_> =
+                if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
             (states, queues, capacities(&view), ids)
         };
-        let rows = states.into_iter().map(|(state, count)| (vec![("state", state.to_owned())], to_f64(count))).collect();
+        let rows = states
+            .into_iter()
+            .map(|(state, count)| (vec![("state", state.to_owned())], to_f64(count)))
+            .collect();
         page.rows("reservations", "Reservations in the ledger, by state", rows)?;
-        let rows = queues.into_iter().map(|(pool, length)| (vec![("pool", pool)], to_f64(length as u64))).collect();
+        let rows =
+            queues.into_iter().map(|(pool, length)| (vec![("pool", pool)], to_f64(length as u64))).collect();
         page.rows("queue_length", "Requests that wait, by pool", rows)?;
         page.rows(
             "pool_capacity",
@@ -104,7 +119,8 @@ fn capacity_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
     for (pool, capacity) in pools {
         for (resource, split) in &capacity.resources {
             for (state, amount) in [("granted", split.granted), ("free", split.free), ("lost", split.lost)] {
-                let labels = vec![("pool", pool.clone()), ("resource", resource.clone()), ("state", state.to_owned())];
+                let labels =
+                    vec![("pool", pool.clone()), ("resource", resource.clone()), ("state", state.to_owned())];
                 rows.push((labels, in_base_unit(resource, amount)));
             }
         }
@@ -113,10 +129,14 @@ fn capacity_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
 }
 
 fn node_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
-    let row = |pool: &str, state: &str, count| (vec![("pool", pool.to_owned()), ("state", state.to_owned())], to_f64(count));
+    let row = |pool: &str, state: &str, count| {
+        (vec![("pool", pool.to_owned()), ("state", state.to_owned())], to_f64(count))
+    };
     pools
         .iter()
-        .flat_map(|(pool, capacity)| capacity.nodes.iter().map(move |(state, count)| row(pool, state, *count)))
+        .flat_map(|(pool, capacity)| {
+            capacity.nodes.iter().map(move |(state, count)| row(pool, state, *count))
+        })
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! What the coordinator tells of itself: numbers for `/metrics`, and logs.
 //!
-//! Names are those of `docs/metrics.md`: prefix `plimsoll_`, base units, ratios from 0 to 1. Numbers that the core keeps
+//! Names have the prefix `plimsoll_` and base units; ratios go from 0 to 1. Numbers that the core keeps
 //! are read when asked for, so that a quiet scraper costs nothing; only calls and waits are counted as they happen.
 
 mod calls;

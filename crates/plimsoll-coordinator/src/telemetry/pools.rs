@@ -40,7 +40,9 @@ pub(crate) fn capacities(ledger: &Ledger) -> BTreeMap<String, PoolCapacity> {
         let entry = pools.entry(pool.name.clone()).or_default();
         for (name, total) in &pool.countables {
             let granted = used.get(name).0;
-            entry.resources.insert(name.clone(), Split { granted, free: total.0.saturating_sub(granted), lost: 0 });
+            entry
+                .resources
+                .insert(name.clone(), Split { granted, free: total.0.saturating_sub(granted), lost: 0 });
         }
     }
     pools
@@ -58,7 +60,8 @@ fn add_amounts(pool: &mut PoolCapacity, ledger: &Ledger, node: &Node) {
 fn add_devices(pool: &mut PoolCapacity, ledger: &Ledger, node: &Node) {
     let usage = ledger.usage(node.id);
     for (index, device) in node.registration.devices.iter().enumerate() {
-        let taken = usage.and_then(|usage| usage.devices.get(index)).map_or(0, |usage| u64::from(usage.milli));
+        let taken =
+            usage.and_then(|usage| usage.devices.get(index)).map_or(0, |usage| u64::from(usage.milli));
         pool.add("gpu", taken, 1_000u64.saturating_sub(taken), node.is_eligible() && !device.failed);
     }
 }

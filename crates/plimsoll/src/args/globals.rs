@@ -37,7 +37,14 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub(crate) timeout: Option<Duration>,
     /// How fresh reads must be
-    #[arg(long, global = true, value_enum, default_value_t, hide_default_value = true, help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Connection"
+    )]
     pub(crate) consistency: Freshness,
     /// Form of the output
     #[arg(long, short = 'o', global = true, value_enum, default_value_t, hide_default_value = true)]
@@ -50,7 +57,14 @@ pub(crate) struct Globals {
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) no_headers: bool,
     /// When to use colour; NO_COLOR and CLICOLOR_FORCE are respected
-    #[arg(long, global = true, value_enum, default_value_t, hide_default_value = true, help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
     pub(crate) color: ColorChoice,
     /// Times in UTC instead of local time
     #[arg(long, global = true, help_heading = "Output")]

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Cluster(commands::cluster::Cluster),
     /// The log, its hashes and the whole state, for auditors
     Audit(commands::audit::Audit),
+    /// Run a recorded workload on the real ledger and planner, in this process
+    Simulate(commands::simulate::Simulate),
     /// Run a coordinator
     #[command(visible_alias = "server")]
     Coordinator(commands::coordinator::Coordinator),
@@ -119,6 +121,7 @@ impl Command {
             Command::Node(command) => Box::pin(command.run(globals)).await,
             Command::Cluster(command) => Box::pin(command.run(globals)).await,
             Command::Audit(command) => Box::pin(command.run(globals)).await,
+            Command::Simulate(command) => Box::pin(command.run(globals)).await,
             Command::Coordinator(command) => Box::pin(command.run(globals)).await,
             Command::Agent(command) => Box::pin(command.run(globals)).await,
             Command::Context(command) => Box::pin(command.run(globals)).await,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities, Requirements, ReservationSpec, SelectorOperator,
+    Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities, Requirements, ReservationSpec,
+    SelectorOperator,
 };
 use plimsoll_types::quantity;
 
@@ -178,7 +179,9 @@ pub(crate) fn read_selector(text: &str) -> Result<Vec<NodeSelectorTerm>, CliErro
         part.push(c);
     }
     if terms.is_empty() {
-        return Err(CliError::usage(format!("{text:?} is not a selector")).help("write zone=a or 'zone in (a,b)'"));
+        return Err(
+            CliError::usage(format!("{text:?} is not a selector")).help("write zone=a or 'zone in (a,b)'")
+        );
     }
     Ok(terms)
 }
@@ -239,7 +242,8 @@ mod tests {
     #[test]
     fn selectors_are_read_as_kubernetes_reads_them() {
         let terms = read_selector("zone in (a, b),gpu!=t4,!spot,rank>3,ssd").unwrap();
-        let found: Vec<_> = terms.iter().map(|t| (t.key.as_str(), t.operator(), t.values.join("+"))).collect();
+        let found: Vec<_> =
+            terms.iter().map(|t| (t.key.as_str(), t.operator(), t.values.join("+"))).collect();
         let expected = [
             ("zone", SelectorOperator::In, "a+b".to_owned()),
             ("gpu", SelectorOperator::NotIn, "t4".to_owned()),
@@ -267,7 +271,10 @@ mod tests {
         let spec = args.spec().unwrap();
         let requirements = spec.requirements.unwrap();
         let gpu = requirements.gpu.unwrap();
-        assert_eq!((gpu.count, gpu.milli, gpu.min_device_memory_bytes, gpu.memory_bytes), (2, 1000, 60 << 30, 0));
+        assert_eq!(
+            (gpu.count, gpu.milli, gpu.min_device_memory_bytes, gpu.memory_bytes),
+            (2, 1000, 60 << 30, 0)
+        );
         assert_eq!(requirements.amounts.unwrap().other["network/in"], 100_000_000);
         assert_eq!(spec.gang.map(|gang| (gang.min_members, gang.max_members)), Some((2, 4)));
         assert_eq!(requirements.preferred[0].weight, 10);

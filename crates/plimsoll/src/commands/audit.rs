@@ -45,7 +45,8 @@ impl Audit {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let client = globals.client()?;
         let out = globals.out();
-        let failed = |status: tonic::Status| CliError::from(Error::Refused(Box::new(Refused::from_status(&status))));
+        let failed =
+            |status: tonic::Status| CliError::from(Error::Refused(Box::new(Refused::from_status(&status))));
         match self.verb {
             Verb::Log { from, limit } => {
                 let request = ExportLogRequest { from_revision: from, limit };

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use plimsoll_client::v1::{
-    AddMemberRequest, BootstrapClusterRequest, CoordinatorStatus, GetStatusRequest, ListMembersRequest, Member,
-    RemoveMemberRequest, ReplaceMemberRequest, TransferLeaderRequest,
-};
 use plimsoll_client::Client;
+use plimsoll_client::v1::{
+    AddMemberRequest, BootstrapClusterRequest, CoordinatorStatus, GetStatusRequest, ListMembersRequest,
+    Member, RemoveMemberRequest, ReplaceMemberRequest, TransferLeaderRequest,
+};
 
 use crate::args::Globals;
 use crate::error::CliError;
@@ -84,7 +84,8 @@ impl Cluster {
             Verb::Status => {
                 let rows = member_rows(&client, globals).await?;
                 out.list(&rows, None)?;
-                let has_leader = rows.iter().any(|row| row.status.as_ref().is_some_and(|status| status.leader_id > 0));
+                let has_leader =
+                    rows.iter().any(|row| row.status.as_ref().is_some_and(|status| status.leader_id > 0));
                 return Ok(if has_leader { Exit::Done } else { Exit::Unreachable });
             }
             Verb::Members => {
@@ -95,7 +96,10 @@ impl Cluster {
                 let asked = "cannot bootstrap";
                 let answer = client.bootstrap_cluster(BootstrapClusterRequest::default()).await;
                 let answer = answer.map_err(|error| CliError::from(error).asked(asked))?;
-                out.done(&format!("Began cluster {:?} with this coordinator as its only voter", answer.cluster_id));
+                out.done(&format!(
+                    "Began cluster {:?} with this coordinator as its only voter",
+                    answer.cluster_id
+                ));
             }
             Verb::Join { address, learner } => {
                 let new = own_status(globals, &address).await?;
@@ -106,21 +110,26 @@ impl Cluster {
                     learner,
                     ..AddMemberRequest::default()
                 };
-                let answer = client.add_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer =
+                    client.add_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {} joined", new.node_id));
             }
             Verb::Add { id, address, learner } => {
                 let request = AddMemberRequest { id, address, learner, ..AddMemberRequest::default() };
                 let asked = format!("cannot add coordinator {id}");
-                let answer = client.add_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer =
+                    client.add_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {id} is a member"));
             }
             Verb::Remove { id } => {
                 let request = RemoveMemberRequest { id, ..RemoveMemberRequest::default() };
                 let asked = format!("cannot remove coordinator {id}");
-                let answer = client.remove_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer = client
+                    .remove_member(request)
+                    .await
+                    .map_err(|error| CliError::from(error).asked(asked))?;
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {id} is no longer a member"));
             }
@@ -133,15 +142,19 @@ impl Cluster {
                     address: if new.address.is_empty() { address } else { new.address },
                     ..ReplaceMemberRequest::default()
                 };
-                let answer =
-                    client.replace_member(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer = client
+                    .replace_member(request)
+                    .await
+                    .map_err(|error| CliError::from(error).asked(asked))?;
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {} is in the place of {old}", new.node_id));
             }
             Verb::TransferLeader { to } => {
-                let request = TransferLeaderRequest { to: to.unwrap_or(0), ..TransferLeaderRequest::default() };
+                let request =
+                    TransferLeaderRequest { to: to.unwrap_or(0), ..TransferLeaderRequest::default() };
                 let answer = client.transfer_leader(request).await;
-                let answer = answer.map_err(|error| CliError::from(error).asked("cannot hand leadership on"))?;
+                let answer =
+                    answer.map_err(|error| CliError::from(error).asked("cannot hand leadership on"))?;
                 out.done(&format!("Coordinator {} leads", answer.leader_id));
             }
         }
@@ -190,6 +203,7 @@ async fn own_status(globals: &Globals, address: &str) -> Result<CoordinatorStatu
     settings.addresses.0 = vec![address.to_owned()];
     let client = settings.client(STATUS_WAIT)?;
     let answer = client.get_status(GetStatusRequest {}).await;
-    let answer = answer.map_err(|error| CliError::from(error).asked(format!("cannot ask the coordinator at {address}")))?;
+    let answer = answer
+        .map_err(|error| CliError::from(error).asked(format!("cannot ask the coordinator at {address}")))?;
     Ok(answer.status.unwrap_or_default())
 }

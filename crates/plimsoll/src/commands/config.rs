@@ -7,8 +7,8 @@ use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{Column, Shown};
-use crate::settings::Settings;
 use crate::paths;
+use crate::settings::Settings;
 
 /// The configuration in force.
 #[derive(Args, Debug)]

@@ -95,7 +95,10 @@ impl Context {
             }
             Verb::Add { name, addresses, select } => {
                 let absolute = |path: &Option<PathBuf>| {
-                    path.as_ref().map(std::path::absolute).transpose().map_err(|error| CliError::local("no such path", error))
+                    path.as_ref()
+                        .map(std::path::absolute)
+                        .transpose()
+                        .map_err(|error| CliError::local("no such path", error))
                 };
                 let context = context::Context {
                     addresses,
@@ -110,7 +113,10 @@ impl Context {
                     contexts.current = Some(name.clone());
                 }
                 contexts.save()?;
-                out.done(&format!("added context {name:?}{}", if select { ", which is used from now on" } else { "" }));
+                out.done(&format!(
+                    "added context {name:?}{}",
+                    if select { ", which is used from now on" } else { "" }
+                ));
             }
             Verb::Remove { name } => {
                 contexts.pick(Some(&name))?;

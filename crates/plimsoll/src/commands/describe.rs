@@ -12,10 +12,12 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, Shown, absolute};
+use crate::output::{Out, PoolRow, Shown, absolute, enum_word};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
+/// Fields whose keys are data.
+const DATA_MAPS: [&str; 3] = ["labels", "other", "countables"];
 
 /// Describes one thing.
 #[derive(Args, Debug)]
@@ -51,7 +53,10 @@ impl Describe {
             Noun::Pool => {
                 let request = GetPoolRequest { name: name.clone(), consistency, min_revision: 0 };
                 let answer = client.get_pool(request).await.map_err(asked)?;
-                let row = PoolRow { pool: answer.pool.unwrap_or_default(), status: answer.status.unwrap_or_default() };
+                let row = PoolRow {
+                    pool: answer.pool.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
                 (row.json(), format!("pools/{name}"))
             }
             Noun::Class => {
@@ -61,7 +66,8 @@ impl Describe {
             }
             Noun::Limits => {
                 let request = GetNodeLimitsRequest { name: name.clone(), consistency, min_revision: 0 };
-                let limits = client.get_node_limits(request).await.map_err(asked)?.node_limits.unwrap_or_default();
+                let limits =
+                    client.get_node_limits(request).await.map_err(asked)?.node_limits.unwrap_or_default();
                 (limits.json(), format!("nodeLimits/{name}"))
             }
             Noun::Device | Noun::Member | Noun::Event => {
@@ -97,13 +103,14 @@ async fn latest_events(client: &Client, noun: Noun, name: String) -> Result<Vec<
 /// The page: the document in words, then events.
 fn page(object: &Value, events: &[Event], out: &Out) -> Result<String, CliError> {
     let mut text = String::new();
-    section(object, 0, out, &mut text);
+    section(object, 0, false, out, &mut text);
     text.push_str("Events:\n");
     if events.is_empty() {
         text.push_str("  none are kept\n");
     }
     let view = out.view();
-    let columns: Vec<_> = Event::COLUMNS.iter().filter(|column| !column.wide && column.name != "OBJECT").collect();
+    let columns: Vec<_> =
+        Event::COLUMNS.iter().filter(|column| !column.wide && column.name != "OBJECT").collect();
     for event in events {
         let cells: Vec<String> = columns.iter().map(|column| (column.cell)(event, &view)).collect();
         text.push_str(&format!("  {}\n", cells.join("  ").trim_end()));
@@ -112,9 +119,11 @@ fn page(object: &Value, events: &[Event], out: &Out) -> Result<String, CliError>
 }
 
 /// Fields of a document, indented, with times and amounts as people read them.
-fn section(value: &Value, depth: usize, out: &Out, text: &mut String) {
+/// With `is_data` the keys are names of labels or resources and stay as they are.
+fn section(value: &Value, depth: usize, is_data: bool, out: &Out, text: &mut String) {
     let indent = "  ".repeat(depth);
     let Some(fields) = value.as_object() else { return };
+    let title = |key: &str| if is_data { key.to_owned() } else { title(key) };
     let width = fields.keys().map(|key| title(key).len()).max().unwrap_or(0) + 1;
     for (key, field) in fields {
         match field {
@@ -122,17 +131,21 @@ fn section(value: &Value, depth: usize, out: &Out, text: &mut String) {
             Value::Array(items) if items.is_empty() => {}
             Value::Object(_) => {
                 text.push_str(&format!("{indent}{}:\n", title(key)));
-                section(field, depth + 1, out, text);
+                section(field, depth + 1, DATA_MAPS.contains(&key.as_str()), out, text);
             }
             Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
                 let words: Vec<String> = items.iter().map(|item| scalar("", item, out)).collect();
-                text.push_str(&format!("{indent}{:<width$} {}\n", format!("{}:", title(key)), words.join(", ")));
+                text.push_str(&format!(
+                    "{indent}{:<width$} {}\n",
+                    format!("{}:", title(key)),
+                    words.join(", ")
+                ));
             }
             Value::Array(items) => {
                 text.push_str(&format!("{indent}{}:\n", title(key)));
                 for (position, item) in items.iter().enumerate() {
                     text.push_str(&format!("{indent}  [{position}]\n"));
-                    section(item, depth + 2, out, text);
+                    section(item, depth + 2, false, out, text);
                 }
             }
             _ => {
@@ -145,11 +158,8 @@ fn section(value: &Value, depth: usize, out: &Out, text: &mut String) {
 
 /// `leaseDeadlineMs` as `Lease deadline`.
 fn title(key: &str) -> String {
-    // Keys that are data (label and resource names) stay as they are.
-    if key.contains(['/', '.', '-', '_']) {
-        return key.to_owned();
-    }
-    let bare = ["TimeMs", "Ms", "Bytes", "Millis"].iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(key);
+    let bare =
+        ["TimeMs", "Ms", "Bytes", "Millis"].iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(key);
     let mut title = String::new();
     for (position, c) in bare.chars().enumerate() {
         match c {
@@ -165,20 +175,23 @@ fn title(key: &str) -> String {
 }
 
 fn scalar(key: &str, value: &Value, out: &Out) -> String {
-    use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
+    use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms, format_resource};
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let Ok(number) = text.parse::<u64>() else {
-        // RESERVATION_STATE_ACTIVE and its like.
-        let is_enum = text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        return if is_enum { text.to_lowercase().replace('_', " ") } else { text };
+        return enum_word(&text).unwrap_or(text);
     };
     match key {
-        key if key.ends_with("TimeMs") || key.ends_with("DeadlineMs") || key.ends_with("SinceMs") || key == "safeEndMs" => {
+        key if key.ends_with("TimeMs")
+            || key.ends_with("DeadlineMs")
+            || key.ends_with("SinceMs")
+            || key == "safeEndMs" =>
+        {
             absolute(number, out.view().utc)
         }
         key if key.ends_with("Ms") => format_duration_ms(number),
         key if key.ends_with("Bytes") => display_bytes(number),
         key if key.ends_with("Millis") => format_cpu_millis(number),
+        key if key.contains('/') => format_resource(key, number),
         _ => text,
     }
 }
@@ -192,6 +205,5 @@ mod tests {
         assert_eq!(title("leaseDeadlineMs"), "Lease deadline");
         assert_eq!(title("createTimeMs"), "Create");
         assert_eq!(title("memoryBytes"), "Memory");
-        assert_eq!(title("license/foo"), "license/foo");
     }
 }

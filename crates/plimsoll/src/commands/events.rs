@@ -54,9 +54,9 @@ impl Events {
             id if id.starts_with("r-") => super::lifecycle::look_up(&client, id, globals).await?.name,
             _ => name,
         };
-        let since_ms = self.since.map_or(0, |since| {
-            now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-        });
+        let since_ms = self
+            .since
+            .map_or(0, |since| now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
         let mut request = ListEventsRequest {
             from_revision: self.from,
             kinds: kinds.clone(),
@@ -83,15 +83,21 @@ impl Events {
         }
         events.reverse();
         if !self.watch {
-            let footer = Footer { noun: "events".to_owned(), revision, hint: "-w follows".to_owned(), ..Footer::default() };
+            let footer = Footer {
+                noun: "events".to_owned(),
+                revision,
+                hint: "-w follows".to_owned(),
+                ..Footer::default()
+            };
             out.list(&events, Some(&footer))?;
             return Ok(Exit::Done);
         }
         for event in &events {
             show(&out, event)?;
         }
-        let mut watch =
-            client.watch(WatchRequest { from_revision: revision + 1, kinds, pool, name, ..WatchRequest::default() }).await?;
+        let mut watch = client
+            .watch(WatchRequest { from_revision: revision + 1, kinds, pool, name, ..WatchRequest::default() })
+            .await?;
         loop {
             for event in watch.next().await?.events {
                 show(&out, &event)?;

@@ -16,7 +16,7 @@ use crate::output::{Out, absolute, asked, places, reservation_state, short_durat
 pub(crate) struct Explain {
     /// Reservation; without it the RESOURCES below are explained, and nothing is reserved
     #[arg(value_name = "RESERVATION")]
-    name: Option<String>,
+    reservation: Option<String>,
     #[command(flatten)]
     resources: ResourceArgs,
 }
@@ -24,10 +24,11 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let client = globals.client()?;
-        let subject = match &self.name {
+        let subject = match &self.reservation {
             Some(name) => Subject::Name(look_up(&client, name, globals).await?.id),
             None if self.resources.is_empty() => {
-                return Err(CliError::usage("explain what?").help("name a reservation, or say what you would ask for: --gpu 2"));
+                return Err(CliError::usage("explain what?")
+                    .help("name a reservation, or say what you would ask for: --gpu 2"));
             }
             None => Subject::Spec(self.resources.spec()?),
         };
@@ -42,7 +43,8 @@ impl Explain {
         if out.is_human() {
             out.emit(&text(&explanation, answer.revision, &out))?;
         } else {
-            let value = serde_json::to_value(&explanation).map_err(|error| CliError::local("cannot write it", error))?;
+            let value = serde_json::to_value(&explanation)
+                .map_err(|error| CliError::local("cannot write it", error))?;
             out.document(&value)?;
         }
         Ok(Exit::Done)
@@ -65,14 +67,18 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
     if explanation.rank > 0 {
         text.push_str(&format!("\nPlace\n  rank {} of {}", explanation.rank, explanation.queue_length));
         if explanation.expected_start_ms > 0 {
-            text.push_str(&format!(", expected start {}", absolute(explanation.expected_start_ms, out.view().utc)));
+            text.push_str(&format!(
+                ", expected start {}",
+                absolute(explanation.expected_start_ms, out.view().utc)
+            ));
         }
         text.push('\n');
     }
     if !explanation.suggestions.is_empty() {
         text.push_str("\nSmallest changes that would start it now\n");
         for (suggestion, letter) in explanation.suggestions.iter().zip('a'..='z') {
-            let node = if suggestion.node.is_empty() { String::new() } else { format!("   on {}", suggestion.node) };
+            let node =
+                if suggestion.node.is_empty() { String::new() } else { format!("   on {}", suggestion.node) };
             text.push_str(&format!("  {letter}  {}{node}\n", suggestion.description));
         }
     }
@@ -99,7 +105,10 @@ fn head(explanation: &Explanation, revision: u64, out: &Out) -> String {
     let since = short_duration(out.view().now_ms.saturating_sub(reservation.create_time_ms));
     let state = reservation_state(reservation.state()).to_uppercase();
     let never = if explanation.infeasible { " and can never be granted" } else { "" };
-    let mut text = format!("{}{name} is {state}{never}, asked for {since} ago   {what}   revision {revision}\n", reservation.id);
+    let mut text = format!(
+        "{}{name} is {state}{never}, asked for {since} ago   {what}   revision {revision}\n",
+        reservation.id
+    );
     if !reservation.allocations.is_empty() {
         text.push_str(&format!("on {}, token {}\n", places(&reservation.allocations), reservation.token));
     }
@@ -113,8 +122,14 @@ fn nodes(explanation: &Explanation) -> String {
     let mut parts = vec![format!("{} fit", explanation.nodes_fitting)];
     for excluded in &explanation.nodes_excluded {
         let why = reason::name(excluded.reason()).to_lowercase().replace('_', "-");
-        let subject = if excluded.subject.is_empty() { String::new() } else { format!(" ({})", excluded.subject) };
+        let subject =
+            if excluded.subject.is_empty() { String::new() } else { format!(" ({})", excluded.subject) };
         parts.push(format!("{} {why}{subject}", excluded.count));
     }
-    format!("\nLast decision at revision {}: considered {} nodes: {}\n", explanation.decision_revision, explanation.nodes_considered, parts.join(", "))
+    format!(
+        "\nLast decision at revision {}: considered {} nodes: {}\n",
+        explanation.decision_revision,
+        explanation.nodes_considered,
+        parts.join(", ")
+    )
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListClassesRequest,
-    ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListReservationsRequest, Node, NodeLimits, NodeState,
-    Reservation, ReservationState,
+    ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListReservationsRequest, Node, NodeLimits,
+    NodeState, Reservation, ReservationState,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -59,7 +59,8 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
-            return Err(CliError::usage("get what?").help("plimsoll get nodes|devices|pools|reservations|classes|limits|members|events"));
+            return Err(CliError::usage("get what?")
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -100,11 +101,19 @@ impl Get {
     }
 
     /// Reservations that were asked for.
-    pub(crate) async fn reservations(&self, client: &Client, globals: &Globals) -> Result<Listed<Reservation>, CliError> {
+    pub(crate) async fn reservations(
+        &self,
+        client: &Client,
+        globals: &Globals,
+    ) -> Result<Listed<Reservation>, CliError> {
         if !self.names.is_empty() {
             let mut listed = Listed::default();
             for name in &self.names {
-                listed.items.push(look_up(client, name, globals).await.map_err(|error| not_shown("reservation", name, error))?);
+                listed.items.push(
+                    look_up(client, name, globals)
+                        .await
+                        .map_err(|error| not_shown("reservation", name, error))?,
+                );
             }
             return Ok(listed);
         }
@@ -132,9 +141,13 @@ impl Get {
         if !self.names.is_empty() && self.noun == Some(Noun::Node) {
             let mut listed = Listed::default();
             for name in &self.names {
-                let request =
-                    GetNodeRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
-                let answer = client.get_node(request).await.map_err(|error| not_shown("node", name, error))?;
+                let request = GetNodeRequest {
+                    name: name.clone(),
+                    consistency: globals.consistency(),
+                    min_revision: 0,
+                };
+                let answer =
+                    client.get_node(request).await.map_err(|error| not_shown("node", name, error))?;
                 (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
                 listed.items.extend(answer.node);
             }
@@ -154,14 +167,16 @@ impl Get {
     async fn pools(&self, client: &Client, globals: &Globals) -> Result<Listed<PoolRow>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request = GetPoolRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request =
+                GetPoolRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
             let answer = client.get_pool(request).await.map_err(|error| not_shown("pool", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             let pool = answer.pool.unwrap_or_default();
             listed.items.push(PoolRow { pool, status: answer.status.unwrap_or_default() });
         }
         if self.names.is_empty() {
-            let request = ListPoolsRequest { consistency: globals.consistency(), ..ListPoolsRequest::default() };
+            let request =
+                ListPoolsRequest { consistency: globals.consistency(), ..ListPoolsRequest::default() };
             let all = client.all_pools(request).await?;
             listed.items = all.items.into_iter().map(|(pool, status)| PoolRow { pool, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
@@ -172,7 +187,8 @@ impl Get {
     async fn classes(&self, client: &Client, globals: &Globals) -> Result<Listed<Class>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request = GetClassRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request =
+                GetClassRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
             let answer = client.get_class(request).await.map_err(|error| not_shown("class", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             listed.items.extend(answer.class);
@@ -180,28 +196,35 @@ impl Get {
         if !self.names.is_empty() {
             return Ok(listed);
         }
-        let request = ListClassesRequest { consistency: globals.consistency(), ..ListClassesRequest::default() };
+        let request =
+            ListClassesRequest { consistency: globals.consistency(), ..ListClassesRequest::default() };
         Ok(client.all_classes(request).await?)
     }
 
     async fn limits(&self, client: &Client, globals: &Globals) -> Result<Listed<NodeLimits>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request =
-                GetNodeLimitsRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
-            let answer = client.get_node_limits(request).await.map_err(|error| not_shown("limits", name, error))?;
+            let request = GetNodeLimitsRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+            };
+            let answer =
+                client.get_node_limits(request).await.map_err(|error| not_shown("limits", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             listed.items.extend(answer.node_limits);
         }
         if !self.names.is_empty() {
             return Ok(listed);
         }
-        let request = ListNodeLimitsRequest { consistency: globals.consistency(), ..ListNodeLimitsRequest::default() };
+        let request =
+            ListNodeLimitsRequest { consistency: globals.consistency(), ..ListNodeLimitsRequest::default() };
         Ok(client.all_node_limits(request).await?)
     }
 
     fn footer<T>(&self, noun: Noun, listed: &Listed<T>, hint: &str) -> Footer {
-        let filters = [("pool", &self.pool), ("node", &self.node), ("tenant", &self.tenant), ("class", &self.class)];
+        let filters =
+            [("pool", &self.pool), ("node", &self.node), ("tenant", &self.tenant), ("class", &self.class)];
         let mut parts: Vec<String> =
             filters.iter().filter_map(|(key, value)| Some(format!("{key} {}", value.as_ref()?))).collect();
         parts.extend(self.selector.iter().cloned());
@@ -220,7 +243,11 @@ impl Get {
 fn device_rows(nodes: &[Node], names: &[String]) -> Vec<DeviceRow> {
     let row = |node: &Node| {
         let name = node.id.clone();
-        node.devices.clone().into_iter().map(move |device| DeviceRow { node: name.clone(), device }).collect::<Vec<_>>()
+        node.devices
+            .clone()
+            .into_iter()
+            .map(move |device| DeviceRow { node: name.clone(), device })
+            .collect::<Vec<_>>()
     };
     let named = |row: &DeviceRow| {
         let place = format!("{}/{}", row.node, row.device.index);
@@ -235,11 +262,13 @@ fn not_shown(kind: &str, name: &str, error: plimsoll_client::Error) -> CliError 
 
 fn state(word: &str) -> Result<i32, CliError> {
     let name = format!("RESERVATION_STATE_{}", word.to_uppercase());
-    let found = ReservationState::from_str_name(&name).filter(|state| *state != ReservationState::Unspecified);
+    let found =
+        ReservationState::from_str_name(&name).filter(|state| *state != ReservationState::Unspecified);
     found.map(i32::from).ok_or_else(|| {
         let names = (1..).map_while(|number| ReservationState::try_from(number).ok());
         let words: Vec<String> = names.map(crate::output::reservation_state).collect();
-        CliError::usage(format!("reservations have no state {word:?}")).help(format!("there are: {}", words.join(", ")))
+        CliError::usage(format!("reservations have no state {word:?}"))
+            .help(format!("there are: {}", words.join(", ")))
     })
 }
 

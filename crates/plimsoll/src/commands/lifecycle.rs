@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    CancelReservationRequest, ConfirmReservationRequest, GetReservationRequest, Quantities, ReleaseReservationRequest,
-    RenewReservationRequest, Reservation, ResizeReservationRequest,
+    CancelReservationRequest, ConfirmReservationRequest, GetReservationRequest, Quantities,
+    ReleaseReservationRequest, RenewReservationRequest, Reservation, ResizeReservationRequest,
 };
 use plimsoll_client::{Client, Error};
 use plimsoll_types::quantity;
@@ -197,7 +197,8 @@ impl Holder {
     async fn look_up(&self, globals: &Globals) -> Result<(Client, Reservation), CliError> {
         let client = globals.client()?;
         // With the full id and the token everything is known: one round trip less, and none that could be refused.
-        if let (Some(token), true) = (self.token, self.name.parse::<plimsoll_types::ReservationId>().is_ok()) {
+        if let (Some(token), true) = (self.token, self.name.parse::<plimsoll_types::ReservationId>().is_ok())
+        {
             let reservation = Reservation { id: self.name.clone(), token, ..Reservation::default() };
             return Ok((client, reservation));
         }
@@ -212,7 +213,8 @@ impl Holder {
         done: &str,
         answer: Result<Option<Reservation>, Error>,
     ) -> Result<Exit, CliError> {
-        let answer = answer.map_err(|error| CliError::from(error).asked(format!("cannot {verb} {}", self.name)))?;
+        let answer =
+            answer.map_err(|error| CliError::from(error).asked(format!("cannot {verb} {}", self.name)))?;
         let reservation = answer.unwrap_or_default();
         let out = globals.out();
         out.one(&reservation)?;

@@ -46,8 +46,7 @@ impl Man {
 }
 
 fn write_all(command: &clap::Command, name: &str, dir: &Path, count: &mut usize) -> Result<(), CliError> {
-    let titled = command.clone().name(name.to_owned());
-    write(&dir.join(format!("{name}.1")), &page(titled)?)?;
+    write(&dir.join(format!("{name}.1")), &page(command.clone())?)?;
     *count += 1;
     for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
         write_all(inner, &format!("{name}-{}", inner.get_name()), dir, count)?;
@@ -57,12 +56,15 @@ fn write_all(command: &clap::Command, name: &str, dir: &Path, count: &mut usize)
 
 fn page(command: clap::Command) -> Result<Vec<u8>, CliError> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(command).render(&mut text).map_err(|error| CliError::local("cannot write the page", error))?;
+    clap_mangen::Man::new(command)
+        .render(&mut text)
+        .map_err(|error| CliError::local("cannot write the page", error))?;
     Ok(text)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    std::fs::write(path, bytes).map_err(|error| CliError::local(&format!("cannot write {}", path.display()), error))
+    std::fs::write(path, bytes)
+        .map_err(|error| CliError::local(&format!("cannot write {}", path.display()), error))
 }
 
 fn exit_codes() -> String {
@@ -72,6 +74,8 @@ fn exit_codes() -> String {
     for (exit, meaning) in Exit::TABLE {
         text.push_str(&format!(".TP\n.B {}\n{meaning}\n", exit.code()));
     }
-    text.push_str(".TP\n.B 128+n\nrun: the command died of signal n; otherwise run returns the command's own code\n");
+    text.push_str(
+        ".TP\n.B 128+n\nrun: the command died of signal n; otherwise run returns the command's own code\n",
+    );
     text
 }

@@ -22,6 +22,7 @@ mod noun;
 mod process;
 pub(crate) mod reserve;
 pub(crate) mod run;
+pub(crate) mod simulate;
 pub(crate) mod version;
 pub(crate) mod wait;
 mod watch_list;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plimsoll_client::v1::{
-    CordonNodeRequest, DrainNodeRequest, FailNodeRequest, FenceNodeRequest, RemoveNodeRequest, SetDeviceHealthRequest,
-    UncordonNodeRequest,
+    CordonNodeRequest, DrainNodeRequest, FailNodeRequest, FenceNodeRequest, RemoveNodeRequest,
+    SetDeviceHealthRequest, UncordonNodeRequest,
 };
 
 use crate::args::{Globals, duration};
@@ -112,7 +112,8 @@ impl Cordon {
                 validate_only: self.dry_run,
                 ..CordonNodeRequest::default()
             };
-            let answer = client.cordon_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+            let answer =
+                client.cordon_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
             nodes.extend(answer.node);
         }
         show(globals, &nodes, "Cordoned", self.dry_run)
@@ -127,7 +128,8 @@ impl Uncordon {
             let asked = format!("cannot uncordon {name}");
             let request =
                 UncordonNodeRequest { name, validate_only: self.dry_run, ..UncordonNodeRequest::default() };
-            let answer = client.uncordon_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+            let answer =
+                client.uncordon_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
             nodes.extend(answer.node);
         }
         show(globals, &nodes, "Uncordoned", self.dry_run)
@@ -143,11 +145,14 @@ impl Drain {
             let request = DrainNodeRequest {
                 name,
                 reason: self.reason.clone(),
-                deadline_ms: self.deadline.map_or(0, |end| u64::try_from(end.as_millis()).unwrap_or(u64::MAX)),
+                deadline_ms: self
+                    .deadline
+                    .map_or(0, |end| u64::try_from(end.as_millis()).unwrap_or(u64::MAX)),
                 validate_only: self.dry_run,
                 ..DrainNodeRequest::default()
             };
-            let answer = client.drain_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+            let answer =
+                client.drain_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
             nodes.extend(answer.node);
         }
         show(globals, &nodes, "Draining", self.dry_run)
@@ -161,13 +166,15 @@ impl Node {
             Verb::Fence { name, epoch } => {
                 let asked = format!("cannot fence {name}");
                 let request = FenceNodeRequest { name, epoch, ..FenceNodeRequest::default() };
-                let answer = client.fence_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer =
+                    client.fence_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
                 show(globals, &Vec::from_iter(answer.node), "Fenced", false)
             }
             Verb::Fail { name, epoch } => {
                 let asked = format!("cannot fail {name}");
                 let request = FailNodeRequest { name, epoch, ..FailNodeRequest::default() };
-                let answer = client.fail_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let answer =
+                    client.fail_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
                 show(globals, &Vec::from_iter(answer.node), "Failed", false)
             }
             Verb::Remove { name } => {
@@ -179,9 +186,12 @@ impl Node {
             }
             Verb::Device { name, uuid, failed, healthy: _ } => {
                 let asked = format!("cannot change device {uuid} of {name}");
-                let request = SetDeviceHealthRequest { name, uuid, failed, ..SetDeviceHealthRequest::default() };
-                let answer =
-                    client.set_device_health(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                let request =
+                    SetDeviceHealthRequest { name, uuid, failed, ..SetDeviceHealthRequest::default() };
+                let answer = client
+                    .set_device_health(request)
+                    .await
+                    .map_err(|error| CliError::from(error).asked(asked))?;
                 show(globals, &Vec::from_iter(answer.node), "Changed a device of", false)
             }
         }

@@ -60,7 +60,9 @@ impl Reserve {
         let created =
             client.create_reservation(request).await.map_err(|error| CliError::from(error).asked(what))?;
         let mut reservation = created.reservation.unwrap_or_default();
-        if let (ReservationState::Pending, Some(longest), false) = (reservation.state(), self.wait, self.dry_run) {
+        if let (ReservationState::Pending, Some(longest), false) =
+            (reservation.state(), self.wait, self.dry_run)
+        {
             reservation = client.wait_reservation(&reservation.id, Some(longest), |_| {}).await?;
         }
         let out = globals.out();
@@ -89,7 +91,9 @@ fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool
             out.say(&format!("  plimsoll explain {id} says what would help"));
         }
         ReservationState::Held => {
-            out.done(&format!("Reserved {id} ({what}) on {place} in {took}; confirm it: plimsoll confirm {id}"));
+            out.done(&format!(
+                "Reserved {id} ({what}) on {place} in {took}; confirm it: plimsoll confirm {id}"
+            ));
         }
         ReservationState::Active | ReservationState::Partial => {
             out.done(&format!("Reserved {id} ({what}) on {place} in {took}"));

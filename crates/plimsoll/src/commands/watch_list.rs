@@ -23,7 +23,8 @@ pub(crate) async fn follow(
 ) -> Result<Exit, CliError> {
     let out = globals.out();
     let Some(kind) = noun.kind().filter(|_| noun != Noun::Member) else {
-        return Err(CliError::usage(format!("{} cannot be watched this way", noun.plural())).help("plimsoll events -w"));
+        return Err(CliError::usage(format!("{} cannot be watched this way", noun.plural()))
+            .help("plimsoll events -w"));
     };
     let request = WatchRequest {
         kinds: vec![kind.into()],
@@ -65,7 +66,9 @@ pub(crate) fn print(out: &Out, event: &Event) -> Result<(), CliError> {
     match out.format {
         Format::Name => out.emit(&format!("{}\n", event.id())),
         Format::Yaml | Format::Csv => out.list(std::slice::from_ref(event), None),
-        Format::Table | Format::Wide | Format::Json | Format::Jsonl => out.emit(&format!("{}\n", event.json())),
+        Format::Table | Format::Wide | Format::Json | Format::Jsonl => {
+            out.emit(&format!("{}\n", event.json()))
+        }
     }
 }
 
@@ -120,7 +123,8 @@ fn passes(event: &Event, filter: &Get, names: &[String]) -> bool {
             let state = crate::output::reservation_state(reservation.state());
             let in_state = filter.state.is_empty() || filter.state.contains(&state);
             let spec = reservation.spec.clone().unwrap_or_default();
-            let on_node = filter.node.as_ref().is_none_or(|n| reservation.allocations.iter().any(|a| a.node == *n));
+            let on_node =
+                filter.node.as_ref().is_none_or(|n| reservation.allocations.iter().any(|a| a.node == *n));
             let class = filter.class.as_ref().is_none_or(|class| spec.class == *class);
             let name = filter.named.as_ref().is_none_or(|name| spec.name == *name);
             live && in_state && on_node && class && name && named(&reservation.id)

@@ -12,7 +12,9 @@ pub(crate) fn quantities(amounts: &Quantities) -> Vec<String> {
     if amounts.memory_bytes > 0 {
         parts.push(display_bytes(amounts.memory_bytes));
     }
-    parts.extend(amounts.other.iter().map(|(name, amount)| format!("{name} {}", format_resource(name, *amount))));
+    parts.extend(
+        amounts.other.iter().map(|(name, amount)| format!("{name} {}", format_resource(name, *amount))),
+    );
     parts
 }
 
@@ -77,7 +79,8 @@ fn or_nothing(parts: Vec<String>) -> String {
 }
 
 fn gpu(ask: &GpuAsk) -> String {
-    let model = if ask.models.is_empty() { "GPU".to_owned() } else { ask.models.join("|") };
+    let plain = if ask.count > 1 { "GPUs" } else { "GPU" };
+    let model = if ask.models.is_empty() { plain.to_owned() } else { ask.models.join("|") };
     let least = match ask.min_device_memory_bytes {
         0 => String::new(),
         bytes => format!(" of {} or more", display_bytes(bytes)),
@@ -111,7 +114,8 @@ mod tests {
     #[test]
     fn places_name_node_and_devices() {
         let device = |index| DeviceGrant { index, ..DeviceGrant::default() };
-        let allocation = Allocation { node: "n1".into(), devices: vec![device(0), device(3)], ..Allocation::default() };
+        let allocation =
+            Allocation { node: "n1".into(), devices: vec![device(0), device(3)], ..Allocation::default() };
         assert_eq!(places(&[allocation]), "n1/gpu0+3");
         assert_eq!(places(&[]), "");
     }

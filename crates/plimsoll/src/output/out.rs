@@ -115,9 +115,8 @@ impl Out {
     /// Writes a list.
     pub(crate) fn list<T: Shown>(&self, items: &[T], footer: Option<&Footer>) -> Result<(), CliError> {
         let text = self.render(items)?;
-        if items.is_empty() && self.is_human() {
-            let noun = footer.map_or("rows", |footer| &footer.noun);
-            self.say(&format!("no {noun}"));
+        if let Some(footer) = footer.filter(|_| items.is_empty() && self.is_human()) {
+            self.say(&format!("no {}", footer.noun));
         }
         self.emit(&text)?;
         if let Some(footer) = footer.filter(|_| self.stdout_tty && self.is_human() && !items.is_empty()) {
@@ -159,7 +158,9 @@ impl Out {
             Format::Table | Format::Wide | Format::Csv => {
                 let is_csv = self.format == Format::Csv;
                 let columns = table::choose::<T>(&self.columns, self.format != Format::Table)?;
-                let name = |name: &str| if is_csv { name.to_lowercase().replace([' ', '-'], "_") } else { name.to_owned() };
+                let name = |name: &str| {
+                    if is_csv { name.to_lowercase().replace([' ', '-'], "_") } else { name.to_owned() }
+                };
                 let header = columns.iter().map(|column| name(column.name)).collect();
                 let header = Some(header).filter(|_| !self.no_headers && (is_csv || !items.is_empty()));
                 let rows = table::cells(items, &columns, &self.view());
@@ -187,8 +188,11 @@ impl Out {
     }
 
     fn footer(&self, count: usize, footer: &Footer) -> String {
-        let freshness =
-            if footer.age_ms > 0 { format!("up to {}ms old", footer.age_ms) } else { "linearizable".to_owned() };
+        let freshness = if footer.age_ms > 0 {
+            format!("up to {}ms old", footer.age_ms)
+        } else {
+            "linearizable".to_owned()
+        };
         let mut parts = vec![format!("{count} {}", footer.noun)];
         parts.extend(Some(footer.filter.clone()).filter(|filter| !filter.is_empty()));
         parts.extend([format!("revision {}", footer.revision), freshness]);
@@ -198,12 +202,14 @@ impl Out {
 }
 
 fn pretty(value: &Value) -> Result<String, CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::local("cannot write JSON", error))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| CliError::local("cannot write JSON", error))?;
     Ok(text + "\n")
 }
 
 fn as_yaml(value: &Value) -> Result<String, CliError> {
-    let mut text = serde_saphyr::to_string(value).map_err(|error| CliError::local("cannot write YAML", error))?;
+    let mut text =
+        serde_saphyr::to_string(value).map_err(|error| CliError::local("cannot write YAML", error))?;
     if !text.ends_with('\n') {
         text.push('\n');
     }

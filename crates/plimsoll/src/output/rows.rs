@@ -16,6 +16,26 @@ fn document(message: &impl Serialize) -> Value {
     serde_json::to_value(message).unwrap_or(Value::Null)
 }
 
+/// Prefixes of the API's enumerations.
+const PREFIXES: [&str; 11] = [
+    "RESERVATION_STATE_",
+    "NODE_STATE_",
+    "END_REASON_",
+    "STRATEGY_",
+    "QUEUE_ORDER_",
+    "DEVICE_ISOLATION_",
+    "SELECTOR_OPERATOR_",
+    "ERROR_REASON_",
+    "MEMBER_ROLE_",
+    "EVENT_KIND_",
+    "OBJECT_KIND_",
+];
+
+/// A value of an enumeration in lower-case words; `None` where the text is none.
+pub(crate) fn enum_word(text: &str) -> Option<String> {
+    PREFIXES.iter().find(|prefix| text.starts_with(**prefix)).map(|prefix| word(text, prefix))
+}
+
 /// `RESERVATION_STATE_ACTIVE` as `active`.
 fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")

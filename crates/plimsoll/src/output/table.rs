@@ -5,11 +5,9 @@ use serde_json::Value;
 use crate::error::CliError;
 
 /// Something that can be shown in every form.
-pub(crate) trait Shown {
+pub(crate) trait Shown: Sized + 'static {
     /// Columns, in their order.
-    const COLUMNS: &'static [Column<Self>]
-    where
-        Self: Sized;
+    const COLUMNS: &'static [Column<Self>];
 
     /// What other commands take for it: a name or an id.
     fn id(&self) -> String;
@@ -19,7 +17,7 @@ pub(crate) trait Shown {
 }
 
 /// One column.
-pub(crate) struct Column<T> {
+pub(crate) struct Column<T: 'static> {
     /// Header, upper case.
     pub(crate) name: &'static str,
     /// Only with `-o wide`, CSV or by name.
@@ -61,7 +59,8 @@ pub(crate) fn choose<T: Shown>(names: &[String], wide: bool) -> Result<Vec<&'sta
         .map(|name| {
             find(name).ok_or_else(|| {
                 let known: Vec<String> = T::COLUMNS.iter().map(|column| plain(column.name)).collect();
-                CliError::usage(format!("there is no column {name:?}")).help(format!("there are: {}", known.join(", ")))
+                CliError::usage(format!("there is no column {name:?}"))
+                    .help(format!("there are: {}", known.join(", ")))
             })
         })
         .collect()
@@ -78,12 +77,16 @@ pub(crate) fn aligned(header: Option<Vec<String>>, rows: Vec<Vec<String>>) -> St
     let lines: Vec<Vec<String>> =
         header.into_iter().chain(rows.into_iter().map(|row| row.into_iter().map(dashed).collect())).collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|c| c.chars().count()).max();
+    let width =
+        |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for line in &lines {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count()))).collect();
+        let padded: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
         text.push_str(padded.join("  ").trim_end());
         text.push('\n');
     }

@@ -10,7 +10,8 @@ pub(crate) fn now_ms() -> u64 {
 
 /// A moment with its zone; empty for none.
 pub(crate) fn absolute(ms: u64, utc: bool) -> String {
-    let Some(moment) = i64::try_from(ms).ok().filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok())
+    let Some(moment) =
+        i64::try_from(ms).ok().filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok())
     else {
         return String::new();
     };

@@ -4,6 +4,7 @@
 
 mod round;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::RwLock;
 use plimsoll_consensus::{Group, GroupStatus, ProposeError, Reply, Role};
-use plimsoll_ledger::{Answer, Command, Entry, Ledger, Outcome, Reason};
+use plimsoll_ledger::{Answer, Command, Entry, Ledger, Outcome, Reason, State};
 use plimsoll_scheduler::{Planner, Ticket};
 use plimsoll_types::{LedgerTime, NodeId};
 use tokio::sync::{Notify, watch};
@@ -51,6 +52,12 @@ struct Lead {
     in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
     /// An `Expire` is in flight.
     expiring: bool,
+    /// Queue passes so far.
+    passes: u64,
+    /// A request joined the queue that the latest pass could not see.
+    pass_owed: bool,
+    /// Per strict pool, how many requests are on their way to its queue: nobody may overtake those either.
+    queueing: BTreeMap<String, u64>,
     /// When silent nodes are looked for next.
     check_nodes_at: tokio::time::Instant,
 }
@@ -59,6 +66,10 @@ struct Lead {
 struct Settled {
     batch: Arc<Batch>,
     origins: Vec<Origin>,
+    /// Queue passes up to when it was planned.
+    passes: u64,
+    /// Strict pools of its requests that go to a queue, once for each.
+    queueing: Vec<String>,
     result: Result<Reply, ProposeError>,
 }
 
@@ -151,6 +162,9 @@ impl LeaderLoop {
             planner: Planner::new(&ledger, self.config.seed ^ term),
             in_flight: FuturesUnordered::new(),
             expiring: false,
+            passes: 0,
+            pass_owed: false,
+            queueing: BTreeMap::new(),
             check_nodes_at: tokio::time::Instant::now(),
         })
     }
@@ -209,8 +223,7 @@ impl LeaderLoop {
         let ledger = self.ledger.read();
         if changes.policies {
             lead.planner.sync_policies(&ledger);
-        }
-        if changes.all_nodes {
+        } else if changes.all_nodes {
             let nodes: Vec<NodeId> = ledger.nodes().map(|node| node.id).collect();
             lead.planner.sync(&ledger, nodes);
         } else {
@@ -220,6 +233,14 @@ impl LeaderLoop {
 
     /// Answers the callers of an entry and drops its bookings. True where leadership is over.
     fn settle(&self, lead: &mut Lead, settled: Settled) -> bool {
+        for pool in &settled.queueing {
+            if let Some(count) = lead.queueing.get_mut(pool) {
+                *count -= 1;
+                if *count == 0 {
+                    lead.queueing.remove(pool);
+                }
+            }
+        }
         let answers = match settled.result {
             Ok(answers) => answers,
             Err(_) => {
@@ -244,6 +265,8 @@ impl LeaderLoop {
                             item.attempts += 1;
                             replan.push((item, entry.clone()));
                         } else {
+                            // What came free while it was on its way to the queue was offered to others only.
+                            lead.pass_owed |= settled.passes != lead.passes && is_pending(&answer);
                             item.answer(Ok(answer));
                         }
                     }
@@ -310,6 +333,10 @@ fn place_was_taken(answer: &Answer) -> bool {
 fn led_term(leadership: &watch::Receiver<GroupStatus>) -> Option<u64> {
     let status = leadership.borrow();
     (status.role == Role::Leader).then_some(status.term)
+}
+
+fn is_pending(answer: &Answer) -> bool {
+    matches!(&answer.outcome, Outcome::Reservation(reservation) if reservation.state == State::Pending)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

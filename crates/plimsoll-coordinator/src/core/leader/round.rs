@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use plimsoll_consensus::Payload;
-use plimsoll_ledger::{Command, Entry, Ledger, Request, Verdict};
+use plimsoll_ledger::{Blocker, Command, Entry, Ledger, QueueOrder, Reason, Request, Verdict, Wait};
 use plimsoll_scheduler::Ticket;
 use plimsoll_types::LedgerTime;
 
@@ -24,6 +24,8 @@ const EXPIRE_LIMIT: u32 = 1_000;
 struct Draft {
     entries: Vec<Entry>,
     origins: Vec<Origin>,
+    /// See [`Settled::queueing`].
+    queueing: Vec<String>,
 }
 
 impl Draft {
@@ -67,12 +69,14 @@ impl LeaderLoop {
         }
         Counters::add(&self.counters.entries_proposed, 1);
         Counters::add(&self.counters.commands_proposed, draft.entries.len() as u64);
-        let Draft { entries, origins } = draft;
+        let Draft { entries, origins, queueing } = draft;
         let (batch, bytes) = encoding::encode_batch(now, entries);
         let batch = Arc::new(batch);
         let payload = Payload { bytes, decoded: Some(Arc::clone(&batch) as _) };
         let proposed = self.group.propose_pipelined(payload);
-        lead.in_flight.push(proposed.map(move |result| Settled { batch, origins, result }).boxed());
+        let passes = lead.passes;
+        let settled = proposed.map(move |result| Settled { batch, origins, passes, queueing, result });
+        lead.in_flight.push(settled.boxed());
         true
     }
 
@@ -103,9 +107,11 @@ impl LeaderLoop {
     }
 
     fn draft_queue(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
-        if !lead.planner.wants_queue_pass() {
+        if !lead.planner.wants_queue_pass() && !lead.pass_owed {
             return;
         }
+        lead.passes += 1;
+        lead.pass_owed = false;
         for (reservation, placement, ticket) in lead.planner.plan_queue(ledger, most) {
             let command = Command::Place { reservation, placement };
             draft.push(Entry::system(command), Origin::Queue(ticket));
@@ -125,10 +131,22 @@ impl LeaderLoop {
         for item in repeats {
             draft.push_item(item, None);
         }
+        // The planner sees the queue as applied; what is on its way there goes first too.
+        let is_behind =
+            |item: &Item| request_of(item).is_some_and(|request| lead.queueing.contains_key(&request.pool));
+        let (held, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_behind);
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
-        let verdicts = lead.planner.plan_batch(ledger, &requests);
-        for (item, (verdict, ticket)) in items.into_iter().zip(verdicts) {
+        let planned = lead.planner.plan_batch(ledger, &requests);
+        for (item, (verdict, ticket)) in items.into_iter().zip(planned) {
+            lead.note_queueing(ledger, &item, &verdict, draft);
             draft.push_item(item, Some((verdict, ticket)));
+        }
+        for item in held {
+            let pool = request_of(&item).map_or("", |request| request.pool.as_str());
+            let ahead = lead.queueing.get(pool).copied().unwrap_or_default();
+            let verdict = Verdict::Blocked(vec![Blocker::new(Reason::BehindInQueue, pool, 1, ahead)]);
+            lead.note_queueing(ledger, &item, &verdict, draft);
+            draft.push_item(item, Some((verdict, None)));
         }
     }
 }
@@ -137,6 +155,19 @@ impl LeaderLoop {
 pub(super) fn payload(proposed_at: LedgerTime, entries: Vec<Entry>) -> Payload {
     let (batch, bytes) = encoding::encode_batch(proposed_at, entries);
     Payload { bytes, decoded: Some(Arc::new(batch)) }
+}
+
+impl Lead {
+    /// Notes a request that goes to the queue of a strict pool.
+    fn note_queueing(&mut self, ledger: &Ledger, item: &Item, verdict: &Verdict, draft: &mut Draft) {
+        let (Verdict::Blocked(_), Some(request)) = (verdict, request_of(item)) else { return };
+        let is_strict =
+            ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
+        if is_strict && matches!(request.wait, Wait::Queue { .. }) {
+            *self.queueing.entry(request.pool.clone()).or_default() += 1;
+            draft.queueing.push(request.pool.clone());
+        }
+    }
 }
 
 fn request_of(item: &Item) -> Option<&Request> {

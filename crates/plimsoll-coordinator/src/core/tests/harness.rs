@@ -13,7 +13,7 @@ use plimsoll_types::{ReservationId, Resources, Revision};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::Clock;
-use crate::core::{Core, CoreConfig, Data, Stores, SubmitError, Timings};
+use crate::core::{Core, CoreConfig, Data, Stores, SubmitError};
 
 /// Follows tokio's clock from a fixed moment, so that paused tests have their own time.
 pub(super) struct TokioClock {
@@ -51,16 +51,20 @@ pub(super) fn stores() -> Stores {
 
 /// A single voter on `stores`, serving.
 pub(super) async fn single(stores: &Stores, clock: &Arc<TokioClock>) -> Core {
-    single_with(stores, clock, Timings::default()).await
+    single_with(stores, clock, |_| ()).await
 }
 
-/// The same with other durations.
-pub(super) async fn single_with(stores: &Stores, clock: &Arc<TokioClock>, timings: Timings) -> Core {
-    let config = CoreConfig {
+/// The same with another configuration.
+pub(super) async fn single_with(
+    stores: &Stores,
+    clock: &Arc<TokioClock>,
+    change: impl FnOnce(&mut CoreConfig),
+) -> Core {
+    let mut config = CoreConfig {
         bootstrap: true,
-        timings,
         ..CoreConfig::new(1, "test", "127.0.0.1:1", Data::Custom(stores.clone()))
     };
+    change(&mut config);
     let core = Core::start(config, Arc::new(PlainDialer), Arc::clone(clock) as _).await.expect("starts");
     serving(&core).await;
     core

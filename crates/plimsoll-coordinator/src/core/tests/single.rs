@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use plimsoll_ledger::{Command, Outcome, Reason, State};
+use plimsoll_ledger::{Command, Outcome, PolicyObject, Pool, QueueOrder, Reason, State};
 use plimsoll_types::Revision;
 
 use super::harness::*;
-use crate::core::{
-    Consistency, Core, CoreConfig, Data, HistoryError, IntakeLimits, ReadError, SubmitError, Timings,
-};
+use crate::core::{Consistency, Core, CoreConfig, Data, HistoryError, IntakeLimits, ReadError, SubmitError};
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_is_held_confirmed_renewed_and_released() {
@@ -51,8 +49,8 @@ async fn a_waiting_request_gets_what_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_nobody_renews_expires_and_frees_its_place() {
     // No agent speaks here, and this is not about silent nodes.
-    let timings = Timings { suspect_after_ms: 3_600_000, ..Timings::default() };
-    let core = single_with(&stores(), &TokioClock::new(), timings).await;
+    let patient = |config: &mut CoreConfig| config.timings.suspect_after_ms = 3_600_000;
+    let core = single_with(&stores(), &TokioClock::new(), patient).await;
     register(&core, "node-01", 4_000, 0).await;
     let lease = reserve(&core, request(4_000)).await;
     let waiting = reserve(&core, queued(request(4_000))).await;
@@ -61,6 +59,34 @@ async fn a_lease_that_nobody_renews_expires_and_frees_its_place() {
     tokio::time::sleep(Duration::from_millis(8_000)).await;
     assert_eq!(state(&core, lease.id), State::Expired);
     assert_eq!(state(&core, waiting.id), State::Active);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_overtakes_a_request_on_its_way_to_a_strict_queue() {
+    // One command an entry: several are in flight at once, each planned before the one before it is applied.
+    let core =
+        single_with(&stores(), &TokioClock::new(), |config| config.intake.max_entry_commands = 1).await;
+    let pool = Pool { name: "default".to_owned(), queue_order: QueueOrder::StrictFifo, ..Pool::default() };
+    let put = vec![PolicyObject::Pool(pool)];
+    let policy = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
+    assert!(!matches!(do_it(&core, policy).await, Outcome::Refused(_)));
+    register(&core, "node-01", 4_000, 0).await;
+    let first = reserve(&core, request(2_000)).await;
+    let (large, small, now) = tokio::join!(
+        core.submit(entry(submit(queued(request(3_000))))),
+        core.submit(entry(submit(queued(request(1_000))))),
+        core.submit(entry(submit(request(1_000)))),
+    );
+    let (large, small) = (granted(large), granted(small));
+    assert_eq!((large.state, small.state), (State::Pending, State::Pending));
+    assert_eq!(small.blockers[0].reason, Reason::BehindInQueue);
+    assert!(matches!(now.expect("applied").outcome, Outcome::Refused(_)));
+    release(&core, &first).await;
+    until("both are placed", || {
+        state(&core, large.id) == State::Active && state(&core, small.id) == State::Active
+    })
+    .await;
     core.shutdown().await;
 }
 
@@ -112,7 +138,8 @@ async fn everything_is_there_after_a_restart() {
     core.shutdown().await;
 }
 
-#[tokio::test(start_paused = true)]
+// On real time: a paused clock runs on while the disk works.
+#[tokio::test]
 async fn a_directory_keeps_data_too() {
     let directory = tempfile::tempdir().expect("a directory");
     let clock = TokioClock::new();

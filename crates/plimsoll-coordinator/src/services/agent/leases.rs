@@ -5,7 +5,12 @@ use plimsoll_proto::{convert, v1};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 /// The lease of a reservation on a node at ledger time `now_ms`; `None` where it has no member there.
-pub(super) fn lease(ledger: &Ledger, reservation: &Reservation, node: NodeId, now_ms: u64) -> Option<v1::NodeLease> {
+pub(super) fn lease(
+    ledger: &Ledger,
+    reservation: &Reservation,
+    node: NodeId,
+    now_ms: u64,
+) -> Option<v1::NodeLease> {
     let end = lease_end(ledger, reservation);
     let lease = convert::node_lease(reservation, node, LedgerTime(now_ms), ledger)?;
     Some(v1::NodeLease { deadline_ms: end.0, remaining_ms: end.ms_since(LedgerTime(now_ms)), ..lease })

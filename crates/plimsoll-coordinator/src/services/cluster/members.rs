@@ -67,8 +67,13 @@ impl From<Error> for Problem {
         match error {
             Error::ChangeInProgress => Problem::new(ErrorReason::ChangeInProgress, message),
             Error::AlreadyInitialized => Problem::new(ErrorReason::AlreadyExists, message),
-            Error::NotLeader { leader } => Problem::not_leader(leader.as_ref().map(|(_, address)| address.as_str())),
+            Error::NotLeader { leader } => {
+                Problem::not_leader(leader.as_ref().map(|(_, address)| address.as_str()))
+            }
             Error::NoSuchMember(id) => Problem::not_found("member", &id.to_string()),
+            Error::Unusable { id, address, .. } => Problem::new(ErrorReason::WrongState, message)
+                .with("member", id.to_string())
+                .with("address", address),
             // A change that broke half-way is finished, or taken back, by the next leader.
             _ => Problem::outcome_unknown(&message),
         }

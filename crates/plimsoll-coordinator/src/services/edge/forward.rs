@@ -7,7 +7,6 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use plimsoll_consensus::Dialer;
-use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::Service;
@@ -19,8 +18,17 @@ use crate::services::problem::Problem;
 /// Marks a call that was passed on once; it is not passed on again, so that two coordinators that each think the other
 /// leads do not play ball.
 pub(super) const FORWARDED: HeaderName = HeaderName::from_static("plimsoll-forwarded-by");
-/// Pause between looks for a leader.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Where the leader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Leader {
+    /// This coordinator, and it takes commands.
+    Here,
+    /// At this address.
+    At(String),
+    /// Nowhere, or not ready.
+    None,
+}
 
 /// Passes calls on. One connection, to the present leader.
 pub(super) struct Forwarder {
@@ -34,26 +42,19 @@ impl Forwarder {
         Forwarder { core, dialer, channel: Mutex::new(None) }
     }
 
-    /// Waits for at most an election for a leader to be known. `None` means that this coordinator leads.
-    pub(super) async fn leader(&self) -> Result<Option<String>, Problem> {
-        let until = Instant::now() + Duration::from_millis(self.core.config().timings.election_ms.1);
-        loop {
-            if self.core.is_leader() {
-                return Ok(None);
-            }
-            match self.core.leader_address() {
-                Some((id, address)) if id != self.core.node_id() => return Ok(Some(address)),
-                _ => {}
-            }
-            if Instant::now() >= until {
-                return Err(Problem::not_leader(None));
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+    /// Where the leader is now: another coordinator's address, or here.
+    pub(super) fn leader(&self) -> Leader {
+        if self.core.is_leader() {
+            return if self.core.status().serving { Leader::Here } else { Leader::None };
+        }
+        match self.core.leader_address() {
+            Some((id, address)) if id != self.core.node_id() => Leader::At(address),
+            _ => Leader::None,
         }
     }
 
     /// Passes a call on and gives back the leader's answer as it comes, streams included. `left` is the time that the
-    /// caller grants; `changes` says whether a call that breaks half-way may have had an effect.
+    /// caller grants.
     pub(super) async fn pass_on(
         &self,
         address: &str,

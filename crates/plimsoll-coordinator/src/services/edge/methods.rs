@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn the_table_is_exactly_the_api() {
-        let set = prost_types::FileDescriptorSet::decode(plimsoll_proto::FILE_DESCRIPTOR_SET).expect("a descriptor set");
+        let set = prost_types::FileDescriptorSet::decode(plimsoll_proto::FILE_DESCRIPTOR_SET)
+            .expect("a descriptor set");
         let mut declared = Vec::new();
         for file in set.file.iter().filter(|file| file.package() == "plimsoll.v1") {
             for service in &file.service {

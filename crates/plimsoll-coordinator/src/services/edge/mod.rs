@@ -3,6 +3,7 @@
 
 mod caller;
 mod forward;
+mod leading;
 mod methods;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use super::problem::Problem;
 use crate::core::Core;
 use crate::telemetry::Calls;
 use forward::Forwarder;
+use leading::Leading;
 use methods::{AnsweredBy, Method};
 
 pub(crate) use caller::Actor;
@@ -38,11 +40,11 @@ pub(super) struct EdgeLayer {
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortKind {
+pub(super) struct PortKind {
     /// Callers show certificates of the cluster's authority.
-    pub tls: bool,
+    pub(super) tls: bool,
     /// Other coordinators call here too.
-    pub peers: bool,
+    pub(super) peers: bool,
 }
 
 struct Shared {
@@ -62,7 +64,13 @@ pub(super) struct Edge<S> {
 }
 
 impl EdgeLayer {
-    pub(super) fn new(core: Core, dialer: Arc<dyn Dialer>, calls: Calls, port: PortKind, fixed_date: bool) -> EdgeLayer {
+    pub(super) fn new(
+        core: Core,
+        dialer: Arc<dyn Dialer>,
+        calls: Calls,
+        port: PortKind,
+        fixed_date: bool,
+    ) -> EdgeLayer {
         let forwarder = Forwarder::new(core.clone(), dialer);
         EdgeLayer { shared: Arc::new(Shared { core, forwarder, calls, fixed_date }), port }
     }
@@ -98,7 +106,9 @@ where
         Box::pin(async move {
             let mut response = shared.answer(port, inner, request).await;
             if shared.fixed_date {
-                response.headers_mut().insert(DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
+                response
+                    .headers_mut()
+                    .insert(DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
             }
             Ok(response)
         })
@@ -108,7 +118,7 @@ where
 impl Shared {
     async fn answer<S>(&self, port: PortKind, inner: S, request: Request<Body>) -> Response<Body>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let began = Instant::now();
         let _open = self.calls.open();
@@ -132,7 +142,7 @@ impl Shared {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Problem>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let caller = caller::identify(port.tls, request.headers(), request.extensions());
         let caller = caller.ok_or_else(Problem::no_certificate)?;
@@ -149,23 +159,31 @@ impl Shared {
         request.extensions_mut().insert(caller.actor.clone());
         let began = Instant::now();
         let answer = async {
-            if method.by == AnsweredBy::Leader && !self.core.is_leader() {
-                if was_forwarded {
-                    let leader = self.core.leader_address().map(|(_, address)| address);
-                    return Err(Problem::not_leader(leader.as_deref()));
-                }
-                if let Some(address) = self.forwarder.leader().await? {
-                    self.calls.forwarded(method.path);
-                    let left = left.map(|left| left.saturating_sub(began.elapsed()));
-                    return self.forwarder.pass_on(&address, request, &caller.actor, left).await;
-                }
+            if method.by != AnsweredBy::Leader || self.core.is_leader() && self.is_serving() {
+                let Ok(response) = inner.call(request).await;
+                return Ok(response);
             }
-            let Ok(response) = inner.call(request).await;
-            Ok(response)
+            let leading = Leading { shared: self, method, actor: &caller.actor, began, left };
+            if was_forwarded {
+                // Not passed on again; but a leader that has only just begun is worth a moment.
+                leading.wait_to_serve().await?;
+                let Ok(response) = inner.call(request).await;
+                return Ok(response);
+            }
+            match method.most {
+                Some(_) => leading.call(inner, request).await,
+                None => leading.stream(inner, request).await,
+            }
         };
         let Some(left) = left else { return answer.await };
         let changes = method.by == AnsweredBy::Leader;
         tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(Problem::deadline(left, changes)))
+    }
+
+    /// True on a leader that takes commands. Asked on every call, so it must cost nothing: the leader alone shows its
+    /// state without age. A wrong yes, possible for a millisecond, is answered NOT_LEADER by the core.
+    fn is_serving(&self) -> bool {
+        self.core.local().age_ms() == 0
     }
 }
 

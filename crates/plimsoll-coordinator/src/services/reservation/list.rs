@@ -8,9 +8,9 @@ use plimsoll_types::{Labels, ReservationId};
 use prost::Message;
 
 use crate::services::api::Api;
+use crate::services::names;
 use crate::services::page::{Page, is_descending};
 use crate::services::problem::Problem;
-use crate::services::names;
 
 /// Reservations looked at under one lock, so that a long list never holds up the ledger.
 const LOOK: usize = 10_000;
@@ -69,9 +69,14 @@ impl Filter {
         let mut states = Vec::new();
         for (index, state) in request.states.iter().enumerate() {
             let state = v1::ReservationState::try_from(*state).ok().and_then(convert::state_from_v1);
-            states.push(state.ok_or_else(|| Problem::invalid(&format!("states[{index}]"), "is not a state"))?);
+            states
+                .push(state.ok_or_else(|| Problem::invalid(&format!("states[{index}]"), "is not a state"))?);
         }
-        let node = if request.node.is_empty() { None } else { Some(names::object("nodes", &request.node)?.to_owned()) };
+        let node = if request.node.is_empty() {
+            None
+        } else {
+            Some(names::object("nodes", &request.node)?.to_owned())
+        };
         let pool = if request.pool.is_empty() { "" } else { names::object("pools", &request.pool)? };
         Ok(Filter {
             pool: pool.to_owned(),
@@ -111,7 +116,9 @@ impl Filter {
         found: &mut Vec<(ReservationId, v1::Reservation)>,
     ) -> Result<Option<ReservationId>, Problem> {
         let look = self.look(ledger, after, page_size + 1 - found.len())?;
-        let shown = |reservation: &Arc<Reservation>| (reservation.id, convert::reservation_to_v1(reservation, ledger));
+        let shown = |reservation: &Arc<Reservation>| {
+            (reservation.id, convert::reservation_to_v1(reservation, ledger))
+        };
         found.extend(look.found.iter().map(shown));
         Ok(look.go_on_after.filter(|_| found.len() <= page_size))
     }
@@ -123,14 +130,25 @@ impl Filter {
             let holders = ledger.usage(node.id).into_iter().flat_map(|usage| &usage.holders);
             let all: Vec<_> = holders.filter_map(|id| ledger.reservation(*id)).collect();
             return Ok(if self.newest_first {
-                self.scan(all.into_iter().rev().filter(|reservation| after.is_none_or(|after| reservation.id < after)), most)
+                self.scan(
+                    all.into_iter()
+                        .rev()
+                        .filter(|reservation| after.is_none_or(|after| reservation.id < after)),
+                    most,
+                )
             } else {
-                self.scan(all.into_iter().filter(|reservation| after.is_none_or(|after| reservation.id > after)), most)
+                self.scan(
+                    all.into_iter().filter(|reservation| after.is_none_or(|after| reservation.id > after)),
+                    most,
+                )
             });
         }
         Ok(if self.newest_first {
             let older = ledger.reservations().rev();
-            self.scan(older.skip_while(|reservation| after.is_some_and(|after| reservation.id >= after)), most)
+            self.scan(
+                older.skip_while(|reservation| after.is_some_and(|after| reservation.id >= after)),
+                most,
+            )
         } else {
             let first = after.map_or(ReservationId(0), |after| ReservationId(after.0.saturating_add(1)));
             self.scan(ledger.reservations_from(first), most)

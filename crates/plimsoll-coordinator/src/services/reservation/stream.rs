@@ -85,7 +85,11 @@ fn gather(
     (batch, End::Open)
 }
 
-async fn permits<T>(window: &Arc<Semaphore>, count: usize, answers: &mpsc::Sender<T>) -> Option<OwnedSemaphorePermit> {
+async fn permits<T>(
+    window: &Arc<Semaphore>,
+    count: usize,
+    answers: &mpsc::Sender<T>,
+) -> Option<OwnedSemaphorePermit> {
     let count = u32::try_from(count).expect("a batch is bounded far below");
     tokio::select! {
         biased;

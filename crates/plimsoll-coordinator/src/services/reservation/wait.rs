@@ -24,7 +24,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 type Answers = mpsc::Sender<Result<v1::WaitReservationResponse, Status>>;
 
 /// Follows a reservation. `timeout_ms` 0 means for as long as the call lives.
-pub(super) fn wait(api: Api, id: ReservationId, timeout_ms: u64) -> AnswerStream<v1::WaitReservationResponse> {
+pub(super) fn wait(
+    api: Api,
+    id: ReservationId,
+    timeout_ms: u64,
+) -> AnswerStream<v1::WaitReservationResponse> {
     let (answers, receiver) = mpsc::channel(4);
     let wait = if timeout_ms == 0 { MOST_WAIT } else { Duration::from_millis(timeout_ms).min(MOST_WAIT) };
     tokio::spawn(async move {
@@ -80,7 +84,8 @@ async fn follow(api: &Api, id: ReservationId, until: Instant, answers: &Answers)
 /// How it stands, and whether there is nothing more to wait for.
 fn look(api: &Api, id: ReservationId) -> Result<(v1::WaitReservationResponse, bool), Problem> {
     let view = api.core.local();
-    let reservation = view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &id.to_string()))?;
+    let reservation =
+        view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &id.to_string()))?;
     let response = v1::WaitReservationResponse {
         revision: view.revision().0,
         log_time_ms: view.log_time().0,

@@ -23,12 +23,18 @@ async fn an_agent_hears_of_leases_as_they_begin_change_and_end() {
     let lease = granted.lease.expect("a lease");
     assert_eq!((lease.node.as_str(), &lease.reservation, lease.token), ("node-01", &held.id, held.token));
     assert_eq!(lease.allocations[0].devices[0].uuid, "GPU-node-01-0");
-    assert!(lease.remaining_ms > 20_000 && lease.remaining_ms <= 30_000, "the hold runs: {}", lease.remaining_ms);
-    let confirm = v1::ConfirmReservationRequest { name: held.id.clone(), token: held.token, ..Default::default() };
+    assert!(
+        lease.remaining_ms > 20_000 && lease.remaining_ms <= 30_000,
+        "the hold runs: {}",
+        lease.remaining_ms
+    );
+    let confirm =
+        v1::ConfirmReservationRequest { name: held.id.clone(), token: held.token, ..Default::default() };
     client.confirm_reservation(confirm).await.expect("confirmed");
     let Down::LeaseUpdated(updated) = agent.next().await else { panic!("then a change") };
     assert!(updated.lease.expect("a lease").remaining_ms > 50_000);
-    let release = v1::ReleaseReservationRequest { name: held.id.clone(), token: held.token, ..Default::default() };
+    let release =
+        v1::ReleaseReservationRequest { name: held.id.clone(), token: held.token, ..Default::default() };
     client.release_reservation(release).await.expect("released");
     let Down::LeaseStopped(stopped) = agent.next().await else { panic!("then the end") };
     assert_eq!((stopped.reservation.as_str(), stopped.reason()), (held.id.as_str(), EndReason::Released));
@@ -76,23 +82,30 @@ async fn operators_cordon_drain_and_mark_devices() {
     let served = single().await;
     let mut agent = served.agent("node-01").await;
     let mut nodes = served.nodes();
-    let cordon = v1::CordonNodeRequest { name: "node-01".to_owned(), reason: "disk".to_owned(), ..Default::default() };
+    let cordon =
+        v1::CordonNodeRequest { name: "node-01".to_owned(), reason: "disk".to_owned(), ..Default::default() };
     let cordoned = nodes.cordon_node(cordon).await.expect("cordoned").into_inner().node.expect("shown");
     assert_eq!((cordoned.state(), cordoned.reason.as_str()), (NodeState::Cordoned, "disk"));
     let Down::NodeUpdated(updated) = agent.next().await else { panic!("the agent hears of it") };
     assert_eq!(updated.state(), NodeState::Cordoned);
-    let refused = served.reservations().create_reservation(create(cpu(1))).await.expect_err("no node is free");
+    let refused =
+        served.reservations().create_reservation(create(cpu(1))).await.expect_err("no node is free");
     assert_eq!(details(&refused).reason, ErrorReason::NoCapacity);
     let uncordon = v1::UncordonNodeRequest { name: "nodes/node-01".to_owned(), ..Default::default() };
     let free = nodes.uncordon_node(uncordon).await.expect("uncordoned").into_inner().node.expect("shown");
     assert_eq!(free.state(), NodeState::Available);
 
     let uuid = "GPU-node-01-1".to_owned();
-    let failed = v1::SetDeviceHealthRequest { name: "node-01".to_owned(), uuid, failed: true, ..Default::default() };
+    let failed =
+        v1::SetDeviceHealthRequest { name: "node-01".to_owned(), uuid, failed: true, ..Default::default() };
     let node = nodes.set_device_health(failed).await.expect("marked").into_inner().node.expect("shown");
     assert!(node.devices[1].failed && !node.devices[0].failed);
-    let unknown = v1::SetDeviceHealthRequest { name: "node-01".to_owned(), uuid: "GPU-x".into(), ..Default::default() };
-    assert_eq!(nodes.set_device_health(unknown).await.expect_err("no such device").code(), tonic::Code::NotFound);
+    let unknown =
+        v1::SetDeviceHealthRequest { name: "node-01".to_owned(), uuid: "GPU-x".into(), ..Default::default() };
+    assert_eq!(
+        nodes.set_device_health(unknown).await.expect_err("no such device").code(),
+        tonic::Code::NotFound
+    );
 
     let states = vec![NodeState::Available.into()];
     let list = v1::ListNodesRequest { states, name_prefix: "node-".to_owned(), ..Default::default() };

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Endpoint, ServerTlsConfig};
 
+use crate::Coordinator;
 use crate::clock::SystemClock;
 use crate::core::{Core, CoreConfig, Data};
 use crate::dialer::TcpDialer;
-use crate::Coordinator;
 
 /// A coordinator that serves.
 pub(super) struct Served {
@@ -49,7 +49,8 @@ pub(super) async fn three() -> Vec<Served> {
     }
     for served in &all {
         let core = served.coordinator.core();
-        until("all are voters", || core.status().group.voters.len() == 3 && core.leader_address().is_some()).await;
+        until("all are voters", || core.status().group.voters.len() == 3 && core.leader_address().is_some())
+            .await;
     }
     all
 }
@@ -62,7 +63,8 @@ impl Served {
     async fn start(id: u64, bootstrap: bool, tls: Option<ServerTlsConfig>) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let config = CoreConfig { bootstrap, seed: id, ..CoreConfig::new(id, "test", address.as_str(), Data::Memory) };
+        let config =
+            CoreConfig { bootstrap, seed: id, ..CoreConfig::new(id, "test", address.as_str(), Data::Memory) };
         let dialer = Arc::new(TcpDialer::default());
         let clock = Arc::new(SystemClock::new());
         let core = Core::start(config, Arc::clone(&dialer) as _, clock).await.expect("starts");
@@ -115,7 +117,8 @@ impl Agent {
         let register = v1::RegisterNodes { nodes: vec![registration(name)] };
         let message = Some(v1::connect_request::Message::Register(register));
         up.send(v1::ConnectRequest { sequence: 1, message }).await.expect("open");
-        let response = AgentServiceClient::new(channel).connect(ReceiverStream::new(requests)).await.expect("taken");
+        let response =
+            AgentServiceClient::new(channel).connect(ReceiverStream::new(requests)).await.expect("taken");
         let mut down = response.into_inner();
         let first = down.message().await.expect("open").expect("an answer");
         assert_eq!(first.sequence, 1);

@@ -84,7 +84,8 @@ async fn an_outsider_can_recompute_chain_and_digest() {
             codec::decode_entry(&record.entry).expect("canonical");
         }
     }
-    let said = audit.get_state_digest(v1::GetStateDigestRequest::default()).await.expect("answered").into_inner();
+    let said =
+        audit.get_state_digest(v1::GetStateDigestRequest::default()).await.expect("answered").into_inner();
     assert_eq!((said.revision, said.chain_hash.as_ref()), (revision, &chain[..]));
     let mut stream = audit.dump_state(v1::DumpStateRequest::default()).await.expect("open").into_inner();
     let mut hasher = digest::StateHasher::new();

@@ -1,6 +1,7 @@
 //! Unary calls about reservations: the life of a grant, keys, refusals, look-ups.
 
 use plimsoll_proto::v1;
+use plimsoll_proto::v1::explain_reservation_request::Subject;
 use plimsoll_proto::v1::{ErrorReason, ReservationState};
 
 use super::harness::*;
@@ -20,7 +21,8 @@ async fn a_grant_is_confirmed_renewed_resized_and_released() {
     let confirm = v1::ConfirmReservationRequest { name: name.clone(), token, ..Default::default() };
     let confirmed = client.confirm_reservation(confirm).await.expect("confirmed").into_inner();
     assert_eq!(confirmed.reservation.expect("shown").state(), ReservationState::Active);
-    let renew = v1::RenewReservationRequest { name: held.id.clone(), token, ttl_ms: 90_000, ..Default::default() };
+    let renew =
+        v1::RenewReservationRequest { name: held.id.clone(), token, ttl_ms: 90_000, ..Default::default() };
     let renewed = client.renew_reservation(renew).await.expect("renewed").into_inner();
     let lease_end = renewed.reservation.expect("shown").lease_deadline_ms;
     assert_eq!(lease_end, renewed.log_time_ms + 90_000);
@@ -43,7 +45,8 @@ async fn a_repeated_request_gets_the_same_answer_and_another_one_under_its_key_a
     let served = single().await;
     let _agent = served.agent("node-01").await;
     let mut client = served.reservations();
-    let request = v1::CreateReservationRequest { request_id: "0123456789abcdef".to_owned(), ..create(cpu(1_000)) };
+    let request =
+        v1::CreateReservationRequest { request_id: "0123456789abcdef".to_owned(), ..create(cpu(1_000)) };
     let first = client.create_reservation(request.clone()).await.expect("granted").into_inner();
     let second = client.create_reservation(request.clone()).await.expect("the same").into_inner();
     assert_eq!(first, second);
@@ -77,7 +80,10 @@ async fn refusals_tell_everything_and_are_definite() {
     assert_eq!(full.code(), tonic::Code::ResourceExhausted);
 
     let short = v1::CreateReservationRequest { request_id: "short".to_owned(), ..create(cpu(1)) };
-    assert_eq!(client.create_reservation(short).await.expect_err("a short key").code(), tonic::Code::InvalidArgument);
+    assert_eq!(
+        client.create_reservation(short).await.expect_err("a short key").code(),
+        tonic::Code::InvalidArgument
+    );
     let unknown = v1::GetReservationRequest { name: "r-zzzz".to_owned(), ..Default::default() };
     assert_eq!(client.get_reservation(unknown).await.expect_err("nothing").code(), tonic::Code::NotFound);
     served.stop().await;
@@ -111,7 +117,8 @@ async fn lists_come_in_pages_and_ids_by_their_beginning() {
         ids.push(created.reservation.expect("shown").id);
     }
     let mut seen = Vec::new();
-    let mut request = v1::ListReservationsRequest { page_size: 2, node: "node-01".to_owned(), ..Default::default() };
+    let mut request =
+        v1::ListReservationsRequest { page_size: 2, node: "node-01".to_owned(), ..Default::default() };
     loop {
         let page = client.list_reservations(request.clone()).await.expect("a page").into_inner();
         seen.extend(page.reservations.into_iter().map(|reservation| reservation.id));
@@ -125,7 +132,12 @@ async fn lists_come_in_pages_and_ids_by_their_beginning() {
     let changed = client.list_reservations(other.clone()).await.expect_err("other fields with a token");
     assert_eq!(changed.code(), tonic::Code::InvalidArgument);
     let newest = v1::SortOrder::Descending.into();
-    let other = v1::ListReservationsRequest { page_token: String::new(), node: String::new(), order: newest, ..other };
+    let other = v1::ListReservationsRequest {
+        page_token: String::new(),
+        node: String::new(),
+        order: newest,
+        ..other
+    };
     let page = client.list_reservations(other).await.expect("a page").into_inner();
     let found: Vec<_> = page.reservations.iter().map(|reservation| &reservation.id).collect();
     assert_eq!(found, [&ids[3], &ids[1]]);
@@ -135,5 +147,33 @@ async fn lists_come_in_pages_and_ids_by_their_beginning() {
     assert_eq!(ambiguous.code(), tonic::Code::InvalidArgument);
     let found = client.get_reservation(get(&ids[2])).await.expect("there").into_inner();
     assert_eq!(found.reservation.expect("shown").id, ids[2]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_explanation_names_blockers_rank_and_a_change_that_would_do() {
+    let served = single().await;
+    let _agent = served.agent("node-01").await;
+    let mut client = served.reservations();
+    client.create_reservation(create(cpu(3_000))).await.expect("granted");
+    let wait = Some(v1::WaitPolicy { queue: true, deadline_ms: 0 });
+    let queued =
+        client.create_reservation(create(v1::ReservationSpec { wait, ..cpu(2_000) })).await.expect("queued");
+    let id = queued.into_inner().reservation.expect("shown").id;
+    let subject = Some(Subject::Name(id.clone()));
+    let request = v1::ExplainReservationRequest { subject, ..Default::default() };
+    let explanation = client.explain_reservation(request).await.expect("explained").into_inner().explanation;
+    let explanation = explanation.expect("one");
+    assert_eq!((explanation.rank, explanation.queue_length, explanation.admissible), (1, 1, false));
+    assert_eq!(explanation.reservation.expect("shown").id, id);
+    assert!(!explanation.blockers.is_empty());
+    let less = explanation.suggestions.iter().find(|suggestion| suggestion.field.ends_with("cpu_millis"));
+    assert_eq!(less.expect("half of it fits").to, 1_000);
+
+    let subject = Some(Subject::Spec(cpu(500)));
+    let request = v1::ExplainReservationRequest { subject, ..Default::default() };
+    let explanation = client.explain_reservation(request).await.expect("explained").into_inner().explanation;
+    let explanation = explanation.expect("one");
+    assert!(explanation.admissible && explanation.placement[0].node == "node-01");
     served.stop().await;
 }

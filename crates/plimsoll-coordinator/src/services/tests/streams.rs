@@ -21,8 +21,11 @@ async fn a_batch_answers_each_request_by_itself() {
     let requests = vec![create(cpu(1_000)), create(bad), create(cpu(64_000)), create(cpu(2_000))];
     let batch = v1::BatchCreateReservationsRequest { requests };
     let answer = client.batch_create_reservations(batch).await.expect("answered").into_inner();
-    let results: Vec<_> = answer.results.into_iter().map(|result| result.result.expect("an answer")).collect();
-    assert!(matches!(&results[0], BatchResult::Response(_)) && matches!(&results[3], BatchResult::Response(_)));
+    let results: Vec<_> =
+        answer.results.into_iter().map(|result| result.result.expect("an answer")).collect();
+    assert!(
+        matches!(&results[0], BatchResult::Response(_)) && matches!(&results[3], BatchResult::Response(_))
+    );
     let reason = |result: &BatchResult| match result {
         BatchResult::Failure(failure) => (failure.reason(), failure.definite),
         BatchResult::Response(_) => panic!("it was refused"),
@@ -85,7 +88,8 @@ async fn waiting_shows_the_rank_and_ends_with_the_grant() {
     let now = within(answers.message()).await.expect("open").expect("how it is");
     assert_eq!((now.rank, now.queue_length), (1, 1));
     let holder = first.reservation.expect("shown");
-    let release = v1::ReleaseReservationRequest { name: holder.id, token: holder.token, ..Default::default() };
+    let release =
+        v1::ReleaseReservationRequest { name: holder.id, token: holder.token, ..Default::default() };
     client.release_reservation(release).await.expect("released");
     let mut last = now;
     while let Some(answer) = within(answers.message()).await.expect("open") {
@@ -93,7 +97,8 @@ async fn waiting_shows_the_rank_and_ends_with_the_grant() {
     }
     assert_eq!(last.reservation.expect("shown").state(), ReservationState::Held);
 
-    let again = client.create_reservation(create(v1::ReservationSpec { wait, ..cpu(4_000) })).await.expect("queued");
+    let again =
+        client.create_reservation(create(v1::ReservationSpec { wait, ..cpu(4_000) })).await.expect("queued");
     let id = again.into_inner().reservation.expect("shown").id;
     let request = v1::WaitReservationRequest { name: id, timeout_ms: 50 };
     let mut answers = client.wait_reservation(request).await.expect("open").into_inner();

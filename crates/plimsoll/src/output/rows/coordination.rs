@@ -1,6 +1,8 @@
 //! Pools, classes, limits and coordinators as rows.
 
-use plimsoll_client::v1::{Class, CoordinatorStatus, Member, MemberRole, NodeLimits, NodeSelectorTerm, Pool, PoolStatus};
+use plimsoll_client::v1::{
+    Class, CoordinatorStatus, Member, MemberRole, NodeLimits, NodeSelectorTerm, Pool, PoolStatus,
+};
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
 use serde_json::Value;
 
@@ -38,7 +40,12 @@ impl Shown for PoolRow {
         Column::new("PENDING", |p, _| p.status.pending.to_string()),
         Column::wide("SELECT", |p, _| selector(&p.pool.select)),
         Column::wide("COUNTABLES", |p, _| {
-            p.pool.countables.iter().map(|(name, total)| format!("{name}={total}")).collect::<Vec<_>>().join(",")
+            p.pool
+                .countables
+                .iter()
+                .map(|(name, total)| format!("{name}={total}"))
+                .collect::<Vec<_>>()
+                .join(",")
         }),
         Column::wide("REVISION", |p, _| p.pool.revision.to_string()),
     ];
@@ -113,16 +120,25 @@ impl Shown for MemberRow {
         Column::new("TERM", |m, _| m.status.as_ref().map(|s| s.term.to_string()).unwrap_or_default()),
         Column::new("APPLIED", |m, _| m.status.as_ref().map(|s| s.revision.to_string()).unwrap_or_default()),
         Column::new("LAG", |m, _| {
-            m.status.as_ref().map(|s| m.newest_revision.saturating_sub(s.revision).to_string()).unwrap_or_default()
+            m.status
+                .as_ref()
+                .map(|s| m.newest_revision.saturating_sub(s.revision).to_string())
+                .unwrap_or_default()
         }),
         Column::new("ADDRESS", |m, _| m.member.address.clone()),
         Column::new("UP", |m, _| m.status.as_ref().map(|s| short_duration(s.uptime_ms)).unwrap_or_default()),
         Column::new("VERSION", |m, _| m.status.as_ref().map(|s| s.version.clone()).unwrap_or_default()),
         Column::new("NOTE", note),
         Column::wide("VOTER", |m, _| m.member.voter.to_string()),
-        Column::wide("COMMITTED", |m, _| m.status.as_ref().map(|s| s.committed_index.to_string()).unwrap_or_default()),
-        Column::wide("LOG FLOOR", |m, _| m.status.as_ref().map(|s| s.log_floor_index.to_string()).unwrap_or_default()),
-        Column::wide("SNAPSHOT", |m, _| m.status.as_ref().map(|s| s.snapshot_index.to_string()).unwrap_or_default()),
+        Column::wide("COMMITTED", |m, _| {
+            m.status.as_ref().map(|s| s.committed_index.to_string()).unwrap_or_default()
+        }),
+        Column::wide("LOG FLOOR", |m, _| {
+            m.status.as_ref().map(|s| s.log_floor_index.to_string()).unwrap_or_default()
+        }),
+        Column::wide("SNAPSHOT", |m, _| {
+            m.status.as_ref().map(|s| s.snapshot_index.to_string()).unwrap_or_default()
+        }),
         Column::wide("AGENTS", |m, _| m.status.as_ref().map(|s| s.agents.to_string()).unwrap_or_default()),
         Column::wide("INCARNATION", |m, _| m.member.incarnation.clone()),
     ];

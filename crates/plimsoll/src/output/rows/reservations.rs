@@ -69,7 +69,10 @@ pub(crate) fn reservation_state(state: ReservationState) -> String {
 
 /// What ends next: the wait, the hold or the lease.
 fn next_end_ms(reservation: &Reservation) -> u64 {
-    [reservation.wait_deadline_ms, reservation.hold_deadline_ms, reservation.lease_deadline_ms].into_iter().max().unwrap_or(0)
+    [reservation.wait_deadline_ms, reservation.hold_deadline_ms, reservation.lease_deadline_ms]
+        .into_iter()
+        .max()
+        .unwrap_or(0)
 }
 
 fn why(reservation: &Reservation, _: &crate::output::View) -> String {

@@ -1,21 +1,20 @@
-//! Snapshots: all rows at one applied index, in one stream of bytes.
-//!
-//! Layout: length-prefixed head (`SnapshotMeta`), then length-prefixed key and value of each row, then a length of
-//! `u32::MAX` and the BLAKE3 of everything before it. A stream without its hash is never loaded.
+//! Snapshots: all rows at one applied index, in memory or in files of one directory.
+
+mod format;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use plimsoll_store::WriteBatch;
-use prost::Message as _;
 
-use crate::internal as wire_types;
 use crate::types::SnapshotMeta;
-use crate::wire;
 
 /// Where snapshots are kept.
 #[derive(Clone, Debug)]
@@ -33,16 +32,35 @@ pub struct SnapshotData(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Memory(Bytes),
-    File(Arc<PathBuf>),
+    File(Arc<Stored>),
 }
 
-const END: u32 = u32::MAX;
+/// A file; one that was received and not kept goes when nobody holds it any more.
+#[derive(Debug)]
+struct Stored {
+    path: PathBuf,
+    passing: bool,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        // Gone already where it was kept, which renames it.
+        if self.passing {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
 const CHUNK_BYTES: usize = 1 << 20;
 const KEPT: usize = 2;
 
 impl SnapshotData {
-    pub(crate) fn memory(bytes: Bytes) -> SnapshotData {
+    fn memory(bytes: Bytes) -> SnapshotData {
         SnapshotData(Source::Memory(bytes))
+    }
+
+    fn file(path: PathBuf, passing: bool) -> SnapshotData {
+        SnapshotData(Source::File(Arc::new(Stored { path, passing })))
     }
 
     /// The whole stream in chunks of at most 1 MiB.
@@ -54,8 +72,8 @@ impl SnapshotData {
                     (!rest.is_empty()).then(|| Ok(rest.split_to(rest.len().min(CHUNK_BYTES))))
                 })))
             }
-            Source::File(path) => {
-                let mut file = fs::File::open(path.as_ref())?;
+            Source::File(stored) => {
+                let mut file = fs::File::open(&stored.path)?;
                 Ok(Box::new(std::iter::from_fn(move || {
                     let mut chunk = vec![0; CHUNK_BYTES];
                     match file.read(&mut chunk) {
@@ -73,11 +91,24 @@ impl SnapshotData {
 
     /// Verifies the stream and returns its head and rows.
     pub(crate) fn load(&self, cluster_id: &str) -> io::Result<(SnapshotMeta, WriteBatch)> {
-        let bytes: Bytes = match &self.0 {
-            Source::Memory(bytes) => bytes.clone(),
-            Source::File(path) => fs::read(path.as_ref())?.into(),
-        };
-        parse(bytes, cluster_id)
+        let mut rows = WriteBatch::default();
+        let meta = self.read(cluster_id, |key, value| rows.put(key, value))?;
+        Ok((meta, rows))
+    }
+
+    /// Verifies the stream and returns its head.
+    pub(crate) fn verify(&self, cluster_id: &str) -> io::Result<SnapshotMeta> {
+        self.read(cluster_id, |_, _| ())
+    }
+
+    fn read(&self, cluster_id: &str, row: impl FnMut(Bytes, Bytes)) -> io::Result<SnapshotMeta> {
+        match &self.0 {
+            Source::Memory(bytes) => format::read(&mut &bytes[..], cluster_id, row),
+            Source::File(stored) => {
+                let file = fs::File::open(&stored.path)?;
+                format::read(&mut io::BufReader::with_capacity(CHUNK_BYTES, file), cluster_id, row)
+            }
+        }
     }
 }
 
@@ -94,7 +125,7 @@ impl SnapshotDir {
         match self {
             SnapshotDir::Memory => {
                 let mut out = Vec::new();
-                write(&mut out, cluster_id, meta, rows)?;
+                format::write(&mut out, cluster_id, meta, rows)?;
                 Ok(SnapshotData::memory(out.into()))
             }
             SnapshotDir::Path(dir) => {
@@ -102,7 +133,7 @@ impl SnapshotDir {
                 let index = meta.last_log_id.map_or(0, |id| id.index);
                 let part = dir.join(format!("snap-{index:020}.part"));
                 let mut file = io::BufWriter::with_capacity(CHUNK_BYTES, fs::File::create(&part)?);
-                write(&mut file, cluster_id, meta, rows)?;
+                format::write(&mut file, cluster_id, meta, rows)?;
                 let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
                 file.sync_all()?;
                 self.keep(dir, &part, index)
@@ -114,20 +145,29 @@ impl SnapshotDir {
     pub(crate) fn adopt(&self, data: SnapshotData, meta: &SnapshotMeta) -> io::Result<SnapshotData> {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         match (self, &data.0) {
-            (SnapshotDir::Path(dir), Source::File(path)) => self.keep(dir, path, index),
-            _ => Ok(data),
+            (SnapshotDir::Path(dir), Source::File(stored)) if stored.path.parent() == Some(dir) => {
+                self.keep(dir, &stored.path, index)
+            }
+            (SnapshotDir::Path(dir), Source::File(stored)) => {
+                fs::create_dir_all(dir)?;
+                let part = passing(dir);
+                fs::copy(&stored.path, &part)?;
+                fs::File::open(&part)?.sync_all()?;
+                self.keep(dir, &part, index)
+            }
+            (SnapshotDir::Path(_) | SnapshotDir::Memory, _) => Ok(data),
         }
     }
 
     /// A file to receive into, or memory.
     pub(crate) fn receiver(&self) -> io::Result<Receiver> {
         match self {
-            SnapshotDir::Memory => Ok(Receiver { bytes: Vec::new(), file: None }),
+            SnapshotDir::Memory => Ok(Receiver::Memory(Vec::new())),
             SnapshotDir::Path(dir) => {
                 fs::create_dir_all(dir)?;
-                let path = dir.join("incoming.part");
-                let file = fs::File::create(&path)?;
-                Ok(Receiver { bytes: Vec::new(), file: Some((path, file)) })
+                let path = passing(dir);
+                let file = fs::File::create_new(&path)?;
+                Ok(Receiver::File(SnapshotData::file(path, true), file))
             }
         }
     }
@@ -136,9 +176,27 @@ impl SnapshotDir {
     pub(crate) fn newest(&self, cluster_id: &str) -> Option<(SnapshotMeta, SnapshotData)> {
         let SnapshotDir::Path(dir) = self else { return None };
         files(dir).into_iter().rev().find_map(|path| {
-            let data = SnapshotData(Source::File(Arc::new(path)));
-            data.load(cluster_id).ok().map(|(meta, _)| (meta, data))
+            let shown = path.display().to_string();
+            let data = SnapshotData::file(path, false);
+            match data.verify(cluster_id) {
+                Ok(meta) => Some((meta, data)),
+                Err(error) => {
+                    tracing::warn!(path = shown, %error, "a snapshot is passed over");
+                    None
+                }
+            }
         })
+    }
+
+    /// Removes what a stopped process was writing or receiving.
+    pub(crate) fn tidy(&self) {
+        let SnapshotDir::Path(dir) = self else { return };
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "part") {
+                drop(fs::remove_file(path));
+            }
+        }
     }
 
     fn keep(&self, dir: &Path, part: &Path, index: u64) -> io::Result<SnapshotData> {
@@ -150,36 +208,39 @@ impl SnapshotDir {
         for path in old {
             fs::remove_file(path)?;
         }
-        Ok(SnapshotData(Source::File(Arc::new(path))))
+        Ok(SnapshotData::file(path, false))
     }
 }
 
-/// Where a received stream goes.
-pub(crate) struct Receiver {
-    bytes: Vec<u8>,
-    file: Option<(PathBuf, fs::File)>,
+/// Where a received stream goes. Dropped before it is finished, it leaves nothing.
+pub(crate) enum Receiver {
+    Memory(Vec<u8>),
+    File(SnapshotData, fs::File),
 }
 
 impl Receiver {
     pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
-        match &mut self.file {
-            Some((_, file)) => file.write_all(chunk),
-            None => {
-                self.bytes.extend_from_slice(chunk);
+        match self {
+            Receiver::File(_, file) => file.write_all(chunk),
+            Receiver::Memory(bytes) => {
+                bytes.extend_from_slice(chunk);
                 Ok(())
             }
         }
     }
 
     pub(crate) fn finish(self) -> io::Result<SnapshotData> {
-        match self.file {
-            Some((path, file)) => {
-                file.sync_all()?;
-                Ok(SnapshotData(Source::File(Arc::new(path))))
-            }
-            None => Ok(SnapshotData::memory(self.bytes.into())),
+        match self {
+            Receiver::File(data, file) => file.sync_all().map(|()| data),
+            Receiver::Memory(bytes) => Ok(SnapshotData::memory(bytes.into())),
         }
     }
+}
+
+/// A name that no other stream of this process has: two leaders may send at the same time.
+fn passing(dir: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    dir.join(format!("incoming-{}.part", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -192,65 +253,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(whole).collect();
     files.sort();
     files
-}
-
-fn write(
-    out: &mut dyn io::Write,
-    cluster_id: &str,
-    meta: &SnapshotMeta,
-    rows: impl Iterator<Item = io::Result<(Bytes, Bytes)>>,
-) -> io::Result<()> {
-    let mut hasher = blake3::Hasher::new();
-    let mut put = |out: &mut dyn io::Write, bytes: &[u8]| {
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?.to_be_bytes();
-        hasher.update(&length);
-        hasher.update(bytes);
-        out.write_all(&length)?;
-        out.write_all(bytes)
-    };
-    put(out, &wire::snapshot_meta(meta, cluster_id).encode_to_vec())?;
-    for row in rows {
-        let (key, value) = row?;
-        put(out, &key)?;
-        put(out, &value)?;
-    }
-    out.write_all(&END.to_be_bytes())?;
-    out.write_all(hasher.finalize().as_bytes())
-}
-
-fn parse(mut bytes: Bytes, cluster_id: &str) -> io::Result<(SnapshotMeta, WriteBatch)> {
-    let damaged =
-        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot is damaged: {what}"));
-    let mut hasher = blake3::Hasher::new();
-    let mut part = || -> io::Result<Option<Bytes>> {
-        if bytes.remaining() < 4 {
-            return Err(damaged("it ends early"));
-        }
-        let length = bytes.get_u32();
-        if length == END {
-            let whole = bytes.remaining() == 32 && hasher.finalize().as_bytes()[..] == bytes[..];
-            return if whole { Ok(None) } else { Err(damaged("its hash does not match")) };
-        }
-        if bytes.remaining() < length as usize {
-            return Err(damaged("it ends early"));
-        }
-        let part = bytes.split_to(length as usize);
-        hasher.update(&length.to_be_bytes());
-        hasher.update(&part);
-        Ok(Some(part))
-    };
-    let head = part()?.ok_or_else(|| damaged("it has no head"))?;
-    let head = wire_types::SnapshotMeta::decode(head).map_err(|_| damaged("its head cannot be read"))?;
-    if head.cluster_id != cluster_id {
-        return Err(damaged(&format!("it is of cluster {:?}, not {cluster_id:?}", head.cluster_id)));
-    }
-    let mut rows = WriteBatch::default();
-    while let Some(key) = part()? {
-        let value = part()?.ok_or_else(|| damaged("a row has no value"))?;
-        rows.ops.push((key, Some(value)));
-    }
-    let meta = wire::snapshot_meta_back(head).map_err(|error| damaged(&error.to_string()))?;
-    Ok((meta, rows))
 }
 
 /// The latest snapshot of a node, shared by the state machine and its builders.

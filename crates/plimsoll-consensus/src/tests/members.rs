@@ -1,0 +1,100 @@
+//! Changes of members that overlap, are cut short, or bring back a node without its disk.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+
+use super::fixture::{Member, three, until};
+use crate::{Error, NodeInfo};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_change_is_refused_while_one_is_under_way() {
+    let root = tempfile::tempdir().expect("a directory");
+    let members = three(root.path(), 100_000).await;
+    // Accepts connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("a bound port").to_string();
+    let slow = members[0].group.add_voter(9, NodeInfo { address, incarnation: String::new() });
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        members[0].group.remove(3).await
+    };
+    let (slow, second) = tokio::join!(slow, second);
+    assert!(matches!(slow, Err(Error::Unusable { id: 9, .. })), "{slow:?}");
+    assert!(matches!(second, Err(Error::ChangeInProgress)), "{second:?}");
+    members[0].group.remove(3).await.expect("the way is free again");
+    assert_eq!(members[0].group.metrics().voters, [1, 2]);
+    assert!(matches!(members[1].group.remove(1).await, Err(Error::NotLeader { .. })));
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_nobody_waits_for_any_more_is_finished() {
+    let root = tempfile::tempdir().expect("a directory");
+    let one = Member::start(1, &root.path().join("1"), None, 100_000).await;
+    one.group.initialize().await.expect("a new group");
+    until("it leads", || one.group.is_leader()).await;
+    let two = Member::start(2, &root.path().join("2"), None, 100_000).await;
+    one.group.add_learner(2, two.info()).await.expect("it learns");
+    let address = two.address;
+    two.stop().await;
+    // Between the two sets of voters nothing is decided without the member that is away; then the caller goes.
+    let group = one.group.clone();
+    let change = tokio::spawn(async move {
+        let add = ChangeMembers::AddVoterIds(BTreeSet::from([2]));
+        drop(group.scoped(group.raft().change_membership(add, false)).await);
+    });
+    until("two sets of voters", || one.group.metrics().joint).await;
+    change.abort();
+    drop(change.await);
+    let two = Member::start(2, &root.path().join("2"), Some(address), 100_000).await;
+    until("one set of voters", || !one.group.metrics().joint).await;
+    assert_eq!(one.group.metrics().voters, [1, 2]);
+    until("a leader", || one.group.is_leader() || two.group.is_leader()).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_disk_counts_only_after_it_was_added_again() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut members = three(root.path(), 100_000).await;
+    assert!(members[0].propose(0).await);
+    let lost = members.pop().expect("three members");
+    let address = lost.address;
+    lost.stop().await;
+    let wiped = Member::start_as("test", 'b', 3, &root.path().join("3-again"), Some(address), 100_000).await;
+    for item in 1..50 {
+        assert!(members[0].propose(item).await, "two of three go on");
+    }
+    assert!(wiped.items().is_empty(), "the members know another incarnation");
+    assert_eq!(wiped.group.metrics().last_log, 0);
+    members[0].group.remove(3).await.expect("the lost one goes");
+    members[0].group.add_voter(3, wiped.info()).await.expect("the wiped one joins");
+    until("it has all", || wiped.items().len() == 50).await;
+    assert_eq!(members[0].group.metrics().voters, [1, 2, 3]);
+    members.push(wiped);
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_voter_comes_back_with_everything_it_acknowledged() {
+    let root = tempfile::tempdir().expect("a directory");
+    let one = Member::start(1, root.path(), None, 20).await;
+    one.group.initialize().await.expect("a new group");
+    until("it leads", || one.group.is_leader()).await;
+    for item in 0..100 {
+        assert!(one.propose(item).await);
+    }
+    one.stop().await;
+    let one = Member::start(1, root.path(), None, 20).await;
+    until("it leads again", || one.group.is_leader()).await;
+    one.group.linearize().await.expect("a read");
+    assert_eq!(one.items(), (0..100).collect::<Vec<_>>());
+    one.stop().await;
+}

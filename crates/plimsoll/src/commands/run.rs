@@ -1,0 +1,345 @@
+//! `plimsoll run`: reserve, start a command under the reservation, give it back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::sys::signal::Signal;
+use plimsoll_agent::usage::{ProcessUsage, UsageMeter};
+use plimsoll_client::v1::{
+    Blocker, GetNodeRequest, NodeSelectorTerm, Quantities, Reservation, ReservationSpec, SelectorOperator,
+    WaitPolicy,
+};
+use plimsoll_client::{Client, Lease};
+use plimsoll_types::quantity::{display_bytes, format_bytes, format_cpu_millis};
+
+use super::process::{Running, Signals, exit_of};
+use crate::args::{Globals, ResourceArgs, duration};
+use crate::error::{CliError, sentence};
+use crate::exit::Exit;
+use crate::host::{attach_to_agent, host_name};
+use crate::output::{Out, StatusLine, asked, granted, places, short_duration};
+
+/// Time between TERM and KILL for a command whose lease is lost.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longest wait for the release at the end; the lease ends by itself where it fails.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
+/// Memory advice is never below this.
+const LEAST_ADVICE_BYTES: u64 = 64 << 20;
+
+/// Runs a command under a reservation. Without RESOURCES one core is asked for.
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    resources: ResourceArgs,
+    /// Wait in the queue for at most so long; without it as long as it takes
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "now")]
+    wait: Option<Duration>,
+    /// Be refused where nothing fits now
+    #[arg(long)]
+    now: bool,
+    /// Take a grant on any node, although the command runs on this machine
+    #[arg(long)]
+    anywhere: bool,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let out = globals.out();
+        let client = globals.client()?;
+        let mut signals = Signals::listen()?;
+        let spec = self.spec(&client).await?;
+        let started = Instant::now();
+        let lease = match acquire(&client, spec, &out, &mut signals).await? {
+            Ok(lease) => lease,
+            Err(number) => {
+                out.say("gave the place back");
+                return Ok(Exit::Command(128 + u8::try_from(number as i32).unwrap_or(0)));
+            }
+        };
+        let reservation = lease.reservation();
+        out.done(&format!("{} granted in {}: {}", lease.id(), took(started.elapsed()), what(&reservation)));
+        warn_of_another_machine(&reservation, &out);
+        let mut env = lease.env();
+        env.extend(connection(globals)?);
+
+        let mut meter = UsageMeter::start();
+        let outcome = self.under_lease(&lease, &env, &mut signals, &mut meter, &out).await;
+        let usage = meter.finish();
+        let id = lease.id().to_owned();
+        let held = started.elapsed();
+        match tokio::time::timeout(RELEASE_WAIT, lease.release()).await {
+            Ok(Ok(_)) => {
+                out.done(&format!(
+                    "{id} released after {} {}",
+                    took(held),
+                    used_line(&usage, &reservation, &out)
+                ));
+            }
+            Ok(Err(error)) => out.say(&format!("{id} was not released: {error}; it ends by itself")),
+            Err(_) => out.say(&format!("{id} was not released in time; it ends by itself")),
+        }
+        outcome
+    }
+
+    async fn spec(&self, client: &Client) -> Result<ReservationSpec, CliError> {
+        let mut spec = self.resources.spec()?;
+        let requirements = spec.requirements.get_or_insert_default();
+        if self.resources.is_empty() {
+            requirements.amounts = Some(Quantities { cpu_millis: 1_000, ..Quantities::default() });
+        }
+        if spec.gang.is_none() && !self.anywhere {
+            let here = host_name();
+            let request = GetNodeRequest { name: here.clone(), ..GetNodeRequest::default() };
+            // The command runs on this machine: where the cluster knows it, the grant must be here too.
+            if client.get_node(request).await.is_ok() {
+                let operator = SelectorOperator::In.into();
+                requirements.required.push(NodeSelectorTerm {
+                    key: "node".to_owned(),
+                    operator,
+                    values: vec![here],
+                });
+            }
+        }
+        let deadline_ms = self.wait.map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        spec.wait = (!self.now).then_some(WaitPolicy { queue: true, deadline_ms });
+        Ok(spec)
+    }
+
+    /// Runs the command until it ends, or until its lease is lost.
+    async fn under_lease(
+        &self,
+        lease: &Lease,
+        env: &BTreeMap<String, String>,
+        signals: &mut Signals,
+        meter: &mut UsageMeter,
+        out: &Out,
+    ) -> Result<Exit, CliError> {
+        let mut running = Running::start(&self.command, env)?;
+        if let Some(pid) = running.pid() {
+            attach_to_agent(lease.token(), pid).await;
+        }
+        let mut sample = tokio::time::interval(Duration::from_millis(500));
+        sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut kill_at: Option<tokio::time::Instant> = None;
+        let mut lost = false;
+        loop {
+            tokio::select! {
+                status = running.wait() => {
+                    let status = status?;
+                    // The agent of this machine may have ended it for a lease that this side still believed in.
+                    let killed = status.code().is_none() && !lost && !lease.is_alive().await;
+                    if killed {
+                        out.say(&format!("{} the lease of {} ended, so the command was stopped", out.paint.bad("error:"), lease.id()));
+                    }
+                    return Ok(if lost || killed { Exit::RunFailed } else { exit_of(status) });
+                }
+                number = signals.next() => running.forward(number),
+                error = lease.lost(), if !lost => {
+                    lost = true;
+                    out.say(&format!("{} {error}; stopping the command", out.paint.bad("error:")));
+                    running.send(Signal::SIGTERM);
+                    kill_at = Some(tokio::time::Instant::now() + GRACE);
+                }
+                () = sleep_until(kill_at) => {
+                    running.send(Signal::SIGKILL);
+                    kill_at = None;
+                }
+                _ = sample.tick() => if let Some(pid) = running.pid() { meter.sample(pid) },
+            }
+        }
+    }
+}
+
+async fn sleep_until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is known of the wait, for the line on the terminal.
+#[derive(Default)]
+struct Waiting {
+    id: String,
+    rank: u64,
+    queue_length: u64,
+    blockers: Vec<Blocker>,
+}
+
+/// Asks and waits; a signal gives the place back, and comes back instead of a lease.
+async fn acquire(
+    client: &Client,
+    spec: ReservationSpec,
+    out: &Out,
+    signals: &mut Signals,
+) -> Result<Result<Lease, Signal>, CliError> {
+    let what = asked(&spec);
+    let waiting: Mutex<Option<Waiting>> = Mutex::new(None);
+    let lock = || waiting.lock().expect("nothing panics while it is held, so the lock is never poisoned");
+    let mut ended_by = None;
+    let started = Instant::now();
+    let give_up = async {
+        let mut line = StatusLine::new(out);
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                number = signals.next_end() => {
+                    ended_by = Some(number);
+                    break;
+                }
+                _ = tick.tick() => {
+                    let shown = lock().as_ref().map(|waiting| (waiting_line(waiting, started.elapsed(), out), waiting.short()));
+                    if let Some((text, stable)) = shown {
+                        line.show(&text, &stable);
+                    }
+                }
+            }
+        }
+    };
+    let acquired = Lease::acquire_until(
+        client,
+        spec,
+        |reservation, step| {
+            if reservation.allocations.is_empty() {
+                let (rank, queue_length) = step.map_or((0, 0), |step| (step.rank, step.queue_length));
+                let blockers = reservation.blockers.clone();
+                *lock() = Some(Waiting { id: reservation.id.clone(), rank, queue_length, blockers });
+            }
+        },
+        give_up,
+    )
+    .await;
+    match acquired {
+        Ok(Some(lease)) => Ok(Ok(lease)),
+        Ok(None) => Ok(Err(ended_by.unwrap_or(Signal::SIGINT))),
+        Err(error) => {
+            let waited = lock().is_some();
+            let lost = matches!(error, plimsoll_client::Error::LeaseLost { .. });
+            let error = CliError::from(error).asked(format!("cannot run with {what}"));
+            // Its wait ran out in the queue, or somebody cancelled it there.
+            Err(if waited && lost { error.with_exit(Exit::Pending) } else { error })
+        }
+    }
+}
+
+impl Waiting {
+    fn short(&self) -> String {
+        match self.blockers.as_slice() {
+            [] => String::new(),
+            [one] => sentence(one),
+            [first, rest @ ..] => format!("{} (+{} more)", sentence(first), rest.len()),
+        }
+    }
+}
+
+fn waiting_line(waiting: &Waiting, elapsed: Duration, out: &Out) -> String {
+    let dot = format!(" {} ", out.paint.dot());
+    let mut parts = vec![format!("{} {} waiting {}", out.paint.waiting(), waiting.id, took(elapsed))];
+    if waiting.rank > 0 {
+        parts.push(format!("rank {} of {}", waiting.rank, waiting.queue_length.max(waiting.rank)));
+    }
+    parts.extend(Some(waiting.short()).filter(|short| !short.is_empty()));
+    parts.push("Ctrl-C gives up".to_owned());
+    parts.join(&dot)
+}
+
+/// What was granted, and where.
+fn what(reservation: &Reservation) -> String {
+    let here = host_name();
+    let all_here = reservation.allocations.iter().all(|allocation| allocation.node == here);
+    let place = if all_here { "this machine".to_owned() } else { places(&reservation.allocations) };
+    let devices: Vec<&str> = reservation
+        .allocations
+        .iter()
+        .flat_map(|allocation| &allocation.devices)
+        .map(|device| device.uuid.as_str())
+        .collect();
+    let devices = if devices.is_empty() { String::new() } else { format!(" ({})", devices.join(", ")) };
+    format!("{}{devices} on {place}", granted(reservation))
+}
+
+fn warn_of_another_machine(reservation: &Reservation, out: &Out) {
+    let here = host_name();
+    if !reservation.allocations.iter().any(|allocation| allocation.node == here) {
+        out.say(&format!(
+            "{} the command runs on this machine, which is not the one granted",
+            out.paint.strong("note:")
+        ));
+    }
+}
+
+/// Variables with which `plimsoll` in the command reaches the same cluster.
+fn connection(globals: &Globals) -> Result<BTreeMap<String, String>, CliError> {
+    let settings = crate::settings::Settings::resolve(globals)?;
+    let mut env = BTreeMap::from([("PLIMSOLL_ADDR".to_owned(), settings.addresses.0.join(","))]);
+    for (name, path) in
+        [("PLIMSOLL_CA", settings.ca.0), ("PLIMSOLL_CERT", settings.cert.0), ("PLIMSOLL_KEY", settings.key.0)]
+    {
+        env.extend(path.map(|path| (name.to_owned(), path.display().to_string())));
+    }
+    Ok(env)
+}
+
+/// The used-versus-granted line.
+fn used_line(usage: &ProcessUsage, reservation: &Reservation, out: &Out) -> String {
+    let amounts = reservation.amounts.clone().unwrap_or_default();
+    let dot = out.paint.dot();
+    let tenths = usage.mean_cpu_millis().div_ceil(100);
+    let cores = format!("{}.{}", tenths / 10, tenths % 10);
+    let peak = display_bytes(usage.peak_rss_bytes.div_ceil(1 << 20) << 20);
+    let mut parts = Vec::new();
+    match amounts.memory_bytes {
+        0 => parts.push(format!("peak {peak}")),
+        granted => parts.push(format!("peak {peak} of {}", display_bytes(granted))),
+    }
+    match amounts.cpu_millis {
+        0 => parts.push(format!("{cores} cpu")),
+        granted => parts.push(format!("{cores} of {} cpu", format_cpu_millis(granted))),
+    }
+    let text = format!("{dot} {}", parts.join(", "));
+    match advice(usage, &amounts) {
+        Some(advice) => format!("{text} {dot} next time {advice} would do"),
+        None => text,
+    }
+}
+
+/// What would have been enough, where it is clearly less than what was granted.
+fn advice(usage: &ProcessUsage, granted: &Quantities) -> Option<String> {
+    // A quarter above the mean, in whole cores; twice the peak, in powers of two.
+    let cores = (usage.mean_cpu_millis() + usage.mean_cpu_millis() / 4).div_ceil(1_000).max(1);
+    let memory =
+        (usage.peak_rss_bytes.saturating_mul(2)).max(LEAST_ADVICE_BYTES).checked_next_power_of_two()?;
+    let mut parts = Vec::new();
+    if granted.cpu_millis > cores * 1_000 {
+        parts.push(format!("--cpu {cores}"));
+    }
+    if granted.memory_bytes > memory {
+        parts.push(format!("--mem {}", format_bytes(memory)));
+    }
+    Some(parts.join(" ")).filter(|text| !text.is_empty())
+}
+
+fn took(elapsed: Duration) -> String {
+    short_duration(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_where_much_less_would_do() {
+        let usage =
+            ProcessUsage { peak_rss_bytes: 14 << 20, cpu_user_ms: 20, cpu_system_ms: 0, elapsed_ms: 200 };
+        let granted = Quantities { cpu_millis: 2_000, memory_bytes: 1 << 30, ..Quantities::default() };
+        assert_eq!(advice(&usage, &granted).as_deref(), Some("--cpu 1 --mem 64Mi"));
+        let right = Quantities { cpu_millis: 1_000, memory_bytes: 64 << 20, ..Quantities::default() };
+        assert_eq!(advice(&usage, &right), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! What came of a workload: one object a row, and a summary.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Granted,
+    Refused,
+    #[default]
+    Pending,
+}
+
+/// One row's fate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RequestReport {
+    pub(crate) name: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) devices: Vec<String>,
+    pub(crate) submit_s: f64,
+    pub(crate) start_s: Option<f64>,
+    pub(crate) end_s: Option<f64>,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// All rows' fates, with what was measured on the way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) strategy: String,
+    pub(crate) seed: u64,
+    pub(crate) requests: Vec<RequestReport>,
+    /// Thousandths of GPUs that the fleet has, that are allocated at the end, and at the most at any time.
+    pub(crate) gpu_milli: u64,
+    pub(crate) allocated_milli: u64,
+    pub(crate) peak_milli: u64,
+    /// Real time that deciding took, in nanoseconds: of each request, and in all.
+    pub(crate) latencies_ns: Vec<u64>,
+    pub(crate) elapsed_ns: u64,
+    pub(crate) extra: BTreeMap<String, Value>,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Outcome::Granted => "granted",
+            Outcome::Refused => "refused",
+            Outcome::Pending => "pending",
+        }
+    }
+}
+
+impl Report {
+    /// The one JSON document: `requests` and `summary`.
+    pub(crate) fn document(&self) -> Value {
+        let request = |r: &RequestReport| {
+            json!({
+                "name": r.name,
+                "outcome": r.outcome.name(),
+                "node": if r.nodes.is_empty() { Value::Null } else { json!(r.nodes.join(",")) },
+                "devices": r.devices,
+                "submit_s": number(r.submit_s),
+                "start_s": r.start_s.map(number),
+                "end_s": r.end_s.map(number),
+                "reasons": r.reasons,
+            })
+        };
+        json!({ "requests": self.requests.iter().map(request).collect::<Vec<_>>(), "summary": self.summary() })
+    }
+
+    fn summary(&self) -> Value {
+        let count = |outcome| self.requests.iter().filter(|r| r.outcome == outcome).count();
+        let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
+        for r in self.requests.iter().filter(|r| r.outcome == Outcome::Refused) {
+            *refused.entry(r.reasons.first().map_or("UNKNOWN", String::as_str)).or_default() += 1;
+        }
+        let mut waits: Vec<f64> = self
+            .requests
+            .iter()
+            .filter_map(|r| r.start_s.map(|start| (start - r.submit_s).max(0.0)))
+            .collect();
+        waits.sort_by(f64::total_cmp);
+        let mean = if waits.is_empty() { 0.0 } else { waits.iter().sum::<f64>() / waits.len() as f64 };
+        let mut latencies: Vec<f64> = self.latencies_ns.iter().map(|ns| *ns as f64 / 1e6).collect();
+        latencies.sort_by(f64::total_cmp);
+        let granted = count(Outcome::Granted);
+        let share = |milli: u64| if self.gpu_milli == 0 { 0.0 } else { milli as f64 / self.gpu_milli as f64 };
+        let mut summary = json!({
+            "strategy": self.strategy,
+            "seed": self.seed,
+            "requests": self.requests.len(),
+            "granted": granted,
+            "refused": count(Outcome::Refused),
+            "refused_by_reason": refused,
+            "pending": count(Outcome::Pending),
+            "allocated_gpu_share": share(self.allocated_milli),
+            "peak_allocated_gpu_share": share(self.peak_milli),
+            "gpus": self.gpu_milli as f64 / 1_000.0,
+            "waits": {
+                "mean_s": mean,
+                "p50_s": quantile(&waits, 0.5),
+                "p95_s": quantile(&waits, 0.95),
+                "p99_s": quantile(&waits, 0.99),
+                "max_s": waits.last().copied().unwrap_or(0.0),
+            },
+            "grants_per_s": if self.elapsed_ns == 0 { 0.0 } else { granted as f64 / (self.elapsed_ns as f64 / 1e9) },
+            "latency_ms": { "p50": quantile(&latencies, 0.5), "p99": quantile(&latencies, 0.99) },
+        });
+        if let Some(map) = summary.as_object_mut() {
+            map.extend(self.extra.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        summary
+    }
+}
+
+/// Nearest rank.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// Whole seconds without a fraction, as the traces have them.
+fn number(seconds: f64) -> Value {
+    if seconds.fract() == 0.0 && seconds.abs() < 9e15 { json!(seconds as i64) } else { json!(seconds) }
+}

@@ -1,0 +1,309 @@
+//! The command line against a real `plimsoll dev`: what it prints, in every form, and how it ends.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
+
+/// A running `dev` with its own home.
+struct Dev {
+    child: Child,
+    home: tempfile::TempDir,
+    address: String,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Dev {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
+        let address = told["address"].as_str().unwrap().to_owned();
+        Dev { child, home, address }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        command(self.home.path(), arguments).output().unwrap()
+    }
+
+    /// Runs it and returns stdout; it must end with `code`.
+    fn text(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.text(0, &[arguments, &["-o", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+    }
+
+    fn contexts(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("config/config.yaml")).unwrap_or_default()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PLIMSOLL);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("PLIMSOLL_HOME", home)
+        .env("LANG", "C.UTF-8");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn stop(child: &mut Child, signal: Signal) -> i32 {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        assert!(Instant::now() < deadline, "it did not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn dev_is_ready_writes_its_context_and_leaves_nothing_behind() {
+    let mut dev = Dev::start(&["--nodes", "3", "--fake-gpu", "a100:2"]);
+    assert!(dev.contexts().contains(&dev.address));
+    let nodes = dev.json(&["get", "nodes"]);
+    assert_eq!(nodes.as_array().unwrap().len(), 3);
+    let gpus = dev.text(0, &["get", "gpus", "--columns", "model", "--no-headers"]);
+    assert_eq!(gpus.lines().collect::<Vec<_>>(), ["a100"; 6]);
+    assert_eq!(stop(&mut dev.child, Signal::SIGTERM), 0);
+    assert!(!dev.contexts().contains("dev"), "{}", dev.contexts());
+    assert!(!dev.home.path().join("run/agent.sock").exists());
+    let gone = dev.run(&["--addr", &dev.address, "get", "nodes"]);
+    assert_eq!(gone.status.code(), Some(8));
+}
+
+#[test]
+fn run_passes_environment_output_and_exit_code_through() {
+    let dev = Dev::start(&["--fake-gpu", "a100:1"]);
+    let script = "echo $PLIMSOLL_RESERVATION $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS; exit 7";
+    let output = dev.run(&["run", "--cpu", "1", "--gpu", "1", "--mem", "64Mi", "--", "sh", "-c", script]);
+    assert_eq!(output.status.code(), Some(7));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = stdout.split_whitespace().collect();
+    assert!(words[0].starts_with("r-") && words[1].starts_with("GPU-fake") && words[2] == "1", "{stdout}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("granted in") && stderr.contains("released after") && stderr.contains("of 64Mi"),
+        "{stderr}"
+    );
+    let ended = dev.json(&["get", "r", words[0]]);
+    assert_eq!(ended[0]["state"], "RESERVATION_STATE_RELEASED");
+
+    for (code, arguments) in [
+        (127, &["run", "--", "/no/such/command"][..]),
+        (126, &["run", "--", "/etc/hostname"]),
+        (137, &["run", "--", "sh", "-c", "kill -9 $$"]),
+        (7, &["run", "--gpu", "9", "--", "true"]),
+        (2, &["run", "--mem", "400m", "--", "true"]),
+        (2, &["run"]),
+    ] {
+        assert_eq!(dev.run(arguments).status.code(), Some(code), "{arguments:?}");
+    }
+    assert_eq!(dev.json(&["get", "r"]), Value::Array(Vec::new()), "all was given back");
+}
+
+#[test]
+fn run_forwards_signals_and_gives_a_place_in_the_queue_back() {
+    let dev = Dev::start(&["--fake-gpu", "a100:1"]);
+    let script = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done";
+    let mut holder = command(dev.home.path(), &["run", "--gpu", "1", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(holder.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+
+    let mut waiter = command(dev.home.path(), &["run", "--gpu", "1", "--", "true"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(waiter.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("waiting") && line.contains("rank 1 of 1") && line.contains("gpu"), "{line}");
+    let pending = dev.json(&["get", "r", "--state", "pending"]);
+    let id = pending[0]["id"].as_str().unwrap().to_owned();
+    let why = dev.text(0, &["explain", &id]);
+    assert!(why.contains("PENDING") && why.contains("stands in the way"), "{why}");
+    assert_eq!(stop(&mut waiter, Signal::SIGINT), 130);
+    assert_eq!(dev.json(&["get", "r", &id])[0]["state"], "RESERVATION_STATE_REJECTED");
+
+    assert_eq!(stop(&mut holder, Signal::SIGUSR1), 42);
+    assert_eq!(dev.json(&["get", "r"]), Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_lease_that_is_lost_stops_the_command() {
+    let dev = Dev::start(&[]);
+    let script = "echo ready; exec sleep 60";
+    let mut holder = command(dev.home.path(), &["run", "--ttl", "1s", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let id = dev.text(0, &["get", "r", "-o", "name"]);
+    dev.text(0, &["cancel", id.trim(), "-q"]);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let status = loop {
+        if let Some(status) = holder.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the command still runs");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(125));
+}
+
+#[test]
+fn a_reservation_goes_through_its_life() {
+    let dev = Dev::start(&["--fake-gpu", "h100:1"]);
+    let held = dev.json(&["reserve", "--gpu", "0.5", "--name", "half", "--hold", "1m"]);
+    assert_eq!(held["state"], "RESERVATION_STATE_HELD");
+    let id = held["id"].as_str().unwrap();
+    let token = held["token"].as_str().unwrap();
+    assert_eq!(
+        dev.run(&["confirm", id, "--token", "1"]).status.code(),
+        Some(6),
+        "another token is fenced off"
+    );
+    assert_eq!(dev.json(&["confirm", id, "--token", token])["state"], "RESERVATION_STATE_ACTIVE");
+    // A unique prefix does.
+    assert_eq!(dev.json(&["renew", &id[..id.len() - 1], "--ttl", "5m"])["ttlMs"], "300000");
+    assert_eq!(dev.json(&["resize", id, "--mem", "1Gi"])["amounts"]["memoryBytes"], "1073741824");
+    let described = dev.text(0, &["describe", id]);
+    assert!(described.contains("half") && described.contains("held to active"), "{described}");
+    assert_eq!(dev.json(&["release", id])["state"], "RESERVATION_STATE_RELEASED");
+    assert_eq!(dev.run(&["release", id]).status.code(), Some(1));
+
+    dev.text(0, &["reserve", "--gpu", "1", "--confirm", "-q"]);
+    assert_eq!(dev.run(&["reserve", "--gpu", "1", "--now"]).status.code(), Some(1));
+    assert_eq!(dev.run(&["reserve", "--gpu", "1"]).status.code(), Some(3));
+    let pending = dev.text(0, &["get", "r", "--state", "pending", "-o", "name"]);
+    assert_eq!(dev.run(&["wait", pending.trim(), "--timeout", "200ms"]).status.code(), Some(124));
+}
+
+#[test]
+fn every_list_reads_back_in_every_form() {
+    let dev = Dev::start(&["--fake-gpu", "a100:1"]);
+    dev.text(0, &["reserve", "--gpu", "1", "--confirm", "-q"]);
+    for noun in ["nodes", "devices", "pools", "reservations", "classes", "limits", "members", "events"] {
+        let rows = dev.json(&["get", noun]).as_array().unwrap().len();
+        let form = |form: &str| dev.text(0, &["get", noun, "-o", form]);
+        for line in form("jsonl").lines() {
+            serde_json::from_str::<Value>(line).unwrap();
+        }
+        assert_eq!(form("jsonl").lines().count(), rows, "{noun}");
+        assert_eq!(form("name").lines().count(), rows, "{noun}");
+        let yaml: Value = serde_saphyr::from_str(&form("yaml")).unwrap();
+        assert_eq!(yaml.as_array().unwrap().len(), rows, "{noun}");
+        let csv = form("csv");
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        assert!(reader.headers().unwrap().len() > 2, "{noun}");
+        assert_eq!(reader.records().map(Result::unwrap).count(), rows, "{noun}");
+        let headers = usize::from(rows > 0);
+        assert_eq!(form("table").lines().count(), rows + headers, "{noun}");
+        assert_eq!(form("wide").lines().count(), rows + headers, "{noun}");
+    }
+    for arguments in
+        [&["cluster", "status"][..], &["audit", "digest"], &["version"], &["explain", "--gpu", "1"]]
+    {
+        dev.json(arguments);
+    }
+    assert_eq!(dev.json(&["get", "limits"]), Value::Array(Vec::new()));
+}
+
+#[test]
+fn errors_have_one_shape_and_their_own_codes() {
+    let dev = Dev::start(&[]);
+    for (code, reason, arguments) in [
+        (5, "NOT_FOUND", &["get", "r", "r-zzzz"][..]),
+        (5, "POOL_NOT_FOUND", &["reserve", "--cpu", "1", "--pool", "none"]),
+        (7, "INFEASIBLE", &["reserve", "--cpu", "100000"]),
+        (2, "USAGE", &["get", "nodes", "--columns", "none"]),
+        (5, "NOT_FOUND", &["context", "use", "none"]),
+    ] {
+        let output = dev.run(&[arguments, &["-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: nothing but the document goes to stdout");
+        let status: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(status["details"][0]["reason"], reason, "{arguments:?}: {status}");
+        let text = String::from_utf8(dev.run(arguments).stderr).unwrap();
+        assert!(text.starts_with("error: ") && text.contains(&format!("({reason}, exit {code})")), "{text}");
+    }
+}
+
+#[test]
+fn a_watch_tells_each_change_as_a_line() {
+    let dev = Dev::start(&[]);
+    let mut watch = command(dev.home.path(), &["get", "r", "-w"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    std::thread::sleep(Duration::from_millis(300));
+    dev.text(0, &["run", "--name", "seen", "--", "true"]);
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(first["reservation"]["spec"]["name"], "seen", "{first}");
+    assert!(first["revision"].as_str().unwrap().parse::<u64>().unwrap() > 0);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn nodes_are_cordoned_and_drained() {
+    let dev = Dev::start(&[]);
+    let node = dev.text(0, &["get", "nodes", "-o", "name"]);
+    let node = node.trim();
+    assert_eq!(dev.json(&["cordon", node, "--reason", "kernel"])[0]["state"], "NODE_STATE_CORDONED");
+    assert!(dev.text(0, &["get", "nodes"]).contains("kernel"));
+    assert_eq!(dev.run(&["reserve", "--cpu", "1", "--now"]).status.code(), Some(1));
+    assert_eq!(dev.json(&["uncordon", node])[0]["state"], "NODE_STATE_AVAILABLE");
+    assert_eq!(dev.json(&["drain", node, "--deadline", "1h"])[0]["state"], "NODE_STATE_DRAINING");
+}
+
+#[test]
+fn completions_and_pages_are_written() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = command(home.path(), &["completion", shell]).output().unwrap();
+        assert!(output.status.success() && output.stdout.len() > 1_000, "{shell}");
+    }
+    let pages = home.path().join("man");
+    let output = command(home.path(), &["man", "--dir", pages.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success());
+    for page in ["plimsoll.1", "plimsoll-run.1", "plimsoll-cluster-join.1", "plimsoll-exit-codes.7"] {
+        assert!(pages.join(page).exists(), "{page}");
+    }
+    assert_eq!(command(home.path(), &[]).output().unwrap().status.code(), Some(2));
+    assert_eq!(command(home.path(), &["frobnicate"]).output().unwrap().status.code(), Some(2));
+}
