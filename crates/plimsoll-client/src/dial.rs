@@ -22,6 +22,9 @@ pub trait Dialer: Send + Sync + 'static {
     fn channel(&self, address: &str) -> Result<Channel, Error>;
 }
 
+/// DNS name that every coordinator's certificate carries, wherever it runs, and no other certificate of its authority.
+pub const COORDINATOR_NAME: &str = "coordinator.plimsoll";
+
 /// PEM texts for TLS.
 #[derive(Clone, Default)]
 pub struct Tls {
@@ -29,7 +32,7 @@ pub struct Tls {
     pub ca_pem: Option<Vec<u8>>,
     /// This client's certificate chain and private key, where the coordinators ask for one.
     pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
-    /// Name in the coordinators' certificates, where it is not the host of the address.
+    /// Name that the coordinators' certificates must carry; [`COORDINATOR_NAME`] for `None`.
     pub server_name: Option<String>,
 }
 
@@ -42,10 +45,7 @@ impl Tls {
         if let Some((certificate, key)) = &self.identity_pem {
             config = config.identity(Identity::from_pem(certificate, key));
         }
-        match &self.server_name {
-            Some(name) => config.domain_name(name),
-            None => config,
-        }
+        config.domain_name(self.server_name.as_deref().unwrap_or(COORDINATOR_NAME))
     }
 }
 

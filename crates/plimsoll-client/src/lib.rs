@@ -32,7 +32,7 @@ mod wait;
 mod watch;
 
 pub use client::Client;
-pub use dial::{ConnectorDialer, Dialer, TcpDialer, Tls};
+pub use dial::{COORDINATOR_NAME, ConnectorDialer, Dialer, TcpDialer, Tls};
 pub use env::workload_env;
 pub use error::{Error, Refused, reason_name};
 pub use ids::{IdSource, RandomIds, SeededIds};

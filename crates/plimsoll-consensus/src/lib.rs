@@ -3,7 +3,7 @@
 //! Payloads are opaque here; the `Machine` knows what they mean. No other crate names a type of openraft. Wire and disk
 //! encodings are our own protobuf (`proto/plimsoll/internal/v1`).
 
-#[cfg(not(tokio_unstable))]
+#[cfg(not(any(tokio_unstable, doc, doctest)))]
 compile_error!(
     "build with `--cfg tokio_unstable` (see .cargo/config.toml): an environment RUSTFLAGS overrides it"
 );

@@ -1,11 +1,12 @@
 //! The raft log: an in-memory tail over a `Wal`. What openraft reads comes from memory; what it is told to be durable is
 //! on disk.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures_util::{Stream, stream};
 use openraft::OptionalSend;
@@ -16,6 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::types::{Entry, EntryPayload, LogId, TypeConfig, Vote};
 use crate::wire;
+
+/// Tells whether something is still held by anybody.
+pub(crate) type Held = Weak<dyn Any + Send + Sync>;
 
 /// The log of one node. Clones share it.
 #[derive(Clone)]
@@ -63,6 +67,11 @@ impl LogStore {
         self.tail.lock().bytes
     }
 
+    /// Dead once no clone of this store is left.
+    pub(crate) fn watch_drop(&self) -> Held {
+        Arc::downgrade(&self.tail) as Held
+    }
+
     /// The latest entry that was let go of.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.tail.lock().purged
@@ -78,9 +87,9 @@ impl LogStore {
         }
     }
 
-    fn exactly(&self, start: u64, end: Option<u64>) -> io::Result<Vec<Entry>> {
+    fn whole(&self, start: u64, end: Option<u64>) -> io::Result<Vec<Entry>> {
         let tail = self.tail.lock();
-        let end = end.unwrap_or_else(|| tail.end());
+        let end = end.unwrap_or(u64::MAX).min(tail.end());
         if start >= end {
             return Ok(Vec::new());
         }
@@ -116,7 +125,7 @@ impl Tail {
     }
 
     fn check(&self, start: u64, end: u64) -> io::Result<()> {
-        let have = self.entries.front().map_or(self.end(), |entry| entry.log_id.index);
+        let have = self.entries.front().map_or_else(|| self.end(), |entry| entry.log_id.index);
         if have <= start && end <= self.end() {
             return Ok(());
         }
@@ -172,7 +181,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         Ok(tail.between(start, end.unwrap_or(u64::MAX)).cloned().collect())
     }
 
-    /// Exactly the range, or an error: what is applied has no gap.
+    /// From the first of the range on without a gap, or an error: what is applied skips nothing. The end may be open.
     async fn entries_stream<R>(
         &mut self,
         range: R,
@@ -181,7 +190,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         R: RangeBounds<u64> + Clone + Debug + Send,
     {
         let (start, end) = limits(&range);
-        let entries = self.exactly(start, end);
+        let entries = self.whole(start, end);
         stream::iter(match entries {
             Ok(entries) => entries.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],

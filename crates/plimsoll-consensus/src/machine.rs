@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::internal as wire_types;
-use crate::log_store::LogStore;
+use crate::log_store::{Held, LogStore};
 use crate::snapshot::{Current, SnapshotData, SnapshotDir};
 use crate::types::{
     EntryPayload, LogId, Payload, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
@@ -88,6 +88,11 @@ impl StateMachine {
         let current = Arc::new(parking_lot::Mutex::new(newest));
         let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
         Ok(StateMachine { shared, last_applied, membership, applied, log })
+    }
+
+    /// Dead once neither this nor a snapshot being built holds the engine.
+    pub(crate) fn watch_drop(&self) -> Held {
+        Arc::downgrade(&self.shared) as Held
     }
 
     fn flush(&self, mut rows: WriteBatch, first_index: u64) -> io::Result<()> {

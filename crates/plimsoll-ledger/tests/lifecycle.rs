@@ -4,8 +4,8 @@ mod fixture;
 
 use fixture::{Fixture, GIB, active, gang, gpu_request, on, on_device, queued, request, reservation};
 use plimsoll_ledger::{
-    AdminChange, Command, EndReason, Entry, GpuShare, NodeHealth, Outcome, Placement, PolicyName, PolicyObject, Pool, Reason,
-    Request, State, Verdict, Wait,
+    AdminChange, Command, EndReason, Entry, GpuShare, NodeHealth, Outcome, Placement, PolicyName,
+    PolicyObject, Pool, Reason, Request, State, Verdict, Wait,
 };
 use plimsoll_types::{Amount, NodeId, Resources, Revision};
 
@@ -114,8 +114,12 @@ fn what_does_not_fit_is_queued_by_class_and_age_or_refused() {
         let request = Request { class: class.to_owned(), ..queued(request(1_000)) };
         reservation(f.run(Command::Submit { request, verdict: blocked() })).id
     };
-    let (low, old, critical, young) =
-        (submit(&mut f, "low"), submit(&mut f, "standard"), submit(&mut f, "critical"), submit(&mut f, "standard"));
+    let (low, old, critical, young) = (
+        submit(&mut f, "low"),
+        submit(&mut f, "standard"),
+        submit(&mut f, "critical"),
+        submit(&mut f, "standard"),
+    );
     assert_eq!(f.ledger.queue("default").collect::<Vec<_>>(), [critical, old, young, low]);
     let placed = reservation(f.run(Command::Place { reservation: old, placement: on(&[0]) }));
     assert_eq!((placed.state, placed.token), (State::Held, f.ledger.revision()));
@@ -139,8 +143,14 @@ fn a_wait_has_an_end() {
 fn a_gang_is_all_or_nothing() {
     let mut f = Fixture::new(3);
     let place = |nodes: &[u32]| Verdict::Place(on(nodes));
-    assert_eq!(f.refused(Command::Submit { request: gang(2, 3, true), verdict: place(&[0]) }), Reason::InvalidArgument);
-    assert_eq!(f.refused(Command::Submit { request: gang(2, 3, true), verdict: place(&[0, 0]) }), Reason::InvalidArgument);
+    assert_eq!(
+        f.refused(Command::Submit { request: gang(2, 3, true), verdict: place(&[0]) }),
+        Reason::InvalidArgument
+    );
+    assert_eq!(
+        f.refused(Command::Submit { request: gang(2, 3, true), verdict: place(&[0, 0]) }),
+        Reason::InvalidArgument
+    );
     let partial = f.submit(active(gang(2, 3, true)), on(&[0, 1]));
     assert_eq!(partial.state, State::Partial);
     let full = f.submit(active(gang(2, 3, false)), on(&[0, 0, 2]));
@@ -156,7 +166,10 @@ fn a_device_is_whole_or_shared_but_not_both() {
     let half = GpuShare::Milli(500);
     f.submit(active(gpu_request(half)), on_device(0, 0, half));
     let whole = Verdict::Place(on_device(0, 0, GpuShare::Whole));
-    assert_eq!(f.refused(Command::Submit { request: gpu_request(GpuShare::Whole), verdict: whole }), Reason::NoCapacity);
+    assert_eq!(
+        f.refused(Command::Submit { request: gpu_request(GpuShare::Whole), verdict: whole }),
+        Reason::NoCapacity
+    );
     let last = f.submit(active(gpu_request(half)), on_device(0, 0, half));
     let more = Command::Submit { request: gpu_request(half), verdict: Verdict::Place(on_device(0, 0, half)) };
     assert_eq!(f.refused(more), Reason::NoCapacity);
@@ -166,7 +179,10 @@ fn a_device_is_whole_or_shared_but_not_both() {
     let taken = f.submit(active(gpu_request(by_memory)), on_device(0, 0, by_memory));
     assert_eq!(taken.members[0].devices[0].milli, 250);
     let too_large = GpuShare::Memory(21 * GIB);
-    let command = Command::Submit { request: gpu_request(too_large), verdict: Verdict::Place(on_device(0, 0, too_large)) };
+    let command = Command::Submit {
+        request: gpu_request(too_large),
+        verdict: Verdict::Place(on_device(0, 0, too_large)),
+    };
     assert_eq!(f.refused(command), Reason::NoCapacity);
 }
 
@@ -174,7 +190,11 @@ fn a_device_is_whole_or_shared_but_not_both() {
 fn resize_takes_and_gives_back_on_the_same_nodes() {
     let mut f = Fixture::new(1);
     let lease = f.submit(active(request(2_000)), on(&[0]));
-    let resize = |cpu| Command::Resize { reservation: lease.id, token: lease.token, amounts: Resources::new(cpu, GIB) };
+    let resize = |cpu| Command::Resize {
+        reservation: lease.id,
+        token: lease.token,
+        amounts: Resources::new(cpu, GIB),
+    };
     assert_eq!(f.refused(resize(8_001)), Reason::NoCapacity);
     reservation(f.run(resize(8_000)));
     assert_eq!(f.ledger.free(NodeId(0)).cpu_millis, Amount(0));
@@ -223,16 +243,30 @@ fn a_silent_node_keeps_what_it_may_still_run() {
     f.health(0, NodeHealth::Suspect);
     assert_eq!(f.get(lease.id).state, State::Unknown);
     f.now_ms += 60_000;
-    assert_eq!(f.run(Command::Expire { limit: 10 }), Outcome::Expired { ended: 0, more: false }, "unknown is not due");
+    assert_eq!(
+        f.run(Command::Expire { limit: 10 }),
+        Outcome::Expired { ended: 0, more: false },
+        "unknown is not due"
+    );
     f.health(0, NodeHealth::Available);
     assert_eq!((f.get(lease.id).state, f.get(lease.id).deadline.0), (State::Active, f.now_ms + 10_000));
 
     f.health(0, NodeHealth::Suspect);
-    assert!(matches!(f.health(0, NodeHealth::Lost), Outcome::Refused(r) if r.reason == Reason::WrongState), "too early");
+    assert!(
+        matches!(f.health(0, NodeHealth::Lost), Outcome::Refused(r) if r.reason == Reason::WrongState),
+        "too early"
+    );
     f.now_ms += 12_000;
     f.health(0, NodeHealth::Lost);
-    assert_eq!((f.get(lease.id).state, f.get(lease.id).end_reason), (State::Failed, Some(EndReason::NodeLost)));
-    assert_eq!(f.ledger.free(NodeId(0)).cpu_millis, Amount(6_000), "not free until the node's word or a fence");
+    assert_eq!(
+        (f.get(lease.id).state, f.get(lease.id).end_reason),
+        (State::Failed, Some(EndReason::NodeLost))
+    );
+    assert_eq!(
+        f.ledger.free(NodeId(0)).cpu_millis,
+        Amount(6_000),
+        "not free until the node's word or a fence"
+    );
     f.run(Command::RegisterNode(fixture::registration(0, 2)));
     assert_eq!(f.ledger.free(NodeId(0)).cpu_millis, Amount(8_000));
     assert!(f.ledger.node(NodeId(0)).expect("there").is_eligible());
@@ -251,7 +285,11 @@ fn a_gang_is_unknown_while_any_of_its_nodes_is_silent() {
     f.health(0, NodeHealth::Suspect);
     let released = reservation(f.run(Command::Release { reservation: lease.id, token: lease.token }));
     assert_eq!(released.state, State::Released);
-    assert_eq!(f.ledger.free(NodeId(0)).cpu_millis, Amount(7_000), "the silent node may still run its member");
+    assert_eq!(
+        f.ledger.free(NodeId(0)).cpu_millis,
+        Amount(7_000),
+        "the silent node may still run its member"
+    );
     assert_eq!(f.ledger.free(NodeId(1)).cpu_millis, Amount(8_000));
     f.health(0, NodeHealth::Fenced);
     assert_eq!(f.ledger.free(NodeId(0)).cpu_millis, Amount(8_000));
@@ -278,7 +316,10 @@ fn cordon_keeps_new_work_out_and_drain_ends_the_old() {
     assert_eq!(f.ledger.next_due().map(|due| due.0), Some(f.now_ms + 60_000));
     f.now_ms += 60_000;
     assert_eq!(f.run(Command::Expire { limit: 10 }), Outcome::Expired { ended: 1, more: false });
-    assert_eq!((f.get(lease.id).state, f.get(lease.id).end_reason), (State::Preempted, Some(EndReason::Drained)));
+    assert_eq!(
+        (f.get(lease.id).state, f.get(lease.id).end_reason),
+        (State::Preempted, Some(EndReason::Drained))
+    );
     f.run(admin(AdminChange::Uncordon));
     assert!(matches!(f.run(submit()), Outcome::Reservation(_)));
 }
@@ -291,8 +332,16 @@ fn a_countable_of_the_pool_is_shared_by_its_nodes() {
     let mut wants = active(request(1_000));
     wants.requirements.amounts = wants.requirements.amounts.with("license/x", 1);
     let before = f.submit(wants.clone(), on(&[0]));
-    f.run(Command::ApplyPolicy { put: vec![PolicyObject::Pool(pool)], delete: Vec::new(), if_revision: Revision(0) });
-    assert_eq!(f.ledger.countables_used("default").get("license/x"), Amount(1), "what is held moves to the pool's account");
+    f.run(Command::ApplyPolicy {
+        put: vec![PolicyObject::Pool(pool)],
+        delete: Vec::new(),
+        if_revision: Revision(0),
+    });
+    assert_eq!(
+        f.ledger.countables_used("default").get("license/x"),
+        Amount(1),
+        "what is held moves to the pool's account"
+    );
     let second = Command::Submit { request: wants, verdict: Verdict::Place(on(&[1])) };
     assert_eq!(f.refused(second.clone()), Reason::CountableExhausted);
     f.run(Command::Release { reservation: before.id, token: before.token });
@@ -304,7 +353,10 @@ fn policy_changes_all_or_nothing_and_only_at_the_expected_revision() {
     let mut f = Fixture::new(1);
     let gpu = || PolicyObject::Pool(Pool { name: "gpu".to_owned(), ..Pool::default() });
     let delete = vec![PolicyName::Pool("nosuch".to_owned())];
-    assert_eq!(f.refused(Command::ApplyPolicy { put: vec![gpu()], delete, if_revision: Revision(0) }), Reason::NotFound);
+    assert_eq!(
+        f.refused(Command::ApplyPolicy { put: vec![gpu()], delete, if_revision: Revision(0) }),
+        Reason::NotFound
+    );
     assert!(f.ledger.pool("gpu").is_none());
     f.run(Command::ApplyPolicy { put: vec![gpu()], delete: Vec::new(), if_revision: Revision(0) });
     let stale = Command::ApplyPolicy { put: vec![gpu()], delete: Vec::new(), if_revision: Revision(1) };
@@ -327,7 +379,8 @@ fn devices_keep_their_index_when_one_disappears() {
 #[test]
 fn ended_reservations_and_old_answers_are_forgotten_in_time() {
     let mut f = Fixture::new(1);
-    let mut entry = Entry::system(Command::Submit { request: active(request(1_000)), verdict: Verdict::Place(on(&[0])) });
+    let mut entry =
+        Entry::system(Command::Submit { request: active(request(1_000)), verdict: Verdict::Place(on(&[0])) });
     entry.request_id = "0123456789abcdef".to_owned();
     let lease = reservation(f.apply(&entry).answer.outcome);
     f.run(Command::Release { reservation: lease.id, token: lease.token });

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use model::{Model, came};
 use plimsoll_ledger::{
-    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement, NodeHealth,
-    NodeLimits, Placement, PolicyName, PolicyObject, Pool, Registration, Request, Requirements, Reservation, Stamp, Verdict, Wait,
+    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement,
+    NodeHealth, NodeLimits, Placement, PolicyName, PolicyObject, Pool, Registration, Request, Requirements,
+    Reservation, Stamp, Verdict, Wait,
 };
 use plimsoll_types::{
-    Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision, Selector, Term,
+    Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
+    Selector, Term,
 };
 use proptest::prelude::*;
 
@@ -44,15 +46,19 @@ fn request() -> impl Strategy<Value = Request> {
         3 => prop_oneof![Just(250u16), Just(500), Just(333), Just(999)].prop_map(GpuShare::Milli),
         2 => prop_oneof![Just(10 * GIB), Just(20 * GIB + 1), Just(81 * GIB)].prop_map(GpuShare::Memory),
     ];
-    let gpu = prop::option::weighted(0.5, (share, 1u32..=2).prop_map(|(share, count)| GpuAsk {
-        count: if share == GpuShare::Whole { count } else { 1 },
-        share,
-        ..GpuAsk::whole(1)
-    }));
+    let gpu = prop::option::weighted(
+        0.5,
+        (share, 1u32..=2).prop_map(|(share, count)| GpuAsk {
+            count: if share == GpuShare::Whole { count } else { 1 },
+            share,
+            ..GpuAsk::whole(1)
+        }),
+    );
     let amounts = (prop_oneof![8 => 0u64..6_000, 1 => Just(u64::MAX), 1 => Just(u64::MAX >> 1)], 0u64..3);
     let gang = prop_oneof![4 => Just((1u32, 1u32)), 2 => (1u32..=2, 2u32..=3), 1 => Just((0, 0))];
     let pool = prop_oneof![8 => Just("default"), 3 => Just("gpu"), 1 => Just("nosuch")];
-    let class = prop_oneof![4 => Just("standard"), 2 => Just("critical"), 2 => Just("batch"), 1 => Just("nosuch")];
+    let class =
+        prop_oneof![4 => Just("standard"), 2 => Just("critical"), 2 => Just("batch"), 1 => Just("nosuch")];
     let times = (prop_oneof![6 => 1_000u64..20_000, 1 => Just(0), 1 => Just(5)], 0u64..3, prop::bool::ANY);
     let wait = prop_oneof![
         Just(Wait::Refuse),
@@ -60,7 +66,16 @@ fn request() -> impl Strategy<Value = Request> {
         (1_000u64..30_000).prop_map(|deadline_ms| Wait::Queue { deadline_ms }),
     ];
     (gpu, amounts, gang, pool, class, times, wait, prop::bool::weighted(0.2)).prop_map(
-        |(gpu, (cpu, licences), (min_members, max_members), pool, class, (ttl_ms, duration, auto_confirm), wait, labelled)| {
+        |(
+            gpu,
+            (cpu, licences),
+            (min_members, max_members),
+            pool,
+            class,
+            (ttl_ms, duration, auto_confirm),
+            wait,
+            labelled,
+        )| {
             let term = Term { key: "zone".into(), operator: Operator::In, values: vec!["a".into()] };
             Request {
                 pool: pool.into(),
@@ -153,12 +168,14 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![PolicyObject::Pool(Pool { select, ..pool("gpu", 0) })], vec![])
         }
         5 => {
-            let limits = NodeLimits { name: "edge".into(), max: Resources::new(2_000, 0), ..NodeLimits::default() };
+            let limits =
+                NodeLimits { name: "edge".into(), max: Resources::new(2_000, 0), ..NodeLimits::default() };
             (vec![PolicyObject::NodeLimits(limits)], vec![])
         }
         6 => (vec![], vec![PolicyName::NodeLimits("edge".into())]),
         7 => {
-            let class = Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
+            let class =
+                Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
             (vec![PolicyObject::Class(class)], vec![])
         }
         _ => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
@@ -174,7 +191,8 @@ fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], device: u16) -> 
                 .node(NodeId(*node))
                 .and_then(|n| n.registration.devices.get(usize::from(index)).map(|d| d.memory_bytes))
                 .unwrap_or(1);
-            let (milli, memory_bytes) = request.requirements.gpu.as_ref().expect("counted above").share.of_device(memory);
+            let (milli, memory_bytes) =
+                request.requirements.gpu.as_ref().expect("counted above").share.of_device(memory);
             DeviceGrant { device: DeviceIndex(index), milli: milli.min(60_000) as u16, memory_bytes }
         };
         MemberPlacement { node: NodeId(*node), devices: (device..device + count).map(grant).collect() }
@@ -194,7 +212,8 @@ fn pick(ledger: &Ledger, index: usize) -> Option<Arc<Reservation>> {
 }
 
 fn entry(ledger: &Ledger, step: &Step) -> Entry {
-    let token = |r: &Reservation, right: bool| if right { r.token } else { Revision(r.token.0.wrapping_sub(1)) };
+    let token =
+        |r: &Reservation, right: bool| if right { r.token } else { Revision(r.token.0.wrapping_sub(1)) };
     let nobody = ReservationId(u64::MAX);
     let with = |index: usize, make: &dyn Fn(&Reservation) -> Command| match pick(ledger, index) {
         Some(r) => make(&r),
@@ -278,13 +297,18 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(ids, model.reservations.keys().copied().collect::<Vec<_>>());
     for r in ledger.reservations() {
         let m = &model.reservations[&r.id.0];
-        let members: Vec<(u32, Vec<DeviceGrant>)> = r.members.iter().map(|x| (x.node.0, x.devices.clone())).collect();
+        let members: Vec<(u32, Vec<DeviceGrant>)> =
+            r.members.iter().map(|x| (x.node.0, x.devices.clone())).collect();
         prop_assert_eq!(
             (r.state, r.resume_state, r.token.0, r.priority, r.ttl_ms, r.deadline.0, r.hard_end.0),
             (m.state, m.resume, m.token, m.priority, m.ttl_ms, m.deadline, m.hard_end),
-            "{:?}", r
+            "{:?}",
+            r
         );
-        prop_assert_eq!((&r.amounts, members, r.ended_at.0, r.end_reason), (&m.amounts, m.members.clone(), m.ended_at, m.end));
+        prop_assert_eq!(
+            (&r.amounts, members, r.ended_at.0, r.end_reason),
+            (&m.amounts, m.members.clone(), m.ended_at, m.end)
+        );
     }
     let nodes: Vec<u32> = ledger.nodes().map(|n| n.id.0).collect();
     prop_assert_eq!(nodes, model.nodes.keys().copied().collect::<Vec<_>>());
@@ -338,7 +362,12 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     ledger.take_touched();
     let applied = ledger.apply(Stamp { revision, proposed_at: LedgerTime(now_ms) }, entry);
     let (expected, cited) = model.step(now_ms, entry);
-    prop_assert_eq!((came(&applied.answer.outcome), applied.answer.revision.0), (expected, cited), "{:?}", entry);
+    prop_assert_eq!(
+        (came(&applied.answer.outcome), applied.answer.revision.0),
+        (expected, cited),
+        "{:?}",
+        entry
+    );
     compare(ledger, model)?;
     prop_assert_eq!(ledger.check_invariants(), Vec::new(), "after {:?}", entry);
     // Rows that are not named as touched are as they were.

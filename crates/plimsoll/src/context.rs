@@ -37,7 +37,7 @@ pub(crate) struct Context {
     /// Private key of this client (PEM file).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<PathBuf>,
-    /// Name in the coordinators' certificates, where it is not the host of the address.
+    /// Name that the coordinators' certificates must carry, where it is not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_name: Option<String>,
 }

@@ -14,16 +14,16 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use plimsoll_coordinator::telemetry::init_logging;
 
-use crate::args::{Cli, Globals};
+use crate::args::{Cli, Command, Globals};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Format;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(&cli.globals);
+    start_logging(&cli);
     let globals = cli.globals;
     let outcome = runtime().and_then(|runtime| {
         let outcome = runtime.block_on(cli.command.run(&globals));
@@ -53,13 +53,16 @@ fn report(globals: &Globals, error: &CliError) {
     }
 }
 
-fn start_logging(globals: &Globals) {
-    let level = match globals.verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
+/// Commands say what is wrong; daemons say what happens. Consensus reports each lost peer as an error of its own: the
+/// coordinator's own lines say what that means.
+fn start_logging(cli: &Cli) {
+    let is_daemon = matches!(cli.command, Command::Coordinator(_) | Command::Agent(_));
+    let filter = match (cli.globals.verbose, is_daemon) {
+        (0, false) => "warn,openraft=off",
+        (0, true) => "info,openraft=off",
+        (1, false) => "info,openraft=warn",
+        (1, true) | (2, _) => "debug,h2=info,hyper=info,tower=info",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    init_logging(cli.globals.log_format.into(), filter);
 }

@@ -1,5 +1,6 @@
 //! `Group`: one member of a replicated group, as the coordinator uses it.
 
+mod follow;
 mod members;
 mod propose;
 mod read;
@@ -16,7 +17,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::error::Error;
 use crate::internal::raft_service_server::RaftServiceServer;
-use crate::log_store::LogStore;
+use crate::log_store::{Held, LogStore};
 use crate::machine::{Machine, StateMachine};
 use crate::network::{Dialer, MAX_MESSAGE_BYTES, Network};
 use crate::service::PeerService;
@@ -73,6 +74,10 @@ impl Default for GroupConfig {
     }
 }
 
+/// Shutdown waits so often, and so long each time, for the log and the engine to be let go of.
+const RELEASE_CHECKS: u32 = 500;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
 /// One member of a replicated group. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
@@ -84,7 +89,9 @@ struct Inner {
     raft: RaftHandle,
     network: Network,
     snapshots: SnapshotDir,
-    log: LogStore,
+    /// Until shutdown: connections of peers may hold this member for longer, and its files must not stay open for them.
+    log: parking_lot::Mutex<Option<LogStore>>,
+    held: [Held; 2],
     seeds: AtomicU64,
     proposals: mpsc::UnboundedSender<Proposal>,
     applied: watch::Receiver<u64>,
@@ -127,6 +134,7 @@ impl Group {
             log.clone(),
             applied_tx,
         )?;
+        let held = [log.watch_drop(), state_machine.watch_drop()];
         let network = Network::new(&config, dialer);
         let start = RaftHandle::new(config.node_id, raft_config, network.clone(), log.clone(), state_machine);
         let raft =
@@ -138,7 +146,8 @@ impl Group {
             raft,
             network,
             snapshots,
-            log,
+            log: parking_lot::Mutex::new(Some(log)),
+            held,
             seeds: AtomicU64::new(config.seed),
             proposals,
             applied,
@@ -148,8 +157,8 @@ impl Group {
         };
         let group = Group { inner: Arc::new(inner) };
         tokio::spawn(group.scoped_owned(propose_in_order(group.raft().clone(), queue)));
-        tokio::spawn(group.scoped_owned(follow_metrics(group.raft().clone(), status_tx)));
-        tokio::spawn(group.scoped_owned(bound_log(Arc::downgrade(&group.inner))));
+        tokio::spawn(group.scoped_owned(follow::status(group.raft().clone(), status_tx)));
+        tokio::spawn(group.scoped_owned(follow::bound_log(Arc::downgrade(&group.inner))));
         tokio::spawn(group.scoped_owned(members::finish_changes(Arc::downgrade(&group.inner))));
         Ok(group)
     }
@@ -184,11 +193,20 @@ impl Group {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// Stops this member.
+    /// Stops this member and lets go of its log and engine; when this returns they can be opened again.
     pub async fn shutdown(&self) {
         if let Err(error) = self.scoped(self.raft().shutdown()).await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
+        drop(self.inner.log.lock().take());
+        // Tasks of openraft end on their own after its core has. A snapshot being built may take longer than we wait.
+        for _ in 0..RELEASE_CHECKS {
+            if self.inner.held.iter().all(|held| held.strong_count() == 0) {
+                return;
+            }
+            tokio::time::sleep(RELEASE_PAUSE).await;
+        }
+        tracing::warn!("log or engine are still in use after shutdown");
     }
 
     pub(crate) fn node_id(&self) -> u64 {
@@ -237,33 +255,5 @@ impl Group {
     fn own_info(&self) -> NodeInfo {
         let config = &self.inner.config;
         NodeInfo { address: config.address.clone(), incarnation: config.incarnation.clone() }
-    }
-}
-
-/// Turns raft's metrics into ours.
-async fn follow_metrics(raft: RaftHandle, status: watch::Sender<GroupStatus>) {
-    let mut metrics = raft.metrics();
-    drop(raft);
-    loop {
-        let now = GroupStatus::of(&metrics.borrow_watched());
-        status.send_if_modified(|old| {
-            let changed = *old != now;
-            *old = now;
-            changed
-        });
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Takes a snapshot where the log grows large between two by count.
-async fn bound_log(group: std::sync::Weak<Inner>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let Some(inner) = group.upgrade() else { return };
-        if inner.log.bytes() > inner.config.max_log_bytes && inner.raft.trigger().snapshot().await.is_err() {
-            return;
-        }
     }
 }

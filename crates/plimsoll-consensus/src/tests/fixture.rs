@@ -80,20 +80,34 @@ impl Member {
         address: Option<SocketAddr>,
         snapshot_every: u64,
     ) -> Member {
-        let listener =
-            TcpListener::bind(address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())).await.expect("a port");
-        let address = listener.local_addr().expect("a bound port");
         let config = GroupConfig {
             node_id: id,
             cluster_id: cluster.into(),
+            snapshot_every,
+            keep_logs: 10,
+            ..GroupConfig::default()
+        };
+        Member::configured(config, life, dir, address).await
+    }
+
+    /// With address, incarnation, timings and seed of its own.
+    pub(crate) async fn configured(
+        config: GroupConfig,
+        life: char,
+        dir: &Path,
+        address: Option<SocketAddr>,
+    ) -> Member {
+        let listener =
+            TcpListener::bind(address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())).await.expect("a port");
+        let address = listener.local_addr().expect("a bound port");
+        let id = config.node_id;
+        let config = GroupConfig {
             address: address.to_string(),
             incarnation: format!("{id}-{life}"),
             heartbeat_ms: 50,
             election_ms: (300, 600),
-            snapshot_every,
-            keep_logs: 10,
             seed: id,
-            ..GroupConfig::default()
+            ..config
         };
         let wal = Arc::new(RocksWal::open(dir.join("log")).expect("the log opens"));
         let engine = Arc::new(RocksEngine::open(dir.join("state")).expect("the engine opens"));

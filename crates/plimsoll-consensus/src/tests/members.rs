@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 
 use super::fixture::{Member, three, until};
-use crate::{Error, NodeInfo};
+use crate::{Error, GroupConfig, NodeInfo, Payload};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_change_is_refused_while_one_is_under_way() {
@@ -80,6 +80,41 @@ async fn a_member_that_lost_its_disk_counts_only_after_it_was_added_again() {
     for member in members {
         member.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_away_does_not_hold_the_log() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut members = three(root.path(), 20).await;
+    let away = members.pop().expect("three members");
+    let address = away.address;
+    away.stop().await;
+    for item in 0..300 {
+        assert!(members[0].propose(item).await);
+    }
+    until("the log was purged", || members[0].group.metrics().purged > 150).await;
+    let back = Member::start(3, &root.path().join("3"), Some(address), 20).await;
+    until("it has all", || back.items().len() == 300).await;
+    assert_eq!(back.items(), (0..300).collect::<Vec<_>>());
+    members.push(back);
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_entries_is_kept_short() {
+    let root = tempfile::tempdir().expect("a directory");
+    let config = GroupConfig { max_log_bytes: 1 << 20, keep_logs: 10_000, ..GroupConfig::default() };
+    let one = Member::configured(config, 'a', root.path(), None).await;
+    one.group.initialize().await.expect("a new group");
+    until("it leads", || one.group.is_leader()).await;
+    for _ in 0..40 {
+        let payload = Payload { bytes: vec![7; 100 << 10].into(), decoded: None };
+        one.group.propose(payload).await.expect("applied");
+    }
+    until("most of it is gone", || one.group.metrics().purged > 30).await;
+    one.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

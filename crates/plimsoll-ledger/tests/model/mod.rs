@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    AdminChange, Command, DeviceGrant, EndReason, Entry, GpuShare, NodeHealth, Outcome, Placement, PolicyName, PolicyObject,
-    Reason, Registration, Request, State, Verdict, Wait,
+    AdminChange, Command, DeviceGrant, EndReason, Entry, GpuShare, NodeHealth, Outcome, Placement,
+    PolicyName, PolicyObject, Reason, Registration, Request, State, Verdict, Wait,
 };
 use plimsoll_types::{Labels, Resources};
 
@@ -77,7 +77,9 @@ impl Model {
         let mut model = Model::default();
         let pool = plimsoll_ledger::Pool { name: "default".into(), ..Default::default() };
         model.pools.insert("default".into(), pool);
-        for (name, priority) in [("critical", 100), ("high", 75), ("standard", 50), ("low", 25), ("batch", 10)] {
+        for (name, priority) in
+            [("critical", 100), ("high", 75), ("standard", 50), ("low", 25), ("batch", 10)]
+        {
             model.classes.insert(name.into(), (priority, 0));
         }
         model
@@ -101,7 +103,8 @@ impl Model {
         };
         if !entry.request_id.is_empty() {
             let placed = matches!(&entry.command, Command::Submit { verdict: Verdict::Place(_), .. });
-            let again = matches!(&came, Came::Refused(r) if *r == Reason::NotFound || *r >= Reason::NodeNotAvailable);
+            let again =
+                matches!(&came, Came::Refused(r) if *r == Reason::NotFound || *r >= Reason::NodeNotAvailable);
             if !(placed && again) {
                 let until = self.clock + 24 * HOUR_MS;
                 let kept = Kept {
@@ -384,8 +387,12 @@ impl Model {
         r.deadline = 0;
         r.ended_at = now;
         r.end = Some(reason);
-        let mut ended: Vec<(u64, u64)> =
-            self.reservations.iter().filter(|(_, r)| r.state.is_final()).map(|(id, r)| (r.ended_at, *id)).collect();
+        let mut ended: Vec<(u64, u64)> = self
+            .reservations
+            .iter()
+            .filter(|(_, r)| r.state.is_final())
+            .map(|(id, r)| (r.ended_at, *id))
+            .collect();
         if ended.len() > 100_001 {
             ended.sort_unstable();
             self.reservations.remove(&ended[0].1);
@@ -407,8 +414,12 @@ impl Model {
     }
 
     fn drained(&self) -> Option<u64> {
-        let mut due: Vec<(u64, u32)> =
-            self.nodes.iter().filter(|(_, n)| n.drain > 0 && n.drain <= self.clock).map(|(id, n)| (n.drain, *id)).collect();
+        let mut due: Vec<(u64, u32)> = self
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.drain > 0 && n.drain <= self.clock)
+            .map(|(id, n)| (n.drain, *id))
+            .collect();
         due.sort_unstable();
         due.iter().find_map(|(_, node)| self.holders(*node).first().copied())
     }
@@ -421,7 +432,9 @@ impl Model {
             let reason = match r.state {
                 State::Pending => EndReason::WaitedTooLong,
                 State::Held => EndReason::NotConfirmed,
-                _ if r.hard_end > 0 && self.clock >= r.hard_end && r.deadline >= r.hard_end => EndReason::MaxDuration,
+                _ if r.hard_end > 0 && self.clock >= r.hard_end && r.deadline >= r.hard_end => {
+                    EndReason::MaxDuration
+                }
                 _ => EndReason::NotRenewed,
             };
             self.finish(id, State::Expired, reason);
@@ -433,7 +446,8 @@ impl Model {
             ended += 1;
         }
         let forgettable = |m: &Model| {
-            let ended = m.reservations.iter().filter(|(_, r)| r.state.is_final() && r.ended_at + HOUR_MS <= m.clock);
+            let ended =
+                m.reservations.iter().filter(|(_, r)| r.state.is_final() && r.ended_at + HOUR_MS <= m.clock);
             let mut ended: Vec<(u64, u64)> = ended.map(|(id, r)| (r.ended_at, *id)).collect();
             ended.sort_unstable();
             ended
@@ -456,7 +470,10 @@ impl Model {
                 self.kept.remove(&key);
             }
         }
-        let more = !self.due().is_empty() || self.drained().is_some() || !forgettable(self).is_empty() || !over(self).is_empty();
+        let more = !self.due().is_empty()
+            || self.drained().is_some()
+            || !forgettable(self).is_empty()
+            || !over(self).is_empty();
         Came::Expired(ended, more)
     }
 
@@ -464,7 +481,9 @@ impl Model {
         let mut uuids: Vec<&String> = reg.devices.iter().map(|d| &d.uuid).collect();
         uuids.sort();
         uuids.dedup();
-        if uuids.len() != reg.devices.len() || reg.devices.iter().any(|d| d.uuid.is_empty() || d.memory_bytes == 0) {
+        if uuids.len() != reg.devices.len()
+            || reg.devices.iter().any(|d| d.uuid.is_empty() || d.memory_bytes == 0)
+        {
             return Err(Reason::InvalidArgument);
         }
         let known = self.nodes.iter().find(|(_, n)| n.reg.name == reg.name).map(|(id, n)| (*id, n.clone()));
@@ -483,7 +502,8 @@ impl Model {
         if let Some((_, old)) = known {
             new.schedulable = old.schedulable;
             new.drain = old.drain;
-            new.pending = old.pending.into_iter().filter(|(r, ..)| reg.running.iter().any(|x| x.0 == *r)).collect();
+            new.pending =
+                old.pending.into_iter().filter(|(r, ..)| reg.running.iter().any(|x| x.0 == *r)).collect();
             if old.reg.incarnation == reg.incarnation {
                 new.epoch = old.epoch;
             }
@@ -516,7 +536,11 @@ impl Model {
         }
         let fine = matches!(
             (n.health, health),
-            (Suspect, Available) | (Available, Suspect) | (Suspect, Lost) | (Available | Suspect | Lost, Failed | Fenced) | (Failed, Fenced)
+            (Suspect, Available)
+                | (Available, Suspect)
+                | (Suspect, Lost)
+                | (Available | Suspect | Lost, Failed | Fenced)
+                | (Failed, Fenced)
         );
         if !fine {
             return Err(Reason::WrongState);
@@ -565,7 +589,12 @@ impl Model {
         }
     }
 
-    fn policy(&mut self, put: &[PolicyObject], delete: &[PolicyName], if_revision: u64) -> Result<(), Reason> {
+    fn policy(
+        &mut self,
+        put: &[PolicyObject],
+        delete: &[PolicyName],
+        if_revision: u64,
+    ) -> Result<(), Reason> {
         if if_revision > 0 && self.policy_changed > if_revision {
             return Err(Reason::RevisionMoved);
         }
@@ -581,7 +610,8 @@ impl Model {
             }
             let in_use = match name {
                 PolicyName::Pool(n) => {
-                    n == "default" || self.reservations.values().any(|r| !r.state.is_final() && r.request.pool == *n)
+                    n == "default"
+                        || self.reservations.values().any(|r| !r.state.is_final() && r.request.pool == *n)
                 }
                 PolicyName::Class(n) => n == "standard",
                 PolicyName::NodeLimits(_) => false,
@@ -593,9 +623,15 @@ impl Model {
         least(reasons)?;
         for object in put {
             match object.clone() {
-                PolicyObject::Pool(p) => drop(self.pools.insert(p.name.clone(), p)),
-                PolicyObject::Class(c) => drop(self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms))),
-                PolicyObject::NodeLimits(l) => drop(self.limits.insert(l.name.clone(), l)),
+                PolicyObject::Pool(p) => {
+                    self.pools.insert(p.name.clone(), p);
+                }
+                PolicyObject::Class(c) => {
+                    self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms));
+                }
+                PolicyObject::NodeLimits(l) => {
+                    self.limits.insert(l.name.clone(), l);
+                }
             }
         }
         for name in delete {
@@ -683,7 +719,9 @@ impl Model {
                     continue;
                 }
                 let mut there = self.grants_on(*node, grant.device.0);
-                there.extend(earlier.iter().filter(|(n, g)| n == node && g.device == grant.device).map(|(_, g)| *g));
+                there.extend(
+                    earlier.iter().filter(|(n, g)| n == node && g.device == grant.device).map(|(_, g)| *g),
+                );
                 let room = match gpu.share {
                     GpuShare::Whole => there.is_empty(),
                     _ => {
@@ -705,7 +743,8 @@ impl Model {
         if !reg.pool.is_empty() {
             return reg.pool.clone();
         }
-        let chosen = self.pools.values().find(|p| !p.select.terms.is_empty() && p.select.matches(&labels(reg)));
+        let chosen =
+            self.pools.values().find(|p| !p.select.terms.is_empty() && p.select.matches(&labels(reg)));
         chosen.map_or("default".into(), |p| p.name.clone())
     }
 
@@ -720,7 +759,8 @@ impl Model {
     }
 
     pub(crate) fn queue(&self, pool: &str) -> Vec<u64> {
-        let pending = self.reservations.iter().filter(|(_, r)| r.state == State::Pending && r.request.pool == pool);
+        let pending =
+            self.reservations.iter().filter(|(_, r)| r.state == State::Pending && r.request.pool == pool);
         let mut pending: Vec<(i32, u64)> = pending.map(|(id, r)| (-r.priority, *id)).collect();
         pending.sort_unstable();
         pending.into_iter().map(|(_, id)| id).collect()
@@ -753,7 +793,10 @@ impl Model {
     fn grants_on(&self, node: u32, device: u16) -> Vec<DeviceGrant> {
         let pending = self.nodes[&node].pending.iter().flat_map(|(_, _, grants)| grants.iter());
         let holding = self.reservations.values().filter(|r| occupies(r.state));
-        let held = holding.flat_map(|r| r.members.iter()).filter(|(n, _)| *n == node).flat_map(|(_, grants)| grants.iter());
+        let held = holding
+            .flat_map(|r| r.members.iter())
+            .filter(|(n, _)| *n == node)
+            .flat_map(|(_, grants)| grants.iter());
         pending.chain(held).filter(|g| g.device.0 == device).copied().collect()
     }
 }

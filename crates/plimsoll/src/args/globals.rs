@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use plimsoll_client::Client;
 use plimsoll_client::v1::Consistency;
+use plimsoll_coordinator::telemetry::LogFormat;
 use plimsoll_types::quantity;
 
 use crate::error::CliError;
@@ -30,7 +31,7 @@ pub(crate) struct Globals {
     /// Own private key, PEM [env: PLIMSOLL_KEY]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
     pub(crate) key: Option<PathBuf>,
-    /// Name in the coordinators' certificates, where it is not the host of the address [env: PLIMSOLL_SERVER_NAME]
+    /// Name that the coordinators' certificates must carry [env: PLIMSOLL_SERVER_NAME] [default: coordinator.plimsoll]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
     pub(crate) server_name: Option<String>,
     /// Longest time for a call with all its retries
@@ -75,6 +76,35 @@ pub(crate) struct Globals {
     /// Say what is done on the way (-vv: everything) [env: RUST_LOG]
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
+    /// Form of the log on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
+    pub(crate) log_format: LogForm,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogForm> for LogFormat {
+    fn from(form: LogForm) -> LogFormat {
+        match form {
+            LogForm::Text => LogFormat::Text,
+            LogForm::Json => LogFormat::Json,
+        }
+    }
 }
 
 /// How fresh reads must be.

@@ -189,12 +189,16 @@ pub(crate) async fn member_rows(client: &Client, globals: &Globals) -> Result<Ve
     let newest = rows.iter().filter_map(|row| Some(row.status.as_ref()?.revision)).max().unwrap_or(0);
     for row in &mut rows {
         row.newest_revision = newest;
+        row.asked = true;
     }
     Ok(rows)
 }
 
 fn rows(members: Vec<Member>) -> Vec<MemberRow> {
-    members.into_iter().map(|member| MemberRow { member, status: None, newest_revision: 0 }).collect()
+    members
+        .into_iter()
+        .map(|member| MemberRow { member, asked: false, status: None, newest_revision: 0 })
+        .collect()
 }
 
 /// The own word of the coordinator at an address.

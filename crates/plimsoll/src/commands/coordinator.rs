@@ -129,7 +129,7 @@ pub(crate) fn not_started(error: ServeError) -> CliError {
     match &error {
         ServeError::Config(config) => CliError::usage(config.to_string()),
         ServeError::Bind { .. } => CliError::local("the coordinator did not start", chain(&error))
-            .help("is another one running? --port 0 takes a free port"),
+            .help("is another one running? port 0 takes a free one"),
         ServeError::Start(_) => {
             CliError::local("the coordinator did not start", chain(&error)).with_exit(Exit::Storage)
         }

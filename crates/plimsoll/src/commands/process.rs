@@ -84,6 +84,7 @@ impl Running {
             let exit = match error.kind() {
                 std::io::ErrorKind::NotFound => Exit::CommandNotFound,
                 std::io::ErrorKind::PermissionDenied => Exit::NotExecutable,
+                _ if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => Exit::NotExecutable,
                 _ => Exit::RunFailed,
             };
             CliError::local(&format!("cannot start {}", program.to_string_lossy()), error).with_exit(exit)

@@ -149,6 +149,8 @@ impl Out {
 
     /// The text of a list.
     pub(crate) fn render<T: Shown>(&self, items: &[T]) -> Result<String, CliError> {
+        // A column that does not exist is a slip in every form, used or not.
+        let columns = table::choose::<T>(&self.columns, self.format != Format::Table)?;
         let documents = || Value::Array(items.iter().map(Shown::json).collect());
         match self.format {
             Format::Json => pretty(&documents()),
@@ -157,7 +159,6 @@ impl Out {
             Format::Name => Ok(items.iter().map(|item| format!("{}\n", item.id())).collect()),
             Format::Table | Format::Wide | Format::Csv => {
                 let is_csv = self.format == Format::Csv;
-                let columns = table::choose::<T>(&self.columns, self.format != Format::Table)?;
                 let name = |name: &str| {
                     if is_csv { name.to_lowercase().replace([' ', '-'], "_") } else { name.to_owned() }
                 };

@@ -107,6 +107,8 @@ impl Shown for NodeLimits {
 pub(crate) struct MemberRow {
     /// The member.
     pub(crate) member: Member,
+    /// It was asked for its own word.
+    pub(crate) asked: bool,
     /// Its own word.
     pub(crate) status: Option<CoordinatorStatus>,
     /// Latest revision that any coordinator has applied.
@@ -189,7 +191,9 @@ fn role(row: &MemberRow, _: &crate::output::View) -> String {
 }
 
 fn note(row: &MemberRow, _: &crate::output::View) -> String {
-    let Some(status) = &row.status else { return "does not answer".to_owned() };
+    let Some(status) = &row.status else {
+        return if row.asked { "does not answer".to_owned() } else { String::new() };
+    };
     let mut notes = Vec::new();
     if status.suspect {
         notes.push("suspect".to_owned());

@@ -1,0 +1,6 @@
+//! Three coordinator processes with RocksDB and fsync: what they acknowledge is there afterwards, whatever is killed.
+
+mod failover;
+mod fleet;
+mod membership;
+mod openb;
