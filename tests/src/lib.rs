@@ -205,10 +205,10 @@ fn options() -> ClientOptions {
 
 async fn wait_for_leader(client: &Client) -> u64 {
     for _ in 0..300 {
-        if let Ok(status) = client.get_status(v1::GetStatusRequest::default()).await {
-            if let Some(leader) = status.status.map(|status| status.leader_id).filter(|leader| *leader > 0) {
-                return leader;
-            }
+        if let Ok(status) = client.get_status(v1::GetStatusRequest::default()).await
+            && let Some(leader) = status.status.map(|status| status.leader_id).filter(|leader| *leader > 0)
+        {
+            return leader;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -207,8 +207,8 @@ async fn nobody_there_is_told_early_where_that_is_wished() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap();
     drop(listener);
-    let mut options = ClientOptions::default();
-    options.unreachable_after = Some(Duration::from_millis(200));
+    let options =
+        ClientOptions { unreachable_after: Some(Duration::from_millis(200)), ..ClientOptions::default() };
     let client = Client::new([gone.to_string()], options).unwrap();
     let error = client.get_status(GetStatusRequest {}).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");

@@ -95,10 +95,11 @@ impl Ledger {
             self.occupy(&new, true);
         }
         self.link(&new);
-        if new.state.is_final() && self.ended.len() > MAX_ENDED {
-            if let Some((_, oldest)) = self.ended.first().copied() {
-                self.forget(oldest);
-            }
+        if new.state.is_final()
+            && self.ended.len() > MAX_ENDED
+            && let Some((_, oldest)) = self.ended.first().copied()
+        {
+            self.forget(oldest);
         }
     }
 
@@ -135,12 +136,12 @@ impl Ledger {
             // The key may stand where an earlier leader's clock put it: then the sweep drops it when it comes up.
             self.deadlines.remove(&(due, reservation.id));
         }
-        if reservation.state == State::Pending {
-            if let Some(queue) = self.queues.get_mut(&reservation.request.pool) {
-                queue.remove(&(Reverse(reservation.priority), reservation.id));
-                if queue.is_empty() {
-                    self.queues.remove(&reservation.request.pool);
-                }
+        if reservation.state == State::Pending
+            && let Some(queue) = self.queues.get_mut(&reservation.request.pool)
+        {
+            queue.remove(&(Reverse(reservation.priority), reservation.id));
+            if queue.is_empty() {
+                self.queues.remove(&reservation.request.pool);
             }
         }
         if reservation.state.is_final() {

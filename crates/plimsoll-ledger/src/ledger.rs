@@ -168,11 +168,11 @@ impl Ledger {
     }
 
     fn remember(&mut self, entry: &Entry, answer: &Answer) {
-        if self.remembered.len() >= MAX_REMEMBERED {
-            if let Some((_, _, actor, request_id)) = self.remembered_until.pop_first() {
-                self.touched.insert(RowKey::Idempotency(actor.clone(), request_id.clone()));
-                self.remembered.remove(&(actor, request_id));
-            }
+        if self.remembered.len() >= MAX_REMEMBERED
+            && let Some((_, _, actor, request_id)) = self.remembered_until.pop_first()
+        {
+            self.touched.insert(RowKey::Idempotency(actor.clone(), request_id.clone()));
+            self.remembered.remove(&(actor, request_id));
         }
         self.put_remembered(Arc::new(Remembered {
             actor: entry.actor.clone(),

@@ -19,6 +19,7 @@ use proptest::prelude::*;
 
 const GIB: u64 = 1 << 30;
 
+#[allow(clippy::large_enum_variant)] // A handful at a time.
 /// One step of a history: indices are resolved against the ledger of the moment, so that most commands make sense.
 #[derive(Clone, Debug)]
 enum Step {
@@ -136,7 +137,7 @@ fn registration(index: u32, incarnation: u64, cpu_millis: u64, devices: usize) -
         failed: false,
     };
     let mut labels = plimsoll_types::Labels::new();
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         labels.insert("zone".into(), "a".into());
     }
     Registration {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{Blocker, Ledger, Reason, Request};
-use plimsoll_types::Resources;
+use plimsoll_types::{Amount, Resources};
 
 use crate::fit::{NodeView, Unfit};
 use crate::fleet::{Fleet, split};
@@ -11,17 +11,19 @@ use crate::fleet::{Fleet, split};
 /// What stands in the way now: each node counts under the first thing that keeps it out.
 pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
     let (amounts, in_pool) = split(ledger, request);
-    let mut blockers = countables(ledger, request, &in_pool, false);
+    let mut blockers = countables(ledger, fleet, request, &in_pool, false);
     blockers.extend(by_node(fleet, request, &amounts, false));
     let wanted = request.gang.min_members.max(1);
-    blockers.extend(gang_blocker(members_that_fit(fleet, request, &amounts, wanted, false), wanted));
+    if wanted > 1 {
+        blockers.extend(gang_blocker(members_that_fit(fleet, request, &amounts, wanted, false), wanted));
+    }
     blockers
 }
 
 /// What would stand in the way on empty, willing nodes; `None` where the pool could hold the request one day.
 pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Option<Vec<Blocker>> {
     let (amounts, in_pool) = split(ledger, request);
-    let short = countables(ledger, request, &in_pool, true);
+    let short = countables(ledger, fleet, request, &in_pool, true);
     if !short.is_empty() {
         return Some(short);
     }
@@ -41,21 +43,28 @@ pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> O
 /// Members of a gang that fit, at most `wanted`: on free capacity, or (`empty`) on empty and willing nodes.
 fn members_that_fit(fleet: &Fleet, request: &Request, amounts: &Resources, wanted: u32, empty: bool) -> u32 {
     let mut members = 0;
-    for view in fleet.views(&request.pool) {
-        if !request.requirements.required.matches(&view.labels) || !(empty || view.node.is_eligible()) {
-            continue;
-        }
-        let mut room = if empty { view.emptied() } else { view.clone() };
-        while members < wanted {
-            let Ok(devices) = room.fit_amounts(request, amounts) else { break };
-            members += 1;
-            if request.gang.spread {
-                break;
-            }
-            room.take(amounts, &devices);
-        }
+    for view in fleet.pool_views(&request.pool) {
+        let mut emptied = None;
+        let first = if empty {
+            let labels_fit = request.requirements.required.matches(&view.labels);
+            labels_fit.then(|| emptied.insert(view.emptied()).fit_amounts(request, amounts).ok()).flatten()
+        } else {
+            view.fit(request, amounts).ok()
+        };
+        let Some(mut devices) = first else { continue };
+        members += 1;
         if members >= wanted {
             break;
+        }
+        if request.gang.spread {
+            continue;
+        }
+        let mut room = emptied.unwrap_or_else(|| view.clone());
+        while members < wanted {
+            room.take(amounts, &devices);
+            let Ok(more) = room.fit_amounts(request, amounts) else { break };
+            devices = more;
+            members += 1;
         }
     }
     members
@@ -68,13 +77,20 @@ fn gang_blocker(members: u32, wanted: u32) -> Option<Blocker> {
 }
 
 /// Countables of the pool that are short: of what is free, or (`ever`) of the total.
-fn countables(ledger: &Ledger, request: &Request, in_pool: &Resources, ever: bool) -> Vec<Blocker> {
+fn countables(
+    ledger: &Ledger,
+    fleet: &Fleet,
+    request: &Request,
+    in_pool: &Resources,
+    ever: bool,
+) -> Vec<Blocker> {
     let Some(pool) = ledger.pool(&request.pool) else { return Vec::new() };
     let used = ledger.countables_used(&pool.name);
     let members = u64::from(request.gang.min_members);
     let short = in_pool.iter().filter_map(|(name, amount)| {
         let total = pool.countables.get(name).copied().unwrap_or_default();
-        let free = if ever { total } else { total.saturating_sub(used.get(name)) };
+        let taken = used.get(name).0.saturating_add(fleet.countable_booked(&pool.name, name));
+        let free = if ever { total } else { total.saturating_sub(Amount(taken)) };
         let asked = amount.0.saturating_mul(members);
         let blocker = Blocker::new(Reason::CountableExhausted, name, asked, free.0);
         (asked > free.0).then(|| Blocker { limit: total.0, ..blocker })
@@ -83,8 +99,9 @@ fn countables(ledger: &Ledger, request: &Request, in_pool: &Resources, ever: boo
 }
 
 fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -> Vec<Blocker> {
+    let names: Vec<&str> = amounts.iter().map(|(name, _)| name).collect();
     let mut found: BTreeMap<Unfit, Blocker> = BTreeMap::new();
-    for view in fleet.views(&request.pool) {
+    for view in fleet.pool_views(&request.pool) {
         let unfit = if empty {
             let labels_fit = request.requirements.required.matches(&view.labels);
             if labels_fit { view.emptied().fit_amounts(request, amounts).err() } else { Some(Unfit::Labels) }
@@ -92,8 +109,8 @@ fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -
             view.fit(request, amounts).err()
         };
         let Some(unfit) = unfit else { continue };
-        let (asked, available, limit) = numbers(&unfit, view, request, amounts, empty);
-        let entry = found.entry(unfit.clone()).or_insert_with(|| blocker_of(&unfit, view, asked));
+        let (asked, available, limit) = numbers(unfit, view, request, amounts, &names, empty);
+        let entry = found.entry(unfit).or_insert_with(|| blocker_of(unfit, view, &names, asked));
         entry.available = entry.available.max(available);
         entry.limit = entry.limit.max(limit);
         entry.nodes += 1;
@@ -101,7 +118,7 @@ fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -
     found.into_values().collect()
 }
 
-fn blocker_of(unfit: &Unfit, view: &NodeView, asked: u64) -> Blocker {
+fn blocker_of(unfit: Unfit, view: &NodeView, names: &[&str], asked: u64) -> Blocker {
     let (reason, subject) = match unfit {
         Unfit::NotAvailable => (
             Reason::NodeNotAvailable,
@@ -109,7 +126,7 @@ fn blocker_of(unfit: &Unfit, view: &NodeView, asked: u64) -> Blocker {
         ),
         Unfit::Labels => (Reason::LabelMismatch, "labels".to_owned()),
         Unfit::Device => (Reason::DeviceMismatch, "gpu".to_owned()),
-        Unfit::Amount(name) => (Reason::NoCapacity, name.clone()),
+        Unfit::Amount(index) => (Reason::NoCapacity, names[index].to_owned()),
         Unfit::Gpu => (Reason::NoCapacity, "gpu".to_owned()),
     };
     Blocker::new(reason, subject, asked, 0)
@@ -117,15 +134,17 @@ fn blocker_of(unfit: &Unfit, view: &NodeView, asked: u64) -> Blocker {
 
 /// Asked, free and most, on this node. GPUs in thousandths where a share is asked, in devices otherwise.
 fn numbers(
-    unfit: &Unfit,
+    unfit: Unfit,
     view: &NodeView,
     request: &Request,
     amounts: &Resources,
+    names: &[&str],
     empty: bool,
 ) -> (u64, u64, u64) {
     match unfit {
         Unfit::NotAvailable | Unfit::Labels => (1, 0, 0),
-        Unfit::Amount(name) => {
+        Unfit::Amount(index) => {
+            let name = names[index];
             let limit = view.node.allocatable.get(name).0;
             (amounts.get(name).0, if empty { limit } else { view.free.get(name).0 }, limit)
         }
@@ -151,7 +170,7 @@ fn numbers(
                     (bytes, free.unwrap_or(0), most.unwrap_or(0))
                 }
                 Some((plimsoll_ledger::GpuShare::Whole, count)) => {
-                    (count.into(), if *unfit == Unfit::Device { 0 } else { view.free_whole().into() }, total)
+                    (count.into(), if unfit == Unfit::Device { 0 } else { view.free_whole().into() }, total)
                 }
                 None => (0, 0, total),
             }

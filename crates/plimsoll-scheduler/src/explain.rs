@@ -78,7 +78,7 @@ pub fn explain_request(ledger: &Ledger, request: &Request) -> Explanation {
     let mut planner = Planner::new(ledger, 0);
     let verdict = planner.place(ledger, request);
     let (amounts, _) = split(ledger, request);
-    let views = || planner.fleet().views(&request.pool);
+    let views = || planner.fleet().pool_views(&request.pool);
     let nodes_considered = views().count() as u64;
     let nodes_feasible = views().filter(|view| view.fit(request, &amounts).is_ok()).count() as u64;
     let (placement, blockers, infeasible) = match verdict {

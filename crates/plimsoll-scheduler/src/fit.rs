@@ -1,28 +1,31 @@
 //! Could one member be on one node, and on which of its devices? The same questions that `admit` asks, put to the
 //! planner's view of a node.
 
+use std::sync::Arc;
+
 use plimsoll_ledger::{
-    DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Node, Request, WHOLE_DEVICE_MILLI, device_has_room,
+    DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Ledger, Node, Request, WHOLE_DEVICE_MILLI, device_has_room,
     device_matches,
 };
-use plimsoll_types::{DeviceIndex, Labels, Resources};
+use plimsoll_types::{DeviceIndex, Labels, NodeId, Resources};
 
 /// A node as the planner sees it: what is applied, less what its own proposals in flight will take.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeView {
-    pub(crate) node: std::sync::Arc<Node>,
+    pub(crate) node: Arc<Node>,
     pub(crate) labels: Labels,
     pub(crate) free: Resources,
     pub(crate) devices: Vec<DeviceUsage>,
 }
 
 /// Why a member cannot be on a node: the first thing that fails.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unfit {
     NotAvailable,
     Labels,
     Device,
-    Amount(String),
+    /// The amount at this position of those asked.
+    Amount(usize),
     Gpu,
 }
 
@@ -42,6 +45,13 @@ impl NodeView {
         (0..self.devices.len()).filter(whole).count() as u32
     }
 
+    /// The node as the ledger has it; `None` where it is not there.
+    pub(crate) fn applied(ledger: &Ledger, id: NodeId, labels: Labels) -> Option<NodeView> {
+        let node = Arc::clone(ledger.node(id)?);
+        let devices = ledger.usage(id)?.devices.clone();
+        Some(NodeView { labels, free: ledger.free(id), devices, node })
+    }
+
     /// Devices for one member, or the first thing that fails. `amounts` are those that count against nodes.
     pub(crate) fn fit(&self, request: &Request, amounts: &Resources) -> Result<Vec<DeviceGrant>, Unfit> {
         if !self.node.is_eligible() {
@@ -59,8 +69,8 @@ impl NodeView {
         request: &Request,
         amounts: &Resources,
     ) -> Result<Vec<DeviceGrant>, Unfit> {
-        if let Some((name, _)) = amounts.iter().find(|(name, amount)| *amount > self.free.get(name)) {
-            return Err(Unfit::Amount(name.to_owned()));
+        if let Some(short) = amounts.iter().position(|(name, amount)| amount > self.free.get(name)) {
+            return Err(Unfit::Amount(short));
         }
         match &request.requirements.gpu {
             None => Ok(Vec::new()),
@@ -69,36 +79,40 @@ impl NodeView {
     }
 
     fn fit_gpu(&self, gpu: &GpuAsk) -> Result<Vec<DeviceGrant>, Unfit> {
-        let devices = self.node.registration.devices.iter().zip(&self.devices).enumerate();
+        let count = gpu.count as usize;
+        let is_share = gpu.share != GpuShare::Whole;
         let mut suitable = 0;
-        let mut with_room: Vec<(u32, DeviceGrant)> = Vec::new();
-        for (index, (device, usage)) in devices {
+        let mut grants: Vec<DeviceGrant> = Vec::new();
+        // A share goes to the fullest device that still has room, so that whole ones stay whole.
+        let mut fullest: Option<(u32, DeviceGrant)> = None;
+        for (index, (device, usage)) in self.node.registration.devices.iter().zip(&self.devices).enumerate() {
             if device.failed || !device_matches(gpu, &device.model, device.memory_bytes) {
                 continue;
             }
             suitable += 1;
             let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
-            if device_has_room(usage, gpu.share, milli, memory_bytes, device.memory_bytes) {
-                let (Ok(milli), Ok(index)) = (u16::try_from(milli), u16::try_from(index)) else { continue };
-                let grant = DeviceGrant { device: DeviceIndex(index), milli, memory_bytes };
-                with_room.push((usage.milli, grant));
+            if !device_has_room(usage, gpu.share, milli, memory_bytes, device.memory_bytes) {
+                continue;
+            }
+            let (Ok(milli), Ok(index)) = (u16::try_from(milli), u16::try_from(index)) else { continue };
+            let grant = DeviceGrant { device: DeviceIndex(index), milli, memory_bytes };
+            if is_share {
+                if fullest.is_none_or(|(used, _)| usage.milli > used) {
+                    fullest = Some((usage.milli, grant));
+                }
+            } else if grants.len() < count {
+                grants.push(grant);
             }
         }
-        let count = gpu.count as usize;
-        if suitable < count {
-            return Err(Unfit::Device);
+        grants.extend(fullest.map(|(_, grant)| grant));
+        match suitable < count {
+            true => Err(Unfit::Device),
+            false if grants.len() < count => Err(Unfit::Gpu),
+            false => Ok(grants),
         }
-        if with_room.len() < count {
-            return Err(Unfit::Gpu);
-        }
-        if gpu.share == GpuShare::Whole {
-            return Ok(with_room.into_iter().take(count).map(|(_, grant)| grant).collect());
-        }
-        // A share goes to the fullest device that still has room, so that whole ones stay whole.
-        let fullest = with_room.into_iter().min_by_key(|(used, grant)| (u32::MAX - used, grant.device));
-        fullest.map(|(_, grant)| vec![grant]).ok_or(Unfit::Gpu)
     }
 
+    /// Books one member.
     pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
         self.free = self.free.saturating_sub(amounts);
         for grant in devices {
@@ -108,11 +122,13 @@ impl NodeView {
         }
     }
 
-    /// The same node with nothing on it and always willing: what it could hold at best.
+    /// The same node with nothing on it: what it could hold at best. Its labels are left out.
     pub(crate) fn emptied(&self) -> NodeView {
-        let mut view = self.clone();
-        view.free = view.node.allocatable.clone();
-        view.devices.iter_mut().for_each(|usage| *usage = DeviceUsage::default());
-        view
+        NodeView {
+            node: Arc::clone(&self.node),
+            labels: Labels::new(),
+            free: self.node.allocatable.clone(),
+            devices: vec![DeviceUsage::default(); self.devices.len()],
+        }
     }
 }

@@ -1,76 +1,103 @@
-//! The planner's view of all nodes, with what its proposals in flight will take, and the indexes over it.
+//! The planner's nodes: what the ledger has, less what proposals in flight will take. Every change of a node goes
+//! through here and reaches the views that search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_ledger::{Ledger, Placement, Request, Strategy};
-use plimsoll_types::{Amount, NodeId, Resources};
+use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request};
+use plimsoll_types::{Amount, Labels, NodeId, Operator, Resources, Term};
 
 use crate::fit::NodeView;
-use crate::index::{Index, Need};
-use crate::score::{Score, score};
+use crate::order::Key;
+use crate::views::{ViewId, Views};
 
-/// Nodes looked at closely for one member; more only where none of these fits.
-const CANDIDATES: usize = 24;
+/// A node and where it stands in the views.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) view: NodeView,
+    /// Its key in every view that holds it; none while it takes no work.
+    pub(crate) places: Vec<(ViewId, Key)>,
+    /// Left out of searches for the moment: a member of the same spread gang is on it.
+    pub(crate) hidden: bool,
+}
 
-/// Where a member could go.
-pub(crate) type Spot = (NodeId, Vec<plimsoll_ledger::DeviceGrant>);
+/// What a re-read of a node showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// It can hold more than before.
+    pub(crate) grew: bool,
+    /// What it could hold at best is another than before.
+    pub(crate) remade: bool,
+}
 
-/// Device kind of a node: models and memory sizes, sorted. Nodes of one kind share an index.
-type Kind = Vec<(String, u64)>;
+type NodesByLabel = BTreeMap<(String, String), BTreeSet<NodeId>>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fleet {
-    views: BTreeMap<NodeId, NodeView>,
-    /// Per pool and kind.
-    indexes: BTreeMap<String, BTreeMap<Kind, Index>>,
-    /// Per pool: nodes that carry a label.
-    labelled: BTreeMap<String, BTreeMap<(String, String), BTreeSet<NodeId>>>,
-    booked: BTreeMap<NodeId, BTreeMap<u64, Vec<(Resources, Vec<plimsoll_ledger::DeviceGrant>)>>>,
-    /// Per pool: countables that proposals in flight will take.
-    pub(crate) booked_countables: BTreeMap<String, BTreeMap<u64, Resources>>,
+    pub(crate) slots: Vec<Option<Slot>>,
+    pub(crate) views: Views,
+    /// Per pool.
+    nodes: BTreeMap<String, BTreeSet<NodeId>>,
+    labelled: BTreeMap<String, NodesByLabel>,
+    /// Per node and ticket.
+    booked: BTreeMap<NodeId, BTreeMap<u64, Vec<(Resources, Vec<DeviceGrant>)>>>,
+    /// Per pool and ticket: countables.
+    booked_countables: BTreeMap<String, BTreeMap<u64, Resources>>,
 }
 
 impl Fleet {
-    /// Everything as the ledger has it, bookings kept.
+    /// Reads everything anew; bookings stay. O(n log n).
     pub(crate) fn rebuild(&mut self, ledger: &Ledger) {
-        self.views =
-            ledger.nodes().map(|node| (node.id, self.view(ledger, node.id))).filter_map(present).collect();
-        self.indexes.clear();
+        self.slots.clear();
+        self.nodes.clear();
         self.labelled.clear();
-        let mut groups: BTreeMap<(String, Kind), Vec<&NodeView>> = BTreeMap::new();
-        for view in self.views.values() {
-            groups.entry((view.node.pool.clone(), kind_of(view))).or_default().push(view);
-            let labelled = self.labelled.entry(view.node.pool.clone()).or_default();
-            for (key, value) in &view.labels {
-                labelled.entry((key.clone(), value.clone())).or_default().insert(view.node.id);
-            }
+        self.views = Views::new(ledger);
+        for node in ledger.nodes() {
+            self.sync(ledger, node.id);
         }
-        for ((pool, kind), views) in groups {
-            self.indexes.entry(pool).or_default().insert(kind, Index::build(views.into_iter()));
+        for pool in ledger.pools() {
+            self.open_pool(&pool.name);
         }
     }
 
-    /// Re-reads one node. True where it can hold more than before. O(log n), unless it moved between indexes.
-    pub(crate) fn sync(&mut self, ledger: &Ledger, id: NodeId) -> bool {
-        let new = self.view(ledger, id);
-        let same_place = match (&new, self.views.get(&id)) {
-            (Some(new), Some(old)) => {
-                new.node.pool == old.node.pool && kind_of(new) == kind_of(old) && new.labels == old.labels
-            }
-            (None, None) => return false,
-            _ => false,
+    /// Re-reads one node. O(log n) per view that holds it.
+    pub(crate) fn sync(&mut self, ledger: &Ledger, id: NodeId) -> Change {
+        let Some(node) = ledger.node(id) else {
+            return Change { grew: false, remade: self.drop_node(id) };
         };
-        if !same_place {
-            self.rebuild(ledger);
-            return true;
+        let known = self.get(id).map(|view| Arc::clone(&view.node));
+        let same = |old: &Arc<plimsoll_ledger::Node>| {
+            Arc::ptr_eq(old, node)
+                || (old.pool == node.pool
+                    && old.is_eligible() == node.is_eligible()
+                    && old.allocatable == node.allocatable
+                    && old.registration.labels == node.registration.labels
+                    && old.registration.devices == node.registration.devices)
+        };
+        if known.as_ref().is_some_and(same) {
+            return Change { grew: self.reread(ledger, id), remade: false };
         }
-        let Some(new) = new else { return false };
-        let grew = self.views.get(&id).is_none_or(|old| can_hold_more(old, &new));
-        self.store(new);
-        grew
+        self.drop_node(id);
+        let Some(mut view) = NodeView::applied(ledger, id, node.effective_labels()) else {
+            return Change::default();
+        };
+        self.take_booked(&mut view);
+        self.nodes.entry(node.pool.clone()).or_default().insert(id);
+        let labelled = self.labelled.entry(node.pool.clone()).or_default();
+        for (key, value) in &view.labels {
+            labelled.entry((key.clone(), value.clone())).or_default().insert(id);
+        }
+        let index = id.0 as usize;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, None);
+        }
+        let mut slot = Slot { view, places: Vec::new(), hidden: false };
+        self.views.enter(&mut slot);
+        self.slots[index] = Some(slot);
+        Change { grew: node.is_eligible(), remade: true }
     }
 
+    /// Books a placement under a ticket.
     pub(crate) fn book(&mut self, ticket: u64, amounts: &Resources, placement: &Placement) {
         for member in &placement.members {
             let held = self.booked.entry(member.node).or_default().entry(ticket).or_default();
@@ -79,8 +106,16 @@ impl Fleet {
         }
     }
 
+    /// Books countables of a pool.
+    pub(crate) fn book_countables(&mut self, ticket: u64, pool: &str, total: Resources) {
+        self.booked_countables.entry(pool.to_owned()).or_default().insert(ticket, total);
+    }
+
     /// Drops a booking. The nodes named must be synced afterwards.
-    pub(crate) fn unbook(&mut self, ticket: u64, nodes: impl Iterator<Item = NodeId>) {
+    pub(crate) fn unbook(&mut self, ticket: u64, pool: &str, nodes: impl Iterator<Item = NodeId>) {
+        if let Some(held) = self.booked_countables.get_mut(pool) {
+            held.remove(&ticket);
+        }
         for node in nodes {
             if let Some(held) = self.booked.get_mut(&node) {
                 held.remove(&ticket);
@@ -91,192 +126,131 @@ impl Fleet {
         }
     }
 
-    /// The best spot for one member, by the pool's strategy. `random` picks the start for the random strategy.
-    pub(crate) fn best(
-        &self,
-        request: &Request,
-        amounts: &Resources,
-        strategy: Strategy,
-        excluded: &BTreeSet<NodeId>,
-        random: u64,
-    ) -> Option<Spot> {
-        let mut best: Option<(Score, Spot)> = None;
-        let consider = |id: NodeId, best: &mut Option<(Score, Spot)>| -> bool {
-            if excluded.contains(&id) {
-                return false;
-            }
-            let Some(view) = self.views.get(&id) else { return false };
-            let Ok(devices) = view.fit(request, amounts) else { return false };
-            let score = score(strategy, view, amounts, &devices, wishes_missed(request, view));
-            if best.as_ref().is_none_or(|(known, _)| score < *known) {
-                *best = Some((score, (id, devices)));
-            }
-            true
-        };
-        if let Some(named) = self.named(request) {
-            for id in named {
-                consider(id, &mut best);
-            }
-            return best.map(|(_, spot)| spot);
-        }
-        for wish in &request.requirements.preferred {
-            for id in self.wished(request, &wish.term).take(CANDIDATES) {
-                consider(id, &mut best);
-            }
-        }
-        let kinds = self.indexes.get(&request.pool)?;
-        for (kind, index) in kinds {
-            let Some(need) = need(request, amounts, kind) else { continue };
-            if !self.look(index, need, strategy, random, |id| consider(id, &mut best)) {
-                // The walk was bounded and found nothing: ask the tree, which cannot miss.
-                index.from_position(need, 0).find(|id| consider(*id, &mut best));
-            }
-        }
-        best.map(|(_, spot)| spot)
+    /// A countable that proposals in flight will take.
+    pub(crate) fn countable_booked(&self, pool: &str, name: &str) -> u64 {
+        let held = self.booked_countables.get(pool).into_iter().flatten();
+        held.map(|(_, amounts)| amounts.get(name).0).fold(0, u64::saturating_add)
     }
 
-    fn look(
-        &self,
-        index: &Index,
-        need: Need,
-        strategy: Strategy,
-        random: u64,
-        mut consider: impl FnMut(NodeId) -> bool,
-    ) -> bool {
-        let mut several = |ids: &mut dyn Iterator<Item = NodeId>| {
-            let mut found = false;
-            for id in ids.take(CANDIDATES) {
-                found |= consider(id);
-            }
-            found
-        };
-        match strategy {
-            Strategy::BestFit | Strategy::Priority => several(&mut index.tightest(need)),
-            Strategy::WorstFit | Strategy::Greedy | Strategy::Balanced => several(&mut index.roomiest(need)),
-            Strategy::FirstFit | Strategy::FirstFitDecreasing => index.from_position(need, 0).any(consider),
-            Strategy::Random => {
-                let start = (random % index.len().max(1) as u64) as usize;
-                index.from_position(need, start).any(&mut consider)
-            }
+    /// Takes a member off a node's free capacity.
+    pub(crate) fn take(&mut self, id: NodeId, amounts: &Resources, devices: &[DeviceGrant]) {
+        if let Some(slot) = slot_mut(&mut self.slots, id) {
+            slot.view.take(amounts, devices);
+            self.views.moved(slot);
         }
     }
 
-    /// Nodes that the required terms name, where one of them lists values.
-    fn named(&self, request: &Request) -> Option<BTreeSet<NodeId>> {
-        let labelled = self.labelled.get(&request.pool)?;
-        let lists = request
-            .requirements
-            .required
-            .terms
-            .iter()
-            .filter(|term| term.operator == plimsoll_types::Operator::In);
-        let sets = lists.map(|term| {
-            let ids = term.values.iter().filter_map(|value| labelled.get(&(term.key.clone(), value.clone())));
-            ids.flatten().copied().collect::<BTreeSet<NodeId>>()
-        });
-        sets.min_by_key(BTreeSet::len)
-    }
-
-    fn wished<'a>(
-        &'a self,
-        request: &Request,
-        term: &'a plimsoll_types::Term,
-    ) -> impl Iterator<Item = NodeId> + 'a {
-        let labelled = self.labelled.get(&request.pool);
-        let values = term.values.iter().filter(|_| term.operator == plimsoll_types::Operator::In);
-        values.filter_map(move |value| labelled?.get(&(term.key.clone(), value.clone()))).flatten().copied()
-    }
-
-    pub(crate) fn take(&mut self, id: NodeId, amounts: &Resources, devices: &[plimsoll_ledger::DeviceGrant]) {
-        if let Some(mut view) = self.views.get(&id).cloned() {
-            view.take(amounts, devices);
-            self.store(view);
+    /// Sets a node's free capacity: gives back what a search took of it.
+    pub(crate) fn restore(&mut self, id: NodeId, free: Resources, devices: Vec<DeviceUsage>) {
+        if let Some(slot) = slot_mut(&mut self.slots, id) {
+            slot.view.free = free;
+            slot.view.devices = devices;
+            self.views.moved(slot);
         }
     }
 
-    pub(crate) fn views(&self, pool: &str) -> impl Iterator<Item = &NodeView> {
-        self.views.values().filter(move |view| view.node.pool == pool)
+    /// Leaves a node out of searches, or takes it in again.
+    pub(crate) fn hide(&mut self, id: NodeId, hidden: bool) {
+        if let Some(slot) = slot_mut(&mut self.slots, id).filter(|slot| slot.hidden != hidden) {
+            slot.hidden = hidden;
+            self.views.hide(slot);
+        }
+    }
+
+    /// Nodes of a pool, by ascending id.
+    pub(crate) fn pool_views(&self, pool: &str) -> impl Iterator<Item = &NodeView> {
+        self.nodes.get(pool).into_iter().flatten().filter_map(|id| self.get(*id))
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<&NodeView> {
-        self.views.get(&id)
+        self.slot(id).map(|slot| &slot.view)
     }
 
-    pub(crate) fn store(&mut self, view: NodeView) {
-        let index = self.indexes.get_mut(&view.node.pool).and_then(|kinds| kinds.get_mut(&kind_of(&view)));
-        if let Some(index) = index {
-            index.update(&view);
-        }
-        self.views.insert(view.node.id, view);
+    pub(crate) fn slot(&self, id: NodeId) -> Option<&Slot> {
+        self.slots.get(id.0 as usize).and_then(Option::as_ref)
     }
 
-    /// A node as the ledger has it, less what is booked on it.
-    pub(crate) fn view(&self, ledger: &Ledger, id: NodeId) -> Option<NodeView> {
-        let node = Arc::clone(ledger.node(id)?);
-        let usage = ledger.usage(id)?;
-        let labels = match self.views.get(&id) {
-            Some(old)
-                if old.node.registration.labels == node.registration.labels && !old.labels.is_empty() =>
-            {
-                old.labels.clone()
-            }
-            _ => node.effective_labels(),
+    /// Nodes of a pool that carry one of the labels of that `In` term which the fewest carry; all without such a term.
+    /// The number first: nobody needs to walk a long list to learn that it is long.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        pool: &str,
+        terms: &[&Term],
+    ) -> (usize, impl Iterator<Item = NodeId> + use<'a>) {
+        let labelled = self.labelled.get(pool);
+        let sets = |term: &Term| -> Vec<&'a BTreeSet<NodeId>> {
+            let mut values: Vec<&String> = term.values.iter().collect();
+            values.sort();
+            values.dedup();
+            let set = |value: &String| labelled?.get(&(term.key.clone(), value.clone()));
+            values.into_iter().filter_map(set).collect()
         };
-        let mut view = NodeView { labels, free: ledger.free(id), devices: usage.devices.clone(), node };
-        for (amounts, devices) in self.booked.get(&id).into_iter().flatten().flat_map(|(_, held)| held) {
-            view.take(amounts, devices);
-        }
+        let size = |sets: &Vec<&'a BTreeSet<NodeId>>| sets.iter().map(|set| set.len()).sum::<usize>();
+        let listed = terms.iter().filter(|term| term.operator == Operator::In).map(|term| sets(term));
+        let chosen = listed.min_by_key(size).unwrap_or_else(|| self.nodes.get(pool).into_iter().collect());
+        (size(&chosen), chosen.into_iter().flatten().copied())
+    }
+
+    /// The node as the ledger has it, less what is booked on it; for checks.
+    pub(crate) fn expected(&self, ledger: &Ledger, id: NodeId) -> Option<NodeView> {
+        let mut view = NodeView::applied(ledger, id, Labels::new())?;
+        self.take_booked(&mut view);
         Some(view)
     }
-}
 
-fn present((id, view): (NodeId, Option<NodeView>)) -> Option<(NodeId, NodeView)> {
-    view.map(|view| (id, view))
-}
-
-fn kind_of(view: &NodeView) -> Kind {
-    let mut kind: Kind = view
-        .node
-        .registration
-        .devices
-        .iter()
-        .map(|device| (device.model.clone(), device.memory_bytes))
-        .collect();
-    kind.sort();
-    kind.dedup();
-    kind
-}
-
-fn can_hold_more(old: &NodeView, new: &NodeView) -> bool {
-    let eligible = new.node.is_eligible() && !old.node.is_eligible();
-    let amounts = new.free.iter().any(|(name, amount)| amount > old.free.get(name));
-    let devices =
-        (0..new.devices.len()).any(|index| new.device_free_milli(index) > old.device_free_milli(index));
-    new.node.is_eligible() && (eligible || amounts || devices)
-}
-
-/// What the index can check of a request on nodes of a kind; `None` where the kind cannot serve it.
-fn need(request: &Request, amounts: &Resources, kind: &Kind) -> Option<Need> {
-    let mut need =
-        Need { cpu_millis: amounts.cpu_millis.0, memory_bytes: amounts.memory_bytes.0, ..Need::default() };
-    let Some(gpu) = &request.requirements.gpu else { return Some(need) };
-    let suitable = kind.iter().filter(|(model, memory)| plimsoll_ledger::device_matches(gpu, model, *memory));
-    match gpu.share {
-        plimsoll_ledger::GpuShare::Whole => {
-            suitable.count().gt(&0).then_some(())?;
-            need.whole = gpu.count;
-        }
-        share => {
-            let least = suitable.map(|(_, memory)| share.of_device(*memory).0).min()?;
-            need.share_milli = u32::try_from(least).ok()?;
+    fn take_booked(&self, view: &mut NodeView) {
+        let held = self.booked.get(&view.node.id).into_iter().flatten();
+        for (amounts, devices) in held.flat_map(|(_, members)| members) {
+            view.take(amounts, devices);
         }
     }
-    Some(need)
+
+    /// Re-reads what is free of a node that is otherwise as known. True where it grew.
+    fn reread(&mut self, ledger: &Ledger, id: NodeId) -> bool {
+        let Some(mut new) = NodeView::applied(ledger, id, Labels::new()) else { return false };
+        self.take_booked(&mut new);
+        let Some(slot) = slot_mut(&mut self.slots, id) else { return false };
+        let old = &mut slot.view;
+        old.node = new.node;
+        if old.free == new.free && old.devices == new.devices {
+            return false;
+        }
+        let more_free = new.free.iter().any(|(name, amount)| amount > old.free.get(name));
+        let before: Vec<u32> = (0..old.devices.len()).map(|index| old.device_free_milli(index)).collect();
+        old.free = new.free;
+        old.devices = new.devices;
+        let more_devices =
+            before.iter().enumerate().any(|(index, milli)| old.device_free_milli(index) > *milli);
+        let grew = old.node.is_eligible() && (more_free || more_devices);
+        self.views.moved(slot);
+        grew
+    }
+
+    /// True where there was such a node.
+    fn drop_node(&mut self, id: NodeId) -> bool {
+        let Some(mut slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return false };
+        self.views.leave(&mut slot);
+        let pool = &slot.view.node.pool;
+        if let Some(nodes) = self.nodes.get_mut(pool) {
+            nodes.remove(&id);
+        }
+        if let Some(labelled) = self.labelled.get_mut(pool) {
+            for (key, value) in slot.view.labels {
+                let label = (key, value);
+                if let Some(nodes) = labelled.get_mut(&label) {
+                    nodes.remove(&id);
+                    if nodes.is_empty() {
+                        labelled.remove(&label);
+                    }
+                }
+            }
+        }
+        true
+    }
 }
 
-fn wishes_missed(request: &Request, view: &NodeView) -> u64 {
-    let missed = request.requirements.preferred.iter().filter(|wish| !wish.term.matches(&view.labels));
-    missed.map(|wish| u64::from(wish.weight)).sum()
+pub(crate) fn slot_mut(slots: &mut [Option<Slot>], id: NodeId) -> Option<&mut Slot> {
+    slots.get_mut(id.0 as usize).and_then(Option::as_mut)
 }
 
 /// What counts against nodes and what against the pool.

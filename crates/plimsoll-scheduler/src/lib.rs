@@ -7,9 +7,12 @@ mod blockers;
 mod explain;
 mod fit;
 mod fleet;
-mod index;
+mod lens;
+mod order;
 mod planner;
 mod score;
+mod search;
+mod views;
 
 pub use explain::{Explanation, Suggestion, explain, explain_request};
 pub use planner::{Planner, Ticket};

@@ -13,6 +13,7 @@ use plimsoll_types::{NodeId, ReservationId, Resources};
 
 use crate::blockers;
 use crate::fleet::{Fleet, split};
+use crate::order::splitmix64;
 
 /// A booking in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,8 +30,12 @@ pub struct Planner {
     next_ticket: u64,
     random: u64,
     queue_pass_due: bool,
+    /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
 }
+
+/// Shapes whose feasibility is remembered at a time.
+const MOST_SHAPES: usize = 4_096;
 
 impl Planner {
     /// A planner on applied state. `seed` decides what the random strategy draws. O(n log n) in nodes.
@@ -52,15 +57,11 @@ impl Planner {
     /// Re-reads nodes that applied entries changed.
     pub fn sync(&mut self, ledger: &Ledger, nodes: impl IntoIterator<Item = NodeId>) {
         for node in nodes {
-            let changed = |planner: &Planner| {
-                let known = planner.fleet.get(node).map(|view| &view.node);
-                known.map(|known| (&known.allocatable, &known.registration))
-                    != ledger.node(node).map(|new| (&new.allocatable, &new.registration))
-            };
-            if changed(self) {
+            let change = self.fleet.sync(ledger, node);
+            if change.remade {
                 self.infeasible.clear();
             }
-            self.queue_pass_due |= self.fleet.sync(ledger, node);
+            self.queue_pass_due |= change.grew;
         }
     }
 
@@ -71,7 +72,8 @@ impl Planner {
         self.queue_pass_due = true;
     }
 
-    /// True where capacity came free since the last walk over the queue.
+    /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
+    /// the queue.
     pub fn wants_queue_pass(&self) -> bool {
         self.queue_pass_due
     }
@@ -91,6 +93,7 @@ impl Planner {
         order.sort_by_key(|index| batch_rank(ledger, requests[*index], *index));
         let mut verdicts: Vec<Option<(Verdict, Option<Ticket>)>> = vec![None; requests.len()];
         let mut failed: BTreeMap<u64, Verdict> = BTreeMap::new();
+        // Strict pools in which a request of this batch has to wait.
         let mut held_back: BTreeSet<&str> = BTreeSet::new();
         for index in order {
             let request = requests[index];
@@ -100,10 +103,15 @@ impl Planner {
             if strict && (behind > 0 || held_back.contains(request.pool.as_str())) {
                 let blocker = Blocker::new(Reason::BehindInQueue, request.pool.as_str(), 1, behind);
                 verdicts[index] = Some((Verdict::Blocked(vec![blocker]), None));
+                // What it waits behind may be on its way to its place: then only another walk finds room for this one.
+                self.queue_pass_due |= !self.placing.is_empty();
                 continue;
             }
             let shape = shape(request);
-            let verdict = failed.get(&shape).cloned().unwrap_or_else(|| self.place(ledger, request));
+            let verdict = match failed.get(&shape) {
+                Some(verdict) => verdict.clone(),
+                None => self.place(ledger, request),
+            };
             let ticket = match &verdict {
                 Verdict::Place(placement) => Some(self.book(ledger, request, placement)),
                 Verdict::Blocked(_) | Verdict::Infeasible(_) => {
@@ -158,10 +166,7 @@ impl Planner {
         if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
             self.placing.remove(&reservation);
         }
-        if let Some(held) = self.fleet.booked_countables.get_mut(&pool) {
-            held.remove(&ticket.0);
-        }
-        self.fleet.unbook(ticket.0, nodes.iter().copied());
+        self.fleet.unbook(ticket.0, &pool, nodes.iter().copied());
         self.sync(ledger, nodes);
     }
 
@@ -169,7 +174,7 @@ impl Planner {
     pub fn check(&self, ledger: &Ledger) -> Vec<String> {
         let mut wrong = Vec::new();
         for node in ledger.nodes() {
-            let (Some(have), Some(should)) = (self.fleet.get(node.id), self.fleet.view(ledger, node.id))
+            let (Some(have), Some(should)) = (self.fleet.get(node.id), self.fleet.expected(ledger, node.id))
             else {
                 wrong.push(format!("node {} is not in the planner", node.name()));
                 continue;
@@ -183,6 +188,7 @@ impl Planner {
                 ));
             }
         }
+        wrong.extend(self.fleet.views.check(&self.fleet.slots));
         wrong
     }
 
@@ -195,47 +201,48 @@ impl Planner {
             return None;
         }
         let mut members: Vec<MemberPlacement> = Vec::new();
-        let mut used = BTreeSet::new();
-        let mut touched = Vec::new();
+        // What the members found so far take while the others are being found; booking is the caller's.
+        let mut taken = BTreeMap::new();
         while (members.len() as u32) < most {
             let random = self.draw();
-            let nobody = BTreeSet::new();
-            let excluded = if request.gang.spread { &used } else { &nobody };
-            let Some((node, devices)) = self.fleet.best(request, &amounts, pool.strategy, excluded, random)
-            else {
+            let Some((node, devices)) = self.fleet.best(request, &amounts, pool.strategy, random) else {
                 break;
             };
             if most > 1 {
-                touched.extend(self.fleet.get(node).cloned());
-                self.fleet.take(node, &amounts, &devices);
+                if let Some(view) = self.fleet.get(node) {
+                    taken.entry(node).or_insert_with(|| (view.free.clone(), view.devices.clone()));
+                }
+                if request.gang.spread {
+                    self.fleet.hide(node, true);
+                } else {
+                    self.fleet.take(node, &amounts, &devices);
+                }
             }
-            used.insert(node);
             members.push(MemberPlacement { node, devices });
         }
-        // What members took of the view while they were being found goes back: booking is the caller's.
-        for view in touched.into_iter().rev() {
-            self.fleet.store(view);
+        for (node, (free, devices)) in taken {
+            if request.gang.spread {
+                self.fleet.hide(node, false);
+            } else {
+                self.fleet.restore(node, free, devices);
+            }
         }
         (members.len() as u32 >= request.gang.min_members.max(1)).then_some(Placement { members })
     }
 
+    /// Members that the pool's countables are enough for, at most `wanted`.
     fn most_by_countables(&self, ledger: &Ledger, pool: &Pool, in_pool: &Resources, wanted: u32) -> u32 {
-        let used = ledger.countables_used(&pool.name);
-        let mut most = wanted;
-        for (name, amount) in in_pool.iter() {
-            let total = pool.countables.get(name).copied().unwrap_or_default();
-            let booked: u64 = self
-                .fleet
-                .booked_countables
-                .get(&pool.name)
-                .into_iter()
-                .flatten()
-                .map(|(_, held)| held.get(name).0)
-                .sum();
-            let free = total.0.saturating_sub(used.get(name).0).saturating_sub(booked);
-            most = most.min(u32::try_from(free / amount.0.max(1)).unwrap_or(u32::MAX));
+        if in_pool.is_zero() {
+            return wanted;
         }
-        most
+        let used = ledger.countables_used(&pool.name);
+        let per_resource = in_pool.iter().map(|(name, amount)| {
+            let total = pool.countables.get(name).copied().unwrap_or_default();
+            let booked = self.fleet.countable_booked(&pool.name, name);
+            let free = total.0.saturating_sub(used.get(name).0).saturating_sub(booked);
+            u32::try_from(free / amount.0.max(1)).unwrap_or(u32::MAX)
+        });
+        per_resource.fold(wanted, u32::min)
     }
 
     fn refuse(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
@@ -244,6 +251,9 @@ impl Planner {
             Some(known) => known.clone(),
             None => {
                 let found = blockers::infeasible(ledger, &self.fleet, request);
+                if self.infeasible.len() >= MOST_SHAPES {
+                    self.infeasible.clear();
+                }
                 self.infeasible.insert(shape, found.clone());
                 found
             }
@@ -261,19 +271,17 @@ impl Planner {
         self.fleet.book(ticket.0, &amounts, placement);
         if !in_pool.is_zero() {
             let total = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
-            self.fleet.booked_countables.entry(request.pool.clone()).or_default().insert(ticket.0, total);
+            self.fleet.book_countables(ticket.0, &request.pool, total);
         }
         let nodes = placement.members.iter().map(|member| member.node).collect();
         self.bookings.insert(ticket, (request.pool.clone(), nodes));
         ticket
     }
 
-    /// splitmix64: the same draws for the same seed.
+    /// The same draws for the same seed.
     fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random = splitmix64(self.random);
+        self.random
     }
 
     pub(crate) fn fleet(&self) -> &Fleet {
@@ -296,12 +304,14 @@ fn batch_rank(
             plimsoll_ledger::GpuShare::Milli(milli) => milli.into(),
             plimsoll_ledger::GpuShare::Memory(_) => 500,
         });
+        if gpu_milli > 0 {
+            // Among equal GPU asks the order of arrival stays: the heaviest cpu asks in a row would end up on the same
+            // nodes and strand GPUs there.
+            return (gpu_milli * members, 0, 0);
+        }
         let amounts = &request.requirements.amounts;
-        (
-            gpu_milli * members,
-            amounts.cpu_millis.0.saturating_mul(members),
-            amounts.memory_bytes.0.saturating_mul(members),
-        )
+        let (cpu, memory) = (amounts.cpu_millis.0, amounts.memory_bytes.0);
+        (0, cpu.saturating_mul(members), memory.saturating_mul(members))
     };
     let none = std::cmp::Reverse((0, 0, 0));
     match strategy {

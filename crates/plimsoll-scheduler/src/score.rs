@@ -17,6 +17,20 @@ pub(crate) struct Score {
     node: NodeId,
 }
 
+/// Order of a node before any grant, two levels, lower first. For all strategies but `Balanced` the first node that fits
+/// in this order has the best score.
+pub(crate) fn rank(strategy: Strategy, view: &NodeView) -> (u64, u64) {
+    let cpu = view.free.cpu_millis.0;
+    match strategy {
+        Strategy::BestFit | Strategy::Priority => (view.free_milli(), cpu),
+        Strategy::WorstFit | Strategy::Greedy => (u64::MAX - view.free_milli(), u64::MAX - cpu),
+        Strategy::Balanced => {
+            (fullest_permille(view, &Resources::default(), view.free_milli()), u64::MAX - cpu)
+        }
+        Strategy::FirstFit | Strategy::FirstFitDecreasing | Strategy::Random => (0, 0),
+    }
+}
+
 pub(crate) fn score(
     strategy: Strategy,
     view: &NodeView,

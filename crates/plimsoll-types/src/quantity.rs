@@ -110,7 +110,7 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, QuantityError> {
     let iso = text.strip_prefix("PT").map(str::to_ascii_lowercase);
     let mut rest = iso.as_deref().unwrap_or(text);
     if iso.is_none() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return number(rest).and_then(|milli| fit(milli)).ok_or_else(|| error(help));
+        return number(rest).and_then(fit).ok_or_else(|| error(help));
     }
     let mut total_ms: u128 = 0;
     while !rest.is_empty() {

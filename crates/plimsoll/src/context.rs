@@ -75,7 +75,7 @@ impl Contexts {
             CliError::local(&format!("cannot write {}", path.display()), error)
         };
         let text = serde_saphyr::to_string(self).map_err(|error| failed(&error))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
         let draft = folder.join(format!(".config.{}.yaml", std::process::id()));
         let write = || -> std::io::Result<()> {

@@ -745,7 +745,7 @@ impl Model {
         }
         let chosen =
             self.pools.values().find(|p| !p.select.terms.is_empty() && p.select.matches(&labels(reg)));
-        chosen.map_or("default".into(), |p| p.name.clone())
+        chosen.map_or_else(|| "default".into(), |p| p.name.clone())
     }
 
     fn allocatable_of(&self, reg: &Registration) -> Resources {
@@ -833,9 +833,9 @@ fn makes_sense(request: &Request) -> bool {
 
 fn labels(reg: &Registration) -> Labels {
     let mut labels = reg.labels.clone();
-    labels.entry("node".into()).or_insert(reg.name.clone());
+    labels.entry("node".into()).or_insert_with(|| reg.name.clone());
     if let Some(device) = reg.devices.first() {
-        labels.entry("gpu".into()).or_insert(device.model.clone());
+        labels.entry("gpu".into()).or_insert_with(|| device.model.clone());
     }
     labels
 }

@@ -213,6 +213,7 @@ impl Dev {
         };
         let more = match self.nodes.saturating_sub(1) {
             0 => String::new(),
+            1 => format!(" {dot} and a simulated node like it"),
             count => format!(" {dot} and {count} simulated nodes like it"),
         };
         let hint = match (&self.fake_gpu, self.port) {

@@ -126,10 +126,9 @@ fn nodes(explanation: &Explanation) -> String {
             if excluded.subject.is_empty() { String::new() } else { format!(" ({})", excluded.subject) };
         parts.push(format!("{} {why}{subject}", excluded.count));
     }
-    format!(
-        "\nLast decision at revision {}: considered {} nodes: {}\n",
-        explanation.decision_revision,
-        explanation.nodes_considered,
-        parts.join(", ")
-    )
+    let decision = match explanation.decision_revision {
+        0 => "Looked at".to_owned(),
+        revision => format!("Last decision at revision {revision}: looked at"),
+    };
+    format!("\n{decision} {} nodes: {}\n", explanation.nodes_considered, parts.join(", "))
 }

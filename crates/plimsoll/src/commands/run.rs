@@ -194,7 +194,9 @@ async fn acquire(
                     break;
                 }
                 _ = tick.tick() => {
-                    let shown = lock().as_ref().map(|waiting| (waiting_line(waiting, started.elapsed(), out), waiting.short()));
+                    // Its first words wait a moment for the place in the queue.
+                    let known = |waiting: &&Waiting| waiting.rank > 0 || started.elapsed() > Duration::from_secs(2);
+                    let shown = lock().as_ref().filter(known).map(|waiting| (waiting_line(waiting, started.elapsed(), out), waiting.short()));
                     if let Some((text, stable)) = shown {
                         line.show(&text, &stable);
                     }

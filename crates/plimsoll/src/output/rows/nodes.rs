@@ -88,7 +88,7 @@ fn gpus(node: &Node, _: &crate::output::View) -> String {
     }
     let milli: u64 = node.devices.iter().map(|device| u64::from(device.used_milli)).sum();
     let whole = node.devices.iter().filter(|device| !device.failed).count();
-    let part = if milli % 1000 == 0 { String::new() } else { format!(".{}", milli % 1000 / 100) };
+    let part = if milli.is_multiple_of(1000) { String::new() } else { format!(".{}", milli % 1000 / 100) };
     format!("{}{part}/{whole}", milli / 1000)
 }
 

@@ -1,0 +1,139 @@
+//! What a view of the fleet is for: requests that name the same pool, labels, device models and further resource share
+//! one, whatever their amounts.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use plimsoll_ledger::{Device, GpuAsk, GpuShare, Request};
+use plimsoll_types::{Resources, Term};
+
+use crate::fit::NodeView;
+use crate::order::Room;
+
+/// The part of a request that decides which nodes and devices count for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lens<'a> {
+    pub(crate) pool: &'a str,
+    /// Required terms, and the wishes that are tried together with them.
+    pub(crate) terms: Vec<&'a Term>,
+    models: &'a [String],
+    min_device_memory_bytes: u64,
+    /// A resource beyond cpu and memory that counts against nodes; the first where there are several.
+    other: Option<&'a str>,
+}
+
+/// A lens that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnedLens {
+    pool: String,
+    terms: Vec<Term>,
+    models: Vec<String>,
+    min_device_memory_bytes: u64,
+    other: Option<String>,
+}
+
+impl<'a> Lens<'a> {
+    /// The lens of a request with some of its wishes. `amounts` are those that count against nodes.
+    pub(crate) fn new(request: &'a Request, amounts: &'a Resources, wishes: &[&'a Term]) -> Lens<'a> {
+        let gpu = request.requirements.gpu.as_ref();
+        Lens {
+            pool: &request.pool,
+            terms: request.requirements.required.terms.iter().chain(wishes.iter().copied()).collect(),
+            models: gpu.map_or(&[], |gpu| &gpu.models),
+            min_device_memory_bytes: gpu.map_or(0, |gpu| gpu.min_device_memory_bytes),
+            other: amounts.other.keys().next().map(String::as_str),
+        }
+    }
+
+    /// The lens of a pool: all nodes, all devices.
+    pub(crate) fn pool(pool: &'a str) -> Lens<'a> {
+        Lens { pool, terms: Vec::new(), models: &[], min_device_memory_bytes: 0, other: None }
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.pool, &self.terms, self.models, self.min_device_memory_bytes, self.other).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(crate) fn to_owned(&self) -> OwnedLens {
+        OwnedLens {
+            pool: self.pool.to_owned(),
+            terms: self.terms.iter().map(|term| (*term).clone()).collect(),
+            models: self.models.to_vec(),
+            min_device_memory_bytes: self.min_device_memory_bytes,
+            other: self.other.map(str::to_owned),
+        }
+    }
+}
+
+impl PartialEq<Lens<'_>> for OwnedLens {
+    fn eq(&self, lens: &Lens<'_>) -> bool {
+        self.pool == lens.pool
+            && self.terms.iter().eq(lens.terms.iter().copied())
+            && self.models == lens.models
+            && self.min_device_memory_bytes == lens.min_device_memory_bytes
+            && self.other.as_deref() == lens.other
+    }
+}
+
+impl OwnedLens {
+    /// True where the node counts: whether it has room is another question.
+    pub(crate) fn holds(&self, view: &NodeView) -> bool {
+        let any_device = self.models.is_empty() && self.min_device_memory_bytes == 0;
+        view.node.pool == self.pool
+            && self.terms.iter().all(|term| term.matches(&view.labels))
+            && (any_device || view.node.registration.devices.iter().any(|device| self.counts(device)))
+            && self.other.as_ref().is_none_or(|name| !view.node.allocatable.get(name).is_zero())
+    }
+
+    /// True where the device counts: model and memory are as asked.
+    pub(crate) fn counts(&self, device: &Device) -> bool {
+        device.memory_bytes >= self.min_device_memory_bytes
+            && (self.models.is_empty() || self.models.contains(&device.model))
+    }
+
+    /// What the node has now, of the devices that count.
+    pub(crate) fn room(&self, view: &NodeView) -> Room {
+        let mut room = Room {
+            cpu_millis: view.free.cpu_millis.0,
+            memory_bytes: view.free.memory_bytes.0,
+            other: self.other.as_ref().map_or(0, |name| view.free.get(name).0),
+            ..Room::default()
+        };
+        for (index, (device, usage)) in view.node.registration.devices.iter().zip(&view.devices).enumerate() {
+            if !self.counts(device) {
+                continue;
+            }
+            let milli = view.device_free_milli(index);
+            if milli > 0 {
+                room.whole += u32::from(usage.grants == 0);
+                room.share_milli = room.share_milli.max(milli);
+                room.share_bytes =
+                    room.share_bytes.max(device.memory_bytes.saturating_sub(usage.memory_bytes));
+            }
+        }
+        room
+    }
+
+    /// What a member needs at least, where the largest device that counts has `largest_device_bytes`.
+    pub(crate) fn need(&self, gpu: Option<&GpuAsk>, amounts: &Resources, largest_device_bytes: u64) -> Room {
+        let mut need = Room {
+            cpu_millis: amounts.cpu_millis.0,
+            memory_bytes: amounts.memory_bytes.0,
+            other: self.other.as_ref().map_or(0, |name| amounts.get(name).0),
+            ..Room::default()
+        };
+        match gpu.map(|gpu| (gpu.share, gpu.count)) {
+            None => {}
+            Some((GpuShare::Whole, count)) => need.whole = count,
+            Some((share, _)) => {
+                let (milli, bytes) = share.of_device(largest_device_bytes);
+                need.share_milli = u32::try_from(milli).unwrap_or(u32::MAX);
+                if let GpuShare::Memory(_) = share {
+                    need.share_bytes = bytes;
+                }
+            }
+        }
+        need
+    }
+}
