@@ -93,7 +93,7 @@ fn countables(
         let free = if ever { total } else { total.saturating_sub(Amount(taken)) };
         let asked = amount.0.saturating_mul(members);
         let blocker = Blocker::new(Reason::CountableExhausted, name, asked, free.0);
-        (asked > free.0).then(|| Blocker { limit: total.0, ..blocker })
+        (asked > free.0).then_some(Blocker { limit: total.0, ..blocker })
     });
     short.collect()
 }

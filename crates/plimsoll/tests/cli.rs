@@ -167,7 +167,7 @@ fn run_forwards_signals_and_gives_a_place_in_the_queue_back() {
 fn a_lease_that_is_lost_stops_the_command() {
     let dev = Dev::start(&[]);
     let script = "echo ready; exec sleep 60";
-    let mut holder = command(dev.home.path(), &["run", "--ttl", "1s", "--", "sh", "-c", script])
+    let mut holder = command(dev.home.path(), &["run", "--ttl", "10s", "--", "sh", "-c", script])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
