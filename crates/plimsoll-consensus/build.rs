@@ -1,9 +1,11 @@
 //! Compiles the peer protocol without protoc.
 
-use std::path::Path;
+use std::env;
+use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Read when the script runs: checkouts that share a target directory share the compiled script as well.
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let file = root.join("plimsoll/internal/v1/raft.proto");
     println!("cargo::rerun-if-changed={}", file.display());
     let descriptors = protox::compile([&file], [&root])?;

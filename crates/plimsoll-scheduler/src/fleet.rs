@@ -30,6 +30,8 @@ pub(crate) struct Change {
     pub(crate) remade: bool,
 }
 
+/// Amounts and devices of one member.
+type BookedMember = (Resources, Vec<DeviceGrant>);
 type NodesByLabel = BTreeMap<(String, String), BTreeSet<NodeId>>;
 
 #[derive(Clone, Debug, Default)]
@@ -40,7 +42,9 @@ pub(crate) struct Fleet {
     nodes: BTreeMap<String, BTreeSet<NodeId>>,
     labelled: BTreeMap<String, NodesByLabel>,
     /// Per node and ticket.
-    booked: BTreeMap<NodeId, BTreeMap<u64, Vec<(Resources, Vec<DeviceGrant>)>>>,
+    booked: BTreeMap<NodeId, BTreeMap<u64, Vec<BookedMember>>>,
+    /// Changes of nodes so far: what was worked out over all nodes ages by these.
+    changes: u64,
     /// Per pool and ticket: countables.
     booked_countables: BTreeMap<String, BTreeMap<u64, Resources>>,
 }
@@ -62,6 +66,7 @@ impl Fleet {
 
     /// Re-reads one node. O(log n) per view that holds it.
     pub(crate) fn sync(&mut self, ledger: &Ledger, id: NodeId) -> Change {
+        self.changes += 1;
         let Some(node) = ledger.node(id) else {
             return Change { grew: false, remade: self.drop_node(id) };
         };
@@ -134,6 +139,7 @@ impl Fleet {
 
     /// Takes a member off a node's free capacity.
     pub(crate) fn take(&mut self, id: NodeId, amounts: &Resources, devices: &[DeviceGrant]) {
+        self.changes += 1;
         if let Some(slot) = slot_mut(&mut self.slots, id) {
             slot.view.take(amounts, devices);
             self.views.moved(slot);
@@ -155,6 +161,16 @@ impl Fleet {
             slot.hidden = hidden;
             self.views.hide(slot);
         }
+    }
+
+    /// True where so few nodes changed since `changes` that a look at all of them is not worth it: fewer than one in 256.
+    pub(crate) fn is_recent(&self, changes: u64) -> bool {
+        self.changes - changes <= self.slots.len() as u64 / 256
+    }
+
+    /// Changes of nodes so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Nodes of a pool, by ascending id.

@@ -32,9 +32,11 @@ pub struct Planner {
     queue_pass_due: bool,
     /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
+    /// Per shape: what stood in the way lately, and after how many changes of nodes that was.
+    blocked: BTreeMap<u64, (u64, Vec<Blocker>)>,
 }
 
-/// Shapes whose feasibility is remembered at a time.
+/// Shapes of which it is remembered at a time what stands in their way.
 const MOST_SHAPES: usize = 4_096;
 
 impl Planner {
@@ -51,6 +53,7 @@ impl Planner {
             random: seed,
             queue_pass_due: true,
             infeasible: BTreeMap::new(),
+            blocked: BTreeMap::new(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Planner {
             let change = self.fleet.sync(ledger, node);
             if change.remade {
                 self.infeasible.clear();
+                self.blocked.clear();
             }
             self.queue_pass_due |= change.grew;
         }
@@ -69,6 +73,7 @@ impl Planner {
     pub fn sync_policies(&mut self, ledger: &Ledger) {
         self.fleet.rebuild(ledger);
         self.infeasible.clear();
+        self.blocked.clear();
         self.queue_pass_due = true;
     }
 
@@ -78,7 +83,8 @@ impl Planner {
         self.queue_pass_due
     }
 
-    /// A place for a request, or all that stands in the way. Books nothing.
+    /// A place for a request, or all that stands in the way. Books nothing. In large fleets the numbers of what stands in
+    /// the way may be those of a little earlier: until one node in 256 has changed.
     pub fn place(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
         match self.find(ledger, request) {
             Some(placement) => Verdict::Place(placement),
@@ -258,10 +264,19 @@ impl Planner {
                 found
             }
         };
-        match infeasible {
-            Some(blockers) => Verdict::Infeasible(blockers),
-            None => Verdict::Blocked(blockers::now(ledger, &self.fleet, request)),
+        if let Some(blockers) = infeasible {
+            return Verdict::Infeasible(blockers);
         }
+        let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
+        if let Some((_, blockers)) = recent {
+            return Verdict::Blocked(blockers.clone());
+        }
+        let blockers = blockers::now(ledger, &self.fleet, request);
+        if self.blocked.len() >= MOST_SHAPES {
+            self.blocked.clear();
+        }
+        self.blocked.insert(shape, (self.fleet.changes(), blockers.clone()));
+        Verdict::Blocked(blockers)
     }
 
     fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {

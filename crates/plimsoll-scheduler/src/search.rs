@@ -13,7 +13,7 @@ use crate::views::ViewId;
 /// Where labels leave so few nodes, each is looked at; a view would cost more.
 const FEW: usize = 32;
 /// Nodes looked at where the order of the view is not yet the strategy's whole measure.
-const CANDIDATES: usize = 16;
+const CANDIDATES: usize = 8;
 /// Wishes that are tried in all combinations, heaviest first. Those beyond weigh among the candidates only.
 const WISHES: usize = 4;
 
@@ -44,11 +44,24 @@ impl Fleet {
         let weight = |set: u32| chosen(set).map(|(_, wish)| u64::from(wish.weight)).sum::<u64>();
         let mut sets: Vec<u32> = (0..1 << wishes.len()).collect();
         sets.sort_by_key(|set| (std::cmp::Reverse(weight(*set)), *set));
-        // A node that fulfils more was met in an earlier set, so the first set with a node is the best one.
-        sets.into_iter().find_map(|set| {
+        // A node that fulfils more was met in an earlier set: the first set with a node is the best one, beside those of
+        // equal weight.
+        let mut best: Option<(u64, Score, Spot)> = None;
+        for set in sets {
+            if best.as_ref().is_some_and(|(known, ..)| weight(set) < *known) {
+                break;
+            }
             let terms: Vec<&Term> = chosen(set).map(|(_, wish)| &wish.term).collect();
-            self.best_with(request, amounts, strategy, random, &terms)
-        })
+            let spot = self.best_with(request, amounts, strategy, random, &terms);
+            let Some((view, (node, devices))) = spot.and_then(|spot| Some((self.get(spot.0)?, spot))) else {
+                continue;
+            };
+            let score = score(strategy, view, amounts, &devices, wishes_missed(request, view));
+            if best.as_ref().is_none_or(|(_, known, _)| score < *known) {
+                best = Some((weight(set), score, (node, devices)));
+            }
+        }
+        best.map(|(_, _, spot)| spot)
     }
 
     /// The best spot on nodes where these wishes hold too.
