@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Audit(commands::audit::Audit),
     /// Run a recorded workload on the real ledger and planner, in this process
     Simulate(commands::simulate::Simulate),
+    /// Measure a cluster through its public API
+    Bench(commands::bench::Bench),
     /// Run a coordinator
     #[command(visible_alias = "server")]
     Coordinator(commands::coordinator::Coordinator),
@@ -122,6 +124,7 @@ impl Command {
             Command::Cluster(command) => Box::pin(command.run(globals)).await,
             Command::Audit(command) => Box::pin(command.run(globals)).await,
             Command::Simulate(command) => Box::pin(command.run(globals)).await,
+            Command::Bench(command) => Box::pin(command.run(globals)).await,
             Command::Coordinator(command) => Box::pin(command.run(globals)).await,
             Command::Agent(command) => Box::pin(command.run(globals)).await,
             Command::Context(command) => Box::pin(command.run(globals)).await,

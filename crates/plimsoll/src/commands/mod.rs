@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod config;
