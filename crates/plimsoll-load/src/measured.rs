@@ -34,7 +34,13 @@ impl Measured {
             done += u64::from(operations);
             latency_us.saturating_record(u64::from(us).max(1));
         }
-        Measured { done, failed: failures.len() as u64, failure: failures.into_iter().next(), elapsed, latency_us }
+        Measured {
+            done,
+            failed: failures.len() as u64,
+            failure: failures.into_iter().next(),
+            elapsed,
+            latency_us,
+        }
     }
 
     /// Operations a second.

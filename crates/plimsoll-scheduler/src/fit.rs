@@ -114,11 +114,16 @@ impl NodeView {
 
     /// Books one member.
     pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
-        self.free = self.free.saturating_sub(amounts);
+        self.free.saturating_sub_assign(amounts);
         for grant in devices {
-            if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
-                usage.add(grant.milli, grant.memory_bytes);
-            }
+            self.take_device(grant.device, grant.milli, grant.memory_bytes);
+        }
+    }
+
+    /// Books a share of one device.
+    pub(crate) fn take_device(&mut self, device: DeviceIndex, milli: u16, memory_bytes: u64) {
+        if let Some(usage) = self.devices.get_mut(usize::from(device.0)) {
+            usage.add(milli, memory_bytes);
         }
     }
 

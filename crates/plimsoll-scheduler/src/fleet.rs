@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request};
-use plimsoll_types::{Amount, Labels, NodeId, Operator, Resources, Term};
+use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, Term};
 
 use crate::fit::NodeView;
 use crate::order::Key;
@@ -30,6 +30,16 @@ pub(crate) struct Change {
     pub(crate) remade: bool,
 }
 
+/// What proposals in flight will take of a node: per ticket, and the sum, so that a re-read of a busy node costs no more
+/// than one of an idle node.
+#[derive(Clone, Debug, Default)]
+struct Booked {
+    by_ticket: BTreeMap<u64, Vec<BookedMember>>,
+    sum: Resources,
+    /// Thousandths and bytes per device.
+    devices: BTreeMap<DeviceIndex, (u16, u64)>,
+}
+
 /// Amounts and devices of one member.
 type BookedMember = (Resources, Vec<DeviceGrant>);
 type NodesByLabel = BTreeMap<(String, String), BTreeSet<NodeId>>;
@@ -41,8 +51,7 @@ pub(crate) struct Fleet {
     /// Per pool.
     nodes: BTreeMap<String, BTreeSet<NodeId>>,
     labelled: BTreeMap<String, NodesByLabel>,
-    /// Per node and ticket.
-    booked: BTreeMap<NodeId, BTreeMap<u64, Vec<BookedMember>>>,
+    booked: BTreeMap<NodeId, Booked>,
     /// Changes of nodes so far: what was worked out over all nodes ages by these.
     changes: u64,
     /// Per pool and ticket: countables.
@@ -105,8 +114,7 @@ impl Fleet {
     /// Books a placement under a ticket.
     pub(crate) fn book(&mut self, ticket: u64, amounts: &Resources, placement: &Placement) {
         for member in &placement.members {
-            let held = self.booked.entry(member.node).or_default().entry(ticket).or_default();
-            held.push((amounts.clone(), member.devices.clone()));
+            self.booked.entry(member.node).or_default().add(ticket, amounts, &member.devices);
             self.take(member.node, amounts, &member.devices);
         }
     }
@@ -123,8 +131,8 @@ impl Fleet {
         }
         for node in nodes {
             if let Some(held) = self.booked.get_mut(&node) {
-                held.remove(&ticket);
-                if held.is_empty() {
+                held.remove(ticket);
+                if held.by_ticket.is_empty() {
                     self.booked.remove(&node);
                 }
             }
@@ -215,9 +223,10 @@ impl Fleet {
     }
 
     fn take_booked(&self, view: &mut NodeView) {
-        let held = self.booked.get(&view.node.id).into_iter().flatten();
-        for (amounts, devices) in held.flat_map(|(_, members)| members) {
-            view.take(amounts, devices);
+        let Some(held) = self.booked.get(&view.node.id) else { return };
+        view.take(&held.sum, &[]);
+        for (device, (milli, memory_bytes)) in &held.devices {
+            view.take_device(*device, *milli, *memory_bytes);
         }
     }
 
@@ -262,6 +271,33 @@ impl Fleet {
             }
         }
         true
+    }
+}
+
+impl Booked {
+    fn add(&mut self, ticket: u64, amounts: &Resources, devices: &[DeviceGrant]) {
+        // Each was seen to fit, so that a sum past 64 bits cannot be.
+        let _fits = self.sum.add_assign(amounts);
+        for grant in devices {
+            let (milli, memory_bytes) = self.devices.entry(grant.device).or_default();
+            *milli += grant.milli;
+            *memory_bytes += grant.memory_bytes;
+        }
+        self.by_ticket.entry(ticket).or_default().push((amounts.clone(), devices.to_vec()));
+    }
+
+    fn remove(&mut self, ticket: u64) {
+        for (amounts, devices) in self.by_ticket.remove(&ticket).into_iter().flatten() {
+            let _was_added = self.sum.sub_assign(&amounts);
+            for grant in devices {
+                let Some((milli, memory_bytes)) = self.devices.get_mut(&grant.device) else { continue };
+                *milli -= grant.milli;
+                *memory_bytes -= grant.memory_bytes;
+                if (*milli, *memory_bytes) == (0, 0) {
+                    self.devices.remove(&grant.device);
+                }
+            }
+        }
     }
 }
 

@@ -112,11 +112,18 @@ impl Resources {
     /// The difference per resource, never below zero: for what is left of a capacity that was cut.
     pub fn saturating_sub(&self, other: &Resources) -> Resources {
         let mut rest = self.clone();
-        for (name, amount) in other.iter() {
-            let left = rest.get(name).saturating_sub(amount);
-            rest.set(name, left);
-        }
+        rest.saturating_sub_assign(other);
         rest
+    }
+
+    /// Subtracts in place, never below zero.
+    pub fn saturating_sub_assign(&mut self, other: &Resources) {
+        self.cpu_millis = self.cpu_millis.saturating_sub(other.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        for (name, amount) in &other.other {
+            let left = self.get(name).saturating_sub(*amount);
+            self.set(name, left);
+        }
     }
 
     /// The vector `count` times, or an error where one amount does not fit in 64 bits.

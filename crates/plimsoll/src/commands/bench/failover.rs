@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use plimsoll_client::v1::Strategy;
 use plimsoll_client::v1::reservation_service_client::ReservationServiceClient;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
-use super::local::LocalCluster;
 use super::fleet;
+use super::local::LocalCluster;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -41,7 +42,7 @@ impl Failover {
             return Err(CliError::usage("--local: fewer than 3 coordinators do not survive the loss of one"));
         }
         let mut cluster = LocalCluster::start(self.local, None).await?;
-        let _nodes = fleet::register(&cluster.client()?, 16).await?;
+        let _nodes = fleet::register(&cluster.client()?, 16, Strategy::WorstFit).await?;
         let mut outages_ms = Vec::new();
         for round in 1..=self.kills {
             let leader = cluster.leader().await?;

@@ -7,12 +7,12 @@ use plimsoll_agent::clock::BootClock;
 use plimsoll_agent::gpu::FakeGpus;
 use plimsoll_agent::inventory::Inventory;
 use plimsoll_agent::{FleetConfig, SimulatedFleet, SimulatedNode, fresh_incarnation};
+use plimsoll_client::Client;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    ApplyPolicyRequest, CreateReservationRequest, Pool, PolicyObject, Quantities, Requirements,
+    ApplyPolicyRequest, CreateReservationRequest, PolicyObject, Pool, Quantities, Requirements,
     ReservationSpec, Strategy,
 };
-use plimsoll_client::Client;
 use plimsoll_types::Resources;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,15 +42,14 @@ impl Drop for Nodes {
 }
 
 /// Makes the pool and registers `count` nodes through the agents' protocol.
-pub(super) async fn register(client: &Client, count: usize) -> Result<Nodes, CliError> {
-    let pool = Pool { name: POOL.to_owned(), strategy: Strategy::FirstFit.into(), ..Pool::default() };
+pub(super) async fn register(client: &Client, count: usize, strategy: Strategy) -> Result<Nodes, CliError> {
+    let pool = Pool { name: POOL.to_owned(), strategy: strategy.into(), ..Pool::default() };
     let objects = vec![PolicyObject { object: Some(Object::Pool(pool)) }];
     let request = ApplyPolicyRequest { objects, ..ApplyPolicyRequest::default() };
     client.apply_policy(request).await.map_err(super::failed("cannot make the pool"))?;
     let nodes = (0..count).map(|index| {
         let name = format!("bench-{index}");
-        let inventory =
-            Inventory::simulated(&name, NODE_CPU_MILLIS, 1 << 50, &FakeGpus::default());
+        let inventory = Inventory::simulated(&name, NODE_CPU_MILLIS, 1 << 50, &FakeGpus::default());
         SimulatedNode { name, pool: POOL.to_owned(), inventory, extra: Resources::default() }
     });
     let config = FleetConfig { incarnation: fresh_incarnation(), ..FleetConfig::default() };

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use plimsoll_client::Client;
 use plimsoll_client::v1::stream_reservations_request::Request as Change;
 use plimsoll_client::v1::{
     BatchCreateReservationsRequest, BatchReleaseReservationsRequest, ReleaseReservationRequest, Reservation,
-    batch_create_reservations_result,
+    Strategy, batch_create_reservations_result,
 };
-use plimsoll_client::Client;
 use plimsoll_load::{Done, LoopConfig, Measured, closed_loop, open_loop};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -54,6 +54,9 @@ pub(crate) struct Grants {
     /// Simulated nodes to place on
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     nodes: usize,
+    /// Strategy of the pool that is placed in; worst_fit spreads the grants over all nodes, first_fit puts them on one
+    #[arg(long, value_name = "NAME", default_value = "worst_fit")]
+    strategy: String,
     /// Begin so many calls a second whatever is answered, and count latency from when each was due
     #[arg(long, value_name = "CALLS_PER_S")]
     rate: Option<f64>,
@@ -94,8 +97,9 @@ impl Grants {
         };
         client.follow_leader().await.map_err(failed("the cluster"))?;
         out.say(&format!("registering {} nodes", self.nodes));
-        let _nodes = fleet::register(&client, self.nodes).await?;
-        let mut floors = json!({ "grpc_health_per_s": health_rate(&client, self.measure / 2).await?.round() });
+        let _nodes = fleet::register(&client, self.nodes, strategy(&self.strategy)?).await?;
+        let mut floors =
+            json!({ "grpc_health_per_s": health_rate(&client, self.measure / 2).await?.round() });
         if let Some(cluster) = &cluster {
             let rate = plimsoll_load::fdatasync_per_s(cluster.folder(), Duration::from_secs(1));
             let rate = rate.map_err(|error| CliError::local("cannot measure the disk", error))?;
@@ -121,7 +125,7 @@ impl Grants {
         } else {
             let rows: Vec<Value> = rows.iter().map(Row::document).collect();
             let nodes = self.nodes;
-            out.document(&json!({ "nodes": nodes, "batch": self.batch, "floors": floors, "rows": rows }))?;
+            out.document(&json!({ "nodes": nodes, "batch": self.batch, "strategy": self.strategy, "floors": floors, "rows": rows }))?;
         }
         Ok(Exit::Done)
     }
@@ -138,11 +142,8 @@ impl Grants {
             Mode::Batch => self.batch.clamp(1, in_flight.max(1)),
             Mode::Unary | Mode::Stream => 1,
         };
-        let config = LoopConfig {
-            in_flight: in_flight.div_ceil(batch),
-            warm_up: self.warm_up,
-            measure: self.measure,
-        };
+        let config =
+            LoopConfig { in_flight: in_flight.div_ceil(batch), warm_up: self.warm_up, measure: self.measure };
         // Connections of its own for each line; all of them know the leader.
         let connections = in_flight.div_ceil(CALLS_PER_CONNECTION).clamp(1, MOST_CONNECTIONS);
         let mut clients = Vec::new();
@@ -157,11 +158,14 @@ impl Grants {
         let measured = match mode {
             Mode::Unary => {
                 let kept = Arc::clone(&granted);
-                self.drive(config, move |worker| unary(clients[worker % clients.len()].clone(), Arc::clone(&kept)))
-                    .await
+                self.drive(config, move |worker| {
+                    unary(clients[worker % clients.len()].clone(), Arc::clone(&kept))
+                })
+                .await
             }
             Mode::Stream => {
-                let streams: Vec<_> = clients.iter().map(|client| client.reservation_stream(in_flight)).collect();
+                let streams: Vec<_> =
+                    clients.iter().map(|client| client.reservation_stream(in_flight)).collect();
                 let kept = Arc::clone(&granted);
                 self.drive(config, move |worker| {
                     streamed(streams[worker % streams.len()].clone(), Arc::clone(&kept))
@@ -179,9 +183,9 @@ impl Grants {
         let wall = from.elapsed();
         let cpu = cpu_before.zip(cluster).map(|(before, cluster)| cluster.cpu_us() - before);
         // The warm-up is in the CPU time: its share of the calls is taken off by its share of the time.
-        let cpu_us_per_grant = cpu.filter(|_| measured.done > 0).map(|us| {
-            us as f64 * (self.measure.as_secs_f64() / wall.as_secs_f64()) / measured.done as f64
-        });
+        let cpu_us_per_grant = cpu
+            .filter(|_| measured.done > 0)
+            .map(|us| us as f64 * (self.measure.as_secs_f64() / wall.as_secs_f64()) / measured.done as f64);
         let held = std::mem::take(&mut *granted.lock().expect("no worker panics while it holds it"));
         release(client, held).await?;
         Ok(Row { mode, in_flight, measured, cpu_us_per_grant })
@@ -268,7 +272,14 @@ async fn check(channel: Channel) -> Done {
     answer.map(|_| 1).map_err(|status| status.to_string())
 }
 
-const HEADER: &str = "mode     in flight    grants/s    p50 ms    p99 ms  p99.9 ms    max ms  failed  cpu us/grant";
+fn strategy(name: &str) -> Result<Strategy, CliError> {
+    let word = format!("STRATEGY_{}", name.to_ascii_uppercase().replace('-', "_"));
+    Strategy::from_str_name(&word)
+        .ok_or_else(|| CliError::usage(format!("--strategy {name}: there is no such strategy")))
+}
+
+const HEADER: &str =
+    "mode     in flight    grants/s    p50 ms    p99 ms  p99.9 ms    max ms  failed  cpu us/grant";
 
 impl Row {
     fn line(&self) -> String {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use plimsoll_client::Client;
-use plimsoll_client::v1::BatchCreateReservationsRequest;
+use plimsoll_client::v1::{BatchCreateReservationsRequest, Strategy};
 use serde_json::json;
 
 use super::failover::{channels, first_grant};
@@ -44,12 +44,15 @@ impl Restart {
         let client = cluster.client()?;
         client.follow_leader().await.map_err(failed("the cluster"))?;
         out.say(&format!("registering {} nodes", self.nodes));
-        let nodes = fleet::register(&client, self.nodes).await?;
+        let nodes = fleet::register(&client, self.nodes, Strategy::WorstFit).await?;
         let empty = memory(&cluster);
         out.say(&format!("making {} reservations", self.reservations));
         let begun = Instant::now();
         let calls = self.reservations.div_ceil(TOGETHER);
-        stream::iter((0..calls).map(|_| fill(&client))).buffer_unordered(FILLERS).try_collect::<Vec<()>>().await?;
+        stream::iter((0..calls).map(|_| fill(&client)))
+            .buffer_unordered(FILLERS)
+            .try_collect::<Vec<()>>()
+            .await?;
         let fill_s = begun.elapsed().as_secs_f64();
         let full = memory(&cluster);
         // Nodes fall silent with the coordinators in a real outage too, but their streams are no part of the measurement.
@@ -72,7 +75,8 @@ impl Restart {
         let after = memory(&cluster);
         restarts_ms.sort_by(f64::total_cmp);
         let median_ms = restarts_ms[restarts_ms.len() / 2];
-        let each = (full.iter().max().copied().unwrap_or(0)).saturating_sub(empty.iter().max().copied().unwrap_or(0))
+        let each = (full.iter().max().copied().unwrap_or(0))
+            .saturating_sub(empty.iter().max().copied().unwrap_or(0))
             / self.reservations.max(1) as u64;
         if out.is_human() {
             out.emit(&format!(
