@@ -4,3 +4,4 @@ mod failover;
 mod fleet;
 mod membership;
 mod openb;
+mod wiped;

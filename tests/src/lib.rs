@@ -89,6 +89,11 @@ impl Coordinator {
         self.child = Coordinator::start(id, &address, &dir, false).child;
     }
 
+    /// Empties its data directory. It must not be running.
+    pub fn wipe(&self) {
+        std::fs::remove_dir_all(self.dir.join("data")).expect("it had data");
+    }
+
     /// What it printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log.txt")).unwrap_or_default()

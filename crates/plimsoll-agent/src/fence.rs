@@ -103,17 +103,21 @@ impl Processes {
         self.cgroups.lock().insert(token, cgroup);
     }
 
-    fn signal_all(&self, list: &[Attached], signal: Signal) {
+    /// Signals what is still there of a list, and says how many that were.
+    fn signal_all(&self, list: &[Attached], signal: Signal) -> usize {
+        let mut reached = 0;
         for process in list {
-            match start_ticks(&self.proc_folder, process.pid) {
+            let was_there = match start_ticks(&self.proc_folder, process.pid) {
                 Some(start_ticks) if start_ticks == process.start_ticks => {
-                    send(process.pid, signal, process.leads_group);
+                    send(process.pid, signal, process.leads_group)
                 }
                 // The leader is gone, and while members of its group live nobody else can get its number.
                 None if process.leads_group => send(process.pid, signal, true),
-                _ => {}
-            }
+                _ => false,
+            };
+            reached += usize::from(was_there);
         }
+        reached
     }
 }
 
@@ -125,15 +129,16 @@ impl Fence for Processes {
 
     fn kill(&self, lease: &Lease) {
         let list = self.attached.lock().remove(&lease.token).unwrap_or_default();
-        if !list.is_empty() {
+        // A holder that ended in order left nothing behind: then there is nothing to tell.
+        let killed = self.signal_all(&list, Signal::SIGKILL);
+        if killed > 0 {
             tracing::warn!(
                 reservation = %lease.reservation,
                 token = lease.token,
-                processes = list.len(),
-                "killing the processes of a lease that is over"
+                processes = killed,
+                "killed the processes of a lease that is over"
             );
         }
-        self.signal_all(&list, Signal::SIGKILL);
         let cgroup = self.cgroups.lock().remove(&lease.token);
         if let Some(cgroup) = cgroup
             && let Err(error) = cgroup.kill()
@@ -149,14 +154,17 @@ fn leads_own_group(pid: u32) -> bool {
     target.is_ok_and(|target| getpgid(Some(target)) == Ok(target) && getpgid(None) != Ok(target))
 }
 
-fn send(pid: u32, signal: Signal, to_group: bool) {
-    let Ok(raw) = i32::try_from(pid) else { return };
+/// True where something was there to take the signal.
+fn send(pid: u32, signal: Signal, to_group: bool) -> bool {
+    let Ok(raw) = i32::try_from(pid) else { return false };
     let target = Pid::from_raw(raw);
     let sent = if to_group { killpg(target, signal) } else { kill(target, signal) };
     match sent {
-        Ok(()) | Err(Errno::ESRCH) => {}
+        Ok(()) => true,
+        Err(Errno::ESRCH) => false,
         Err(error) => {
-            tracing::error!(pid, %signal, %error, "a process of a lease that is over could not be signalled")
+            tracing::error!(pid, %signal, %error, "a process of a lease that is over could not be signalled");
+            false
         }
     }
 }
@@ -217,6 +225,22 @@ mod tests {
         let mut rest = String::new();
         output.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "the sleeper held the pipe, and is gone");
+    }
+
+    #[test]
+    fn what_has_ended_by_itself_is_nothing_to_kill() {
+        let processes = Processes::default();
+        let mut gone = sleeper();
+        processes.attach(1, gone.id()).unwrap();
+        let list = processes.attached.lock()[&1].clone();
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+        assert_eq!(processes.signal_all(&list, Signal::SIGKILL), 0, "no word of it in the log");
+        let mut alive = sleeper();
+        processes.attach(2, alive.id()).unwrap();
+        let list = processes.attached.lock()[&2].clone();
+        assert_eq!(processes.signal_all(&list, Signal::SIGKILL), 1);
+        alive.wait().unwrap();
     }
 
     #[test]

@@ -176,7 +176,9 @@ fn response(message: v1::ConnectResponse) -> Option<FromCoordinator> {
             nodes: answer.nodes.into_iter().map(register_answer).collect(),
             heartbeat_interval_ms: answer.heartbeat_interval_ms,
         },
-        Response::HeartbeatSeen(seen) => Word::HeartbeatSeen { refused: seen.refused },
+        Response::HeartbeatSeen(seen) => {
+            Word::HeartbeatSeen { clock_ms: seen.clock_ms, refused: seen.refused }
+        }
         Response::LeaseGranted(v1::LeaseGranted { lease })
         | Response::LeaseUpdated(v1::LeaseUpdated { lease }) => {
             let mut lease = lease?;
@@ -220,6 +222,7 @@ fn lease_news(lease: v1::NodeLease) -> LeaseNews {
     let stopping = matches!(state, v1::ReservationState::Preempting | v1::ReservationState::Releasing);
     // No deadline is no end; nothing remaining is an end that has passed.
     let remaining_ms = (lease.deadline_ms > 0).then_some(lease.remaining_ms);
+    let end_ms = lease.deadline_ms;
     let mut merged = Lease {
         reservation: lease.reservation,
         token: lease.token,
@@ -236,7 +239,7 @@ fn lease_news(lease: v1::NodeLease) -> LeaseNews {
             add_device(&mut merged.devices, device);
         }
     }
-    LeaseNews { lease: merged, remaining_ms, stopping }
+    LeaseNews { lease: merged, remaining_ms, end_ms, stopping }
 }
 
 fn add_device(devices: &mut Vec<GrantedDevice>, grant: v1::DeviceGrant) {

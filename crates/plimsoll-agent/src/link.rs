@@ -19,7 +19,7 @@ use crate::clock::{BootTime, SharedClock};
 use crate::dial::{Conversation, Dial, LinkError};
 use crate::message::{FromCoordinator, RegisterAnswer, Registered, Report, ToCoordinator, Word};
 use crate::sample::Sampler;
-use crate::session::{Heard, NodeSession};
+use crate::session::{Heard, LedgerReading, NodeSession};
 
 /// Nodes in one message: with a dozen devices each, still far below the largest message that a coordinator takes.
 const NODES_PER_MESSAGE: usize = 64;
@@ -184,6 +184,7 @@ impl Link {
             sequence: 0,
             unanswered: BTreeMap::new(),
             sent_after: self.clock.now(),
+            ledger: None,
             interval_ms: self.timing.heartbeat_interval_ms,
             again: BTreeSet::new(),
             beats: 0,
@@ -204,8 +205,7 @@ impl Link {
                 message = incoming.next() => match message {
                     Some(Ok(message)) => {
                         heard = Instant::now();
-                        talk.hear(message);
-                        Ok(())
+                        talk.hear(message)
                     }
                     Some(Err(error)) => Err(error),
                     None => Err(LinkError::new("the coordinator ended the stream")),
@@ -236,6 +236,8 @@ struct Talk<'a> {
     /// What arrives now was sent by the coordinator later than this: after it had read the newest message it answered,
     /// or at least after this conversation began.
     sent_after: BootTime,
+    /// The coordinator's clock as last read. Another conversation may be with another coordinator: it reads again.
+    ledger: Option<LedgerReading>,
     /// The configured pace, or the coordinator's where that is faster.
     interval_ms: u64,
     /// Nodes to register again with the next heartbeat.
@@ -291,14 +293,30 @@ impl Talk<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, message: FromCoordinator) {
+    /// Reads the coordinator's clock with a heartbeat of one node out of turn, where that was not done yet: a short
+    /// lease may be renewed before the next heartbeat is due.
+    fn read_clock(&mut self) -> Result<(), LinkError> {
+        if self.ledger.is_some() {
+            return Ok(());
+        }
+        let beat = self.link.nodes.lock().values().find_map(|node| node.heartbeat(None));
+        beat.map_or(Ok(()), |beat| self.send(Report::Heartbeat(vec![beat])))
+    }
+
+    fn hear(&mut self, message: FromCoordinator) -> Result<(), LinkError> {
         let FromCoordinator { revision, sequence, what } = message;
-        if let Some(sent) = self.unanswered.get(&sequence).copied() {
+        let asked = self.unanswered.get(&sequence).copied();
+        if let Some(sent) = asked {
             self.sent_after = self.sent_after.max(sent);
             // Reports of ended workloads get no answer of their own; a later answer is theirs too.
             self.unanswered.retain(|other, _| *other > sequence);
         }
-        let heard = Heard { at: self.link.clock.now(), sent_after: self.sent_after };
+        if let (Word::HeartbeatSeen { clock_ms, .. }, Some(at)) = (&what, asked)
+            && *clock_ms > 0
+        {
+            self.ledger = Some(LedgerReading { at, clock_ms: *clock_ms });
+        }
+        let heard = Heard { at: self.link.clock.now(), sent_after: self.sent_after, ledger: self.ledger };
         match what {
             Word::Registered { nodes, heartbeat_interval_ms } => {
                 if heartbeat_interval_ms > 0 {
@@ -308,8 +326,9 @@ impl Talk<'_> {
                     self.register_answer(answer, revision, heard);
                 }
                 self.count();
+                self.read_clock()?;
             }
-            Word::HeartbeatSeen { refused } => {
+            Word::HeartbeatSeen { refused, .. } => {
                 for name in refused {
                     tracing::warn!(node = %name, "the ledger gave this node up; registering again");
                     self.with(&name, NodeSession::unregistered);
@@ -326,6 +345,7 @@ impl Talk<'_> {
             }
             Word::NodeState { node, state } => tracing::info!(%node, %state, "node state"),
         }
+        Ok(())
     }
 
     fn register_answer(&mut self, answer: RegisterAnswer, revision: u64, heard: Heard) {

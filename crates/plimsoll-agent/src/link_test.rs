@@ -93,7 +93,7 @@ impl Side {
     }
 
     async fn seen(&self, sequence: u64) {
-        self.answer(sequence, 5, Word::HeartbeatSeen { refused: Vec::new() }).await;
+        self.answer(sequence, 5, Word::HeartbeatSeen { clock_ms: 0, refused: Vec::new() }).await;
     }
 
     /// Answers registrations and heartbeats until `enough` heartbeat messages came, and returns the registrations.
@@ -138,7 +138,7 @@ fn news(token: u64, remaining_ms: u64) -> LeaseNews {
         memory_bytes: 1,
         devices: Vec::new(),
     };
-    LeaseNews { lease, remaining_ms: Some(remaining_ms), stopping: false }
+    LeaseNews { lease, remaining_ms: Some(remaining_ms), end_ms: 0, stopping: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,7 +227,7 @@ async fn a_silent_coordinator_is_left_and_a_node_given_up_registers_again() {
     stage.run();
     let mut side = stage.conversation().await;
     side.serve(1).await;
-    side.say(6, Word::HeartbeatSeen { refused: vec!["n0".into()] }).await;
+    side.say(6, Word::HeartbeatSeen { clock_ms: 0, refused: vec!["n0".into()] }).await;
     assert_eq!(side.serve(1).await.len(), 1, "registers again in the same conversation");
     assert_eq!((status.registered(), status.refused().len()), (1, 0));
     // From here on nothing is answered, though the stream stays open.
@@ -255,9 +255,59 @@ async fn a_refused_node_says_why_and_asks_again_rarely() {
     assert_eq!(status.refused(), [("n1".to_owned(), "no such pool".to_owned())]);
     assert_eq!(table.lock().len(), 1, "the answer lists what is alive");
     let begun = tokio::time::Instant::now();
-    assert_eq!(side.serve(7).await.len(), 0);
+    // One out of turn, which reads the coordinator's clock, and seven at the pace.
+    assert_eq!(side.serve(8).await.len(), 0);
     assert!(begun.elapsed() < Duration::from_millis(4_600), "the coordinator's pace, where it is faster");
     assert_eq!(side.serve(2).await.len(), 1, "later, once");
     assert_eq!((status.registered(), status.refused().len()), (2, 0));
+    stage.shutdown.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_lease_lives_while_it_is_renewed_and_ends_when_it_is_not() {
+    const TTL_MS: u64 = 300;
+    let mut stage = stage(1);
+    let leases = stage.fleet.as_ref().unwrap().leases()[0].1.clone();
+    stage.run();
+    let mut side = stage.conversation().await;
+    let clock = TokioClock::start();
+    // The ledger's clock is another one: ahead by an amount that the agent is not told.
+    let ledger_ms = |clock: &TokioClock| 1_700_000_000_000 + clock.now().0;
+    let mut renew = tokio::time::interval(Duration::from_millis(100));
+    let mut is_registered = false;
+    let mut renewals = 0;
+    // Several heartbeat intervals (1 s) of renewals, each pushed as it is applied.
+    while renewals < 45 {
+        tokio::select! {
+            biased;
+            message = side.heard.recv() => match message.unwrap() {
+                ToCoordinator { sequence, what: Report::Register(_) } => {
+                    let nodes = vec![answer_for("n0", Ok(Registered { epoch: 5, leases: Vec::new() }))];
+                    side.answer(sequence, 5, Word::Registered { nodes, heartbeat_interval_ms: 0 }).await;
+                }
+                ToCoordinator { sequence, what: Report::Heartbeat(_) } => {
+                    let clock_ms = ledger_ms(&clock);
+                    side.answer(sequence, 5, Word::HeartbeatSeen { clock_ms, refused: Vec::new() }).await;
+                    is_registered = true;
+                }
+                ToCoordinator { what: Report::WorkloadEnded { .. }, .. } => {
+                    panic!("ended after {renewals} renewals")
+                }
+            },
+            _ = renew.tick(), if is_registered => {
+                let news = LeaseNews { end_ms: ledger_ms(&clock) + TTL_MS, ..news(10, TTL_MS) };
+                side.say(10 + renewals, Word::Lease { node: "n0".into(), news }).await;
+                renewals += 1;
+                sleep(Duration::from_millis(1)).await;
+                assert_eq!(leases.lock().len(), 1, "after {renewals} renewals");
+            }
+        }
+    }
+    let last = clock.now();
+    while !leases.lock().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let lived_ms = clock.now().ms_since(last);
+    assert!((TTL_MS - 20..=TTL_MS + 20).contains(&lived_ms), "no renewal, no lease: {lived_ms} ms");
     stage.shutdown.cancel();
 }

@@ -102,6 +102,8 @@ pub enum Word {
     },
     /// A heartbeat message arrived.
     HeartbeatSeen {
+        /// Ledger time when it answered, in milliseconds; 0 where it did not say.
+        clock_ms: u64,
         /// Nodes that have to register again.
         refused: Vec<String>,
     },
@@ -166,6 +168,8 @@ pub struct LeaseNews {
     pub lease: Lease,
     /// Time left when the coordinator sent this, in milliseconds; absent for a lease without an end.
     pub remaining_ms: Option<u64>,
+    /// Ledger time at which it ends, in milliseconds; 0 where that was not told.
+    pub end_ms: u64,
     /// The holder is asked to stop before the end.
     pub stopping: bool,
 }

@@ -49,6 +49,20 @@ pub struct Heard {
     pub at: BootTime,
     /// It was sent later than this.
     pub sent_after: BootTime,
+    /// The coordinator's clock, where this conversation has read it.
+    pub ledger: Option<LedgerReading>,
+}
+
+/// A reading of the coordinator's clock: at the moment `at` it showed `clock_ms` or less, since the question left then.
+///
+/// It says when a ledger time comes at the earliest, whatever came in between: so a renewal counts as soon as the
+/// coordinator tells of it, and not with the next heartbeat only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerReading {
+    /// Before the question was sent.
+    pub at: BootTime,
+    /// Ledger time in the answer, in milliseconds.
+    pub clock_ms: u64,
 }
 
 /// How much of the way of a message may count for the holder, in milliseconds. Half of the grace that the ledger gives
@@ -57,9 +71,16 @@ pub struct Heard {
 const WAY_ALLOWANCE_MS: u64 = 500;
 
 impl Heard {
-    /// The moment at which something is over that had `remaining_ms` left when the message was sent.
-    pub fn deadline(self, remaining_ms: u64) -> BootTime {
-        self.at.min(self.sent_after.plus_ms(WAY_ALLOWANCE_MS)).plus_ms(remaining_ms)
+    /// The moment at which something is over that had `remaining_ms` left when the message was sent, and ends at
+    /// ledger time `end_ms` (0: not told). Both ways of counting are early at worst, so the later one is right.
+    pub fn deadline(self, remaining_ms: u64, end_ms: u64) -> BootTime {
+        let by_way = self.sent_after.plus_ms(remaining_ms);
+        let by_clock = self
+            .ledger
+            .filter(|_| end_ms > 0)
+            .map(|reading| reading.at.plus_ms(end_ms.saturating_sub(reading.clock_ms)));
+        let earliest = by_clock.map_or(by_way, |by_clock| by_clock.max(by_way));
+        self.at.plus_ms(remaining_ms).min(earliest.plus_ms(WAY_ALLOWANCE_MS))
     }
 }
 
@@ -135,11 +156,11 @@ impl NodeSession {
 
     /// Takes news of a lease.
     pub fn lease(&mut self, revision: u64, news: LeaseNews, heard: Heard) {
-        let LeaseNews { lease, remaining_ms, stopping } = news;
+        let LeaseNews { lease, remaining_ms, end_ms, stopping } = news;
         if stopping {
             self.fence.ask_to_stop(&lease);
         }
-        let deadline = remaining_ms.map(|remaining_ms| heard.deadline(remaining_ms));
+        let deadline = remaining_ms.map(|remaining_ms| heard.deadline(remaining_ms, end_ms));
         let granted = self.leases.lock().grant(lease, revision, deadline);
         match granted {
             Ok(displaced) => self.ended_here(displaced),
@@ -152,7 +173,9 @@ impl NodeSession {
     /// Takes the list of all leases. True where something ran that is not on it: the ledger may still count it as
     /// running, and a new registration says otherwise.
     pub fn all_leases(&mut self, revision: u64, list: Vec<LeaseNews>, heard: Heard) -> bool {
-        let deadline = |news: &LeaseNews| news.remaining_ms.map(|remaining_ms| heard.deadline(remaining_ms));
+        let deadline = |news: &LeaseNews| {
+            news.remaining_ms.map(|remaining_ms| heard.deadline(remaining_ms, news.end_ms))
+        };
         let alive = list.into_iter().map(|news| (deadline(&news), news.lease)).map(|(at, lease)| (lease, at));
         let ended = self.leases.lock().replace(revision, alive.collect());
         for lease in &ended {
@@ -287,21 +310,36 @@ mod tests {
             memory_bytes: 1,
             devices: Vec::new(),
         };
-        LeaseNews { lease, remaining_ms: Some(remaining_ms), stopping: false }
+        LeaseNews { lease, remaining_ms: Some(remaining_ms), end_ms: 0, stopping: false }
     }
 
-    const NOW: Heard = Heard { at: BootTime(0), sent_after: BootTime(0) };
+    const NOW: Heard = Heard { at: BootTime(0), sent_after: BootTime(0), ledger: None };
 
     #[test]
     fn time_on_the_way_counts_against_the_holder() {
-        let quick = Heard { at: BootTime(1_000), sent_after: BootTime(900) };
-        assert_eq!(quick.deadline(100), BootTime(1_100));
-        let paused = Heard { at: BootTime(60_000), sent_after: BootTime(900) };
+        let quick = Heard { at: BootTime(1_000), sent_after: BootTime(900), ledger: None };
+        assert_eq!(quick.deadline(100, 0), BootTime(1_100));
+        let paused = Heard { at: BootTime(60_000), sent_after: BootTime(900), ledger: None };
         assert_eq!(
-            paused.deadline(100),
+            paused.deadline(100, 0),
             BootTime(1_500),
             "it may have been sent just after the answer before"
         );
+    }
+
+    #[test]
+    fn a_reading_of_the_ledgers_clock_bounds_a_deadline_however_old_it_is() {
+        let ledger = Some(LedgerReading { at: BootTime(900), clock_ms: 5_000 });
+        let renewed = Heard { at: BootTime(2_800), sent_after: BootTime(900), ledger };
+        // Ends 2,900 ms after a moment that was 900 at the earliest: at 3,800 here, and no allowance beyond what is told.
+        assert_eq!(renewed.deadline(1_000, 7_900), BootTime(3_800));
+        let held_up = Heard { at: BootTime(60_000), ..renewed };
+        assert_eq!(
+            held_up.deadline(1_000, 7_900),
+            BootTime(3_800 + WAY_ALLOWANCE_MS),
+            "its way counts for nobody"
+        );
+        assert_eq!(renewed.deadline(1_000, 0), BootTime(2_400), "without an end, as before");
     }
 
     #[test]

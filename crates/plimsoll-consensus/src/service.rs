@@ -16,6 +16,8 @@ use crate::wire;
 #[derive(Clone)]
 pub struct PeerService {
     pub(crate) group: Group,
+    /// Members call ten times a second: one line in the log is enough.
+    pub(crate) told: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 type AnswerStream =
@@ -39,7 +41,15 @@ impl PeerService {
         // that the members know, until they have removed that one and added this one. Empty: not told.
         let differ = |one: &str, other: &str| !one.is_empty() && !other.is_empty() && one != other;
         if differ(&peer.to_incarnation, self.group.incarnation()) {
-            return Err(Status::permission_denied(format!("this is another incarnation of node {node_id}")));
+            let advice = format!(
+                "this is another incarnation of node {node_id} than the one that the cluster knows: its data are gone, so \
+                 it may not vote; start it with an empty data directory and a new node id, and run `plimsoll cluster \
+                 replace {node_id} ADDRESS`"
+            );
+            if !self.told.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                tracing::error!("{advice}");
+            }
+            return Err(Status::permission_denied(advice));
         }
         let known = self.group.known_incarnation(peer.from);
         if differ(&peer.from_incarnation, &known) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::core::{CoreConfig, Data, IntakeLimits, Timings};
+use crate::core::{CallLimits, CoreConfig, Data, IntakeLimits, Timings};
 
 /// Port of the client API where none is given.
 pub const DEFAULT_PORT: u16 = 7420;
@@ -38,6 +38,8 @@ pub struct CoordinatorConfig {
     pub timings: Timings,
     /// Bounds of the intake.
     pub intake: IntakeLimits,
+    /// How many calls one caller may make.
+    pub calls: CallLimits,
     /// Most revisions kept in history.
     pub history_revisions: u64,
     /// Raft entries between snapshots.
@@ -114,6 +116,8 @@ struct FileLimits {
     waiting_bytes: Option<usize>,
     entry_commands: Option<usize>,
     entries_in_flight: Option<usize>,
+    calls_per_second: Option<u64>,
+    calls_burst: Option<u64>,
     history_revisions: Option<u64>,
     snapshot_every: Option<u64>,
     keep_logs: Option<u64>,
@@ -135,6 +139,7 @@ impl Default for CoordinatorConfig {
             simulation: false,
             timings: core.timings,
             intake: core.intake,
+            calls: core.calls,
             history_revisions: core.history_revisions,
             snapshot_every: core.snapshot_every,
             keep_logs: core.keep_logs,
@@ -236,6 +241,7 @@ impl CoordinatorConfig {
             bootstrap: self.bootstrap,
             timings: self.timings.clone(),
             intake: self.intake.clone(),
+            calls: self.calls,
             history_revisions: self.history_revisions,
             snapshot_every: self.snapshot_every,
             keep_logs: self.keep_logs,
@@ -271,6 +277,8 @@ impl File {
         set(&mut config.intake.max_waiting_bytes, self.limits.waiting_bytes);
         set(&mut config.intake.max_entry_commands, self.limits.entry_commands);
         set(&mut config.intake.max_in_flight, self.limits.entries_in_flight);
+        set(&mut config.calls.per_second, self.limits.calls_per_second);
+        set(&mut config.calls.burst, self.limits.calls_burst);
         set(&mut config.history_revisions, self.limits.history_revisions);
         set(&mut config.snapshot_every, self.limits.snapshot_every);
         set(&mut config.keep_logs, self.limits.keep_logs);
@@ -298,12 +306,14 @@ mod tests {
             suspect_after_ms = 5000
             [limits]
             entry_commands = 64
+            calls_per_second = 5
         "#;
         let config = CoordinatorConfig::from_toml("a.toml", text).expect("good");
         assert_eq!((config.node_id, config.cluster.as_str()), (3, "lab"));
         assert_eq!(config.timings.suspect_after_ms, 5_000);
         assert_eq!(config.timings.heartbeat_ms, Timings::default().heartbeat_ms);
         assert_eq!(config.intake.max_entry_commands, 64);
+        assert_eq!(config.calls, CallLimits { per_second: 5, ..CallLimits::default() });
         config.validate().expect("valid");
         let core = config.core("127.0.0.1:9000", 7);
         assert_eq!((core.node_id, core.seed), (3, 7));

@@ -73,6 +73,15 @@ impl CliError {
         self
     }
 
+    /// Adds places in files that are wrong, each with its line.
+    pub(crate) fn at_places(mut self, problems: &[plimsoll_policy::Problem]) -> CliError {
+        for problem in problems {
+            self.problems.push(problem.to_string().replace('\n', "\n  "));
+            self.violations.push((problem.place.to_string(), problem.message.clone()));
+        }
+        self
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_exit(mut self, exit: Exit) -> CliError {
         self.exit = exit;

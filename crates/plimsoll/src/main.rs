@@ -21,6 +21,10 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Format;
 
+/// The ledger and its messages are many small allocations: a fifth of a coordinator's time with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli);

@@ -141,10 +141,10 @@ async fn a_lease_renews_itself_and_is_given_back() {
     let dev = Dev::start(home.path(), "0");
     let client = dev.client();
     let pool = client.pool("default");
-    let lease = pool.request().cpu("10m").ttl(Duration::from_secs(4)).acquire().await.unwrap();
+    let lease = pool.request().cpu("10m").ttl(Duration::from_secs(1)).acquire().await.unwrap();
     assert_eq!(lease.env()["PLIMSOLL_TOKEN"], lease.token().to_string());
     let first = lease.deadline();
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
     assert!(lease.deadline() > first + Duration::from_secs(2), "it was renewed");
     assert!(lease.is_alive().await);
     let id = lease.id().to_owned();

@@ -188,7 +188,7 @@ impl Group {
 
     /// The tonic service for the peer port.
     pub fn rpc(&self) -> RaftServiceServer<PeerService> {
-        RaftServiceServer::new(PeerService { group: self.clone() })
+        RaftServiceServer::new(PeerService { group: self.clone(), told: Default::default() })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }

@@ -14,6 +14,9 @@ pub struct CoreConfig {
     pub cluster_id: String,
     /// Address at which other coordinators reach this one.
     pub peer_address: String,
+    /// Which life of this replica its data are from: random, made with the data. A data directory says so itself;
+    /// given for other stores, where empty means that it is not told and nobody checks.
+    pub incarnation: String,
     /// Where data is kept.
     pub data: Data,
     /// Begin a new group with this replica as its only voter, unless its stores already hold one.
@@ -22,6 +25,8 @@ pub struct CoreConfig {
     pub timings: Timings,
     /// Bounds of the intake.
     pub intake: IntakeLimits,
+    /// How many calls one caller may make.
+    pub calls: CallLimits,
     /// Most revisions kept in history.
     pub history_revisions: u64,
     /// Most recent revisions kept in memory for watchers.
@@ -84,6 +89,15 @@ pub struct IntakeLimits {
     pub max_in_flight: usize,
 }
 
+/// How many calls one caller may make who shows a certificate. Renewals, confirmations and releases are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Calls per second in the long run; 0 for no limit.
+    pub per_second: u64,
+    /// Calls at once after a rest.
+    pub burst: u64,
+}
+
 impl CoreConfig {
     /// A single replica with everything at its default.
     pub fn new(
@@ -96,10 +110,12 @@ impl CoreConfig {
             node_id,
             cluster_id: cluster_id.into(),
             peer_address: peer_address.into(),
+            incarnation: String::new(),
             data,
             bootstrap: false,
             timings: Timings::default(),
             intake: IntakeLimits::default(),
+            calls: CallLimits::default(),
             history_revisions: 1_000_000,
             watch_ring: 65_536,
             snapshot_every: 50_000,
@@ -118,6 +134,13 @@ impl Default for Timings {
             node_check_ms: 500,
             read_timeout_ms: 5_000,
         }
+    }
+}
+
+impl Default for CallLimits {
+    fn default() -> CallLimits {
+        // Far above what a person or a scheduler does by single calls, and far below what fills the intake.
+        CallLimits { per_second: 2_000, burst: 4_000 }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use plimsoll_types::Revision;
 
+use super::identity::IdentityError;
+
 /// A command was not, or perhaps not, applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
@@ -113,6 +115,9 @@ pub enum StartError {
         /// Why.
         source: plimsoll_store::Error,
     },
+    /// The data directory is not this member's, or not whole.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The group did not start.
     #[error("cannot start the consensus group")]
     Group(#[from] plimsoll_consensus::Error),

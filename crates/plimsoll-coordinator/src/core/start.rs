@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::agents::{AgentHub, SessionClosed};
+use super::identity::Identity;
 use super::intake::Intake;
 use super::leader::LeaderLoop;
 use super::notice::AppliedNotice;
@@ -51,11 +52,12 @@ pub(super) struct Inner {
 
 /// See [`super::Core::start`].
 pub(super) async fn start(
-    config: CoreConfig,
+    mut config: CoreConfig,
     dialer: Arc<dyn Dialer>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Inner>, StartError> {
-    let (stores, snapshots) = open(&config.data)?;
+    let Opened { stores, snapshots, incarnation } = open(&config)?;
+    config.incarnation = incarnation;
     let config = Arc::new(config);
     let counters = Arc::new(Counters::default());
     let wake = Arc::new(Notify::new());
@@ -79,6 +81,7 @@ pub(super) async fn start(
         node_id: config.node_id,
         cluster_id: config.cluster_id.clone(),
         address: config.peer_address.clone(),
+        incarnation: config.incarnation.clone(),
         heartbeat_ms: config.timings.heartbeat_ms,
         election_ms: config.timings.election_ms,
         snapshot_every: config.snapshot_every,
@@ -154,29 +157,55 @@ async fn supervise(
     end.send_replace(true);
 }
 
-/// Opens the stores of a data source. Layout of a directory: `log`, `state`, `history`, `snapshots`.
-fn open(data: &Data) -> Result<(Stores, SnapshotDir), StartError> {
-    match data {
+/// What a data source holds.
+struct Opened {
+    stores: Stores,
+    snapshots: SnapshotDir,
+    incarnation: String,
+}
+
+/// Opens the stores of a data source. Layout of a directory: `identity.json`, `log`, `state`, `history`, `snapshots`.
+fn open(config: &CoreConfig) -> Result<Opened, StartError> {
+    match &config.data {
         Data::Memory => {
             let stores = Stores {
                 wal: Arc::new(MemoryWal::new()),
                 engine: Arc::new(MemoryEngine::new()),
                 history: Arc::new(MemoryEngine::new()),
             };
-            Ok((stores, SnapshotDir::Memory))
+            // Each start begins with nothing, so each is another life; the seed is another one each time.
+            let incarnation = if config.incarnation.is_empty() {
+                format!("memory-{:016x}", config.seed)
+            } else {
+                config.incarnation.clone()
+            };
+            Ok(Opened { stores, snapshots: SnapshotDir::Memory, incarnation })
         }
-        Data::Custom(stores) => Ok((stores.clone(), SnapshotDir::Memory)),
+        Data::Custom(stores) => Ok(Opened {
+            stores: stores.clone(),
+            snapshots: SnapshotDir::Memory,
+            incarnation: config.incarnation.clone(),
+        }),
         Data::Directory(directory) => {
             let at = |name: &str| directory.join(name);
             let failed =
                 |path: &Path, source| StartError::Store { place: path.display().to_string(), source };
             let (log, state, history) = (at("log"), at("state"), at("history"));
+            let (cluster, node_id) = (config.cluster_id.as_str(), config.node_id);
+            // Before anything is opened: a wrong directory stays as it is.
+            Identity::check(directory, &log, cluster, node_id)?;
             let stores = Stores {
                 wal: Arc::new(RocksWal::open(&log).map_err(|source| failed(&log, source))?),
-                engine: Arc::new(RocksEngine::open(&state).map_err(|source| failed(&state, source))?),
+                engine: Arc::new(RocksEngine::open_write_mostly(&state).map_err(|source| failed(&state, source))?),
                 history: Arc::new(RocksEngine::open(&history).map_err(|source| failed(&history, source))?),
             };
-            Ok((stores, SnapshotDir::Path(at("snapshots"))))
+            // The log's lock is ours now, so nobody else makes an identity here.
+            let identity = match Identity::check(directory, &log, cluster, node_id)? {
+                Some(identity) => identity,
+                None => Identity::create(directory, cluster, node_id)?,
+            };
+            let snapshots = SnapshotDir::Path(at("snapshots"));
+            Ok(Opened { stores, snapshots, incarnation: identity.incarnation })
         }
     }
 }

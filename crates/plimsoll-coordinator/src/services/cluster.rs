@@ -2,10 +2,13 @@
 
 mod members;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use plimsoll_consensus::{Dialer, Error, NodeInfo};
 use plimsoll_ledger::LATEST_VERSION;
+use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
 use plimsoll_proto::v1::cluster_service_server::ClusterService;
 use plimsoll_proto::v1::{self, ErrorReason};
 use prost::Message;
@@ -19,6 +22,8 @@ use members::{check_address, members, role};
 
 /// Longest wait for a handed-over leadership to show.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// Longest wait for a member to be to say who it is.
+const WHO_IS_THERE: Duration = Duration::from_secs(2);
 /// Pause between looks for a new leader.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -26,12 +31,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub(super) struct Cluster {
     api: Api,
+    dialer: Arc<dyn Dialer>,
     started: Instant,
 }
 
 impl Cluster {
-    pub(super) fn new(api: Api) -> Cluster {
-        Cluster { api, started: Instant::now() }
+    pub(super) fn new(api: Api, dialer: Arc<dyn Dialer>) -> Cluster {
+        Cluster { api, dialer, started: Instant::now() }
     }
 
     fn members(&self) -> Vec<v1::Member> {
@@ -65,7 +71,7 @@ impl Cluster {
         let (leader_id, leader_address) = group.leader.clone().unwrap_or_default();
         v1::CoordinatorStatus {
             node_id: group.node_id,
-            incarnation: own.map(|member| member.incarnation.clone()).unwrap_or_default(),
+            incarnation: self.api.core.config().incarnation.clone(),
             cluster_id: status.cluster_id,
             address: self.api.core.config().peer_address.clone(),
             term: group.term,
@@ -147,14 +153,18 @@ impl ClusterService for Cluster {
         request: Request<v1::AddMemberRequest>,
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
         let request = request.into_inner();
-        let info = check_address("id", request.id, &request.address)?;
+        let mut info = check_address("id", request.id, &request.address)?;
         let known = self.find(request.id);
         if known.as_ref().is_some_and(|member| member.address != request.address) {
             let message = format!("member {} is there with another address", request.id);
             return Err(Problem::new(ErrorReason::AlreadyExists, message).into());
         }
+        if let Some(known) = &known {
+            self.check_not_wiped(known).await?;
+        }
         let is_there = known.is_some_and(|member| member.voter || request.learner);
         if !is_there && !request.validate_only {
+            info.incarnation = self.incarnation_at(request.id, &info).await?;
             let group = self.api.core.group();
             let added = if request.learner {
                 group.add_learner(request.id, info).await
@@ -192,7 +202,7 @@ impl ClusterService for Cluster {
         request: Request<v1::ReplaceMemberRequest>,
     ) -> Result<Response<v1::ReplaceMemberResponse>, Status> {
         let request = request.into_inner();
-        let info = check_address("new_id", request.new_id, &request.address)?;
+        let mut info = check_address("new_id", request.new_id, &request.address)?;
         if request.old_id == request.new_id {
             return Err(
                 Problem::invalid("new_id", "is that of the old member: ids are never used again").into()
@@ -206,6 +216,7 @@ impl ClusterService for Cluster {
             return Err(Problem::not_found("member", &request.old_id.to_string()).into());
         }
         if !is_done && !request.validate_only {
+            info.incarnation = self.incarnation_at(request.new_id, &info).await?;
             let replaced = self.api.core.group().replace(request.old_id, request.new_id, info).await;
             replaced.map_err(Problem::from)?;
         }
@@ -250,6 +261,45 @@ impl ClusterService for Cluster {
 }
 
 impl Cluster {
+    /// Which life of a member to be answers at its address: the group remembers it with the member.
+    async fn incarnation_at(&self, id: u64, info: &NodeInfo) -> Result<String, Problem> {
+        let unusable = |detail: String| Error::Unusable { id, address: info.address.clone(), detail };
+        let status = self.ask(&info.address).await.map_err(unusable)?;
+        Ok(status.incarnation)
+    }
+
+    /// A member that lost its disk is refused by the others. Adding it again does not help, and must say what does.
+    async fn check_not_wiped(&self, member: &v1::Member) -> Result<(), Problem> {
+        // One that is down is still a member.
+        let Ok(status) = self.ask(&member.address).await else { return Ok(()) };
+        let is_same = status.incarnation == member.incarnation
+            || member.incarnation.is_empty()
+            || status.node_id != member.id;
+        if is_same {
+            return Ok(());
+        }
+        let id = member.id;
+        let message = format!(
+            "member {id} has lost its data: another incarnation answers at {}. Start it with an empty data directory and \
+             a new node id, and run `plimsoll cluster replace {id} {}`",
+            member.address, member.address
+        );
+        Err(Problem::new(ErrorReason::WrongState, message).with("member", id.to_string()))
+    }
+
+    /// How the coordinator at an address is.
+    async fn ask(&self, address: &str) -> Result<v1::CoordinatorStatus, String> {
+        let mut client = ClusterServiceClient::new(self.dialer.channel(address));
+        let asked = client.get_status(v1::GetStatusRequest::default());
+        match tokio::time::timeout(WHO_IS_THERE, asked).await {
+            Err(_) => Err("it does not answer".to_owned()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Ok(response)) => {
+                response.into_inner().status.ok_or_else(|| "it does not say who it is".to_owned())
+            }
+        }
+    }
+
     async fn wait_for_another_leader(&self, own: u64) -> Result<(), Problem> {
         let until = Instant::now() + HAND_OVER;
         while self.api.core.leader_address().is_none_or(|(id, _)| id == own) {

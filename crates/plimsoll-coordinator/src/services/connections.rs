@@ -1,19 +1,23 @@
-//! A bound on open connections: past it, new ones wait in the system's queue.
+//! A bound on open connections: past it, new ones wait in the system's queue. One that says nothing is closed.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
 /// Connections of a listener, at most so many open at once.
 pub(super) struct Bounded<I> {
     incoming: Pin<Box<I>>,
+    /// Longest silence of a new connection.
+    first_bytes: Duration,
     places: Arc<Semaphore>,
     /// The next place: being waited for, or there.
     next: Option<BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>,
@@ -23,13 +27,16 @@ pub(super) struct Bounded<I> {
 /// A connection that gives its place back when it ends.
 pub(super) struct Placed<IO> {
     io: IO,
+    /// Ends the wait for the first bytes; gone once they came.
+    patience: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<I> Bounded<I> {
-    pub(super) fn new(incoming: I, most: usize) -> Bounded<I> {
+    pub(super) fn new(incoming: I, most: usize, first_bytes: Duration) -> Bounded<I> {
         Bounded {
             incoming: Box::pin(incoming),
+            first_bytes,
             places: Arc::new(Semaphore::new(most)),
             next: None,
             place: None,
@@ -55,7 +62,7 @@ where
         Poll::Ready(connection.map(|connection| {
             let io = connection?;
             let place = self.place.take().expect("a place was taken above");
-            Ok(Placed { io, _place: place })
+            Ok(Placed { io, patience: Some(Box::pin(sleep(self.first_bytes))), _place: place })
         }))
     }
 }
@@ -74,7 +81,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Placed<IO> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let had = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        let Some(patience) = &mut self.patience else { return read };
+        if buffer.filled().len() > had {
+            self.patience = None;
+        } else if read.is_pending() && patience.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it said nothing")));
+        }
+        read
     }
 }
 
@@ -117,11 +132,28 @@ mod tests {
     #[tokio::test]
     async fn the_next_connection_waits_for_one_to_end() {
         let connections = stream::iter((0..3).map(|_| Ok::<_, io::Error>(tokio::io::duplex(1).0)));
-        let mut bounded = Bounded::new(connections, 2);
+        let mut bounded = Bounded::new(connections, 2, Duration::from_secs(10));
         let first = bounded.next().await.expect("a connection").expect("good");
         let _second = bounded.next().await.expect("a connection").expect("good");
         assert!(bounded.next().now_or_never().is_none(), "two are open");
         drop(first);
         bounded.next().await.expect("a connection").expect("good");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_closed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let ((one, mut talks), (two, _silent)) = (tokio::io::duplex(8), tokio::io::duplex(8));
+        let connections = stream::iter([one, two].map(Ok::<_, io::Error>));
+        let mut bounded = Bounded::new(connections, 2, Duration::from_secs(10));
+        let mut first = bounded.next().await.expect("a connection").expect("good");
+        let mut second = bounded.next().await.expect("a connection").expect("good");
+        talks.write_all(b"hi").await.expect("sent");
+        let mut bytes = [0; 2];
+        first.read_exact(&mut bytes).await.expect("in time");
+        let error = second.read_exact(&mut bytes).await.expect_err("silent");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let later = tokio::time::timeout(Duration::from_secs(60), first.read_exact(&mut bytes));
+        assert!(later.await.is_err(), "one that has spoken may be silent");
     }
 }

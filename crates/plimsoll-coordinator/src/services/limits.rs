@@ -11,6 +11,11 @@ use super::edge::PortKind;
 pub(super) const MOST_AGENT_MESSAGE: usize = 4 << 20;
 /// Open connections of a listener.
 pub(super) const MOST_CONNECTIONS: usize = 10_000;
+/// Longest silence at the beginning of a connection: who says nothing for so long gives the place back.
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Age at which a client's connection is asked to end. Calls on it go on; the client makes another one for the next.
+/// Clients spread over all coordinators again that way, and certificates are checked again.
+const MOST_AGE: Duration = Duration::from_secs(30 * 60);
 /// Largest list of headers, in bytes.
 const MOST_HEADERS: u32 = 16 << 10;
 /// Streams of one connection at a port for clients.
@@ -28,7 +33,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// A server with all limits set.
 pub(super) fn server(port: PortKind) -> Server {
-    Server::builder()
+    let server = Server::builder()
         .max_concurrent_streams(if port.peers { PEER_STREAMS } else { CLIENT_STREAMS })
         .http2_max_pending_accept_reset_streams(Some(MOST_RESETS))
         .http2_max_header_list_size(MOST_HEADERS)
@@ -36,5 +41,7 @@ pub(super) fn server(port: PortKind) -> Server {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_nodelay(true)
+        .tcp_nodelay(true);
+    // Coordinators keep their connections: the messages of the group would only be held up.
+    if port.peers { server } else { server.max_connection_age(MOST_AGE) }
 }

@@ -47,7 +47,7 @@ use tonic::transport::server::Connected;
 use crate::core::Core;
 use crate::telemetry::Telemetry;
 use api::Api;
-use edge::{EdgeLayer, PortKind};
+use edge::{EdgeLayer, PortKind, Rates};
 
 pub(crate) use health::serves;
 
@@ -62,6 +62,8 @@ pub struct Services {
     telemetry: Telemetry,
     routes: Routes,
     health: health::Health,
+    /// One for all listeners.
+    rates: Arc<Rates>,
     fixed_date: bool,
 }
 
@@ -93,14 +95,15 @@ impl Services {
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(
-                ClusterServiceServer::new(cluster::Cluster::new(api.clone()))
+                ClusterServiceServer::new(cluster::Cluster::new(api.clone(), Arc::clone(&dialer)))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(
                 AuditServiceServer::new(audit::Audit::new(api))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             );
-        Services { core, dialer, telemetry, routes, health, fixed_date: simulation }
+        let rates = Arc::new(Rates::new(core.config().calls));
+        Services { core, dialer, telemetry, routes, health, rates, fixed_date: simulation }
     }
 
     /// Serves connections until `shutdown` is done, then lets open calls end. Streams end with the core or their client:
@@ -122,7 +125,8 @@ impl Services {
     {
         let port = PortKind { tls: tls.is_some(), peers };
         let calls = self.telemetry.calls().clone();
-        let edge = EdgeLayer::new(self.core.clone(), Arc::clone(&self.dialer), calls, port, self.fixed_date);
+        let (dialer, rates) = (Arc::clone(&self.dialer), Arc::clone(&self.rates));
+        let edge = EdgeLayer::new(self.core.clone(), dialer, calls, rates, port, self.fixed_date);
         let mut routes = self.routes.clone();
         if peers {
             routes = routes.add_service(self.core.group().rpc());
@@ -132,7 +136,7 @@ impl Services {
             Some(tls) => server.tls_config(tls)?,
             None => server,
         };
-        let incoming = connections::Bounded::new(incoming, limits::MOST_CONNECTIONS);
+        let incoming = connections::Bounded::new(incoming, limits::MOST_CONNECTIONS, limits::FIRST_BYTES);
         let mut server = server.layer(edge);
         server.add_routes(routes.prepare()).serve_with_incoming_shutdown(incoming, shutdown).await
     }

@@ -86,6 +86,14 @@ impl Problem {
         Problem::new(ErrorReason::TooLarge, message).with("limit", limit.to_string())
     }
 
+    /// A caller above its share.
+    pub(crate) fn rate_limited(per_second: u64, retry_after_ms: u64) -> Problem {
+        let message = format!("more than {per_second} calls per second from this caller");
+        Problem::new(ErrorReason::RateLimited, message)
+            .with("limit", per_second.to_string())
+            .after(retry_after_ms)
+    }
+
     /// A listener with TLS, and no certificate.
     pub(crate) fn no_certificate() -> Problem {
         Problem::new(

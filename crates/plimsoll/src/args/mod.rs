@@ -66,6 +66,14 @@ pub(crate) enum Command {
     /// Show what happened, or what happens
     #[command(visible_alias = "event", alias = "ev")]
     Events(commands::events::Events),
+    /// Create or change pools, classes and node limits as files say, all or nothing
+    Apply(commands::apply::Apply),
+    /// Show what applying files would change
+    Diff(commands::diff::Diff),
+    /// Delete pools, classes and node limits, all or nothing
+    Delete(commands::delete::Delete),
+    /// Check policy files without a cluster
+    Validate(commands::validate::Validate),
     /// Keep new work off a node
     Cordon(commands::node_admin::Cordon),
     /// Let new work on a node again
@@ -117,6 +125,10 @@ impl Command {
             Command::Describe(command) => Box::pin(command.run(globals)).await,
             Command::Explain(command) => Box::pin(command.run(globals)).await,
             Command::Events(command) => Box::pin(command.run(globals)).await,
+            Command::Apply(command) => Box::pin(command.run(globals)).await,
+            Command::Diff(command) => Box::pin(command.run(globals)).await,
+            Command::Delete(command) => Box::pin(command.run(globals)).await,
+            Command::Validate(command) => Box::pin(command.run(globals)).await,
             Command::Cordon(command) => Box::pin(command.run(globals)).await,
             Command::Uncordon(command) => Box::pin(command.run(globals)).await,
             Command::Drain(command) => Box::pin(command.run(globals)).await,

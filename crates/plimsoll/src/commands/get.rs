@@ -1,6 +1,7 @@
 //! `plimsoll get`: lists of things, and lists that follow what happens.
 
 use clap::Args;
+use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListClassesRequest,
     ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListReservationsRequest, Node, NodeLimits,
@@ -8,6 +9,7 @@ use plimsoll_client::v1::{
 };
 use plimsoll_client::{Client, Listed};
 
+use super::apply_files::documents;
 use super::cluster::member_rows;
 use super::events::Events;
 use super::lifecycle::look_up;
@@ -16,7 +18,7 @@ use super::watch_list::follow;
 use crate::args::{Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Footer, PoolRow, Shown};
+use crate::output::{DeviceRow, Footer, Format, PoolRow, Shown};
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
@@ -67,6 +69,8 @@ impl Get {
             return follow(&client, globals, noun, &self, &self.names).await;
         }
         let out = globals.out();
+        // Policy objects in YAML are what files hold: to be changed and applied again.
+        let is_yaml = out.format == Format::Yaml;
         match noun {
             Noun::Node => {
                 let listed = self.nodes(&client, globals).await?;
@@ -79,6 +83,11 @@ impl Get {
             }
             Noun::Pool => {
                 let listed = self.pools(&client, globals).await?;
+                if is_yaml {
+                    let objects = listed.items.into_iter().map(|row| Object::Pool(row.pool));
+                    out.document(&documents(objects)?)?;
+                    return Ok(Exit::Done);
+                }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
             }
             Noun::Reservation => {
@@ -88,10 +97,18 @@ impl Get {
             }
             Noun::Class => {
                 let listed = self.classes(&client, globals).await?;
+                if is_yaml {
+                    out.document(&documents(listed.items.into_iter().map(Object::Class))?)?;
+                    return Ok(Exit::Done);
+                }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
             }
             Noun::Limits => {
                 let listed = self.limits(&client, globals).await?;
+                if is_yaml {
+                    out.document(&documents(listed.items.into_iter().map(Object::NodeLimits))?)?;
+                    return Ok(Exit::Done);
+                }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
             }
             Noun::Member => out.list(&member_rows(&client, globals).await?, None)?,

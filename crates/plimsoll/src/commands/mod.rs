@@ -4,6 +4,8 @@
 //! `args::Command` together with its arm in `Command::run`.
 
 pub(crate) mod agent;
+pub(crate) mod apply;
+mod apply_files;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod cluster;
@@ -11,8 +13,10 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod coordinator;
+pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod dev;
+pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
@@ -24,6 +28,7 @@ mod process;
 pub(crate) mod reserve;
 pub(crate) mod run;
 pub(crate) mod simulate;
+pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
 mod watch_list;

@@ -5,6 +5,7 @@ mod caller;
 mod forward;
 mod leading;
 mod methods;
+mod rates;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::telemetry::Calls;
 use forward::Forwarder;
 use leading::Leading;
 use methods::{AnsweredBy, Method};
+pub(super) use rates::Rates;
 
 pub(crate) use caller::Actor;
 
@@ -51,6 +53,7 @@ struct Shared {
     core: Core,
     forwarder: Forwarder,
     calls: Calls,
+    rates: Arc<Rates>,
     /// Answers carry a fixed `date`, so that a simulation is reproducible.
     fixed_date: bool,
 }
@@ -68,11 +71,12 @@ impl EdgeLayer {
         core: Core,
         dialer: Arc<dyn Dialer>,
         calls: Calls,
+        rates: Arc<Rates>,
         port: PortKind,
         fixed_date: bool,
     ) -> EdgeLayer {
         let forwarder = Forwarder::new(core.clone(), dialer);
-        EdgeLayer { shared: Arc::new(Shared { core, forwarder, calls, fixed_date }), port }
+        EdgeLayer { shared: Arc::new(Shared { core, forwarder, calls, rates, fixed_date }), port }
     }
 }
 
@@ -148,6 +152,10 @@ impl Shared {
         let caller = caller.ok_or_else(Problem::no_certificate)?;
         if method.by == AnsweredBy::Peer && !(port.peers && caller.is_coordinator) {
             return Err(Problem::not_a_coordinator());
+        }
+        // A coordinator speaks for others, and counted them where they called. Without TLS nobody is anybody.
+        if !caller.is_coordinator {
+            self.rates.take(&caller.actor.0, method.path, Instant::now())?;
         }
         let asked = forward::timeout_of(request.headers()).map(|asked| asked.saturating_sub(HEAD_START));
         let left = match (method.most, asked) {

@@ -1,0 +1,125 @@
+//! Documents of sources to policy objects.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{PolicyName, PolicyObject};
+use plimsoll_proto::convert::policy_object_from_v1;
+use plimsoll_proto::v1;
+use plimsoll_proto::v1::policy_object::Object;
+
+use crate::context::Context;
+use crate::kinds::{class, node_limits, pool};
+use crate::label::kind_word;
+use crate::node::{self, Node, Value};
+use crate::problem::{Mark, Place, Problem, Source};
+use crate::suggest::hint;
+
+/// What `apiVersion` must be.
+pub const API_VERSION: &str = "plimsoll/v1";
+
+const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
+const KINDS: [(&str, Kind); 3] =
+    [("Pool", Kind::Pool), ("Class", Kind::Class), ("NodeLimits", Kind::NodeLimits)];
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Pool,
+    Class,
+    NodeLimits,
+}
+
+/// An object and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The object; its revision is 0.
+    pub object: PolicyObject,
+    /// Where it begins.
+    pub place: Place,
+}
+
+/// Every object of the sources, in their order. A document may also be a list of objects, as `get -o yaml` writes it.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the sources and lines. An object that is there twice, in the same or in
+/// another source, is wrong.
+pub fn parse(sources: &[Source]) -> Result<Vec<Parsed>, Vec<Problem>> {
+    let mut objects = Vec::new();
+    let mut problems = Vec::new();
+    let mut seen: BTreeMap<PolicyName, Place> = BTreeMap::new();
+    for source in sources {
+        let mut context = Context::new(source);
+        for document in node::read(source, &mut context.problems) {
+            let list = match &document.value {
+                Value::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(&document),
+            };
+            for node in list {
+                let Some((object, name_mark)) = object(&mut context, node) else { continue };
+                if let Some(first) = seen.get(&object.name()) {
+                    let (PolicyName::Pool(name) | PolicyName::Class(name) | PolicyName::NodeLimits(name)) =
+                        object.name();
+                    let kind = kind_word(&object.name());
+                    context.fail(name_mark, format!("{kind} {name:?} is there twice, first at {first}"));
+                    continue;
+                }
+                let place = node.mark.place(source);
+                seen.insert(object.name(), place.clone());
+                objects.push(Parsed { object, place });
+            }
+        }
+        context.problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+        problems.append(&mut context.problems);
+    }
+    if problems.is_empty() { Ok(objects) } else { Err(problems) }
+}
+
+/// One object and the place of its name; `None` where something is wrong with it.
+fn object(context: &mut Context<'_>, node: &Node) -> Option<(PolicyObject, Mark)> {
+    let before = context.problems.len();
+    context.begin();
+    let top = context.block(node, "", &TOP);
+    if !matches!(node.value, Value::Map(_)) {
+        return None;
+    }
+    match top.get("apiVersion").map(|node| (node, context.text(node, "apiVersion"))) {
+        None => context.fail(node.mark, format!("apiVersion is missing: write apiVersion: {API_VERSION}")),
+        Some((node, Some(text))) if text != API_VERSION => {
+            context.fail(node.mark, format!("apiVersion {text:?} is not known: this is {API_VERSION}"));
+        }
+        Some(_) => {}
+    }
+    let kind = match top.get("kind") {
+        None => {
+            context.fail(node.mark, format!("kind is missing{}", hint("", &KINDS.map(|(word, _)| word))));
+            None
+        }
+        Some(node) => context.word(node, "kind", &KINDS),
+    }?;
+    let absent = Node { mark: node.mark, value: Value::Null };
+    let metadata = top.get("metadata").unwrap_or(&absent);
+    let spec = top.get("spec").unwrap_or(&absent);
+    let (object, name_mark) = match kind {
+        Kind::Pool => {
+            let metadata = context.block(metadata, "metadata", &pool::METADATA);
+            let spec = context.block(spec, "spec", &pool::SPEC);
+            (Object::Pool(pool::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::Class => {
+            let metadata = context.block(metadata, "metadata", &class::METADATA);
+            let spec = context.block(spec, "spec", &class::SPEC);
+            (Object::Class(class::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::NodeLimits => {
+            let metadata = context.block(metadata, "metadata", &node_limits::METADATA);
+            let spec = context.block(spec, "spec", &node_limits::SPEC);
+            (Object::NodeLimits(node_limits::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+    };
+    match policy_object_from_v1(&v1::PolicyObject { object: Some(object) }) {
+        Ok(object) => (context.problems.len() == before).then_some((object, name_mark)),
+        Err(violations) => {
+            context.violations(node.mark, violations);
+            None
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `kind: Class`.
+
+use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use plimsoll_proto::v1;
+use plimsoll_types::quantity::{format_duration_ms, parse_duration_ms};
+
+use super::name;
+use crate::context::{Block, Context};
+
+/// Keys of `metadata`.
+pub(crate) const METADATA: [&str; 1] = ["name"];
+/// Keys of `spec`.
+pub(crate) const SPEC: [&str; 3] = ["priority", "preemptible", "defaultTtl"];
+
+/// Reads a class.
+pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::Class {
+    let name = name(context, metadata, "class");
+    if spec.get("priority").is_none() {
+        context.fail(spec.mark, "spec.priority is missing: higher numbers go first, as in priority: 50");
+    }
+    let priority = spec
+        .get("priority")
+        .and_then(|node| context.integer(node, "spec.priority", i32::MIN.into(), i32::MAX.into()));
+    let preemptible = spec.get("preemptible").and_then(|node| context.boolean(node, "spec.preemptible"));
+    let ttl_ms =
+        spec.get("defaultTtl").and_then(|node| context.quantity(node, "spec.defaultTtl", parse_duration_ms));
+    let default_ttl_ms = ttl_ms.unwrap_or_default();
+    if default_ttl_ms != 0 && !(MIN_TTL_MS..=MAX_TTL_MS).contains(&default_ttl_ms) {
+        let [given, least, most] = [default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS].map(format_duration_ms);
+        context.fail(
+            spec.mark_of("defaultTtl"),
+            format!("spec.defaultTtl is {given}, must be {least} to {most}, or 0 for the default"),
+        );
+    }
+    context.locate("class.default_ttl_ms", spec.mark_of("defaultTtl"), "spec.defaultTtl");
+    v1::Class {
+        name,
+        priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
+        preemptible: preemptible.unwrap_or_default(),
+        default_ttl_ms,
+        revision: 0,
+    }
+}

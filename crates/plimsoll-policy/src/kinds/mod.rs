@@ -1,0 +1,76 @@
+//! The kinds of objects, one file each: from the tree to the API's message, with the place of each field.
+
+pub(crate) mod class;
+pub(crate) mod node_limits;
+pub(crate) mod pool;
+mod selector;
+
+use std::collections::BTreeMap;
+
+use plimsoll_types::quantity::parse_resource;
+
+use crate::context::{Block, Context};
+use crate::node::Node;
+
+/// Words that people use for resources that have another name here.
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("mem", "memory"),
+    ("ram", "memory"),
+    ("cores", "cpu"),
+    ("core", "cpu"),
+    ("cpus", "cpu"),
+    ("vcpu", "cpu"),
+    ("cpu_millis", "cpu"),
+    ("memory_bytes", "memory"),
+];
+
+/// The name of the object, from its metadata.
+pub(crate) fn name(context: &mut Context<'_>, metadata: &Block<'_>, wire: &str) -> String {
+    context.locate(format!("{wire}.name"), metadata.mark_of("name"), "metadata.name");
+    let node = metadata.get("name");
+    node.and_then(|node| context.text(node, "metadata.name")).unwrap_or_default()
+}
+
+/// Labels, from the metadata.
+pub(crate) fn labels(
+    context: &mut Context<'_>,
+    metadata: &Block<'_>,
+    wire: &str,
+) -> BTreeMap<String, String> {
+    let Some(node) = metadata.get("labels") else { return BTreeMap::new() };
+    context.locate(format!("{wire}.labels"), node.mark, "metadata.labels");
+    let mut labels = BTreeMap::new();
+    for (key, mark, value) in context.entries(node, "metadata.labels") {
+        let path = format!("metadata.labels.{key}");
+        context.locate(format!("{wire}.labels[{key:?}]"), mark, path.clone());
+        if let Some(text) = context.text(value, &path) {
+            labels.insert(key, text);
+        }
+    }
+    labels
+}
+
+/// Amounts by resource name, each in the grammar of its resource; `wire` makes the message's path of a name.
+pub(crate) fn amounts(
+    context: &mut Context<'_>,
+    node: &Node,
+    path: &str,
+    wire: impl Fn(&str) -> String,
+) -> BTreeMap<String, u64> {
+    let mut amounts = BTreeMap::new();
+    for (name, mark, value) in context.entries(node, path) {
+        let path = format!("{path}.{name}");
+        let plain = name.to_lowercase();
+        let meant = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
+        let meant = meant.or_else(|| ["cpu", "memory", "gpu"].into_iter().find(|known| *known == plain));
+        if let Some(meant) = meant.filter(|meant| *meant != name) {
+            context.fail(mark, format!("unknown resource {name:?}; did you mean {meant:?}?"));
+            continue;
+        }
+        context.locate(wire(&name), mark, path.clone());
+        if let Some(amount) = context.quantity(value, &path, |text| parse_resource(&name, text)) {
+            amounts.insert(name, amount);
+        }
+    }
+    amounts
+}

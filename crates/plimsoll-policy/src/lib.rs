@@ -1,0 +1,22 @@
+//! Policy files: YAML documents of kind Pool, Class and NodeLimits to policy objects and back.
+//!
+//! [`parse`] reads sources and either gives every object or every problem, each with file, line, column, the line itself
+//! and, where one is near, the word that was probably meant. What an object may hold is decided by the same conversion
+//! that the server uses, so `plimsoll validate` and the server agree. [`to_yaml`] writes objects in their canonical form,
+//! and [`changes`] compares two of them field by field. Nothing here does I/O.
+
+mod changes;
+mod context;
+mod document;
+mod kinds;
+mod label;
+mod node;
+mod problem;
+mod suggest;
+mod write;
+
+pub use changes::{Change, changes};
+pub use document::{API_VERSION, Parsed, parse};
+pub use label::{kind_word, label};
+pub use problem::{Place, Problem, Source};
+pub use write::{to_document, to_yaml};

@@ -1,0 +1,121 @@
+//! Objects to documents: the canonical form, which [`crate::parse`] reads back to equal objects.
+//!
+//! Keys stand in a fixed order, maps are sorted, quantities are in their canonical form. What is at its default is left
+//! out, except for the choices that a reader looks for: strategy, queue order, priority, preemptible.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Class, NodeLimits, PolicyObject, Pool, QueueOrder};
+use plimsoll_proto::convert::strategy_to_v1;
+use plimsoll_proto::v1;
+use plimsoll_types::quantity::{format_duration_ms, format_resource};
+use plimsoll_types::{Operator, Selector, Term};
+use serde_json::{Map, Value, json};
+
+use crate::document::API_VERSION;
+use crate::kinds::pool::{QUEUE_ORDERS, STRATEGIES};
+use crate::label::kind_word;
+
+/// Documents of one file, separated by `---`.
+pub fn to_yaml<'a>(objects: impl IntoIterator<Item = &'a PolicyObject>) -> String {
+    let documents: Vec<String> = objects.into_iter().map(|object| yaml(&to_document(object))).collect();
+    documents.join("---\n")
+}
+
+/// One object as a document; its revision is no part of it.
+pub fn to_document(object: &PolicyObject) -> Value {
+    let (metadata, spec) = match object {
+        PolicyObject::Pool(pool) => pool_parts(pool),
+        PolicyObject::Class(class) => class_parts(class),
+        PolicyObject::NodeLimits(limits) => limits_parts(limits),
+    };
+    json!({ "apiVersion": API_VERSION, "kind": kind_word(&object.name()), "metadata": metadata, "spec": spec })
+}
+
+fn pool_parts(pool: &Pool) -> (Value, Value) {
+    let mut metadata = json!({ "name": pool.name });
+    if !pool.labels.is_empty() {
+        metadata["labels"] = json!(pool.labels);
+    }
+    let mut spec = Map::new();
+    insert_select(&mut spec, &pool.select);
+    spec.insert("strategy".to_owned(), json!(word(&STRATEGIES, strategy_to_v1(pool.strategy))));
+    if !pool.countables.is_empty() {
+        spec.insert(
+            "countables".to_owned(),
+            amounts(pool.countables.iter().map(|(name, amount)| (name.as_str(), amount.0))),
+        );
+    }
+    let order = match pool.queue_order {
+        QueueOrder::BestEffortFifo => v1::QueueOrder::BestEffortFifo,
+        QueueOrder::StrictFifo => v1::QueueOrder::StrictFifo,
+    };
+    spec.insert("queueOrder".to_owned(), json!(word(&QUEUE_ORDERS, order)));
+    if pool.max_pending > 0 {
+        spec.insert("maxPending".to_owned(), json!(pool.max_pending));
+    }
+    (metadata, Value::Object(spec))
+}
+
+fn class_parts(class: &Class) -> (Value, Value) {
+    let mut spec = json!({ "priority": class.priority, "preemptible": class.preemptible });
+    if class.default_ttl_ms > 0 {
+        spec["defaultTtl"] = json!(format_duration_ms(class.default_ttl_ms));
+    }
+    (json!({ "name": class.name }), spec)
+}
+
+fn limits_parts(limits: &NodeLimits) -> (Value, Value) {
+    let mut spec = Map::new();
+    insert_select(&mut spec, &limits.select);
+    if !limits.max.is_zero() {
+        spec.insert("max".to_owned(), amounts(limits.max.iter().map(|(name, amount)| (name, amount.0))));
+    }
+    (json!({ "name": limits.name }), Value::Object(spec))
+}
+
+fn insert_select(spec: &mut Map<String, Value>, select: &Selector) {
+    if !select.terms.is_empty() {
+        spec.insert("select".to_owned(), select.terms.iter().map(term).collect());
+    }
+}
+
+fn term(term: &Term) -> Value {
+    let operator = match term.operator {
+        Operator::In => "In",
+        Operator::NotIn => "NotIn",
+        Operator::Exists => "Exists",
+        Operator::DoesNotExist => "DoesNotExist",
+        Operator::Gt => "Gt",
+        Operator::Lt => "Lt",
+    };
+    let mut document = json!({ "key": term.key, "operator": operator });
+    if !term.values.is_empty() {
+        document["values"] = json!(term.values);
+    }
+    document
+}
+
+/// Amounts by name, as numbers where they have no unit.
+fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> Value {
+    let text = amounts.map(|(name, amount)| {
+        let text = format_resource(name, amount);
+        (name.to_owned(), text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)))
+    });
+    json!(text.collect::<BTreeMap<String, Value>>())
+}
+
+/// The word of a value; every value has one, as the tests of both tables show.
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| *word)
+}
+
+fn yaml(document: &Value) -> String {
+    let options = serde_saphyr::ser_options! { compact_list_indent: true };
+    let mut text = serde_saphyr::to_string_with_options(document, options)
+        .expect("texts, numbers, lists and maps with text keys can all be written");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}

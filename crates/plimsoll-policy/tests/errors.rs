@@ -1,0 +1,179 @@
+//! What is wrong with a file is told with place, line and, where one is near, the word that was meant; all at once.
+
+use plimsoll_policy::{Source, parse};
+
+/// The problems of one file, as they are shown.
+fn problems(text: &str) -> Vec<String> {
+    let source = Source { name: "p.yaml".into(), text: text.into() };
+    let found = parse(&[source]).expect_err("the file is wrong");
+    found.iter().map(ToString::to_string).collect()
+}
+
+/// A pool with one line in its spec, and the single problem that it has.
+fn in_pool(line: &str) -> String {
+    one(&format!("apiVersion: plimsoll/v1\nkind: Pool\nmetadata: {{ name: gpu }}\nspec:\n  {line}\n"))
+}
+
+fn in_limits(line: &str) -> String {
+    one(&format!("apiVersion: plimsoll/v1\nkind: NodeLimits\nmetadata: {{ name: edge }}\nspec:\n  {line}\n"))
+}
+
+fn in_class(line: &str) -> String {
+    one(&format!("apiVersion: plimsoll/v1\nkind: Class\nmetadata: {{ name: low }}\nspec:\n  {line}\n"))
+}
+
+fn one(text: &str) -> String {
+    let all = problems(text);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all[0].clone()
+}
+
+#[test]
+fn unknown_keys_and_words_are_told_with_what_was_meant() {
+    for (found, expected) in [
+        (
+            in_pool("stratgy: best_fit"),
+            "p.yaml:5:3: unknown key \"stratgy\" in spec; did you mean \"strategy\"?\n  5 |   stratgy: best_fit\n    |   ^^^^^^^",
+        ),
+        (
+            in_pool("max_pending: 5"),
+            "p.yaml:5:3: unknown key \"max_pending\" in spec; did you mean \"maxPending\"?\n  5 |   max_pending: 5\n    |   ^^^^^^^^^^^",
+        ),
+        (
+            in_pool("autoscaling: {}"),
+            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
+        ),
+        (
+            in_pool("strategy: bestfit"),
+            "p.yaml:5:13: spec.strategy \"bestfit\" is not known; did you mean \"best_fit\"?\n  5 |   strategy: bestfit\n    |             ^^^^^^^",
+        ),
+        (
+            in_pool("select: [{ key: zone, operator: in, values: [a] }]"),
+            "p.yaml:5:35: spec.select[0].operator \"in\" is not known; did you mean \"In\"?\n  5 |   select: [{ key: zone, operator: in, values: [a] }]\n    |                                   ^^",
+        ),
+        (
+            one("apiVersion: plimsoll/v1\nkind: Pol\nmetadata: { name: gpu }\n"),
+            "p.yaml:2:7: kind \"Pol\" is not known; did you mean \"Pool\"?\n  2 | kind: Pol\n    |       ^^^",
+        ),
+        (
+            one("apiVersion: plimsoll/v2\nkind: Pool\nmetadata: { name: gpu }\n"),
+            "p.yaml:1:13: apiVersion \"plimsoll/v2\" is not known: this is plimsoll/v1\n  1 | apiVersion: plimsoll/v2\n    |             ^^^^^^^^^^^",
+        ),
+        (
+            one("kind: Pool\nmetadata: { name: gpu }\n"),
+            "p.yaml:1:1: apiVersion is missing: write apiVersion: plimsoll/v1\n  1 | kind: Pool\n    | ^",
+        ),
+        (
+            one("apiVersion: plimsoll/v1\nmetadata: { name: gpu }\n"),
+            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits\n  1 | apiVersion: plimsoll/v1\n    | ^",
+        ),
+        (
+            in_limits("max: { mem: 4Gi }"),
+            "p.yaml:5:10: unknown resource \"mem\"; did you mean \"memory\"?\n  5 |   max: { mem: 4Gi }\n    |          ^^^",
+        ),
+    ] {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn wrong_types_and_values_are_told_with_what_is_expected() {
+    for (found, expected) in [
+        (in_pool("maxPending: many"), "p.yaml:5:15: spec.maxPending is \"many\", a whole number is expected"),
+        (in_pool("maxPending: -1"), "p.yaml:5:15: spec.maxPending is -1, must be 0 to 4294967295"),
+        (in_pool("strategy: [a]"), "p.yaml:5:13: spec.strategy is a list, one word is expected"),
+        (
+            in_pool("select: gpu"),
+            "p.yaml:5:11: spec.select is \"gpu\", a list is expected: [{ key: zone, operator: In, values: [a, b] }]",
+        ),
+        (
+            in_pool("select: [{ key: zone, operator: In }]"),
+            "p.yaml:5:12: spec.select[0].values is empty, at least one is expected",
+        ),
+        (in_pool("select: [{ key: zone }]"), "p.yaml:5:12: spec.select[0].operator is missing"),
+        (
+            in_pool("countables: { license/foo: 3x }"),
+            "p.yaml:5:30: spec.countables.license/foo: \"3x\" is not a number: \"x\" is no suffix; numbers are written 3 or 10k",
+        ),
+        (
+            in_pool("countables: { cpu: 3 }"),
+            "p.yaml:5:17: spec.countables.cpu: cpu is counted on nodes, not in a pool",
+        ),
+        (
+            in_limits("max: { memory: 400m }"),
+            "p.yaml:5:18: spec.max.memory: \"400m\" is not a size: m means thousandths, so this is less than a byte; did you mean 400Mi?",
+        ),
+        (
+            in_limits("max: { cpu: 80% }"),
+            "p.yaml:5:15: spec.max.cpu: \"80%\" is not an amount of cpu: \"%\" is no suffix; cores are written 2, 0.5 or 500m",
+        ),
+        (
+            in_limits("max: { cpu: 0 }"),
+            "p.yaml:5:10: spec.max.cpu is 0, which would cap nothing: leave it out, or cordon the nodes",
+        ),
+        (
+            in_limits("max: { gpu: 1 }"),
+            "p.yaml:5:10: spec.max.gpu: node limits do not cap GPUs, which are devices of their own",
+        ),
+        (
+            in_class("preemptible: true"),
+            "p.yaml:5:3: spec.priority is missing: higher numbers go first, as in priority: 50",
+        ),
+        (
+            in_class("{ priority: 1, preemptible: yes }"),
+            "p.yaml:5:31: spec.preemptible is \"yes\", true or false is expected",
+        ),
+        (
+            in_class("{ priority: 1, defaultTtl: soon }"),
+            "p.yaml:5:30: spec.defaultTtl: \"soon\" is not a duration: durations are written 300, 5m, 1h30m or PT5M",
+        ),
+        (
+            in_class("priority: 3000000000"),
+            "p.yaml:5:13: spec.priority is 3000000000, must be -2147483648 to 2147483647",
+        ),
+        (one("- 5\n"), "p.yaml:1:3: a document is \"5\", a block of keys is expected"),
+        (
+            one("apiVersion: plimsoll/v1\nkind: Pool\nmetadata: { name: GPU }\n"),
+            "p.yaml:3:19: metadata.name: \"GPU\" is not a name: use 1 to 63 lower-case letters, digits, '-', '.' and '_', with a letter or digit at both ends",
+        ),
+        (one("apiVersion: plimsoll/v1\nkind: Pool\n"), "p.yaml:1:1: metadata.name is missing"),
+    ] {
+        assert_eq!(found.lines().next(), Some(expected));
+    }
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once_and_in_order() {
+    let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+    let pool = "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: { name: gpu }\n";
+    let sources = [
+        source("a.yaml", pool),
+        source(
+            "b.yaml",
+            &format!(
+                "{pool}spec:\n  maxPending: x\n  stratgy: y\n---\nkind: Class\nmetadata: {{ nam: c }}\n"
+            ),
+        ),
+        source("c.yaml", "a: [\n"),
+        source("d.yaml", pool),
+    ];
+    let found = parse(&sources).expect_err("they are wrong");
+    let lines: Vec<String> = found
+        .iter()
+        .map(|problem| problem.to_string().lines().next().unwrap_or_default().to_owned())
+        .collect();
+    let begins = |line: &str, start: &str| assert!(line.starts_with(start), "{line:?} {start:?}");
+    assert_eq!(lines.len(), 8, "{lines:#?}");
+    for (line, start) in lines.iter().zip([
+        "b.yaml:5:15: spec.maxPending is \"x\"",
+        "b.yaml:6:3: unknown key \"stratgy\"",
+        "b.yaml:8:1: apiVersion is missing",
+        "b.yaml:8:1: spec.priority is missing",
+        "b.yaml:9:11: metadata.name is missing",
+        "b.yaml:9:13: unknown key \"nam\" in metadata; did you mean \"name\"?",
+        "c.yaml:",
+        "d.yaml:3:19: Pool \"gpu\" is there twice, first at a.yaml:1:1",
+    ]) {
+        begins(line, start);
+    }
+}

@@ -1,0 +1,158 @@
+//! What is written is read back, whatever it holds; nothing that is read panics.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Class, NodeLimits, PolicyObject, Pool, QueueOrder, Strategy as Choice};
+use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
+use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Texts with all that YAML treats as special, and no control characters.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9]{1,8}",
+        "[ -~]{1,24}",
+        "[-#:&*!|>'\"%@`{}\\[\\],? ]{1,6}",
+        select(vec![
+            "null",
+            "~",
+            "true",
+            "no",
+            "1e3",
+            "0x10",
+            "-5",
+            "2.50",
+            ".inf",
+            "2026-11-21",
+            "---",
+            "=",
+            "<<"
+        ])
+        .prop_map(str::to_owned),
+        "[\\p{L}\\p{N} ]{1,12}",
+    ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9]([-._a-z0-9]{0,12}[a-z0-9])?",
+        select(vec!["1", "1e3", "null", "true", "0.5"]).prop_map(str::to_owned)
+    ]
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    let values = vec(text(), 1..4);
+    prop_oneof![
+        (text(), select(vec![Operator::In, Operator::NotIn]), values)
+            .prop_map(|(key, operator, values)| Term { key, operator, values }),
+        (text(), select(vec![Operator::Exists, Operator::DoesNotExist])).prop_map(|(key, operator)| Term {
+            key,
+            operator,
+            values: Vec::new()
+        }),
+        (text(), select(vec![Operator::Gt, Operator::Lt]), any::<i64>())
+            .prop_map(|(key, operator, value)| Term { key, operator, values: vec![value.to_string()] }),
+    ]
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    vec(term(), 0..3).prop_map(|terms| Selector { terms })
+}
+
+fn amounts(least: u64) -> impl Strategy<Value = BTreeMap<String, Amount>> {
+    let names = "(license|storage|network)/[a-z0-9]{1,5}|tokens";
+    btree_map(names, (least..=u64::MAX >> 1).prop_map(Amount), 0..4)
+}
+
+fn object() -> impl Strategy<Value = PolicyObject> {
+    let strategies = vec![
+        Choice::Greedy,
+        Choice::Balanced,
+        Choice::Priority,
+        Choice::FirstFit,
+        Choice::BestFit,
+        Choice::WorstFit,
+        Choice::FirstFitDecreasing,
+        Choice::Random,
+    ];
+    let orders = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
+    let labels = btree_map(text(), text(), 0..3);
+    let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, any::<u32>()).prop_map(
+        |(name, labels, select, strategy, countables, queue_order, max_pending)| {
+            PolicyObject::Pool(Pool {
+                name,
+                labels,
+                select,
+                strategy,
+                countables,
+                queue_order,
+                max_pending,
+                changed: Revision(0),
+            })
+        },
+    );
+    let ttl_ms = prop_oneof![Just(0), 10_000u64..3_600_000];
+    let class =
+        (name(), any::<i32>(), any::<bool>(), ttl_ms).prop_map(|(name, priority, preemptible, ttl)| {
+            PolicyObject::Class(Class {
+                name,
+                priority,
+                preemptible,
+                default_ttl_ms: ttl,
+                changed: Revision(0),
+            })
+        });
+    let most = u64::MAX >> 1;
+    let limits = (name(), selector(), 0..=most, 0..=most, amounts(1)).prop_map(
+        |(name, select, cpu, memory, other)| {
+            let max = Resources { other, ..Resources::new(cpu, memory) };
+            PolicyObject::NodeLimits(NodeLimits { name, select, max, changed: Revision(0) })
+        },
+    );
+    prop_oneof![pool, class, limits]
+}
+
+fn read(text: &str) -> Vec<PolicyObject> {
+    let source = Source { name: "f".into(), text: text.into() };
+    match parse(&[source]) {
+        Ok(parsed) => parsed.into_iter().map(|Parsed { object, .. }| object).collect(),
+        Err(problems) => panic!("{text}\n{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>()),
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(objects in vec(object(), 1..4)) {
+        let distinct: BTreeMap<_, _> = objects.into_iter().map(|object| (object.name(), object)).collect();
+        let objects: Vec<PolicyObject> = distinct.into_values().collect();
+        let text = to_yaml(&objects);
+        prop_assert_eq!(&read(&text), &objects, "{}", text);
+        // JSON is YAML, and a list of objects is a file too: `get -o json|yaml` of them reads back.
+        let list: Vec<_> = objects.iter().map(to_document).collect();
+        prop_assert_eq!(&read(&serde_json::to_string(&list).unwrap()), &objects);
+        prop_assert_eq!(&to_yaml(&read(&text)), &text, "the canonical form is its own");
+    }
+
+    #[test]
+    fn objects_differ_exactly_where_there_are_changes(a in object(), b in object()) {
+        prop_assert!(changes(Some(&a), &a).is_empty());
+        if a.name() == b.name() {
+            prop_assert_eq!(changes(Some(&a), &b).is_empty(), a == b);
+        }
+        prop_assert!(!changes(None, &b).is_empty());
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,80}", lines in vec("[ ]{0,4}(- )?[a-z]{0,8}(: ?)?[\\[\\]{}&*!|>'\"#,a-zA-Z0-9/]{0,12}", 0..12)) {
+        for text in [text, lines.join("\n"), format!("apiVersion: plimsoll/v1\nkind: Pool\n{}", lines.join("\n"))] {
+            if let Err(problems) = parse(&[Source { name: "f".into(), text }]) {
+                prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    let _ = problem.to_string();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `plimsoll apply`: makes the cluster's policy objects what files say, all of them or none.
+
+use std::time::Instant;
+
+use clap::Args;
+use plimsoll_client::v1::{ApplyPolicyRequest, Consistency};
+use plimsoll_ledger::PolicyObject;
+use plimsoll_proto::convert::policy_object_to_v1;
+
+use super::apply_files::{DryRun, FileArgs, Row, live, show, tally};
+use crate::args::Globals;
+use crate::error::CliError;
+use crate::exit::Exit;
+
+/// Creates or changes pools, classes and node limits.
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Change nothing: client compares only, server has the cluster decide
+    #[arg(long, value_enum, value_name = "WHERE")]
+    dry_run: Option<DryRun>,
+    /// Refuse (exit 6) where any policy object changed after this revision
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    if_revision: u64,
+}
+
+impl Apply {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let begun = Instant::now();
+        let objects: Vec<PolicyObject> =
+            self.files.load("cannot apply")?.into_iter().map(|parsed| parsed.object).collect();
+        let client = globals.client()?;
+        let names: Vec<_> = objects.iter().map(PolicyObject::name).collect();
+        // Never from a stale replica: what is "unchanged" is not sent.
+        let live = live(&client, Consistency::Linearizable.into(), &names).await?;
+        let is_dry = self.dry_run.is_some();
+        let rows: Vec<Row> =
+            objects.iter().map(|object| Row::of_change(live.get(&object.name()), object, is_dry)).collect();
+        // A server that is asked to decide is asked about everything; otherwise only what differs is written.
+        let sent: Vec<_> = objects
+            .iter()
+            .zip(&rows)
+            .filter(|(_, row)| row.is_change() || self.dry_run == Some(DryRun::Server))
+            .map(|(object, _)| policy_object_to_v1(object))
+            .collect();
+        let mut revision = None;
+        if !sent.is_empty() && self.dry_run != Some(DryRun::Client) {
+            let count = sent.len();
+            let request = ApplyPolicyRequest {
+                objects: sent,
+                validate_only: is_dry,
+                if_revision: self.if_revision,
+                ..ApplyPolicyRequest::default()
+            };
+            let asked = format!("cannot apply {count} {}", if count == 1 { "object" } else { "objects" });
+            let answer =
+                client.apply_policy(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+            revision = Some(answer.revision).filter(|_| !is_dry);
+        }
+        let out = globals.out();
+        show(&out, &rows)?;
+        let took_ms = begun.elapsed().as_millis();
+        match revision {
+            Some(revision) => {
+                out.done(&format!("Applied {} at revision {revision} in {took_ms}ms", tally(&rows)));
+            }
+            None => out.done(&format!("Nothing was changed: {}", tally(&rows))),
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,131 @@
+//! The client side of a run: form the cluster, put load on it, and when the faults are over ask that it is well.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use plimsoll_client::{Client, v1};
+
+use crate::board::{Board, Phase};
+use crate::collect::collect;
+use crate::history::{Answer, Call};
+use crate::net::PORT;
+use crate::request::Request;
+use crate::workload::{NODES, Worker, client};
+
+/// Clients at the same time.
+const WORKERS: usize = 4;
+/// The faults being over, everything must be well in this time.
+const HEAL_MS: u64 = 60_000;
+/// Longest time to form the cluster.
+const SETUP_MS: u64 = 30_000;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs from the first call to the last.
+///
+/// # Errors
+/// Where the cluster is not formed, or is not well in time after the faults.
+pub async fn drive(board: Arc<Board>, members: Vec<u64>) -> Result<(), String> {
+    let client = client(board.seed, "driver", &members).map_err(text)?;
+    setup(&board, &client, &members).await?;
+    board.enter(Board::now_ms(), Phase::Chaos);
+    let workers: Result<Vec<Worker>, _> =
+        (0..WORKERS).map(|index| Worker::new(index, Arc::clone(&board), &members)).collect();
+    join_all(workers.map_err(text)?.into_iter().map(Worker::run)).await;
+    liveness(&board, &client, &members).await
+}
+
+/// One voter becomes three, and the agents register.
+async fn setup(board: &Board, client: &Client, members: &[u64]) -> Result<(), String> {
+    for id in members.iter().skip(1) {
+        let add = v1::AddMemberRequest { id: *id, address: format!("c{id}:{PORT}"), ..Default::default() };
+        while let Err(error) = client.add_member(add.clone()).await {
+            if Board::now_ms() > SETUP_MS {
+                return Err(format!("c{id} was not added: {error}"));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    loop {
+        let nodes = client.list_nodes(v1::ListNodesRequest::default()).await.map_err(text)?;
+        if nodes.nodes.len() == NODES.len() {
+            return Ok(());
+        }
+        if Board::now_ms() > SETUP_MS {
+            return Err("the nodes did not register".to_owned());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// I22: with the faults over there is a leader, nodes are back, a new grant is served and the replicas agree.
+async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(), String> {
+    let until_ms = Board::now_ms() + HEAL_MS;
+    let late = |what: &str, last: String| match Board::now_ms() > until_ms {
+        true => Err(format!("I22: {what} within {HEAL_MS} ms after the faults: {last}")),
+        false => Ok(()),
+    };
+    for node in NODES {
+        let uncordon = v1::UncordonNodeRequest { name: node.to_owned(), ..Default::default() };
+        while let Err(error) = client.uncordon_node(uncordon.clone()).await {
+            late("nothing is written", text(error))?;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    loop {
+        let nodes = client.list_nodes(v1::ListNodesRequest::default()).await.map_err(text)?.nodes;
+        let away: Vec<String> = nodes.into_iter().filter(|node| !node.schedulable).map(|node| node.name).collect();
+        if away.is_empty() {
+            break;
+        }
+        late("not all nodes are back", away.join(" "))?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let called_ms = Board::now_ms();
+        let request = last_wish(board.seed, tries);
+        let answer = Answer::of(request.clone().send(client).await);
+        let (answered_ms, word) = (Board::now_ms(), answer.word());
+        board.trace.add(answered_ms, format_args!("last wish {tries}: {word}"));
+        let done = answer.done().is_some();
+        board.history.add(Call { worker: WORKERS, request, called_ms, answered_ms, answer });
+        if done {
+            break;
+        }
+        late("no new grant is served", word)?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    let auditors: Result<Vec<(u64, Client)>, _> = members
+        .iter()
+        .map(|id| crate::workload::client(board.seed, &format!("auditor-{id}"), &[*id]).map(|client| (*id, client)))
+        .collect();
+    let auditors = auditors.map_err(text)?;
+    loop {
+        let last = match collect(&auditors).await {
+            Ok(Some(evidence)) => {
+                board.finish(Board::now_ms(), evidence);
+                return Ok(());
+            }
+            Ok(None) => "they are at different revisions".to_owned(),
+            Err(error) => error,
+        };
+        late("the replicas do not converge", last)?;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A small grant, to be served once all is well.
+fn last_wish(seed: u64, tries: u64) -> Request {
+    let amounts = v1::Quantities { cpu_millis: 100, memory_bytes: 1 << 20, ..Default::default() };
+    let requirements = Some(v1::Requirements { amounts: Some(amounts), ..Default::default() });
+    let spec = v1::ReservationSpec { requirements, ttl_ms: 60_000, auto_confirm: true, ..Default::default() };
+    let request_id = format!("sim-{seed}-last-wish-{tries:05}");
+    Request::Create(v1::CreateReservationRequest { request_id, spec: Some(spec), validate_only: false })
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}

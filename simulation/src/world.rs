@@ -1,0 +1,206 @@
+//! The simulated world: three coordinators on disks that lose power, a machine of agents, a machine of clients, and the
+//! loop that moves time and faults.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use plimsoll_agent::clock::TokioClock;
+use plimsoll_agent::dial::LinkError;
+use plimsoll_agent::gpu::FakeGpus;
+use plimsoll_agent::inventory::Inventory;
+use plimsoll_agent::{FleetConfig, GrpcDial, SimulatedFleet, SimulatedNode};
+use plimsoll_coordinator::Coordinator;
+use plimsoll_coordinator::core::{Core, CoreConfig, Data, Stores, Timings};
+use plimsoll_store::sim::SimDisk;
+use plimsoll_types::Resources;
+use tokio_util::sync::CancellationToken;
+use turmoil::net::TcpListener;
+use turmoil::{Builder, Sim};
+
+use crate::board::{Board, Phase};
+use crate::clock::{EPOCH_MS, SimClock};
+use crate::driver::drive;
+use crate::faults::Faults;
+use crate::net::{PORT, SimNet, incoming};
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::workload::NODES;
+
+/// Host of the agents.
+pub const AGENT: &str = "agent";
+/// Host of the clients.
+pub const LOAD: &str = "load";
+/// Coordinators.
+const MEMBERS: [u64; 3] = [1, 2, 3];
+/// A run that takes longer than this is stuck, in simulated time.
+const LIMIT: Duration = Duration::from_secs(300);
+const TICK: Duration = Duration::from_millis(1);
+
+/// What a run is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// How long load and faults last, in simulated milliseconds.
+    pub chaos_ms: u64,
+    /// Where the trace goes; only its hash is kept for `None`.
+    pub trace: Option<PathBuf>,
+}
+
+/// A coordinator's machine: what survives its crashes.
+#[derive(Clone)]
+pub struct Member {
+    /// Its id.
+    pub id: u64,
+    /// Disk of log and state.
+    pub disk: SimDisk,
+    /// Disk of the history.
+    pub history: SimDisk,
+    /// Its wall clock.
+    pub clock: SimClock,
+    starts: Arc<AtomicU64>,
+}
+
+/// What is left of a world when its time is over.
+pub struct Ended {
+    /// Phase, trace, history and evidence.
+    pub board: Arc<Board>,
+    /// Faults, counted.
+    pub faults: Faults,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+    /// Why it did not come to its end, if so.
+    pub failure: Option<String>,
+}
+
+/// Name of a coordinator's host.
+pub fn host(id: u64) -> String {
+    format!("c{id}")
+}
+
+/// Runs a world from its seed to its end.
+///
+/// # Errors
+/// Where the trace cannot be written.
+pub fn run(options: &Options) -> std::io::Result<Ended> {
+    let seed = options.seed;
+    let board = Arc::new(Board::new(seed, Trace::new(options.trace.as_deref())?));
+    let members: Vec<Member> = MEMBERS.iter().map(|id| Member::new(seed, *id)).collect();
+    let mut sim = build(seed, &board, &members);
+    let mut faults = Faults::new(seed);
+    let mut chaos_since = None;
+    let failure = loop {
+        let now_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
+        board.note_leaders(now_ms);
+        if board.phase() == Phase::Chaos {
+            if now_ms < *chaos_since.get_or_insert(now_ms) + options.chaos_ms {
+                faults.advance(now_ms, &mut sim, &members, &board);
+            } else {
+                faults.heal(now_ms, &mut sim, &members, &board);
+                board.enter(now_ms, Phase::Heal);
+            }
+        }
+        match sim.step() {
+            Ok(false) => {}
+            Ok(true) => break None,
+            Err(error) => break Some(format!("{error}; {}", board.describe())),
+        }
+    };
+    let simulated_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // Tasks that are dropped outside of the simulation may want its clock or network: one process runs one world and
+    // ends, so nothing is lost by keeping it.
+    std::mem::forget(sim);
+    Ok(Ended { board, faults, simulated_ms, failure })
+}
+
+impl Member {
+    fn new(seed: u64, id: u64) -> Member {
+        let mut rng = Rng::of(seed, &format!("member-{id}"));
+        let skew_ms = i64::try_from(rng.between(0, 400)).unwrap_or(0) - 200;
+        Member {
+            id,
+            disk: SimDisk::new(rng.draw()),
+            history: SimDisk::new(rng.draw()),
+            clock: SimClock::skewed(skew_ms),
+            starts: Arc::default(),
+        }
+    }
+
+    fn config(&self, seed: u64) -> CoreConfig {
+        let stores = Stores {
+            wal: Arc::new(self.disk.wal()),
+            engine: Arc::new(self.disk.engine()),
+            history: Arc::new(self.history.engine()),
+        };
+        let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        let address = format!("{}:{PORT}", host(self.id));
+        CoreConfig {
+            bootstrap: self.id == MEMBERS[0],
+            incarnation: format!("disk-of-{}", host(self.id)),
+            timings: Timings { suspect_after_ms: 2_000, read_timeout_ms: 2_000, ..Timings::default() },
+            // Small, so that snapshots are taken and installed in every run.
+            snapshot_every: 150,
+            keep_logs: 40,
+            seed: Rng::of(seed, &format!("raft-{}-{start}", self.id)).draw(),
+            ..CoreConfig::new(self.id, "simulation", address, Data::Custom(stores))
+        }
+    }
+}
+
+fn build(seed: u64, board: &Arc<Board>, members: &[Member]) -> Sim<'static> {
+    let mut rng = Rng::of(seed, "network");
+    let mut sim = Builder::new()
+        .rng_seed(rng.draw())
+        .epoch(UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
+        .simulation_duration(LIMIT)
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_millis(0))
+        .max_message_latency(Duration::from_millis(rng.between(1, 6)))
+        .tcp_capacity(65_536)
+        .enable_random_order()
+        .build();
+    for member in members {
+        let (member, board) = (member.clone(), Arc::clone(board));
+        sim.host(host(member.id), move || coordinator(member.clone(), Arc::clone(&board)));
+    }
+    let starts = Arc::new(AtomicU64::new(0));
+    sim.host(AGENT, move || agents(starts.fetch_add(1, Ordering::Relaxed) + 1));
+    let driven = drive(Arc::clone(board), MEMBERS.to_vec());
+    sim.client(LOAD, async move { Ok(driven.await?) });
+    sim
+}
+
+async fn coordinator(member: Member, board: Arc<Board>) -> turmoil::Result {
+    let dialer = Arc::new(SimNet);
+    let config = member.config(board.seed);
+    let core = Core::start(config, Arc::clone(&dialer) as _, Arc::new(member.clock.clone())).await?;
+    let coordinator = Coordinator::around(core.clone(), dialer, true);
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    coordinator.listen(incoming(listener), None, true);
+    board.joined(member.id, core.group().watch());
+    core.ended().await;
+    Err(format!("c{} ended by itself", member.id).into())
+}
+
+async fn agents(incarnation: u64) -> turmoil::Result {
+    let gpus = |list: &str| list.parse::<FakeGpus>();
+    let devices = [gpus("a100:2")?, gpus("a100:2,h100:1")?, gpus("t4:1")?, FakeGpus::default()];
+    let node = |(name, gpus): (&str, &FakeGpus)| SimulatedNode {
+        name: name.to_owned(),
+        pool: String::new(),
+        inventory: Inventory::simulated(name, 8_000, 32 << 30, gpus),
+        extra: Resources::default().with("license/sim", 4),
+    };
+    let nodes = NODES.into_iter().zip(&devices).map(node).collect();
+    let config = FleetConfig { nodes_per_stream: 2, heartbeat_interval_ms: 400, incarnation };
+    let members = MEMBERS.len() as u64;
+    let dial = GrpcDial::new(move |attempt| {
+        let address = format!("{}:{PORT}", host(MEMBERS[0] + attempt % members));
+        SimNet.lazy(&address).map_err(|error| LinkError::new(error.to_string()))
+    });
+    let fleet = SimulatedFleet::new(nodes, config, Arc::new(dial), Arc::new(TokioClock::start()));
+    fleet.run(CancellationToken::new()).await;
+    Err("the agents ended by themselves".into())
+}
