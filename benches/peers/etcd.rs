@@ -78,7 +78,9 @@ impl Etcd {
         while Instant::now() < until {
             for (index, channel) in channels.iter().enumerate() {
                 if let Ok(status) = wire::status(channel).await
-                    && status.header.is_some_and(|header| header.member_id == status.leader && status.leader != 0)
+                    && status
+                        .header
+                        .is_some_and(|header| header.member_id == status.leader && status.leader != 0)
                 {
                     return Ok(index);
                 }
@@ -127,7 +129,11 @@ pub(crate) fn reserve(node: u64, turn: u64, known: i64, lease: i64) -> wire::Txn
     };
     let success = vec![
         wire::RequestOp::put(key, turn.to_be_bytes().to_vec(), 0),
-        wire::RequestOp::put(format!("reservation/{node}/{turn}").into_bytes(), vec![b'r'; VALUE_BYTES], lease),
+        wire::RequestOp::put(
+            format!("reservation/{node}/{turn}").into_bytes(),
+            vec![b'r'; VALUE_BYTES],
+            lease,
+        ),
     ];
     wire::Txn { compare: vec![compare], success }
 }

@@ -25,7 +25,10 @@ struct NodeKey {
 }
 
 pub(crate) async fn run(plimsoll: &Path) -> Result<(), Error> {
-    println!("{:<16} {:>9} {:>11} {:>9} {:>9} {:>12} {:>9}", "system", "in flight", "grants/s", "p50 ms", "p99 ms", "cpu us/grant", "x etcd");
+    println!(
+        "{:<16} {:>9} {:>11} {:>9} {:>9} {:>12} {:>9}",
+        "system", "in flight", "grants/s", "p50 ms", "p99 ms", "cpu us/grant", "x etcd"
+    );
     let (mut best, mut unloaded_ms) = (0.0_f64, 0.0);
     {
         let etcd = Etcd::start().await?;
@@ -43,7 +46,12 @@ pub(crate) async fn run(plimsoll: &Path) -> Result<(), Error> {
                 unloaded_ms = measured.quantile_ms(0.5);
             }
             let (p50, p99) = (measured.quantile_ms(0.5), measured.quantile_ms(0.99));
-            println!("{:<16} {in_flight:>9} {:>11.0} {p50:>9.3} {p99:>9.3} {cpu_us:>12.1} {:>9}", "etcd reserve", measured.per_s(), "");
+            println!(
+                "{:<16} {in_flight:>9} {:>11.0} {p50:>9.3} {p99:>9.3} {cpu_us:>12.1} {:>9}",
+                "etcd reserve",
+                measured.per_s(),
+                ""
+            );
         }
     }
     let ours = plimsoll_bench(plimsoll, &["grants", "--local", "3"]).await?;
@@ -61,9 +69,13 @@ pub(crate) async fn run(plimsoll: &Path) -> Result<(), Error> {
         );
     }
     let most = |mode: &str| best_of(&ours, mode, "grants_per_s");
-    let one_ms = ours["rows"].as_array().into_iter().flatten()
+    let one_ms = ours["rows"]
+        .as_array()
+        .into_iter()
+        .flatten()
         .find(|row| row["mode"] == "unary" && row["in_flight"] == 1)
-        .and_then(|row| row["p50_ms"].as_f64()).unwrap_or(f64::NAN);
+        .and_then(|row| row["p50_ms"].as_f64())
+        .unwrap_or(f64::NAN);
     println!("floors of this machine: {}", ours["floors"]);
     verdict("unary, best against etcd's best", most("unary") / best, 2.0);
     verdict("streamed, best against etcd's best", most("stream") / best, 10.0);

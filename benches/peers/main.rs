@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         Some("grants") => runtime.block_on(grants::run(&plimsoll)),
         Some("failover") => runtime.block_on(failover::run(&plimsoll, number(&arguments, 20))),
         Some("restart") => runtime.block_on(restart::run(&plimsoll, number(&arguments, 1_000_000))),
-        _ => Err("usage: peers grants | failover [KILLS] | restart [RESERVATIONS]   [--plimsoll PATH]".into()),
+        _ => {
+            Err("usage: peers grants | failover [KILLS] | restart [RESERVATIONS]   [--plimsoll PATH]".into())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,7 +19,8 @@ pub(crate) async fn run(plimsoll: &Path, reservations: usize) -> Result<(), Erro
     let mut etcd = Etcd::start().await?;
     let channels = etcd.channels(None)?;
     let lease = wire::lease(&channels[0], 86_400).await?;
-    let fills = (0..reservations.div_ceil(KEYS_TOGETHER)).map(|part| fill(channels[part % 3].clone(), part, lease));
+    let fills =
+        (0..reservations.div_ceil(KEYS_TOGETHER)).map(|part| fill(channels[part % 3].clone(), part, lease));
     stream::iter(fills).buffer_unordered(FILLERS).try_collect::<Vec<()>>().await?;
     let full = largest(&etcd);
     let mut restarts_ms = Vec::new();
@@ -46,7 +47,10 @@ pub(crate) async fn run(plimsoll: &Path, reservations: usize) -> Result<(), Erro
         ours[field].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64).max().unwrap_or(0)
     };
     let ours_ms = ours["restart_ms_median"].as_f64().unwrap_or(f64::NAN);
-    println!("{:<10} {:>13} {:>13} {:>19} {:>11}", "system", "reservations", "resident MiB", "after restart MiB", "restart ms");
+    println!(
+        "{:<10} {:>13} {:>13} {:>19} {:>11}",
+        "system", "reservations", "resident MiB", "after restart MiB", "restart ms"
+    );
     println!("{:<10} {reservations:>13} {:>13} {:>19} {theirs_ms:>11.0}", "etcd", full >> 20, after >> 20);
     let (full, after) = (bytes("resident_bytes"), bytes("resident_bytes_after_restart"));
     println!("{:<10} {reservations:>13} {:>13} {:>19} {ours_ms:>11.0}", "plimsoll", full >> 20, after >> 20);

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use plimsoll_consensus::{GroupStatus, Role};
 use tokio::sync::watch;
 
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, LogRecord};
 use crate::history::History;
 use crate::trace::Trace;
 
@@ -40,12 +40,15 @@ struct Inner {
     members: BTreeMap<u64, (watch::Receiver<GroupStatus>, Option<u64>)>,
     evidence: Option<Evidence>,
     leaders: u64,
+    /// What auditors copied, each thing that a replica said once.
+    seen: BTreeMap<(u64, u64), Vec<LogRecord>>,
 }
 
 impl Board {
     /// At the beginning of a run.
     pub fn new(seed: u64, trace: Trace) -> Board {
-        let inner = Inner { phase: Phase::Setup, members: BTreeMap::new(), evidence: None, leaders: 0 };
+        let members = BTreeMap::new();
+        let inner = Inner { phase: Phase::Setup, members, evidence: None, leaders: 0, seen: BTreeMap::new() };
         Board { seed, trace, history: History::default(), inner: Mutex::new(inner) }
     }
 
@@ -78,10 +81,14 @@ impl Board {
     /// The coordinator that leads in the latest term, by its own word.
     pub fn leader(&self) -> Option<u64> {
         let inner = self.inner.lock();
-        let leads = |id: &u64, status: &GroupStatus| {
-            (status.role == Role::Leader).then_some((status.term, *id))
-        };
-        inner.members.iter().filter_map(|(id, (status, _))| leads(id, &status.borrow())).max().map(|(_, id)| id)
+        let leads =
+            |id: &u64, status: &GroupStatus| (status.role == Role::Leader).then_some((status.term, *id));
+        inner
+            .members
+            .iter()
+            .filter_map(|(id, (status, _))| leads(id, &status.borrow()))
+            .max()
+            .map(|(_, id)| id)
     }
 
     /// Traces who leads since the last look.
@@ -126,8 +133,23 @@ impl Board {
         inner.members.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
+    /// An auditor copied these from a replica.
+    pub fn saw(&self, id: u64, records: Vec<LogRecord>) {
+        let mut inner = self.inner.lock();
+        for record in records {
+            let known = inner.seen.entry((id, record.revision.0)).or_default();
+            if !known.contains(&record) {
+                known.push(record);
+            }
+        }
+    }
+
     /// Hands in what was collected; the run is done.
-    pub fn finish(&self, now_ms: u64, evidence: Evidence) {
+    pub fn finish(&self, now_ms: u64, mut evidence: Evidence) {
+        let seen = std::mem::take(&mut self.inner.lock().seen);
+        let all =
+            seen.into_iter().flat_map(|((id, _), records)| records.into_iter().map(move |one| (id, one)));
+        evidence.seen = all.collect();
         self.inner.lock().evidence = Some(evidence);
         self.enter(now_ms, Phase::Done);
     }

@@ -1,5 +1,6 @@
 //! Collects the evidence from the replicas, through the API that auditors use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_client::{Client, v1};
@@ -7,8 +8,14 @@ use plimsoll_proto::v1::audit_service_client::AuditServiceClient;
 use plimsoll_types::Revision;
 use tonic::transport::Channel;
 
+use crate::board::{Board, Phase};
 use crate::evidence::{Evidence, LogRecord, Replica, hash};
 
+/// Between looks of an auditor.
+const COPY_EVERY: Duration = Duration::from_millis(150);
+const COPY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Records that an auditor copies again at each look.
+const OVERLAP: u64 = 20;
 /// Longest wait for one replica.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,7 +35,30 @@ pub async fn collect(clients: &[(u64, Client)]) -> Result<Option<Evidence>, Stri
         }
         replicas.push(replica);
     }
-    Ok(Some(Evidence { replicas }))
+    Ok(Some(Evidence { replicas, seen: Vec::new() }))
+}
+
+/// Copies what a replica applies, as it goes, until the faults are over. A replica's history is its own and not in
+/// snapshots: one that took over a snapshot begins anew, so an auditor who wants everything copies it in time.
+pub async fn follow(id: u64, client: Client, board: Arc<Board>) {
+    let mut next = 1;
+    while board.phase() == Phase::Chaos {
+        let copy = async {
+            let mut audit = client.audit().map_err(|error| error.to_string())?;
+            match log(&mut audit, id, next, u64::MAX).await {
+                // What it no longer has it may have from later on.
+                Err(_) => log(&mut audit, id, 0, u64::MAX).await,
+                copied => copied,
+            }
+        };
+        if let Ok(Ok(records)) = tokio::time::timeout(COPY_TIMEOUT, copy).await {
+            let last = records.last().map(|record| record.revision.0);
+            // Some of it is copied again each time: a replica that came back must still say the same.
+            next = last.map_or(next, |last| last.saturating_sub(OVERLAP).max(1));
+            board.saw(id, records);
+        }
+        tokio::time::sleep(COPY_EVERY).await;
+    }
 }
 
 async fn replica(id: u64, client: &Client) -> Result<Option<Replica>, String> {
@@ -49,7 +79,7 @@ async fn replica(id: u64, client: &Client) -> Result<Option<Replica>, String> {
     if digest.revision != revision {
         return Ok(None);
     }
-    let log = log(&mut audit, id, revision).await?;
+    let log = log(&mut audit, id, 0, revision).await?;
     let (Some(chain), Some(digest)) = (chain, hash(&digest.digest)) else {
         return Err(format!("c{id}: a hash is not 32 bytes"));
     };
@@ -59,10 +89,11 @@ async fn replica(id: u64, client: &Client) -> Result<Option<Replica>, String> {
 async fn log(
     audit: &mut AuditServiceClient<Channel>,
     id: u64,
+    from_revision: u64,
     revision: u64,
 ) -> Result<Vec<LogRecord>, String> {
     let failed = |error: tonic::Status| format!("c{id}, log: {error}");
-    let request = v1::ExportLogRequest::default();
+    let request = v1::ExportLogRequest { from_revision, limit: 0 };
     let mut stream = audit.export_log(request).await.map_err(failed)?.into_inner();
     let mut log = Vec::new();
     while let Some(part) = stream.message().await.map_err(failed)? {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use plimsoll_client::{Client, v1};
 
 use crate::board::{Board, Phase};
-use crate::collect::collect;
+use crate::collect::{collect, follow};
 use crate::history::{Answer, Call};
 use crate::net::PORT;
 use crate::request::Request;
@@ -28,16 +28,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Where the cluster is not formed, or is not well in time after the faults.
 pub async fn drive(board: Arc<Board>, members: Vec<u64>) -> Result<(), String> {
     let client = client(board.seed, "driver", &members).map_err(text)?;
-    setup(&board, &client, &members).await?;
+    setup(&client, &members).await?;
     board.enter(Board::now_ms(), Phase::Chaos);
     let workers: Result<Vec<Worker>, _> =
         (0..WORKERS).map(|index| Worker::new(index, Arc::clone(&board), &members)).collect();
-    join_all(workers.map_err(text)?.into_iter().map(Worker::run)).await;
+    let work = join_all(workers.map_err(text)?.into_iter().map(Worker::run));
+    let auditors = auditors(&board, &members)?;
+    let copies = auditors.into_iter().map(|(id, client)| follow(id, client, Arc::clone(&board)));
+    tokio::join!(work, join_all(copies));
     liveness(&board, &client, &members).await
 }
 
 /// One voter becomes three, and the agents register.
-async fn setup(board: &Board, client: &Client, members: &[u64]) -> Result<(), String> {
+async fn setup(client: &Client, members: &[u64]) -> Result<(), String> {
     for id in members.iter().skip(1) {
         let add = v1::AddMemberRequest { id: *id, address: format!("c{id}:{PORT}"), ..Default::default() };
         while let Err(error) = client.add_member(add.clone()).await {
@@ -75,7 +78,8 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(),
     }
     loop {
         let nodes = client.list_nodes(v1::ListNodesRequest::default()).await.map_err(text)?.nodes;
-        let away: Vec<String> = nodes.into_iter().filter(|node| !node.schedulable).map(|node| node.name).collect();
+        let away: Vec<String> =
+            nodes.into_iter().filter(|node| !node.schedulable).map(|node| node.name).collect();
         if away.is_empty() {
             break;
         }
@@ -98,11 +102,7 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(),
         late("no new grant is served", word)?;
         tokio::time::sleep(PAUSE).await;
     }
-    let auditors: Result<Vec<(u64, Client)>, _> = members
-        .iter()
-        .map(|id| crate::workload::client(board.seed, &format!("auditor-{id}"), &[*id]).map(|client| (*id, client)))
-        .collect();
-    let auditors = auditors.map_err(text)?;
+    let auditors = auditors(board, members)?;
     loop {
         let last = match collect(&auditors).await {
             Ok(Some(evidence)) => {
@@ -115,6 +115,12 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(),
         late("the replicas do not converge", last)?;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// A client for each member alone: audits are never forwarded.
+fn auditors(board: &Board, members: &[u64]) -> Result<Vec<(u64, Client)>, String> {
+    let one = |id: &u64| client(board.seed, &format!("auditor-{id}"), &[*id]).map(|client| (*id, client));
+    members.iter().map(one).collect::<Result<_, _>>().map_err(text)
 }
 
 /// A small grant, to be served once all is well.

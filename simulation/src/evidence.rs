@@ -48,8 +48,10 @@ pub struct Replica {
 /// All that was collected at the end of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// Each replica.
+    /// Each replica, at the end.
     pub replicas: Vec<Replica>,
+    /// What each replica exported while the run was going on: what was applied once must stay.
+    pub seen: Vec<(u64, LogRecord)>,
 }
 
 /// Evidence that cannot even be read.
@@ -97,10 +99,11 @@ impl Replica {
 }
 
 impl Evidence {
-    /// The whole log: what any replica exports, by revision.
+    /// The whole log: what any replica exports or has exported, by revision.
     pub fn log(&self) -> BTreeMap<Revision, &LogRecord> {
         let mut log = BTreeMap::new();
-        for record in self.replicas.iter().flat_map(|replica| &replica.log) {
+        let seen = self.seen.iter().map(|(_, record)| record);
+        for record in self.replicas.iter().flat_map(|replica| &replica.log).chain(seen) {
             log.entry(record.revision).or_insert(record);
         }
         log

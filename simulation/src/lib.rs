@@ -6,7 +6,9 @@
 //! file per invariant. `docs/simulation.md` says how to run, reproduce and extend it.
 
 #[cfg(not(tokio_unstable))]
-compile_error!("build with --cfg tokio_unstable (see .cargo/config.toml): without it a seed does not decide everything");
+compile_error!(
+    "build with --cfg tokio_unstable (see .cargo/config.toml): without it a seed does not decide everything"
+);
 
 pub mod board;
 pub mod clock;
@@ -21,6 +23,7 @@ pub mod oracle;
 pub mod report;
 pub mod request;
 pub mod rng;
+pub mod sabotage;
 pub mod trace;
 pub mod workload;
 pub mod world;

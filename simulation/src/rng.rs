@@ -9,9 +9,9 @@ pub struct Rng {
 impl Rng {
     /// A generator for one purpose (`stream`) of the run with this seed: what one part draws never moves another.
     pub fn of(seed: u64, stream: &str) -> Rng {
-        let name = stream
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let name = stream.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         let mut rng = Rng { state: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ name };
         rng.draw();
         rng

@@ -40,7 +40,7 @@ impl Trace {
         *lines += 1;
         if let Some(file) = file {
             // A full disk must not change the run; the hash still tells.
-            let _ = file.write_all(line.as_bytes());
+            let _ = file.write_all(line.as_bytes()).and_then(|()| file.flush());
         }
     }
 

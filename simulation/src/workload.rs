@@ -219,7 +219,12 @@ impl Worker {
                 let name = (*self.rng.pick(&NODES)?).to_owned();
                 let reason = "simulated".to_owned();
                 let request_id = self.id();
-                Some(Request::Cordon(v1::CordonNodeRequest { request_id, name, reason, validate_only: false }))
+                Some(Request::Cordon(v1::CordonNodeRequest {
+                    request_id,
+                    name,
+                    reason,
+                    validate_only: false,
+                }))
             }
             Choice::Uncordon => {
                 let name = (*self.rng.pick(&NODES)?).to_owned();

@@ -1,119 +1,112 @@
-//! The openb trace through three processes: 8,152 tasks on 1,213 nodes, the leader killed half-way.
+//! `plimsoll replay` on three processes whose leader is killed half-way: first on a little work, then on the whole openb trace,
+//! 8,152 tasks on 1,213 nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-use plimsoll_agent::SimulatedNode;
-use plimsoll_agent::gpu::FakeGpus;
-use plimsoll_agent::inventory::Inventory;
-use plimsoll_client::{Client, Error, v1};
-use plimsoll_tests::{Cluster, trace};
+use plimsoll_tests::{Cluster, plimsoll, trace};
+use serde_json::Value;
 
 use crate::failover::live;
-use crate::fleet;
 
-fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(path).expect("the trace opens");
-    reader.deserialize().collect::<Result<_, _>>().expect("the trace is CSV")
-}
+const FINISHES_IN: Duration = Duration::from_secs(300);
 
-fn number(row: &BTreeMap<String, String>, column: &str) -> u64 {
-    row[column].parse().expect("a number")
-}
+/// Replays `work` with `--keep`, kills the leader on the way, and compares the document with the ledger.
+/// How many were granted.
+async fn replay_and_kill(nodes: &Path, work: &Path, rows: usize) -> usize {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let home = tempfile::tempdir().expect("a directory");
+    let mut command = tokio::process::Command::new(plimsoll());
+    command.env("PLIMSOLL_HOME", home.path()).args(["--addr", &cluster.addresses().join(",")]);
+    command.arg("replay").arg("--nodes").arg(nodes).arg("--workload").arg(work);
+    command.args(["--strategy", "best_fit", "--seed", "1", "--no-departures", "--keep"]);
+    command.args(["--limit", &rows.to_string()]);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the replay starts");
+    let replay = tokio::spawn(tokio::time::timeout(FINISHES_IN, child.wait_with_output()));
 
-fn nodes(path: &Path) -> Vec<SimulatedNode> {
-    let node = |row: &BTreeMap<String, String>| {
-        let gpus = u32::try_from(number(row, "gpu")).expect("a few");
-        let gpus = FakeGpus::of(&row["model"].to_ascii_lowercase(), 16 << 30, gpus);
-        let memory = number(row, "memory_mib") << 20;
-        let inventory = Inventory::simulated(&row["sn"], number(row, "cpu_milli"), memory, &gpus);
-        SimulatedNode {
-            name: row["sn"].clone(),
-            pool: String::new(),
-            inventory,
-            extra: plimsoll_types::Resources::default(),
-        }
-    };
-    rows(path).iter().map(node).collect()
-}
-
-fn request(row: &BTreeMap<String, String>) -> v1::CreateReservationRequest {
-    let count = u32::try_from(number(row, "num_gpu")).expect("a few");
-    let milli = u32::try_from(number(row, "gpu_milli")).expect("at most 1000");
-    let gpu = (count > 0).then(|| v1::GpuAsk {
-        count,
-        milli: if count == 1 { milli } else { 1_000 },
-        ..Default::default()
-    });
-    let amounts = v1::Quantities {
-        cpu_millis: number(row, "cpu_milli"),
-        memory_bytes: number(row, "memory_mib") << 20,
-        ..Default::default()
-    };
-    let requirements = v1::Requirements { amounts: Some(amounts), gpu, ..Default::default() };
-    let spec = v1::ReservationSpec {
-        name: row["name"].clone(),
-        requirements: Some(requirements),
-        ttl_ms: 86_400_000,
-        auto_confirm: true,
-        ..Default::default()
-    };
-    v1::CreateReservationRequest { spec: Some(spec), ..Default::default() }
-}
-
-/// Id and token where it was granted, `None` where it was refused for good.
-async fn submit(client: Client, request: v1::CreateReservationRequest) -> Option<(String, u64)> {
-    match client.create_reservation(request).await {
-        Ok(response) => response.reservation.map(|r| (r.id, r.token)),
-        Err(Error::Refused(_)) => None,
-        Err(error) => panic!("neither granted nor refused: {error}"),
+    while !replay.is_finished() && live(&client).await.len() < rows / 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(!replay.is_finished(), "it was over before the leader could be killed");
+    let leader = cluster.leader().await;
+    cluster.member_mut(leader).kill();
+    let out = replay.await.expect("no panic").expect("it ends in time").expect("it is a child of ours");
+    cluster.member_mut(leader).restart();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+
+    let document: Value = serde_json::from_slice(&out.stdout).expect("one JSON document");
+    let requests = document["requests"].as_array().expect("a list");
+    assert_eq!(requests.len(), rows);
+    let granted: BTreeMap<&str, &Value> = requests
+        .iter()
+        .filter(|row| row["outcome"] == "granted")
+        .map(|row| (row["name"].as_str().expect("a name"), row))
+        .collect();
+    assert_eq!(document["summary"]["granted"], granted.len(), "{said}");
+    let pending = requests.iter().filter(|row| row["outcome"] == "pending").count();
+    assert_eq!(pending, 0, "what was asked for was answered");
+
+    let held = live(&client).await;
+    assert_eq!(
+        held.len(),
+        granted.len(),
+        "nothing is held that the document does not know, and nothing twice"
+    );
+    let mut used: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for reservation in held.values() {
+        let name = reservation.spec.as_ref().map_or("", |spec| spec.name.as_str());
+        assert!(names.insert(name), "{name} was granted twice");
+        let row = granted.get(name).expect("every held one is in the document");
+        let nodes: Vec<&str> = reservation.allocations.iter().map(|a| a.node.as_str()).collect();
+        assert_eq!(row["node"].as_str(), Some(nodes.join(",").as_str()), "{name}");
+        for device in reservation.allocations.iter().flat_map(|allocation| &allocation.devices) {
+            *used.entry(&device.uuid).or_default() += device.milli;
+        }
+    }
+    assert!(used.values().all(|milli| *milli <= 1_000), "a device is oversold");
+    println!("{} of {rows} granted, {} devices in use", granted.len(), used.len());
+    cluster.assert_digests_equal().await;
+    granted.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_survives_the_loss_of_the_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (nodes, work) = (dir.path().join("nodes.csv"), dir.path().join("work.csv"));
+    let mut fleet = "sn,cpu_milli,memory_mib,gpu,model\n".to_owned();
+    for index in 0..40 {
+        fleet += &format!("small-{index:03},32000,131072,8,A10\n");
+    }
+    let mut tasks = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n".to_owned();
+    for index in 0..1_500 {
+        let milli = [100, 250, 500, 1000][index % 4];
+        tasks += &format!("task-{index:04},200,256,1,{milli}\n");
+    }
+    std::fs::write(&nodes, fleet).expect("a file");
+    std::fs::write(&work, tasks).expect("a file");
+    let granted = replay_and_kill(&nodes, &work, 1_500).await;
+    assert!(granted > 500, "only {granted} granted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_openb_trace_loses_no_grant_when_the_leader_is_killed_half_way() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (Some(fleet_file), Some(work_file)) =
+    let (Some(nodes), Some(work)) =
         (trace("openb_nodes", dir.path()), trace("openb_pods_default", dir.path()))
     else {
         return;
     };
-    let mut cluster = Cluster::start(3).await;
-    let _nodes = fleet::register(&cluster.addresses(), nodes(&fleet_file)).await;
-    let client = cluster.client().await;
-    let work = rows(&work_file);
-    assert_eq!(work.len(), 8_152);
-    let (first, second) = work.split_at(work.len() / 2);
-    let run = |rows: &[BTreeMap<String, String>]| {
-        let client = client.clone();
-        let requests: Vec<_> = rows.iter().map(request).collect();
-        tokio::spawn(async move {
-            let calls = stream::iter(requests).map(|request| submit(client.clone(), request));
-            calls.buffer_unordered(64).filter_map(|granted| async { granted }).collect::<Vec<_>>().await
-        })
-    };
-    let mut granted = run(first).await.expect("no panic");
-    let rest = run(second);
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    let leader = cluster.leader().await;
-    cluster.member_mut(leader).kill();
-    granted.extend(rest.await.expect("no panic"));
-    cluster.member_mut(leader).restart();
-
-    let acknowledged: BTreeMap<String, u64> = granted.iter().cloned().collect();
-    assert_eq!(acknowledged.len(), granted.len(), "no two calls were answered with one reservation");
-    let held = live(&client).await;
-    for (id, token) in &acknowledged {
-        assert_eq!(held.get(id).map(|r| r.token), Some(*token), "{id} was acknowledged");
-    }
-    assert_eq!(held.len(), acknowledged.len(), "none was granted twice");
-    let mut used: BTreeMap<&str, u32> = BTreeMap::new();
-    for device in held.values().flat_map(|r| &r.allocations).flat_map(|a| &a.devices) {
-        *used.entry(&device.uuid).or_default() += device.milli;
-    }
-    assert!(used.values().all(|milli| *milli <= 1_000), "a device is oversold");
-    println!("{} of {} granted, {} devices in use", granted.len(), work.len(), used.len());
-    assert!(granted.len() > 7_000, "only {} of {} granted", granted.len(), work.len());
-    cluster.assert_digests_equal().await;
+    let granted = replay_and_kill(&nodes, &work, 8_152).await;
+    assert!(granted > 7_000, "only {granted} granted");
 }

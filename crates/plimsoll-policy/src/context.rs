@@ -16,6 +16,8 @@ pub(crate) struct Context<'s> {
     pub(crate) problems: Vec<Problem>,
     /// Path of a field in the API's message, its place and its path in the file.
     fields: BTreeMap<String, (Mark, String)>,
+    /// Paths in the message whose contents could not all be read: what its checks say of them would mislead.
+    spoiled: Vec<String>,
 }
 
 /// Keys of a block that are known, with their values.
@@ -40,7 +42,7 @@ impl<'n> Block<'n> {
 
 impl<'s> Context<'s> {
     pub(crate) fn new(source: &'s Source) -> Context<'s> {
-        Context { source, problems: Vec::new(), fields: BTreeMap::new() }
+        Context { source, problems: Vec::new(), fields: BTreeMap::new(), spoiled: Vec::new() }
     }
 
     /// Something is wrong at a place.
@@ -51,6 +53,7 @@ impl<'s> Context<'s> {
     /// A new object begins.
     pub(crate) fn begin(&mut self) {
         self.fields.clear();
+        self.spoiled.clear();
     }
 
     /// Remembers where a field of the message stands.
@@ -58,9 +61,17 @@ impl<'s> Context<'s> {
         self.fields.insert(wire.into(), (mark, path.into()));
     }
 
+    /// Part of the message could not be read, and that was told.
+    pub(crate) fn spoil(&mut self, wire: &str) {
+        self.spoiled.push(format!("{wire}."));
+    }
+
     /// Takes over what the API's own checks found. A place that has a problem already gets no second one.
     pub(crate) fn violations(&mut self, object: Mark, violations: Vec<Violation>) {
         for violation in violations {
+            if self.spoiled.iter().any(|path| violation.field.starts_with(path.as_str())) {
+                continue;
+            }
             let (mark, path) = self.place_of(&violation.field).unwrap_or((object, violation.field));
             let known = |problem: &Problem| problem.place == mark.place(self.source);
             if self.problems.iter().any(known) {

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn bad_syntax_is_one_problem_with_its_place() {
-        for text in ["a: [1, 2\n", "a: b: c\n", "\ta: 1\n", "a: *nowhere\n", "{a: 1"] {
+        for text in ["a: [1, 2\n", "a: b: c\n", "a:\n\tb: 1\n", "a: *nowhere\n", "{a: 1"] {
             let (nodes, problems) = documents(text);
             assert!(nodes.is_empty() && problems.len() == 1, "{text:?}: {problems:?}");
             assert!(problems[0].starts_with("f:") && problems[0].contains("not YAML"), "{problems:?}");

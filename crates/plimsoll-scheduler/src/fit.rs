@@ -116,14 +116,19 @@ impl NodeView {
     pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
         self.free.saturating_sub_assign(amounts);
         for grant in devices {
-            self.take_device(grant.device, grant.milli, grant.memory_bytes);
+            if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
+                usage.add(grant.milli, grant.memory_bytes);
+            }
         }
     }
 
-    /// Books a share of one device.
-    pub(crate) fn take_device(&mut self, device: DeviceIndex, milli: u16, memory_bytes: u64) {
+    /// Books all that is summed up of one device.
+    pub(crate) fn take_usage(&mut self, device: DeviceIndex, booked: &DeviceUsage) {
         if let Some(usage) = self.devices.get_mut(usize::from(device.0)) {
-            usage.add(milli, memory_bytes);
+            usage.milli += booked.milli;
+            usage.memory_bytes = usage.memory_bytes.saturating_add(booked.memory_bytes);
+            usage.grants += booked.grants;
+            usage.exclusive |= booked.exclusive;
         }
     }
 

@@ -36,8 +36,7 @@ pub(crate) struct Change {
 struct Booked {
     by_ticket: BTreeMap<u64, Vec<BookedMember>>,
     sum: Resources,
-    /// Thousandths and bytes per device.
-    devices: BTreeMap<DeviceIndex, (u16, u64)>,
+    devices: BTreeMap<DeviceIndex, DeviceUsage>,
 }
 
 /// Amounts and devices of one member.
@@ -225,8 +224,8 @@ impl Fleet {
     fn take_booked(&self, view: &mut NodeView) {
         let Some(held) = self.booked.get(&view.node.id) else { return };
         view.take(&held.sum, &[]);
-        for (device, (milli, memory_bytes)) in &held.devices {
-            view.take_device(*device, *milli, *memory_bytes);
+        for (device, usage) in &held.devices {
+            view.take_usage(*device, usage);
         }
     }
 
@@ -279,9 +278,7 @@ impl Booked {
         // Each was seen to fit, so that a sum past 64 bits cannot be.
         let _fits = self.sum.add_assign(amounts);
         for grant in devices {
-            let (milli, memory_bytes) = self.devices.entry(grant.device).or_default();
-            *milli += grant.milli;
-            *memory_bytes += grant.memory_bytes;
+            self.devices.entry(grant.device).or_default().add(grant.milli, grant.memory_bytes);
         }
         self.by_ticket.entry(ticket).or_default().push((amounts.clone(), devices.to_vec()));
     }
@@ -290,10 +287,9 @@ impl Booked {
         for (amounts, devices) in self.by_ticket.remove(&ticket).into_iter().flatten() {
             let _was_added = self.sum.sub_assign(&amounts);
             for grant in devices {
-                let Some((milli, memory_bytes)) = self.devices.get_mut(&grant.device) else { continue };
-                *milli -= grant.milli;
-                *memory_bytes -= grant.memory_bytes;
-                if (*milli, *memory_bytes) == (0, 0) {
+                let Some(usage) = self.devices.get_mut(&grant.device) else { continue };
+                usage.remove(grant.milli, grant.memory_bytes);
+                if usage.grants == 0 {
                     self.devices.remove(&grant.device);
                 }
             }

@@ -121,6 +121,9 @@ impl Group {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
             max_in_snapshot_log_to_keep: config.keep_logs,
             enable_pre_vote: Some(true),
+            // Peers may have made a quorum for entries that a restarted leader's own disk lost: it must stand for
+            // election like anybody else, or it writes other entries under the same term and index.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let raft_config = Arc::new(raft_config.validate().map_err(|error| Error::Raft(error.to_string()))?);

@@ -32,6 +32,7 @@ pub(crate) fn select(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<
 }
 
 fn term(context: &mut Context<'_>, node: &Node, path: &str, wire: &str) -> v1::NodeSelectorTerm {
+    let problems = context.problems.len();
     let block = context.block(node, path, &["key", "operator", "values"]);
     for field in ["key", "operator", "values"] {
         context.locate(format!("{wire}.{field}"), block.mark_of(field), format!("{path}.{field}"));
@@ -49,6 +50,9 @@ fn term(context: &mut Context<'_>, node: &Node, path: &str, wire: &str) -> v1::N
             context.locate(format!("{wire}.values[{position}]"), item.mark, path.clone());
             values.extend(context.text(item, &path));
         }
+    }
+    if context.problems.len() > problems {
+        context.spoil(wire);
     }
     v1::NodeSelectorTerm { key: key.unwrap_or_default(), operator: operator.into(), values }
 }

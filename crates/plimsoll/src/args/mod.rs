@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Audit(commands::audit::Audit),
     /// Run a recorded workload on the real ledger and planner, in this process
     Simulate(commands::simulate::Simulate),
+    /// Run a recorded workload on a running cluster, through its public API
+    Replay(commands::replay::Replay),
     /// Measure a cluster through its public API
     Bench(commands::bench::Bench),
     /// Run a coordinator
@@ -136,6 +138,7 @@ impl Command {
             Command::Cluster(command) => Box::pin(command.run(globals)).await,
             Command::Audit(command) => Box::pin(command.run(globals)).await,
             Command::Simulate(command) => Box::pin(command.run(globals)).await,
+            Command::Replay(command) => Box::pin(command.run(globals)).await,
             Command::Bench(command) => Box::pin(command.run(globals)).await,
             Command::Coordinator(command) => Box::pin(command.run(globals)).await,
             Command::Agent(command) => Box::pin(command.run(globals)).await,

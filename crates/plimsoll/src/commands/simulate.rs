@@ -1,15 +1,13 @@
 //! `plimsoll simulate`: a recorded workload on a recorded fleet, in this process, without a network.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::trace::{Options, read_nodes, read_workload, simulate, strategy_by_name, uniform_fleet};
+use crate::trace::{Options, Progress, read_nodes, read_workload, simulate, strategy_by_name, uniform_fleet};
 
 /// Runs a workload on the very ledger and planner of a coordinator, in simulated time.
 #[derive(Args, Debug)]
@@ -53,24 +51,10 @@ impl Simulate {
             seed: self.seed,
             no_departures: self.no_departures,
         };
-        let bar = progress_bar(work.len());
-        let report = simulate(&nodes, &work, &options, |arrived| bar.set_position(arrived as u64))?;
-        bar.finish_and_clear();
+        let progress = Progress::new(work.len());
+        let report = simulate(&nodes, &work, &options, |arrived| progress.at(arrived))?;
+        progress.end();
         globals.out().emit(&format!("{:#}\n", report.document()))?;
         Ok(Exit::Done)
-    }
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(rows: usize) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(rows as u64), target);
-    match ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {per_sec}  {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

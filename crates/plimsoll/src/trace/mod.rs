@@ -1,9 +1,13 @@
 //! Recorded fleets and workloads: read from CSV, and run on the real ledger and planner in simulated time.
 
+mod progress;
+mod replay;
 mod report;
 mod rows;
 mod simulation;
 
+pub(crate) use progress::Progress;
+pub(crate) use replay::{Course, Pace, Replay};
 pub(crate) use report::{Outcome, Report, RequestReport};
 pub(crate) use rows::{NodeRow, WorkRow, read_nodes, read_workload, uniform_fleet};
 pub(crate) use simulation::{Options, simulate, strategy_by_name};

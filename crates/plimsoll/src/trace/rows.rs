@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use plimsoll_agent::SimulatedNode;
+use plimsoll_agent::gpu::FakeGpus;
+use plimsoll_agent::inventory::Inventory;
 use plimsoll_ledger::{Device, Gang, GpuAsk, GpuShare, Registration, Request, Requirements};
 use plimsoll_types::Resources;
 
@@ -57,6 +60,23 @@ impl NodeRow {
             devices: (0..self.gpus).map(device).collect(),
             self_fencing: true,
             ..Registration::default()
+        }
+    }
+}
+
+impl NodeRow {
+    /// The node as an agent plays it: the very devices of [`NodeRow::registration`].
+    pub(crate) fn simulated(&self, pool: &str) -> SimulatedNode {
+        let gpus = FakeGpus::of(&self.model, device_memory_bytes(&self.model), self.gpus);
+        let mut inventory = Inventory::simulated(&self.name, self.cpu_millis, self.memory_bytes, &gpus);
+        for (device, played) in self.registration().devices.into_iter().zip(&mut inventory.gpus) {
+            played.uuid = device.uuid;
+        }
+        SimulatedNode {
+            name: self.name.clone(),
+            pool: pool.to_owned(),
+            inventory,
+            extra: Resources::default(),
         }
     }
 }

@@ -285,6 +285,10 @@ impl LeaderLoop {
 
     /// When the loop has to look again by itself; `None` where nothing will be due.
     fn next_timer(&self, lead: &Lead) -> Option<tokio::time::Instant> {
+        // With a full pipeline nothing can be done about what is due: a timer in the past would only spin.
+        if lead.in_flight.len() >= self.config.intake.max_in_flight {
+            return None;
+        }
         let now = tokio::time::Instant::now();
         let ledger = self.ledger.read();
         let expiry = if lead.expiring { None } else { ledger.next_due() };

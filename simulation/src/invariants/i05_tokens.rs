@@ -1,0 +1,78 @@
+//! I5: a token is the revision of its grant; a later grant has a larger one; another token has no effect.
+
+use plimsoll_ledger::Command;
+use plimsoll_types::{ReservationId, Revision};
+
+use super::{Findings, Invariant};
+use crate::oracle::Step;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Tokens {
+    largest: Revision,
+}
+
+impl Invariant for Tokens {
+    fn step(&mut self, step: &Step, findings: &mut Findings) {
+        let mut largest = self.largest;
+        for (before, after) in step.moved() {
+            let had = before.map_or(Revision(0), |one| one.token);
+            if after.token == had {
+                if after.state.is_occupying() && after.token.0 == 0 {
+                    findings.add("I5", step.revision, format!("{} is granted without a token", after.id));
+                }
+                continue;
+            }
+            if after.token != step.revision || after.token <= self.largest {
+                let detail = format!("{} got token {} after {}", after.id, after.token, self.largest);
+                findings.add("I5", step.revision, detail);
+            }
+            largest = largest.max(after.token);
+        }
+        self.largest = largest;
+        if let Some((id, token)) = shown(&step.entry.command)
+            && step.has_effect()
+        {
+            let held = step.before.reservations.get(&id).map_or(Revision(0), |one| one.token);
+            if held != token {
+                let detail = format!("token {token} worked on {id}, whose token is {held}");
+                findings.add("I5", step.revision, detail);
+            }
+        }
+    }
+}
+
+/// The token that a command shows.
+fn shown(command: &Command) -> Option<(ReservationId, Revision)> {
+    match command {
+        Command::Confirm { reservation, token }
+        | Command::Renew { reservation, token, .. }
+        | Command::Resize { reservation, token, .. }
+        | Command::Release { reservation, token } => Some((*reservation, *token)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::fixture::{found, node, reservation, step};
+
+    #[test]
+    fn a_token_of_another_revision_is_found() {
+        let good = step(&[node(0)], &[reservation(1)]);
+        assert_eq!(found(&mut Tokens::default(), &good), Vec::<&str>::new());
+        let mut old = reservation(1);
+        old.token = Revision(3);
+        assert_eq!(found(&mut Tokens::default(), &step(&[node(0)], &[old])), ["I5"]);
+        assert_eq!(found(&mut Tokens { largest: good.revision }, &good), ["I5"]);
+    }
+
+    #[test]
+    fn a_wrong_token_with_an_effect_is_found() {
+        let mut stale = step(&[node(0)], &[reservation(1)]);
+        stale.before = stale.after.clone();
+        stale.entry.command = Command::Release { reservation: ReservationId(1), token: Revision(2) };
+        assert_eq!(found(&mut Tokens::default(), &stale), ["I5"]);
+    }
+}

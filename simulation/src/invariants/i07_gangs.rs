@@ -1,0 +1,59 @@
+//! I7: a gang holds at least its minimum or nothing.
+
+use std::collections::BTreeSet;
+
+use super::{Findings, Invariant};
+use crate::oracle::Step;
+
+/// See the module.
+pub(super) struct Gangs;
+
+impl Invariant for Gangs {
+    fn step(&mut self, step: &Step, findings: &mut Findings) {
+        for (_, one) in step.moved() {
+            let (gang, members) = (one.request.gang, one.members.len());
+            let (least, most) = (gang.min_members as usize, gang.max_members as usize);
+            let right =
+                if one.state.is_occupying() { (least..=most).contains(&members) } else { members == 0 };
+            if !right {
+                let detail =
+                    format!("{} is {} with {members} members of {least} to {most}", one.id, one.state.name());
+                findings.add("I7", step.revision, detail);
+            }
+            let nodes: BTreeSet<_> = one.members.iter().map(|member| member.node).collect();
+            if gang.spread && nodes.len() < members {
+                findings.add("I7", step.revision, format!("{} is to be spread, and shares a node", one.id));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plimsoll_ledger::{Gang, Request, Reservation};
+
+    use super::*;
+    use crate::invariants::fixture::{found, node, reservation, step};
+
+    fn gang(min_members: u32, max_members: u32, spread: bool) -> Reservation {
+        let mut one = reservation(1);
+        let gang = Gang { min_members, max_members, spread };
+        one.request = Arc::new(Request { gang, ..Request::clone(&one.request) });
+        one
+    }
+
+    #[test]
+    fn half_a_gang_is_found() {
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[gang(1, 3, false)])), Vec::<&str>::new());
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[gang(2, 3, false)])), ["I7"]);
+    }
+
+    #[test]
+    fn a_spread_gang_on_one_node_is_found() {
+        let mut together = gang(1, 2, true);
+        together.members.push(together.members[0].clone());
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[together])), ["I7"]);
+    }
+}

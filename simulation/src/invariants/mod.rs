@@ -1,0 +1,99 @@
+//! The invariants of `docs/architecture.md`, one file each. They are recomputed here from rows, events and answers, by
+//! other code than the ledger's own.
+
+mod i01_conservation;
+mod i02_devices;
+mod i03_derived;
+mod i05_tokens;
+mod i06_life;
+mod i07_gangs;
+mod i08_release;
+mod i09_acknowledged;
+mod i10_once;
+mod i12_replicas;
+mod i13_determinism;
+mod i14_time;
+mod i15_order;
+mod i21_arithmetic;
+
+#[cfg(test)]
+mod fixture;
+
+use std::fmt;
+
+use plimsoll_types::Revision;
+
+use crate::oracle::{Case, Step};
+
+/// Findings kept; one broken invariant tends to break thousands of times.
+const MOST_FINDINGS: usize = 50;
+
+/// One invariant.
+pub trait Invariant {
+    /// Looks at one entry of the log.
+    fn step(&mut self, step: &Step, findings: &mut Findings) {
+        let _ = (step, findings);
+    }
+
+    /// Looks at everything, at the end.
+    fn end(&mut self, case: &Case<'_>, findings: &mut Findings) {
+        let _ = (case, findings);
+    }
+}
+
+/// Every invariant, at its beginning.
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(i01_conservation::Conservation),
+        Box::new(i02_devices::Devices),
+        Box::new(i03_derived::Derived),
+        Box::new(i05_tokens::Tokens::default()),
+        Box::new(i06_life::Life),
+        Box::new(i07_gangs::Gangs),
+        Box::new(i08_release::Release::default()),
+        Box::new(i09_acknowledged::Acknowledged),
+        Box::new(i10_once::Once::default()),
+        Box::new(i12_replicas::Replicas),
+        Box::new(i13_determinism::Determinism),
+        Box::new(i14_time::Time::default()),
+        Box::new(i15_order::Order),
+        Box::new(i21_arithmetic::Arithmetic),
+    ]
+}
+
+/// Something that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Id of the invariant.
+    pub invariant: &'static str,
+    /// Where it was seen.
+    pub revision: Revision,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// What does not hold; empty is good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, invariant: &'static str, revision: Revision, detail: String) {
+        if self.list.len() < MOST_FINDINGS {
+            self.list.push(Finding { invariant, revision, detail });
+        }
+    }
+
+    /// Those found.
+    pub fn list(&self) -> &[Finding] {
+        &self.list
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at revision {}: {}", self.invariant, self.revision, self.detail)
+    }
+}

@@ -1,0 +1,177 @@
+//! `simulation`: runs seeds. One process runs one seed; `fuzz` and `meta` start processes of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use parking_lot::Mutex;
+use plimsoll_simulation::report::{report, reproduce};
+use plimsoll_simulation::sabotage::Sabotage;
+use plimsoll_simulation::world::{self, Options};
+
+/// Deterministic simulation of a Plimsoll cluster.
+#[derive(Debug, Parser)]
+#[command(name = "simulation", version)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Runs one seed and judges it.
+    Run {
+        /// Decides everything.
+        #[arg(long)]
+        seed: u64,
+        /// How long load and faults last, in simulated seconds.
+        #[arg(long, default_value_t = SECONDS)]
+        seconds: u64,
+        /// Writes the trace here.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
+        /// Breaks the evidence on purpose: the run must fail.
+        #[arg(long)]
+        sabotage: Option<Sabotage>,
+    },
+    /// Runs one seed after the other until the time is over or one fails.
+    Fuzz {
+        /// Real seconds.
+        #[arg(long)]
+        seconds: u64,
+        /// First seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+    /// Proves that a seed decides everything: runs it twice, compares the traces byte by byte; another seed must differ.
+    Meta {
+        /// The seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+/// How long load and faults last unless told otherwise, in simulated seconds.
+const SECONDS: u64 = 8;
+/// A run that takes longer than this never ends, in real time.
+const LONGEST_RUN: Duration = Duration::from_secs(120);
+
+/// What panicked, in any task: tokio would keep it to itself.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().action {
+        Action::Run { seed, seconds, trace, sabotage } => {
+            run(&Options { seed, chaos_ms: seconds * 1_000, trace }, sabotage)
+        }
+        Action::Fuzz { seconds, from } => fuzz(Duration::from_secs(seconds), from),
+        Action::Meta { seed } => meta(seed),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SIMULATION_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.lock().push(panic.to_string().replace('\n', " "));
+        shown(panic);
+    }));
+    let ended = world::run(options).map_err(|error| format!("the trace cannot be written: {error}"))?;
+    let panics = std::mem::take(&mut *PANICS.lock());
+    let report = report(options, &ended, panics, sabotage);
+    print!("{}", report.text);
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    let what = report.failures.iter().map(|failure| format!("FAILED seed {}: {failure}\n", options.seed));
+    Err(format!(
+        "{}reproduce with: {}",
+        what.collect::<String>(),
+        reproduce(options.seed, options.chaos_ms / 1_000)
+    ))
+}
+
+/// Runs a seed in a process of its own.
+fn child(seed: u64, trace: Option<&Path>) -> Result<Output, String> {
+    let this =
+        std::env::current_exe().map_err(|error| format!("this program is not to be found: {error}"))?;
+    let mut command = Command::new(this);
+    command.args(["run", "--seed", &seed.to_string()]);
+    if let Some(trace) = trace {
+        command.arg("--trace").arg(trace);
+    }
+    let failed = |error: std::io::Error| format!("cannot start a run: {error}");
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let begun = Instant::now();
+    while running.try_wait().map_err(failed)?.is_none() {
+        if begun.elapsed() > LONGEST_RUN {
+            // Simulated time stands still: something spins.
+            running.kill().map_err(failed)?;
+            let output = running.wait_with_output().map_err(failed)?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!(
+                "{said}FAILED seed {seed}: it does not end\nreproduce with: {}",
+                reproduce(seed, SECONDS)
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.wait_with_output().map_err(failed)
+}
+
+fn fuzz(time: Duration, from: u64) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut seed = from;
+    while begun.elapsed() < time {
+        let output = child(seed, None)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            return Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+        }
+        let line = said.lines().find(|line| line.starts_with("simulated")).unwrap_or_default();
+        println!("seed {seed}: {}", line.trim_start_matches("simulated").trim());
+        seed += 1;
+    }
+    println!("{} seeds passed, from {from}", seed - from);
+    Ok(())
+}
+
+fn meta(seed: u64) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let trace = |seed: u64, name: &str| {
+        let path = folder.path().join(name);
+        let output = child(seed, Some(&path))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        std::fs::read(&path).map_err(|error| format!("no trace: {error}"))
+    };
+    let (first, second, other) = (trace(seed, "first")?, trace(seed, "second")?, trace(seed + 1, "other")?);
+    if first != second {
+        let (first, second) = (String::from_utf8_lossy(&first), String::from_utf8_lossy(&second));
+        let differs = first.lines().zip(second.lines()).position(|(one, two)| one != two);
+        let line = differs.unwrap_or_else(|| first.lines().count().min(second.lines().count()));
+        let show = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
+        return Err(format!(
+            "seed {seed} gave two traces; line {}:\n{}\n{}",
+            line + 1,
+            show(&first),
+            show(&second)
+        ));
+    }
+    if first == other {
+        return Err(format!("seeds {seed} and {} gave the same trace: the seed decides nothing", seed + 1));
+    }
+    println!("seed {seed}: two processes, one trace of {} bytes; seed {} differs", first.len(), seed + 1);
+    Ok(())
+}

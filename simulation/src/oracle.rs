@@ -1,0 +1,220 @@
+//! The judge of a run: replays the log from its first entry on a ledger of its own, and asks every invariant.
+//!
+//! It never takes an unknown outcome for absent: a call whose answer was lost may be in the log once or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_ledger::{Entry, Event, Ledger, Node, NodeUsage, Outcome, Reservation, Stamp, Violation};
+use plimsoll_proto::codec;
+use plimsoll_proto::digest::{self, Hash};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
+
+use crate::evidence::{Evidence, LogRecord};
+use crate::history::Call;
+use crate::invariants::{Findings, all};
+
+/// How often the ledger recomputes its own indexes while the log is replayed; in between, the invariants do.
+const SELF_CHECK_EVERY: u64 = 32;
+
+/// The state at one revision, as rows: nothing in it is derived but what is named so.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// Ledger time.
+    pub log_time: LedgerTime,
+    /// Nodes, by id.
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Reservations, by id, ended ones included.
+    pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
+    /// Derived by the ledger: what is taken of each node.
+    pub usage: BTreeMap<NodeId, NodeUsage>,
+    /// Derived by the ledger: reservations that have not ended.
+    pub live: u64,
+    /// What the ledger found wrong with itself; not looked for at every revision.
+    pub self_check: Vec<Violation>,
+}
+
+/// One entry of the log with the state before and after it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its place.
+    pub revision: Revision,
+    /// The command.
+    pub entry: Entry,
+    /// What it came to when replayed.
+    pub outcome: Outcome,
+    /// It had been applied before, under the same request id.
+    pub replayed: bool,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// Ledger time as exported.
+    pub log_time: LedgerTime,
+    /// What it came to as exported.
+    pub recorded: Outcome,
+    /// Before.
+    pub before: Arc<Picture>,
+    /// After.
+    pub after: Arc<Picture>,
+}
+
+/// What can be judged at the end only.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// What clients saw.
+    pub calls: &'a [Call],
+    /// What replicas said.
+    pub evidence: &'a Evidence,
+    /// Every step of the replay, without its pictures.
+    pub steps: &'a BTreeMap<Revision, Brief>,
+    /// The state at the end of the replay.
+    pub last: &'a Picture,
+    /// Digest of that state.
+    pub digest: Hash,
+    /// Chain hash of the replay.
+    pub chain: Hash,
+}
+
+/// What is remembered of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Brief {
+    /// Its idempotency key.
+    pub request_id: String,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// It was a replay of an earlier one.
+    pub replayed: bool,
+    /// Reservations that it granted.
+    pub granted: Vec<ReservationId>,
+    /// Reservations that it ended.
+    pub ended: Vec<ReservationId>,
+}
+
+/// What the oracle says.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// What is wrong.
+    pub findings: Findings,
+    /// Commands of the log by kind and outcome, and ends by reason.
+    pub coverage: BTreeMap<String, u64>,
+    /// Commands replayed.
+    pub commands: u64,
+}
+
+/// Judges a run.
+pub fn judge(calls: &[Call], evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut invariants = all();
+    let log = evidence.log();
+    let mut ledger = Ledger::new();
+    let mut before = Arc::new(picture(&ledger, true));
+    let mut chain = [0; 32];
+    let mut steps = BTreeMap::new();
+    let target = evidence.replicas.first().map_or(Revision(0), |replica| replica.revision);
+    for (place, record) in (1..).zip(log.values()) {
+        if record.revision.0 != place {
+            verdict.findings.add("I9", Revision(place), "no replica has this entry any more".to_owned());
+            break;
+        }
+        let step = replay(&mut ledger, record, before, record.revision == target);
+        chain = digest::chain(&chain, &record.entry_bytes, &codec::encode_outcome(&step.outcome));
+        for invariant in &mut invariants {
+            invariant.step(&step, &mut verdict.findings);
+        }
+        cover(&step, &mut verdict.coverage);
+        steps.insert(record.revision, brief(&step));
+        before = step.after;
+    }
+    verdict.commands = steps.len() as u64;
+    let rows: Vec<_> = ledger.rows().collect();
+    let digest = digest::state(rows.iter().map(|(key, row)| (key, row)));
+    let case = Case { calls, evidence, steps: &steps, last: &before, digest, chain };
+    for invariant in &mut invariants {
+        invariant.end(&case, &mut verdict.findings);
+    }
+    verdict
+}
+
+fn replay(ledger: &mut Ledger, record: &LogRecord, before: Arc<Picture>, last: bool) -> Step {
+    let stamp = Stamp { revision: record.revision, proposed_at: record.log_time };
+    let applied = ledger.apply(stamp, &record.entry);
+    let self_check = last || record.revision.0.is_multiple_of(SELF_CHECK_EVERY);
+    Step {
+        revision: record.revision,
+        entry: record.entry.clone(),
+        outcome: applied.answer.outcome,
+        replayed: applied.replayed,
+        events: applied.events,
+        log_time: record.log_time,
+        recorded: record.outcome.clone(),
+        before,
+        after: Arc::new(picture(ledger, self_check)),
+    }
+}
+
+fn picture(ledger: &Ledger, self_check: bool) -> Picture {
+    let usage = |node: &Arc<Node>| ledger.usage(node.id).map(|usage| (node.id, usage.clone()));
+    Picture {
+        log_time: ledger.clock(),
+        nodes: ledger.nodes().map(|node| (node.id, Arc::clone(node))).collect(),
+        reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
+        usage: ledger.nodes().filter_map(usage).collect(),
+        live: ledger.live(),
+        self_check: if self_check { ledger.check_invariants() } else { Vec::new() },
+    }
+}
+
+impl Step {
+    /// Reservations that this step moved, as they were (absent where new) and as they are.
+    pub fn moved(&self) -> impl Iterator<Item = (Option<&Arc<Reservation>>, &Arc<Reservation>)> {
+        let changed = |(id, after): (&ReservationId, &Arc<Reservation>)| {
+            self.before.reservations.get(id).is_none_or(|before| !Arc::ptr_eq(before, after))
+        };
+        let moved = self.after.reservations.iter().filter(move |(id, after)| changed((id, after)));
+        moved.map(|(id, after)| (self.before.reservations.get(id), after))
+    }
+
+    /// It changed something, by its own word.
+    pub fn has_effect(&self) -> bool {
+        !self.replayed && !matches!(self.outcome, Outcome::Refused(_))
+    }
+}
+
+fn brief(step: &Step) -> Brief {
+    let occupied = |before: Option<&Arc<Reservation>>| before.is_some_and(|one| one.state.is_occupying());
+    let ended = |before: Option<&Arc<Reservation>>| before.is_some_and(|one| one.state.is_final());
+    let granted = step.moved().filter(|(before, after)| after.state.is_occupying() && !occupied(*before));
+    let granted = granted.map(|(_, after)| after.id).collect();
+    let ends = step.moved().filter(|(before, after)| after.state.is_final() && !ended(*before));
+    let ended = ends.map(|(_, after)| after.id).collect();
+    Brief {
+        request_id: step.entry.request_id.clone(),
+        outcome: step.outcome.clone(),
+        replayed: step.replayed,
+        granted,
+        ended,
+    }
+}
+
+fn cover(step: &Step, coverage: &mut BTreeMap<String, u64>) {
+    let command = format!("{:?}", step.entry.command);
+    let name = command.split([' ', '(', '{']).next().unwrap_or_default();
+    let outcome = match &step.outcome {
+        _ if step.replayed => "replayed".to_owned(),
+        Outcome::Refused(refusal) => format!("{:?}", refusal.reason),
+        _ => "ok".to_owned(),
+    };
+    *coverage.entry(format!("{name} {outcome}")).or_default() += 1;
+    for (_, after) in step.moved() {
+        if let Some(reason) = after.end_reason.filter(|_| after.changed == step.revision) {
+            *coverage.entry(format!("end {reason:?}")).or_default() += 1;
+        }
+        if after.token == step.revision {
+            let shape = if after.request.gang.max_members > 1 { "gang" } else { "single" };
+            let gpu = after.request.requirements.gpu.as_ref();
+            let share = gpu.map_or("no gpu".to_owned(), |ask| {
+                format!("{:?}", ask.share).split('(').next().unwrap_or_default().to_lowercase()
+            });
+            *coverage.entry(format!("grant {shape} {share}")).or_default() += 1;
+        }
+    }
+}
