@@ -211,9 +211,10 @@ fn cover(step: &Step, coverage: &mut BTreeMap<String, u64>) {
         if after.token == step.revision {
             let shape = if after.request.gang.max_members > 1 { "gang" } else { "single" };
             let gpu = after.request.requirements.gpu.as_ref();
-            let share = gpu.map_or("no gpu".to_owned(), |ask| {
-                format!("{:?}", ask.share).split('(').next().unwrap_or_default().to_lowercase()
-            });
+            let share = gpu.map_or_else(
+                || "no gpu".to_owned(),
+                |ask| format!("{:?}", ask.share).split('(').next().unwrap_or_default().to_lowercase(),
+            );
             *coverage.entry(format!("grant {shape} {share}")).or_default() += 1;
         }
     }

@@ -6,6 +6,10 @@ use crate::history::Done;
 
 /// A request to the cluster.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most requests are the largest kind, and a run has some hundreds"
+)]
 pub enum Request {
     /// Asks for resources.
     Create(v1::CreateReservationRequest),

@@ -37,7 +37,7 @@ fn a_seed_decides_every_byte_of_the_trace() {
 fn eight_seeds_with_faults_pass() {
     let mut faults = 0;
     // Each of these found something once: 11, 17, 19 and 20 a leader that led on after a power cut without an election,
-    // 25 and 41 a leader that span while its pipeline was full, 8 and 15 an audit with a hole after a snapshot.
+    // 25 and 41 a leader that span while its pipeline was full, 8 and 15 a log of which no replica had the beginning any more.
     for seed in [8, 11, 15, 17, 19, 20, 25, 41] {
         let said = passes(seed, 8, &[]);
         faults += said.lines().filter(|line| line.starts_with("faults") && !line.contains(" 0: ")).count();

@@ -87,7 +87,7 @@ mod tests {
     fn an_early_end_or_one_without_an_entry_is_found() {
         let mut ended = reservation(1);
         (ended.state, ended.end_reason) = (State::Expired, Some(EndReason::NotRenewed));
-        let mut early = after(reservation(1), ended.clone());
+        let mut early = after(reservation(1), ended);
         early.entry.command = Command::Expire { limit: 1 };
         assert_eq!(found(&mut Life, &early), ["I6"]);
         early.after_mut().log_time = LedgerTime(1_000_000);

@@ -11,7 +11,7 @@ use plimsoll_client::v1::event::Object;
 use plimsoll_client::v1::{
     CancelReservationRequest, CreateReservationRequest, ReleaseReservationRequest, Reservation, WatchRequest,
 };
-use plimsoll_client::{Client, Error, reason_name};
+use plimsoll_client::{Client, Error, Watch, reason_name};
 use plimsoll_ledger::{Request, Wait};
 use plimsoll_proto::convert;
 use tokio::sync::{Semaphore, oneshot};
@@ -146,7 +146,16 @@ impl Replay {
     }
 
     async fn in_time(self: &Arc<Self>, work: &[WorkRow], speed: f64) {
-        let watching = tokio::spawn(Arc::clone(self).watch());
+        // Pinned to a revision before the first row, so that no grant is missed.
+        let request = WatchRequest { pool: self.course.pool.clone(), ..WatchRequest::default() };
+        let watch = match self.client.watch(request).await {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::error!(%error, "grants cannot be watched, so nothing is replayed");
+                return;
+            }
+        };
+        let watching = tokio::spawn(Arc::clone(self).watch(watch));
         let calls = Arc::new(Semaphore::new(self.course.in_flight.max(1)));
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by(|a, b| work[*a].submit_s.total_cmp(&work[*b].submit_s).then(a.cmp(b)));
@@ -291,15 +300,14 @@ impl Replay {
         ((self.first_s + self.began.elapsed().as_secs_f64() * speed) * 1_000.0).round() / 1_000.0
     }
 
-    /// Hears of grants to those who wait, from before the first row was submitted.
-    async fn watch(self: Arc<Self>) {
-        let request = WatchRequest { pool: self.course.pool.clone(), ..WatchRequest::default() };
-        let Ok(mut watch) = self.client.watch(request).await else { return };
+    /// Hears of grants to those who wait. Where it can hear no more, the replay stops: rows would wait for ever.
+    async fn watch(self: Arc<Self>, mut watch: Watch) {
         loop {
             let message = match watch.next().await {
                 Ok(message) => message,
                 Err(error) => {
-                    tracing::error!(%error, "the watch ended; waiting rows will not be seen to start");
+                    tracing::error!(%error, "grants cannot be watched any more; stopping");
+                    self.stop.cancel();
                     return;
                 }
             };
