@@ -51,14 +51,14 @@ fn main() {
             turn = (turn + 1) % submits.len();
             let grant = granted(log.apply_entry(&submits[turn]));
             granted(log.apply(Command::Release { reservation: grant.id, token: grant.token }));
-            log.ledger.take_touched();
+            log.ledger.clear_touched();
         });
         note("submit + release, a command", pair / 2);
         let grant = granted(log.apply_entry(&submits[0]));
         let renew = measure(&mut criterion, &format!("renew/{nodes}"), || {
             let (reservation, token) = (grant.id, grant.token);
             granted(log.apply(Command::Renew { reservation, token, ttl_ms: 3_600_000_000 }));
-            log.ledger.take_touched();
+            log.ledger.clear_touched();
         });
         note("renew", renew);
         log.apply(Command::Release { reservation: grant.id, token: grant.token });
@@ -72,7 +72,7 @@ fn main() {
             planner.settle(&log.ledger, ticket.expect("it is booked"));
             log.apply(Command::Release { reservation: grant.id, token: grant.token });
             planner.sync(&log.ledger, [node]);
-            log.ledger.take_touched();
+            log.ledger.clear_touched();
         });
         note("plan, submit, settle, release", whole);
     }

@@ -55,7 +55,7 @@ impl Log {
             planner.sync(&log.ledger, [placed]);
         }
         log.set_strategy(strategy);
-        log.ledger.take_touched();
+        log.ledger.clear_touched();
         log
     }
 

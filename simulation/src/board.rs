@@ -1,6 +1,6 @@
 //! What the simulated hosts and the loop around them share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 use plimsoll_consensus::{GroupStatus, Role};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::evidence::{Evidence, LogRecord};
 use crate::history::History;
 use crate::trace::Trace;
+use crate::watcher::Segment;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,13 +43,42 @@ struct Inner {
     leaders: u64,
     /// What auditors copied, each thing that a replica said once.
     seen: BTreeMap<(u64, u64), Vec<LogRecord>>,
+    /// What watchers were given.
+    watched: Vec<Segment>,
+    /// Revision up to which watchers must have been given everything, once that is known.
+    target: Option<u64>,
+    /// Coordinators that are or were members, or are about to be.
+    ever_members: BTreeSet<u64>,
+    /// Coordinators that stopped by themselves and why, until the world has dealt with them.
+    stopped: Vec<(u64, String)>,
+    /// What was found wrong on the way.
+    findings: Vec<String>,
+    /// How often a watch ended though it could have gone on.
+    broken_watches: u64,
+    /// How often a watch stood still for long.
+    stuck_watches: u64,
+    /// The machine of the agents is to start anew.
+    restart_agents: bool,
 }
 
 impl Board {
     /// At the beginning of a run.
     pub fn new(seed: u64, trace: Trace) -> Board {
-        let members = BTreeMap::new();
-        let inner = Inner { phase: Phase::Setup, members, evidence: None, leaders: 0, seen: BTreeMap::new() };
+        let inner = Inner {
+            phase: Phase::Setup,
+            members: BTreeMap::new(),
+            evidence: None,
+            leaders: 0,
+            seen: BTreeMap::new(),
+            watched: Vec::new(),
+            target: None,
+            ever_members: BTreeSet::new(),
+            stopped: Vec::new(),
+            findings: Vec::new(),
+            broken_watches: 0,
+            stuck_watches: 0,
+            restart_agents: false,
+        };
         Board { seed, trace, history: History::default(), inner: Mutex::new(inner) }
     }
 
@@ -76,6 +106,88 @@ impl Board {
     /// A coordinator is gone.
     pub fn left(&self, id: u64) {
         self.inner.lock().members.remove(&id);
+    }
+
+    /// A coordinator has started and not ended.
+    pub fn runs(&self, id: u64) -> bool {
+        self.inner.lock().members.contains_key(&id)
+    }
+
+    /// A coordinator stopped by itself.
+    pub fn stopped(&self, now_ms: u64, id: u64, why: String) {
+        self.trace.add(now_ms, format_args!("c{id} stopped: {why}"));
+        self.inner.lock().stopped.push((id, why));
+    }
+
+    /// Coordinators that stopped by themselves since the last look.
+    pub fn take_stopped(&self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.inner.lock().stopped)
+    }
+
+    /// Somebody is about to make this coordinator a member.
+    pub fn joins(&self, id: u64) {
+        self.inner.lock().ever_members.insert(id);
+    }
+
+    /// This coordinator is or was a member, or is about to be.
+    pub fn was_member(&self, id: u64) -> bool {
+        self.inner.lock().ever_members.contains(&id)
+    }
+
+    /// Something is wrong.
+    pub fn found(&self, what: String) {
+        self.inner.lock().findings.push(what);
+    }
+
+    /// What was found wrong on the way.
+    pub fn take_findings(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner.lock().findings)
+    }
+
+    /// The machine of the agents is to start anew.
+    pub fn restart_agents(&self) {
+        self.inner.lock().restart_agents = true;
+    }
+
+    /// Somebody wanted the machine of the agents to start anew since the last look.
+    pub fn take_restart_agents(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().restart_agents)
+    }
+
+    /// A watch ended though it could have gone on.
+    pub fn watch_broke(&self) {
+        self.inner.lock().broken_watches += 1;
+    }
+
+    /// How often a watch ended though it could have gone on.
+    pub fn broken_watches(&self) -> u64 {
+        self.inner.lock().broken_watches
+    }
+
+    /// A watch stood still for long.
+    pub fn watch_stuck(&self) {
+        self.inner.lock().stuck_watches += 1;
+    }
+
+    /// How often a watch stood still for long.
+    pub fn stuck_watches(&self) -> u64 {
+        self.inner.lock().stuck_watches
+    }
+
+    /// What a watcher was given.
+    pub fn watched(&self, segment: Segment) {
+        self.inner.lock().watched.push(segment);
+    }
+
+    /// From now on watchers may stop once they were given everything up to this revision.
+    pub fn let_watchers_go(&self, revision: u64) {
+        self.inner.lock().target = Some(revision);
+    }
+
+    /// Watchers may stop at this revision.
+    pub fn over_for_watchers(&self, revision: u64) -> bool {
+        let inner = self.inner.lock();
+        inner.phase == Phase::Done || inner.target.is_some_and(|target| target <= revision)
     }
 
     /// The coordinator that leads in the latest term, by its own word.
@@ -147,6 +259,7 @@ impl Board {
     /// Hands in what was collected; the run is done.
     pub fn finish(&self, now_ms: u64, mut evidence: Evidence) {
         let seen = std::mem::take(&mut self.inner.lock().seen);
+        evidence.watched = std::mem::take(&mut self.inner.lock().watched);
         let all =
             seen.into_iter().flat_map(|((id, _), records)| records.into_iter().map(move |one| (id, one)));
         evidence.seen = all.collect();

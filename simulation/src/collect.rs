@@ -12,7 +12,7 @@ use crate::board::{Board, Phase};
 use crate::evidence::{Evidence, LogRecord, Replica, hash};
 
 /// Between looks of an auditor.
-const COPY_EVERY: Duration = Duration::from_millis(150);
+const COPY_EVERY: Duration = Duration::from_millis(1_000);
 const COPY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Records that an auditor copies again at each look.
 const OVERLAP: u64 = 20;
@@ -35,7 +35,7 @@ pub async fn collect(clients: &[(u64, Client)]) -> Result<Option<Evidence>, Stri
         }
         replicas.push(replica);
     }
-    Ok(Some(Evidence { replicas, seen: Vec::new() }))
+    Ok(Some(Evidence { replicas, ..Evidence::default() }))
 }
 
 /// Copies what a replica applies, as it goes, until the faults are over. A replica's history is its own and not in

@@ -9,10 +9,12 @@ use plimsoll_client::{Client, v1};
 
 use crate::board::{Board, Phase};
 use crate::collect::{collect, follow};
+use crate::evidence::Evidence;
 use crate::history::{Answer, Call};
 use crate::net::PORT;
 use crate::request::Request;
-use crate::workload::{NODES, Worker, client};
+use crate::watcher::{Interest, watch};
+use crate::workload::{NODES, Operator, Worker, client, settle};
 
 /// Clients at the same time.
 const WORKERS: usize = 4;
@@ -21,22 +23,40 @@ const HEAL_MS: u64 = 60_000;
 /// Longest time to form the cluster.
 const SETUP_MS: u64 = 30_000;
 const PAUSE: Duration = Duration::from_millis(50);
+/// All being well, watchers must have been given everything in this time.
+const WATCHERS_GO: Duration = Duration::from_secs(20);
 
-/// Runs from the first call to the last.
+/// Runs from the first call to the last; `members` are the coordinators of the beginning, `spares` those that may join.
 ///
 /// # Errors
 /// Where the cluster is not formed, or is not well in time after the faults.
-pub async fn drive(board: Arc<Board>, members: Vec<u64>) -> Result<(), String> {
+pub async fn drive(board: Arc<Board>, members: Vec<u64>, spares: Vec<u64>) -> Result<(), String> {
     let client = client(board.seed, "driver", &members).map_err(text)?;
     setup(&client, &members).await?;
+    let mut watchers = Vec::new();
+    for (watcher, from, reservations_only) in
+        [("watcher", 1, false), ("latecomer", 0, false), ("reservations", 1, true)]
+    {
+        let interest = Interest { watcher, from, reservations_only };
+        let client = crate::workload::client(board.seed, watcher, &members).map_err(text)?;
+        watchers.push(tokio::spawn(watch(client, Arc::clone(&board), interest)));
+    }
     board.enter(Board::now_ms(), Phase::Chaos);
     let workers: Result<Vec<Worker>, _> =
         (0..WORKERS).map(|index| Worker::new(index, Arc::clone(&board), &members)).collect();
     let work = join_all(workers.map_err(text)?.into_iter().map(Worker::run));
-    let auditors = auditors(&board, &members)?;
+    let operator = Operator::new(WORKERS, Arc::clone(&board), &members, &spares).map_err(text)?;
+    let everybody: Vec<u64> = members.iter().chain(&spares).copied().collect();
+    let auditors = auditors(&board, &everybody)?;
     let copies = auditors.into_iter().map(|(id, client)| follow(id, client, Arc::clone(&board)));
-    tokio::join!(work, join_all(copies));
-    liveness(&board, &client, &members).await
+    tokio::join!(work, operator.run(), join_all(copies));
+    let evidence = liveness(&board, &client, &members).await?;
+    board.let_watchers_go(evidence.replicas.first().map_or(0, |replica| replica.revision.0));
+    if tokio::time::timeout(WATCHERS_GO, join_all(watchers)).await.is_err() {
+        board.found("I23: a watcher was not given everything in time".to_owned());
+    }
+    board.finish(Board::now_ms(), evidence);
+    Ok(())
 }
 
 /// One voter becomes three, and the agents register.
@@ -63,23 +83,17 @@ async fn setup(client: &Client, members: &[u64]) -> Result<(), String> {
 }
 
 /// I22: with the faults over there is a leader, nodes are back, a new grant is served and the replicas agree.
-async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(), String> {
+async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<Evidence, String> {
     let until_ms = Board::now_ms() + HEAL_MS;
     let late = |what: &str, last: String| match Board::now_ms() > until_ms {
         true => Err(format!("I22: {what} within {HEAL_MS} ms after the faults: {last}")),
         false => Ok(()),
     };
-    for node in NODES {
-        let uncordon = v1::UncordonNodeRequest { name: node.to_owned(), ..Default::default() };
-        while let Err(error) = client.uncordon_node(uncordon.clone()).await {
-            late("nothing is written", text(error))?;
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
+    settle(board, client, WORKERS, until_ms).await?;
     loop {
         let nodes = client.list_nodes(v1::ListNodesRequest::default()).await.map_err(text)?.nodes;
-        let away: Vec<String> =
-            nodes.into_iter().filter(|node| !node.schedulable).map(|node| node.name).collect();
+        let back = |name: &&str| nodes.iter().any(|node| node.schedulable && node.name.ends_with(*name));
+        let away: Vec<&str> = NODES.into_iter().filter(|name| !back(name)).collect();
         if away.is_empty() {
             break;
         }
@@ -102,19 +116,27 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<(),
         late("no new grant is served", word)?;
         tokio::time::sleep(PAUSE).await;
     }
-    let auditors = auditors(board, members)?;
     loop {
-        let last = match collect(&auditors).await {
-            Ok(Some(evidence)) => {
-                board.finish(Board::now_ms(), evidence);
-                return Ok(());
-            }
+        let voters = voters(board, client, members).await.map_err(text)?;
+        let last = match collect(&auditors(board, &voters)?).await {
+            Ok(Some(evidence)) => return Ok(evidence),
             Ok(None) => "they are at different revisions".to_owned(),
             Err(error) => error,
         };
         late("the replicas do not converge", last)?;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// The coordinators that have a vote now.
+async fn voters(board: &Board, client: &Client, members: &[u64]) -> Result<Vec<u64>, plimsoll_client::Error> {
+    let listed = client.list_members(v1::ListMembersRequest::default()).await?.members;
+    let mut voters: Vec<u64> = listed.iter().filter(|member| member.voter).map(|member| member.id).collect();
+    voters.sort_unstable();
+    if voters != members {
+        board.trace.add(Board::now_ms(), format_args!("voters {voters:?}"));
+    }
+    Ok(voters)
 }
 
 /// A client for each member alone: audits are never forwarded.

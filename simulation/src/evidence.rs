@@ -9,6 +9,8 @@ use plimsoll_proto::codec;
 use plimsoll_proto::digest::Hash;
 use plimsoll_types::{LedgerTime, Revision};
 
+use crate::watcher::Segment;
+
 /// One command of the log, read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogRecord {
@@ -52,6 +54,8 @@ pub struct Evidence {
     pub replicas: Vec<Replica>,
     /// What each replica exported while the run was going on: what was applied once must stay.
     pub seen: Vec<(u64, LogRecord)>,
+    /// What watchers were given.
+    pub watched: Vec<Segment>,
 }
 
 /// Evidence that cannot even be read.

@@ -13,6 +13,7 @@ compile_error!(
 pub mod board;
 pub mod clock;
 pub mod collect;
+pub mod cpu;
 pub mod driver;
 pub mod evidence;
 pub mod faults;
@@ -25,5 +26,6 @@ pub mod request;
 pub mod rng;
 pub mod sabotage;
 pub mod trace;
+pub mod watcher;
 pub mod workload;
 pub mod world;

@@ -43,6 +43,9 @@ enum Action {
         /// First seed.
         #[arg(long, default_value_t = 1)]
         from: u64,
+        /// Go on after a seed that fails, and count those.
+        #[arg(long)]
+        keep_going: bool,
     },
     /// Proves that a seed decides everything: runs it twice, compares the traces byte by byte; another seed must differ.
     Meta {
@@ -52,8 +55,12 @@ enum Action {
     },
 }
 
+/// A tenth of a run is allocation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long load and faults last unless told otherwise, in simulated seconds.
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 60;
 /// A run that takes longer than this never ends, in real time.
 const LONGEST_RUN: Duration = Duration::from_secs(120);
 
@@ -65,7 +72,7 @@ fn main() -> ExitCode {
         Action::Run { seed, seconds, trace, sabotage } => {
             run(&Options { seed, chaos_ms: seconds * 1_000, trace }, sabotage)
         }
-        Action::Fuzz { seconds, from } => fuzz(Duration::from_secs(seconds), from),
+        Action::Fuzz { seconds, from, keep_going } => fuzz(Duration::from_secs(seconds), from, keep_going),
         Action::Meta { seed } => meta(seed),
     };
     match done {
@@ -129,21 +136,40 @@ fn child(seed: u64, trace: Option<&Path>) -> Result<Output, String> {
     running.wait_with_output().map_err(failed)
 }
 
-fn fuzz(time: Duration, from: u64) -> Result<(), String> {
+fn fuzz(time: Duration, from: u64, keep_going: bool) -> Result<(), String> {
     let begun = Instant::now();
-    let mut seed = from;
+    let (mut seed, mut simulated_ms, mut cpu_ms, mut failures) = (from, 0, 0, 0_u64);
     while begun.elapsed() < time {
         let output = child(seed, None)?;
         let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            return Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+            let failed = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+            if !keep_going {
+                return Err(failed);
+            }
+            let first = failed.lines().find(|line| line.starts_with("FAILED")).unwrap_or("FAILED");
+            println!("{}", first.chars().take(240).collect::<String>());
+            failures += 1;
         }
         let line = said.lines().find(|line| line.starts_with("simulated")).unwrap_or_default();
         println!("seed {seed}: {}", line.trim_start_matches("simulated").trim());
+        // "N ms in M ms of CPU"
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+        simulated_ms += numbers.next().unwrap_or(0);
+        cpu_ms += numbers.next().unwrap_or(0);
         seed += 1;
     }
-    println!("{} seeds passed, from {from}", seed - from);
-    Ok(())
+    let tenths = simulated_ms * 10 / cpu_ms.max(1);
+    println!(
+        "{} seeds, from {from}, {failures} failed: {simulated_ms} ms in {cpu_ms} ms of CPU, {}.{} times",
+        seed - from,
+        tenths / 10,
+        tenths % 10
+    );
+    match failures {
+        0 => Ok(()),
+        _ => Err(format!("{failures} seeds failed")),
+    }
 }
 
 fn meta(seed: u64) -> Result<(), String> {

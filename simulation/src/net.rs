@@ -16,8 +16,8 @@ use turmoil::net::{TcpListener, TcpStream};
 pub const PORT: u16 = 7420;
 
 /// The simulated TCP never sends a lost segment again, so a connection that lived through a partition is dead. Pings
-/// find that out about as fast as a real connection would have recovered.
-const PING_EVERY: Duration = Duration::from_millis(400);
+/// find that out, while anything waits for an answer, about as fast as a real connection would have recovered.
+const PING_EVERY: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -39,15 +39,21 @@ impl SimNet {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true);
+            .keep_alive_timeout(PING_TIMEOUT);
         Ok(endpoint.connect_with_connector_lazy(connect))
     }
 }
 
 impl plimsoll_consensus::Dialer for SimNet {
     fn channel(&self, address: &str) -> Channel {
-        self.lazy(address).expect("members of a simulation have addresses that can be dialled")
+        self.lazy(address).unwrap_or_else(|_| {
+            // As the real dialer does: a channel that only ever fails. A coordinator asks for it that restarts and knows
+            // who leads before it knows the members again.
+            let fails = tower::service_fn(|_: http::Uri| async {
+                Err::<TokioIo<TcpStream>, _>(io::Error::other("an address that cannot be dialled"))
+            });
+            Endpoint::from_static("http://nowhere").connect_with_connector_lazy(fails)
+        })
     }
 }
 

@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plimsoll_ledger::{Entry, Event, Ledger, Node, NodeUsage, Outcome, Reservation, Stamp, Violation};
+use plimsoll_ledger::{
+    Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Reservation, Stamp, Violation,
+};
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::evidence::{Evidence, LogRecord};
-use crate::history::Call;
+use crate::history::{Answer, Call};
 use crate::invariants::{Findings, all};
 
 /// How often the ledger recomputes its own indexes while the log is replayed; in between, the invariants do.
@@ -24,6 +26,8 @@ pub struct Picture {
     pub log_time: LedgerTime,
     /// Nodes, by id.
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Countables of each pool, by its name.
+    pub countables: BTreeMap<String, BTreeMap<String, u64>>,
     /// Reservations, by id, ended ones included.
     pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     /// Derived by the ledger: what is taken of each node.
@@ -32,6 +36,8 @@ pub struct Picture {
     pub live: u64,
     /// What the ledger found wrong with itself; not looked for at every revision.
     pub self_check: Vec<Violation>,
+    /// Of the reservations those that occupy something, where that was looked for already.
+    pub(crate) occupying: Option<Vec<Arc<Reservation>>>,
 }
 
 /// One entry of the log with the state before and after it.
@@ -55,6 +61,8 @@ pub struct Step {
     pub before: Arc<Picture>,
     /// After.
     pub after: Arc<Picture>,
+    /// Reservations that differ, where that was looked for already.
+    pub(crate) moved: Option<Vec<ReservationId>>,
 }
 
 /// What can be judged at the end only.
@@ -87,6 +95,19 @@ pub struct Brief {
     pub granted: Vec<ReservationId>,
     /// Reservations that it ended.
     pub ended: Vec<ReservationId>,
+    /// What happened, in short.
+    pub events: Vec<Told>,
+}
+
+/// An event, as far as a watcher's is compared with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its rule.
+    pub rule: &'static str,
+    /// Who caused it.
+    pub actor: String,
+    /// It is about a reservation.
+    pub of_reservation: bool,
 }
 
 /// What the oracle says.
@@ -98,6 +119,25 @@ pub struct Verdict {
     pub coverage: BTreeMap<String, u64>,
     /// Commands replayed.
     pub commands: u64,
+    /// Pieces of watches without a break, and the events in them.
+    pub segments: u64,
+    /// Events that watchers were given.
+    pub watched: u64,
+    /// Calls whose outcome was unknown, and what the log says of them.
+    pub unknown: Settled,
+}
+
+/// What the log says of calls whose outcome was unknown to their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// They took effect.
+    pub applied: u64,
+    /// They are in the log, refused or as a repetition.
+    pub refused: u64,
+    /// They are not in the log.
+    pub absent: u64,
+    /// They are about what is not in the ledger's log, such as members of the cluster.
+    pub elsewhere: u64,
 }
 
 /// Judges a run.
@@ -125,6 +165,9 @@ pub fn judge(calls: &[Call], evidence: &Evidence) -> Verdict {
         before = step.after;
     }
     verdict.commands = steps.len() as u64;
+    verdict.unknown = settle(calls, &steps);
+    verdict.segments = evidence.watched.len() as u64;
+    verdict.watched = evidence.watched.iter().map(|segment| segment.events.len() as u64).sum();
     let rows: Vec<_> = ledger.rows().collect();
     let digest = digest::state(rows.iter().map(|(key, row)| (key, row)));
     let case = Case { calls, evidence, steps: &steps, last: &before, digest, chain };
@@ -138,7 +181,7 @@ fn replay(ledger: &mut Ledger, record: &LogRecord, before: Arc<Picture>, last: b
     let stamp = Stamp { revision: record.revision, proposed_at: record.log_time };
     let applied = ledger.apply(stamp, &record.entry);
     let self_check = last || record.revision.0.is_multiple_of(SELF_CHECK_EVERY);
-    Step {
+    let mut step = Step {
         revision: record.revision,
         entry: record.entry.clone(),
         outcome: applied.answer.outcome,
@@ -148,35 +191,94 @@ fn replay(ledger: &mut Ledger, record: &LogRecord, before: Arc<Picture>, last: b
         recorded: record.outcome.clone(),
         before,
         after: Arc::new(picture(ledger, self_check)),
-    }
+        moved: None,
+    };
+    // Every invariant asks for it.
+    step.moved = Some(step.differing());
+    step
 }
 
 fn picture(ledger: &Ledger, self_check: bool) -> Picture {
     let usage = |node: &Arc<Node>| ledger.usage(node.id).map(|usage| (node.id, usage.clone()));
+    let occupying = ledger.reservations().filter(|one| one.state.is_occupying()).map(Arc::clone).collect();
     Picture {
         log_time: ledger.clock(),
         nodes: ledger.nodes().map(|node| (node.id, Arc::clone(node))).collect(),
+        countables: ledger.pools().map(countables).collect(),
         reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
         usage: ledger.nodes().filter_map(usage).collect(),
         live: ledger.live(),
         self_check: if self_check { ledger.check_invariants() } else { Vec::new() },
+        occupying: Some(occupying),
+    }
+}
+
+fn countables(pool: &Arc<Pool>) -> (String, BTreeMap<String, u64>) {
+    (pool.name.clone(), pool.countables.iter().map(|(name, amount)| (name.clone(), amount.0)).collect())
+}
+
+impl Picture {
+    /// It is a countable of this pool, so it is not taken of nodes.
+    pub fn is_countable(&self, pool: &str, resource: &str) -> bool {
+        self.countables.get(pool).is_some_and(|countables| countables.contains_key(resource))
+    }
+
+    /// Reservations that occupy something, by id. Those that are over are many more.
+    pub fn occupying(&self) -> Box<dyn Iterator<Item = &Arc<Reservation>> + '_> {
+        match &self.occupying {
+            Some(known) => Box::new(known.iter()),
+            None => Box::new(self.reservations.values().filter(|one| one.state.is_occupying())),
+        }
     }
 }
 
 impl Step {
     /// Reservations that this step moved, as they were (absent where new) and as they are.
     pub fn moved(&self) -> impl Iterator<Item = (Option<&Arc<Reservation>>, &Arc<Reservation>)> {
-        let changed = |(id, after): (&ReservationId, &Arc<Reservation>)| {
-            self.before.reservations.get(id).is_none_or(|before| !Arc::ptr_eq(before, after))
-        };
-        let moved = self.after.reservations.iter().filter(move |(id, after)| changed((id, after)));
-        moved.map(|(id, after)| (self.before.reservations.get(id), after))
+        let ids = self.moved.clone().unwrap_or_else(|| self.differing());
+        ids.into_iter()
+            .filter_map(|id| Some((self.before.reservations.get(&id), self.after.reservations.get(&id)?)))
+    }
+
+    /// Ids of the reservations that are new or not as they were. Both maps are in order, so one pass does.
+    fn differing(&self) -> Vec<ReservationId> {
+        let mut before = self.before.reservations.iter().peekable();
+        let mut ids = Vec::new();
+        for (id, after) in &self.after.reservations {
+            while before.next_if(|(earlier, _)| *earlier < id).is_some() {}
+            let same = before.peek().is_some_and(|(other, one)| *other == id && Arc::ptr_eq(one, after));
+            if !same {
+                ids.push(*id);
+            }
+        }
+        ids
     }
 
     /// It changed something, by its own word.
     pub fn has_effect(&self) -> bool {
         !self.replayed && !matches!(self.outcome, Outcome::Refused(_))
     }
+}
+
+/// What the log says of what clients do not know. Asking again with the same request id may have settled it meanwhile,
+/// so this counts and judges nothing; I9 and I10 judge.
+fn settle(calls: &[Call], steps: &BTreeMap<Revision, Brief>) -> Settled {
+    let mut effects: BTreeMap<&str, bool> = BTreeMap::new();
+    for step in steps.values().filter(|step| !step.request_id.is_empty()) {
+        let applied = !step.replayed && !matches!(step.outcome, Outcome::Refused(_));
+        *effects.entry(&step.request_id).or_default() |= applied;
+    }
+    let mut settled = Settled::default();
+    for call in calls.iter().filter(|call| matches!(call.answer, Answer::Unknown(_))) {
+        let place = match effects.get(call.request.request_id()) {
+            _ if !call.request.is_logged() => &mut settled.elsewhere,
+            Some(true) => &mut settled.applied,
+            Some(false) => &mut settled.refused,
+            None => &mut settled.absent,
+        };
+        *place += 1;
+    }
+    settled
 }
 
 fn brief(step: &Step) -> Brief {
@@ -192,7 +294,14 @@ fn brief(step: &Step) -> Brief {
         replayed: step.replayed,
         granted,
         ended,
+        events: step.events.iter().map(told).collect(),
     }
+}
+
+fn told(event: &Event) -> Told {
+    let of_reservation =
+        matches!(event.object, EventObject::Reservation(..) | EventObject::ReservationForgotten(_));
+    Told { rule: event.rule, actor: event.actor.clone(), of_reservation }
 }
 
 fn cover(step: &Step, coverage: &mut BTreeMap<String, u64>) {

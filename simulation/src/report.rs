@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nix::time::{ClockId, clock_gettime};
-
-use crate::oracle::{Verdict, judge};
+use crate::cpu::cpu_ms;
+use crate::oracle::{Settled, Verdict, judge};
 use crate::sabotage::{self, Sabotage};
 use crate::world::{Ended, Options};
 
@@ -23,6 +22,7 @@ pub fn report(options: &Options, ended: &Ended, panics: Vec<String>, sabotage: O
     let mut calls = ended.board.history.calls();
     let mut failures: Vec<String> = panics.into_iter().map(|panic| format!("panic: {panic}")).collect();
     failures.extend(ended.failure.clone());
+    failures.extend(ended.board.take_findings());
     let mut verdict = Verdict::default();
     match ended.board.take_evidence() {
         Some(mut evidence) => {
@@ -69,26 +69,51 @@ fn describe(options: &Options, ended: &Ended, verdict: &Verdict) -> String {
     line(
         "simulated",
         format!(
-            "{} ms in {cpu_ms} ms of CPU: {}.{} times",
+            "{} ms in {cpu_ms} ms of CPU: {}.{} times ({} ms running, {} ms judging)",
             ended.simulated_ms,
             per_second / 10,
-            per_second % 10
+            per_second % 10,
+            ended.cpu_ms,
+            cpu_ms.saturating_sub(ended.cpu_ms)
         ),
     );
     line("faults", format!("{total}: {}; {elections} times somebody began to lead", list(&faults)));
     line("calls", format!("{made}: {}", list(&calls)));
+    let Settled { applied, refused, absent, elsewhere } = verdict.unknown;
+    line(
+        "unknown",
+        format!(
+            "{} calls: {applied} took effect, {refused} were refused, {absent} are not in the log, {elsewhere} were about members",
+            applied + refused + absent + elsewhere
+        ),
+    );
     line("log", format!("{} commands: {}", verdict.commands, list(&verdict.coverage)));
+    line(
+        "watches",
+        format!(
+            "{} segments of {} events; {} times the SDK gave up at a replica that was behind, {} times one stood still",
+            verdict.segments,
+            verdict.watched,
+            ended.board.broken_watches(),
+            ended.board.stuck_watches()
+        ),
+    );
+    line("refusals", list(&reasons(&calls)));
     line("trace", format!("{hash} over {lines} lines"));
     text
 }
 
-fn list(counts: &BTreeMap<String, u64>) -> String {
-    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+/// How often clients were refused for each reason.
+fn reasons(calls: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut reasons = BTreeMap::new();
+    for (name, count) in calls {
+        if let Some((_, reason)) = name.split_once(" refused/") {
+            *reasons.entry(reason.to_owned()).or_default() += count;
+        }
+    }
+    reasons
 }
 
-/// CPU time of this process so far, in milliseconds.
-fn cpu_ms() -> u64 {
-    let spent = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok();
-    let ms = spent.map(|spent| spent.tv_sec() * 1_000 + spent.tv_nsec() / 1_000_000);
-    ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)
+fn list(counts: &BTreeMap<String, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }

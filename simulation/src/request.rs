@@ -1,52 +1,134 @@
 //! One request of any kind, as a value: it can be sent, kept, compared and sent again.
 
-use plimsoll_client::{Client, Error, v1};
+use plimsoll_client::{Client, Error, Refused, ReservationStream, v1};
+use plimsoll_proto::v1::stream_reservations_request::Request as Streamed;
 
-use crate::history::Done;
+use crate::history::{Answer, Done};
 
-/// A request to the cluster.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most requests are the largest kind, and a run has some hundreds"
-)]
-pub enum Request {
+/// Where the effect of a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nowhere: it reads.
+    Reads,
+    /// In the ledger's log, under its request id.
+    Logged,
+    /// In the membership of the cluster.
+    Members,
+}
+
+/// Writes `Request` and what can be said of it, from one line for each kind: variant, message, method of the client, the
+/// word for it, where its effect shows, what it is about, and what to keep of the answer.
+macro_rules! requests {
+    ($($(#[$doc:meta])* $kind:ident($message:ident) $method:ident $word:literal $effect:ident
+        about($request:ident) $about:expr, done($answer:ident) $done:expr;)*) => {
+        /// A request to the cluster.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Request {
+            $($(#[$doc])* $kind(v1::$message),)*
+        }
+
+        impl Request {
+            /// One word for its kind.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Request::$kind(_) => $word,)* }
+            }
+
+            /// Where its effect shows.
+            pub fn effect(&self) -> Effect {
+                match self { $(Request::$kind(_) => Effect::$effect,)* }
+            }
+
+            /// Name of what it is about; empty for what is new or many.
+            pub fn about(&self) -> String {
+                match self { $(Request::$kind($request) => { let _ = $request; $about })* }
+            }
+
+            /// Sends it through the SDK, which follows the leader and tries again where that is safe.
+            ///
+            /// # Errors
+            /// As the SDK's.
+            pub async fn send(self, client: &Client) -> Result<Done, Error> {
+                match self {
+                    $(Request::$kind(request) => {
+                        let $answer = client.$method(request).await?;
+                        Ok(Done { revision: $answer.revision, reservation: $done })
+                    })*
+                }
+            }
+        }
+    };
+}
+
+requests! {
     /// Asks for resources.
-    Create(v1::CreateReservationRequest),
+    Create(CreateReservationRequest) create_reservation "create" Logged
+        about(request) String::new(), done(answer) answer.reservation;
     /// Takes up a held grant.
-    Confirm(v1::ConfirmReservationRequest),
+    Confirm(ConfirmReservationRequest) confirm_reservation "confirm" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Buys another lease length.
-    Renew(v1::RenewReservationRequest),
+    Renew(RenewReservationRequest) renew_reservation "renew" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Changes amounts.
-    Resize(v1::ResizeReservationRequest),
+    Resize(ResizeReservationRequest) resize_reservation "resize" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Gives back.
-    Release(v1::ReleaseReservationRequest),
+    Release(ReleaseReservationRequest) release_reservation "release" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Ends without a token.
-    Cancel(v1::CancelReservationRequest),
+    Cancel(CancelReservationRequest) cancel_reservation "cancel" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Keeps new work off a node.
-    Cordon(v1::CordonNodeRequest),
+    Cordon(CordonNodeRequest) cordon_node "cordon" Logged
+        about(request) request.name.clone(), done(answer) None;
     /// Lets new work on a node again.
-    Uncordon(v1::UncordonNodeRequest),
+    Uncordon(UncordonNodeRequest) uncordon_node "uncordon" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Keeps new work off a node, and ends what runs there at a deadline.
+    Drain(DrainNodeRequest) drain_node "drain" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Says that a node is off.
+    Fence(FenceNodeRequest) fence_node "fence" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Says that a node is broken.
+    Fail(FailNodeRequest) fail_node "fail" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Forgets a node.
+    Remove(RemoveNodeRequest) remove_node "remove-node" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Says whether a device may be granted.
+    Device(SetDeviceHealthRequest) set_device_health "device" Logged
+        about(request) request.name.clone(), done(answer) None;
+    /// Creates, replaces and deletes policy objects.
+    Apply(ApplyPolicyRequest) apply_policy "apply" Logged
+        about(request) String::new(), done(answer) None;
+    /// Deletes policy objects.
+    Delete(DeletePolicyRequest) delete_policy "delete" Logged
+        about(request) String::new(), done(answer) None;
+    /// Adds a coordinator.
+    AddMember(AddMemberRequest) add_member "add-member" Members
+        about(request) format!("c{}", request.id), done(answer) None;
+    /// Takes a coordinator out.
+    RemoveMember(RemoveMemberRequest) remove_member "remove-member" Members
+        about(request) format!("c{}", request.id), done(answer) None;
+    /// Puts one coordinator in another's place.
+    ReplaceMember(ReplaceMemberRequest) replace_member "replace-member" Members
+        about(request) format!("c{} by c{}", request.old_id, request.new_id), done(answer) None;
+    /// Hands leadership on.
+    Transfer(TransferLeaderRequest) transfer_leader "transfer" Members
+        about(request) format!("to c{}", request.to), done(answer) None;
     /// Reads one reservation, linearizably.
-    Read(v1::GetReservationRequest),
+    Read(GetReservationRequest) get_reservation "read" Reads
+        about(request) request.name.clone(), done(answer) answer.reservation;
+    /// Reads many, linearizably.
+    List(ListReservationsRequest) list_reservations "list" Reads
+        about(request) String::new(), done(answer) None;
+    /// Asks why, linearizably.
+    Explain(ExplainReservationRequest) explain_reservation "explain" Reads
+        about(request) String::new(), done(answer) None;
 }
 
 impl Request {
-    /// One word for its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Request::Create(_) => "create",
-            Request::Confirm(_) => "confirm",
-            Request::Renew(_) => "renew",
-            Request::Resize(_) => "resize",
-            Request::Release(_) => "release",
-            Request::Cancel(_) => "cancel",
-            Request::Cordon(_) => "cordon",
-            Request::Uncordon(_) => "uncordon",
-            Request::Read(_) => "read",
-        }
-    }
-
     /// Its idempotency key; empty for reads.
     pub fn request_id(&self) -> &str {
         match self {
@@ -58,62 +140,81 @@ impl Request {
             Request::Cancel(request) => &request.request_id,
             Request::Cordon(request) => &request.request_id,
             Request::Uncordon(request) => &request.request_id,
-            Request::Read(_) => "",
+            Request::Drain(request) => &request.request_id,
+            Request::Fence(request) => &request.request_id,
+            Request::Fail(request) => &request.request_id,
+            Request::Remove(request) => &request.request_id,
+            Request::Device(request) => &request.request_id,
+            Request::Apply(request) => &request.request_id,
+            Request::Delete(request) => &request.request_id,
+            Request::AddMember(request) => &request.request_id,
+            Request::RemoveMember(request) => &request.request_id,
+            Request::ReplaceMember(request) => &request.request_id,
+            Request::Transfer(request) => &request.request_id,
+            Request::Read(_) | Request::List(_) | Request::Explain(_) => "",
         }
     }
 
-    /// Name of the reservation or node that it is about; empty for a new one.
-    pub fn about(&self) -> &str {
-        match self {
-            Request::Create(_) => "",
-            Request::Confirm(request) => &request.name,
-            Request::Renew(request) => &request.name,
-            Request::Resize(request) => &request.name,
-            Request::Release(request) => &request.name,
-            Request::Cancel(request) => &request.name,
-            Request::Cordon(request) => &request.name,
-            Request::Uncordon(request) => &request.name,
-            Request::Read(request) => &request.name,
-        }
+    /// Its effect shows in the ledger's log.
+    pub fn is_logged(&self) -> bool {
+        self.effect() == Effect::Logged
     }
 
-    /// Sends it through the SDK, which follows the leader and tries again where that is safe.
-    ///
-    /// # Errors
-    /// As the SDK's.
-    pub async fn send(self, client: &Client) -> Result<Done, Error> {
-        let of = |revision, reservation| Done { revision, reservation };
-        Ok(match self {
-            Request::Create(request) => {
-                let answer = client.create_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Confirm(request) => {
-                let answer = client.confirm_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Renew(request) => {
-                let answer = client.renew_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Resize(request) => {
-                let answer = client.resize_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Release(request) => {
-                let answer = client.release_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Cancel(request) => {
-                let answer = client.cancel_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-            Request::Cordon(request) => of(client.cordon_node(request).await?.revision, None),
-            Request::Uncordon(request) => of(client.uncordon_node(request).await?.revision, None),
-            Request::Read(request) => {
-                let answer = client.get_reservation(request).await?;
-                of(answer.revision, answer.reservation)
-            }
-        })
+    /// Sends it in a conversation; `None` for what a conversation does not carry.
+    pub async fn converse(self, stream: &ReservationStream) -> Option<Answer> {
+        let request = match self {
+            Request::Create(request) => Streamed::Create(request),
+            Request::Confirm(request) => Streamed::Confirm(request),
+            Request::Renew(request) => Streamed::Renew(request),
+            Request::Resize(request) => Streamed::Resize(request),
+            Request::Release(request) => Streamed::Release(request),
+            Request::Cancel(request) => Streamed::Cancel(request),
+            _ => return None,
+        };
+        let done = stream.send(request).await;
+        Some(Answer::of(done.map(|one| Done { revision: one.revision, reservation: Some(one.reservation) })))
     }
+}
+
+/// Sends requests of one kind as one call; one answer for each, in order. `None` where there is no such call for them.
+pub async fn send_batch(client: &Client, requests: &[Request]) -> Option<Vec<Answer>> {
+    // Takes the messages of one kind out of the requests, makes the call, and takes the answers apart.
+    macro_rules! batch {
+        ($kind:ident $call:ident $message:ident $result:ident) => {{
+            let messages = requests.iter().filter_map(|request| match request {
+                Request::$kind(message) => Some(message.clone()),
+                _ => None,
+            });
+            let requests = v1::$message { requests: messages.collect() };
+            client.$call(requests).await.map(|answers| {
+                let of = |one: Option<v1::$result::Result>| match one {
+                    Some(v1::$result::Result::Response(done)) => {
+                        Ok(Done { revision: done.revision, reservation: done.reservation })
+                    }
+                    Some(v1::$result::Result::Failure(failure)) => {
+                        Err(Error::Refused(Box::new(Refused::from_failure(failure))))
+                    }
+                    None => Err(Error::Invalid("an answer of a batch is empty".to_owned())),
+                };
+                answers.results.into_iter().map(|one| Answer::of(of(one.result))).collect::<Vec<_>>()
+            })
+        }};
+    }
+    let answers = match requests.first()? {
+        Request::Create(_) => {
+            batch!(Create batch_create_reservations BatchCreateReservationsRequest batch_create_reservations_result)
+        }
+        Request::Renew(_) => {
+            batch!(Renew batch_renew_reservations BatchRenewReservationsRequest batch_renew_reservations_result)
+        }
+        Request::Release(_) => {
+            batch!(Release batch_release_reservations BatchReleaseReservationsRequest batch_release_reservations_result)
+        }
+        _ => return None,
+    };
+    Some(match answers {
+        Ok(answers) => answers,
+        // One fate for all: a batch whose answer is lost may have been done in part.
+        Err(error) => vec![Answer::of(Err(error)); requests.len()],
+    })
 }

@@ -16,6 +16,8 @@ pub enum Sabotage {
     DenySuccess,
     /// One replica has another hash for one entry.
     Diverge,
+    /// A watcher is not given one event.
+    SkipEvent,
 }
 
 /// Breaks the evidence.
@@ -27,6 +29,11 @@ pub fn apply(sabotage: Sabotage, evidence: &mut Evidence, calls: &mut [Call]) {
             if let Some(id) = done.next().map(|call| call.request.request_id().to_owned()) {
                 let same = calls.iter_mut().filter(|call| call.request.request_id() == id);
                 same.for_each(|call| call.answer = Answer::Refused("SABOTAGE".to_owned()));
+            }
+        }
+        Sabotage::SkipEvent => {
+            if let Some(segment) = evidence.watched.iter_mut().find(|one| one.events.len() > 1) {
+                segment.events.remove(segment.events.len() / 2);
             }
         }
         Sabotage::Diverge => {

@@ -1,12 +1,11 @@
-//! The simulated world: three coordinators on disks that lose power, a machine of agents, a machine of clients, and the
-//! loop that moves time and faults.
+//! The simulated world: three coordinators on disks that lose power and spare ones that may join, a machine of agents, a
+//! machine of clients, and the loop that moves time and faults.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use plimsoll_agent::clock::TokioClock;
 use plimsoll_agent::dial::LinkError;
 use plimsoll_agent::gpu::FakeGpus;
 use plimsoll_agent::inventory::Inventory;
@@ -20,7 +19,8 @@ use turmoil::net::TcpListener;
 use turmoil::{Builder, Sim};
 
 use crate::board::{Board, Phase};
-use crate::clock::{EPOCH_MS, SimClock};
+use crate::clock::{AgentClock, EPOCH_MS, SimClock};
+use crate::cpu::cpu_ms;
 use crate::driver::drive;
 use crate::faults::Faults;
 use crate::net::{PORT, SimNet, incoming};
@@ -34,9 +34,14 @@ pub const AGENT: &str = "agent";
 pub const LOAD: &str = "load";
 /// Coordinators.
 const MEMBERS: [u64; 3] = [1, 2, 3];
-/// A run that takes longer than this is stuck, in simulated time.
-const LIMIT: Duration = Duration::from_secs(300);
-const TICK: Duration = Duration::from_millis(1);
+/// Coordinators that run and are no members, in seeds that have any.
+const SPARES: [u64; 2] = [4, 5];
+/// A run that takes so much longer than its chaos is stuck, in simulated time.
+const LIMIT: Duration = Duration::from_secs(240);
+/// Each tick costs every host its round, whatever happens in it.
+const TICK: Duration = Duration::from_millis(2);
+/// Clocks gain or lose at most so many microseconds in a second: the 5 % that leases allow for.
+const MOST_DRIFT_PPM: u64 = 50_000;
 
 /// What a run is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Ended {
     pub faults: Faults,
     /// Simulated milliseconds.
     pub simulated_ms: u64,
+    /// Processor time that the simulation took, in milliseconds.
+    pub cpu_ms: u64,
     /// Why it did not come to its end, if so.
     pub failure: Option<String>,
 }
@@ -87,21 +94,24 @@ pub fn host(id: u64) -> String {
 pub fn run(options: &Options) -> std::io::Result<Ended> {
     let seed = options.seed;
     let board = Arc::new(Board::new(seed, Trace::new(options.trace.as_deref())?));
-    let members: Vec<Member> = MEMBERS.iter().map(|id| Member::new(seed, *id)).collect();
-    let mut sim = build(seed, &board, &members);
+    MEMBERS.iter().for_each(|id| board.joins(*id));
+    // Half of the seeds change members; coordinators that wait for that cost time.
+    let spares = usize::try_from(Rng::of(seed, "spares").between(0, 3)).unwrap_or(0).saturating_sub(1);
+    let spares = SPARES.get(..spares).unwrap_or_default();
+    let members: Vec<Member> = MEMBERS.iter().chain(spares).map(|id| Member::new(seed, *id)).collect();
+    let mut sim = build(options, &board, &members, spares);
     let mut faults = Faults::new(seed);
     let mut chaos_since = None;
     let failure = loop {
         let now_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
         board.note_leaders(now_ms);
-        if board.phase() == Phase::Chaos {
-            if now_ms < *chaos_since.get_or_insert(now_ms) + options.chaos_ms {
-                faults.advance(now_ms, &mut sim, &members, &board);
-            } else {
-                faults.heal(now_ms, &mut sim, &members, &board);
-                board.enter(now_ms, Phase::Heal);
-            }
+        let mut chaos = board.phase() == Phase::Chaos;
+        if chaos && now_ms >= *chaos_since.get_or_insert(now_ms) + options.chaos_ms {
+            faults.heal(now_ms, &mut sim, &members, &board);
+            board.enter(now_ms, Phase::Heal);
+            chaos = false;
         }
+        faults.advance(now_ms, chaos, &mut sim, &members, &board);
         match sim.step() {
             Ok(false) => {}
             Ok(true) => break None,
@@ -112,7 +122,7 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
     // Tasks that are dropped outside of the simulation may want its clock or network: one process runs one world and
     // ends, so nothing is lost by keeping it.
     std::mem::forget(sim);
-    Ok(Ended { board, faults, simulated_ms, failure })
+    Ok(Ended { board, faults, simulated_ms, cpu_ms: cpu_ms(), failure })
 }
 
 impl Member {
@@ -123,7 +133,7 @@ impl Member {
             id,
             disk: SimDisk::new(rng.draw()),
             history: SimDisk::new(rng.draw()),
-            clock: SimClock::skewed(skew_ms),
+            clock: SimClock::wrong(skew_ms, drift_ppm(&mut rng)),
             starts: Arc::default(),
         }
     }
@@ -149,12 +159,20 @@ impl Member {
     }
 }
 
-fn build(seed: u64, board: &Arc<Board>, members: &[Member]) -> Sim<'static> {
+/// How wrong a clock runs: half of them are right.
+fn drift_ppm(rng: &mut Rng) -> i64 {
+    let drawn = rng.between(0, 2 * MOST_DRIFT_PPM);
+    let drift = i64::try_from(drawn).unwrap_or(0) - i64::try_from(MOST_DRIFT_PPM).unwrap_or(0);
+    if rng.percent(50) { drift } else { 0 }
+}
+
+fn build(options: &Options, board: &Arc<Board>, members: &[Member], spares: &[u64]) -> Sim<'static> {
+    let seed = options.seed;
     let mut rng = Rng::of(seed, "network");
     let mut sim = Builder::new()
         .rng_seed(rng.draw())
         .epoch(UNIX_EPOCH + Duration::from_millis(EPOCH_MS))
-        .simulation_duration(LIMIT)
+        .simulation_duration(LIMIT + Duration::from_millis(options.chaos_ms))
         .tick_duration(TICK)
         .min_message_latency(Duration::from_millis(0))
         .max_message_latency(Duration::from_millis(rng.between(1, 6)))
@@ -166,8 +184,9 @@ fn build(seed: u64, board: &Arc<Board>, members: &[Member]) -> Sim<'static> {
         sim.host(host(member.id), move || coordinator(member.clone(), Arc::clone(&board)));
     }
     let starts = Arc::new(AtomicU64::new(0));
-    sim.host(AGENT, move || agents(starts.fetch_add(1, Ordering::Relaxed) + 1));
-    let driven = drive(Arc::clone(board), MEMBERS.to_vec());
+    let agent_drift_ppm = drift_ppm(&mut Rng::of(seed, "agent-clock"));
+    sim.host(AGENT, move || agents(starts.fetch_add(1, Ordering::Relaxed) + 1, agent_drift_ppm));
+    let driven = drive(Arc::clone(board), MEMBERS.to_vec(), spares.to_vec());
     sim.client(LOAD, async move { Ok(driven.await?) });
     sim
 }
@@ -175,16 +194,36 @@ fn build(seed: u64, board: &Arc<Board>, members: &[Member]) -> Sim<'static> {
 async fn coordinator(member: Member, board: Arc<Board>) -> turmoil::Result {
     let dialer = Arc::new(SimNet);
     let config = member.config(board.seed);
-    let core = Core::start(config, Arc::clone(&dialer) as _, Arc::new(member.clock.clone())).await?;
+    let core = match Core::start(config, Arc::clone(&dialer) as _, Arc::new(member.clock.clone())).await {
+        Ok(core) => core,
+        Err(error) => return stopped(&member, &board, &causes(&error)).await,
+    };
     let coordinator = Coordinator::around(core.clone(), dialer, true);
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     coordinator.listen(incoming(listener), None, true);
     board.joined(member.id, core.group().watch());
     core.ended().await;
-    Err(format!("c{} ended by itself", member.id).into())
+    stopped(&member, &board, "it ended by itself").await
 }
 
-async fn agents(incarnation: u64) -> turmoil::Result {
+/// A process that is over: the world takes it down.
+async fn stopped(member: &Member, board: &Board, why: &str) -> turmoil::Result {
+    board.stopped(Board::now_ms(), member.id, why.to_owned());
+    std::future::pending().await
+}
+
+/// An error with all that led to it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
     let gpus = |list: &str| list.parse::<FakeGpus>();
     let devices = [gpus("a100:2")?, gpus("a100:2,h100:1")?, gpus("t4:1")?, FakeGpus::default()];
     let node = |(name, gpus): (&str, &FakeGpus)| SimulatedNode {
@@ -200,7 +239,7 @@ async fn agents(incarnation: u64) -> turmoil::Result {
         let address = format!("{}:{PORT}", host(MEMBERS[0] + attempt % members));
         SimNet.lazy(&address).map_err(|error| LinkError::new(error.to_string()))
     });
-    let fleet = SimulatedFleet::new(nodes, config, Arc::new(dial), Arc::new(TokioClock::start()));
+    let fleet = SimulatedFleet::new(nodes, config, Arc::new(dial), Arc::new(AgentClock::start(drift_ppm)));
     fleet.run(CancellationToken::new()).await;
     Err("the agents ended by themselves".into())
 }

@@ -4,5 +4,4 @@ mod failover;
 mod fleet;
 mod membership;
 mod openb;
-mod replay;
 mod wiped;

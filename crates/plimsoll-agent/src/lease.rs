@@ -3,7 +3,7 @@
 //! A lease is alive until its deadline and not a moment longer, whatever the network does: the table never needs an
 //! answer from a coordinator to know that a lease is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -86,6 +86,8 @@ pub enum TokenRefused {
 #[derive(Debug, Default)]
 pub struct LeaseTable {
     leases: BTreeMap<u64, LiveLease>,
+    /// Deadlines with the tokens that they are of, so that a full node looks no longer for one than an empty one.
+    deadlines: BTreeSet<(BootTime, u64)>,
     gate: TokenGate,
 }
 
@@ -111,6 +113,9 @@ impl LeaseTable {
     /// Ends a lease on the word of the ledger.
     pub fn end(&mut self, token: u64) -> Option<Lease> {
         let live = self.leases.remove(&token)?;
+        if let Some(deadline) = live.deadline {
+            self.deadlines.remove(&(deadline, token));
+        }
         for device in &live.lease.devices {
             self.gate.end(&device.uuid, token);
         }
@@ -141,14 +146,13 @@ impl LeaseTable {
 
     /// Ends the leases whose deadline has passed, and returns them: their processes must die now.
     pub fn expire(&mut self, now: BootTime) -> Vec<Lease> {
-        let over: Vec<u64> =
-            self.leases.iter().filter(|(_, live)| live.is_over(now)).map(|(token, _)| *token).collect();
+        let over: Vec<u64> = self.deadlines.range(..=(now, u64::MAX)).map(|(_, token)| *token).collect();
         over.into_iter().filter_map(|token| self.end(token)).collect()
     }
 
     /// The earliest deadline.
     pub fn next_deadline(&self) -> Option<BootTime> {
-        self.leases.values().filter_map(|live| live.deadline).min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// The lease of a token, where it is alive now.
@@ -205,7 +209,11 @@ impl LeaseTable {
                 ended.extend(self.end(displaced));
             }
         }
-        self.leases.insert(token, LiveLease { lease, revision, deadline });
+        self.deadlines.extend(deadline.map(|deadline| (deadline, token)));
+        let before = self.leases.insert(token, LiveLease { lease, revision, deadline });
+        if let Some(old) = before.and_then(|live| live.deadline).filter(|old| Some(*old) != deadline) {
+            self.deadlines.remove(&(old, token));
+        }
         ended
     }
 

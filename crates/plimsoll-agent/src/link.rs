@@ -83,6 +83,8 @@ pub struct Link {
     sampler: Option<Sampler>,
     status: watch::Sender<LinkStatus>,
     news: Arc<Notify>,
+    /// Until when the expiry loop sleeps. Written and read with `nodes` locked.
+    expiry_sleeps_until: Mutex<BootTime>,
 }
 
 impl Link {
@@ -103,6 +105,7 @@ impl Link {
             sampler,
             status: watch::Sender::default(),
             news: Arc::default(),
+            expiry_sleeps_until: Mutex::default(),
         }
     }
 
@@ -125,9 +128,13 @@ impl Link {
         loop {
             let now = self.clock.now();
             let mut next = now.plus_ms(MAX_EXPIRY_SLEEP_MS);
-            for node in self.nodes.lock().values_mut() {
-                node.expire(now);
-                next = next.min(node.next_deadline().unwrap_or(next));
+            {
+                let mut nodes = self.nodes.lock();
+                for node in nodes.values_mut() {
+                    node.expire(now);
+                    next = next.min(node.next_deadline().unwrap_or(next));
+                }
+                *self.expiry_sleeps_until.lock() = next;
             }
             let wait_ms = next.ms_since(now).max(1);
             tokio::select! {
@@ -375,11 +382,15 @@ impl Talk<'_> {
         }
     }
 
-    /// Does something with a node, and lets the expiry loop look again.
+    /// Does something with a node, and wakes the expiry loop where it would sleep past a deadline.
     fn with<T>(&self, name: &str, act: impl FnOnce(&mut NodeSession) -> T) -> Option<T> {
-        let done = self.link.nodes.lock().get_mut(name).map(act);
-        self.link.news.notify_one();
-        done
+        let mut nodes = self.link.nodes.lock();
+        let node = nodes.get_mut(name)?;
+        let done = act(node);
+        if node.next_deadline().is_some_and(|deadline| deadline < *self.link.expiry_sleeps_until.lock()) {
+            self.link.news.notify_one();
+        }
+        Some(done)
     }
 
     fn count(&self) {

@@ -81,8 +81,11 @@ impl UsageMeter {
                 ),
                 elapsed_ms,
             };
-            // An earlier, larger child of this process would show as this one's peak: then the samples know better.
-            let foreign_peak = before.max_rss() >= after.max_rss() && self.sampled.peak_rss_bytes > 0;
+            // An earlier, larger child of this process would show as this one's peak, and so does this process itself: until
+            // the child's program is loaded, its memory is ours. Then the samples know better.
+            let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |own| own.max_rss());
+            let is_foreign = before.max_rss() >= after.max_rss() || own >= after.max_rss();
+            let foreign_peak = is_foreign && self.sampled.peak_rss_bytes > 0;
             let peak = if foreign_peak { self.sampled.peak_rss_bytes } else { kernel.peak_rss_bytes };
             usage = usage.max(ProcessUsage { peak_rss_bytes: peak, ..kernel });
         }

@@ -19,7 +19,12 @@ pub struct Watch {
     attempt: u32,
     /// The present objects have all been sent.
     initial_done: bool,
+    /// Where it goes on was said by a coordinator, so that it is a revision that exists.
+    resumes: bool,
 }
+
+/// Times that it is tried elsewhere where a coordinator is behind what another one gave out.
+const MOST_ATTEMPTS_BEHIND: u32 = 20;
 
 impl Client {
     /// Watches from `request.from_revision` on, that one included; 0 means from now on.
@@ -27,12 +32,13 @@ impl Client {
     /// # Errors
     /// As for every call: the present revision is asked for first, so that nothing after this call is missed.
     pub async fn watch(&self, mut request: WatchRequest) -> Result<Watch, Error> {
-        if request.from_revision == 0 && !request.include_initial {
+        let resumes = request.from_revision == 0 && !request.include_initial;
+        if resumes {
             let page = ListPoolsRequest { page_size: 1, ..ListPoolsRequest::default() };
             request.from_revision = self.list_pools(page).await?.revision + 1;
         }
         let initial_done = !request.include_initial;
-        Ok(Watch { client: self.clone(), request, stream: None, attempt: 0, initial_done })
+        Ok(Watch { client: self.clone(), request, stream: None, attempt: 0, initial_done, resumes })
     }
 }
 
@@ -90,6 +96,7 @@ impl Watch {
             self.request.include_initial = false;
         }
         self.request.from_revision = self.request.from_revision.max(message.revision.saturating_add(1));
+        self.resumes = true;
     }
 
     async fn failed(&mut self, status: &tonic::Status) -> Result<(), Error> {
@@ -107,7 +114,11 @@ impl Watch {
                 | Code::Unknown
                 | Code::Internal
         );
-        if !resumable || refused.reason == ErrorReason::FutureRevision {
+        // Elsewhere than where it broke, the log may not be as far yet. Only a revision that nobody ever gave out stays
+        // in the future.
+        let behind = refused.reason == ErrorReason::FutureRevision;
+        let waits = behind && self.resumes && self.attempt < MOST_ATTEMPTS_BEHIND;
+        if !waits && (!resumable || behind) {
             return Err(Error::Refused(Box::new(refused)));
         }
         tracing::debug!(reason = reason_name(refused.reason), message = %refused.message, "watch broke");

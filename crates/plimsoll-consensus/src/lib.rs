@@ -29,7 +29,7 @@ pub(crate) mod internal {
 
 pub use error::{Error, MachineError, ProposeError, ReadError};
 pub use group::{Group, GroupConfig};
-pub use machine::Machine;
+pub use machine::{Machine, ROW_PREFIX};
 pub use network::Dialer;
 pub use service::PeerService;
 pub use snapshot::{SnapshotData, SnapshotDir};

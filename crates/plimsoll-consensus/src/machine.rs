@@ -1,4 +1,7 @@
 //! The state machine: openraft's trait over our `Machine`, rows and applied index in one write batch.
+//!
+//! Rows go to the engine some entries after they changed, many at once: what the engine has not got yet, the log has.
+//! Whoever reads the engine for the state (snapshots) or lets go of the log (purge, which follows a snapshot) flushes first.
 
 use std::io;
 use std::sync::Arc;
@@ -20,11 +23,15 @@ use crate::{MachineError, wire};
 
 /// The replicated state machine as this crate sees it. Synchronous; called from one task at a time, in log order.
 pub trait Machine: Send + Sync + 'static {
-    /// Applies one payload; row changes go into `rows`, with keys of the machine's own.
-    fn apply(&self, payload: &Payload, rows: &mut WriteBatch) -> Reply;
-    /// The rows of all payloads up to this raft index are in the engine.
+    /// Applies one payload.
+    fn apply(&self, payload: &Payload) -> Reply;
+    /// All payloads up to this raft index are applied.
     fn applied(&self, last_raft_index: u64);
-    /// Replaces the whole state by these rows: at start, and when a snapshot was installed.
+    /// Rows changed since the last call, as they are now, under keys that begin with [`ROW_PREFIX`]. What the machine keeps
+    /// elsewhere and must not be behind the rows is durable when this returns.
+    fn take_rows(&self, rows: &mut WriteBatch);
+    /// Replaces the whole state by these rows, whose keys are without the prefix: at start, and when a snapshot was
+    /// installed.
     ///
     /// # Errors
     /// Rows that do not make a state.
@@ -34,10 +41,12 @@ pub trait Machine: Send + Sync + 'static {
     ) -> Result<(), MachineError>;
 }
 
-const ROW_PREFIX: u8 = b'r';
+/// First byte of the keys of a machine's rows.
+pub const ROW_PREFIX: u8 = b'r';
 const META_KEY: &[u8] = b"m";
-/// Rows of about so many bytes go into one write batch.
-const FLUSH_BYTES: usize = 8 << 20;
+/// After payloads of so many bytes the changed rows go to the engine. More would spare writes of rows that change often,
+/// and make those that wait for the write wait longer.
+const FLUSH_BYTES: usize = 256 << 10;
 
 /// openraft's state machine.
 pub(crate) struct StateMachine {
@@ -46,6 +55,10 @@ pub(crate) struct StateMachine {
     membership: StoredMembership,
     applied: watch::Sender<u64>,
     log: LogStore,
+    /// Bytes of payloads applied since the latest flush.
+    unflushed_bytes: usize,
+    /// Something was applied since the latest flush.
+    dirty: bool,
 }
 
 struct Shared {
@@ -87,7 +100,7 @@ impl StateMachine {
         let newest = dir.newest(&cluster_id).filter(|(meta, _)| meta.last_log_id >= log.purged());
         let current = Arc::new(parking_lot::Mutex::new(newest));
         let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
-        Ok(StateMachine { shared, last_applied, membership, applied, log })
+        Ok(StateMachine { shared, last_applied, membership, applied, log, unflushed_bytes: 0, dirty: false })
     }
 
     /// Dead once neither this nor a snapshot being built holds the engine.
@@ -95,16 +108,43 @@ impl StateMachine {
         Arc::downgrade(&self.shared) as Held
     }
 
-    fn flush(&self, mut rows: WriteBatch, first_index: u64) -> io::Result<()> {
-        let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
-        let meta = wire::snapshot_meta(&meta, &self.shared.cluster_id).encode_to_vec();
-        rows.ops.push((Bytes::from_static(META_KEY), Some(meta.into())));
-        self.shared.engine.write(rows).map_err(io::Error::other)?;
+    /// Tells that everything up to here is applied.
+    fn publish(&self, first_index: u64) {
         let index = self.last_applied.map_or(0, |id| id.index);
         self.shared.machine.applied(index);
         self.log.forget_decoded(first_index, index);
         self.applied.send_replace(index);
+    }
+
+    /// Writes the rows that changed since the last time, with how far that is.
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.dirty {
+            return Ok(());
+        }
+        let mut rows = WriteBatch::default();
+        self.shared.machine.take_rows(&mut rows);
+        let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
+        let meta = wire::snapshot_meta(&meta, &self.shared.cluster_id).encode_to_vec();
+        rows.ops.push((Bytes::from_static(META_KEY), Some(meta.into())));
+        self.shared.engine.write(rows).map_err(io::Error::other)?;
+        self.flushed();
         Ok(())
+    }
+
+    fn flushed(&mut self) {
+        self.dirty = false;
+        self.unflushed_bytes = 0;
+    }
+}
+
+/// A clean stop leaves nothing to be applied again.
+impl Drop for StateMachine {
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(%error, "the last rows were not written; the log has them");
+        }
     }
 }
 
@@ -113,15 +153,6 @@ fn restore(engine: &dyn Engine, machine: &dyn Machine) -> Result<(), crate::Erro
     let mut rows = view.scan(&[ROW_PREFIX], &[]).map(|row| row.map(|(key, value)| (key.slice(1..), value)));
     machine.restore(&mut rows)?;
     Ok(())
-}
-
-fn prefixed(mut own: WriteBatch, rows: &mut WriteBatch) {
-    for (key, value) in own.ops.drain(..) {
-        let mut full = Vec::with_capacity(key.len() + 1);
-        full.push(ROW_PREFIX);
-        full.extend_from_slice(&key);
-        rows.ops.push((full.into(), value));
-    }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -136,22 +167,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
     {
-        let mut rows = WriteBatch::default();
-        let mut bytes = 0;
         let mut replies = Vec::new();
         let mut first = None;
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             self.last_applied = Some(entry.log_id);
+            self.dirty = true;
             first.get_or_insert(entry.log_id.index);
             let reply = match &entry.payload {
                 EntryPayload::Blank => Reply::new(),
                 EntryPayload::Normal(payload) => {
-                    let mut own = WriteBatch::default();
-                    let reply = self.shared.machine.apply(payload, &mut own);
-                    bytes += payload.bytes.len();
-                    prefixed(own, &mut rows);
-                    reply
+                    self.unflushed_bytes += payload.bytes.len();
+                    self.shared.machine.apply(payload)
                 }
                 EntryPayload::Membership(members) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), members.clone());
@@ -161,30 +188,33 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some(responder) = responder {
                 replies.push((responder, reply));
             }
-            if bytes > FLUSH_BYTES {
-                self.flush(std::mem::take(&mut rows), first.take().unwrap_or_default())?;
-                bytes = 0;
-                for (responder, reply) in replies.drain(..) {
-                    responder.send(reply);
-                }
-            }
         }
         if let Some(first) = first {
-            self.flush(rows, first)?;
+            self.publish(first);
         }
         for (responder, reply) in replies {
             responder.send(reply);
+        }
+        // After the answers: nobody waits for it.
+        if self.unflushed_bytes > FLUSH_BYTES {
+            self.flush()?;
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        // Without the rows of right now the builder would build another state than it says: it has no view then, and
+        // its build fails.
+        let flushed = self.flush();
+        if let Err(error) = &flushed {
+            tracing::error!(%error, "the changed rows cannot be written");
+        }
         let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
         // The view is taken here, between two applies: it shows exactly `meta`.
         Builder {
             shared: Arc::clone(&self.shared),
             meta,
-            view: parking_lot::Mutex::new(Some(self.shared.engine.view())),
+            view: parking_lot::Mutex::new(flushed.ok().map(|()| self.shared.engine.view())),
         }
     }
 
@@ -193,6 +223,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let own = wire::snapshot_meta(meta, &self.shared.cluster_id).encode_to_vec();
         rows.ops.push((Bytes::from_static(META_KEY), Some(own.into())));
         self.shared.engine.replace_all(rows).map_err(io::Error::other)?;
+        self.flushed();
         restore(self.shared.engine.as_ref(), self.shared.machine.as_ref()).map_err(io::Error::other)?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -222,7 +253,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let view = self.view.lock().take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let view =
+            self.view.lock().take().ok_or_else(|| io::Error::other("there is no view to build from"))?;
         let (shared, meta) = (Arc::clone(&self.shared), self.meta.clone());
         let build = move || shared.dir.build(&shared.cluster_id, &[ROW_PREFIX], &meta, view.as_ref());
         let data = match self.shared.dir {

@@ -91,7 +91,8 @@ impl GroupStatus {
                 .current_leader
                 // Nobody shall be sent to this member before it takes proposals.
                 .filter(|id| *id != metrics.id || leads(metrics))
-                .map(|id| (id, members.get(&id).map(|info| info.address.clone()).unwrap_or_default())),
+                // A member that is not in the group, or not yet, does not know where its leader is.
+                .and_then(|id| members.get(&id).map(|info| (id, info.address.clone()))),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),
             last_log,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::core::{CallLimits, CoreConfig, Data, IntakeLimits, Timings};
+use crate::services::ListenerLimits;
 
 /// Port of the client API where none is given.
 pub const DEFAULT_PORT: u16 = 7420;
@@ -30,6 +31,11 @@ pub struct CoordinatorConfig {
     pub data_dir: Option<PathBuf>,
     /// Begin a new cluster with this coordinator as its only voter, unless its data holds one already.
     pub bootstrap: bool,
+    /// Client or peer addresses of the other coordinators (`host:port`). With `bootstrap`, all of them are asked first
+    /// whether there is a cluster already.
+    pub peers: Vec<String>,
+    /// Listeners that other machines can reach tell callers what the API is, too; loopback ones always do.
+    pub reflection: bool,
     /// Certificates; `None`: no TLS, which only loopback listeners may do.
     pub tls: Option<TlsFiles>,
     /// Answers carry a fixed `date` header, so that a simulation is reproducible.
@@ -40,6 +46,11 @@ pub struct CoordinatorConfig {
     pub intake: IntakeLimits,
     /// How many calls one caller may make.
     pub calls: CallLimits,
+    /// Limits of the gRPC listeners.
+    pub listeners: ListenerLimits,
+    /// Memory that this process may use, in bytes: near to it new requests are turned away. `None`: what the machine or
+    /// the control group has; 0: no bound.
+    pub memory_bytes: Option<u64>,
     /// Most revisions kept in history.
     pub history_revisions: u64,
     /// Raft entries between snapshots.
@@ -91,6 +102,8 @@ struct File {
     advertise: Option<String>,
     data_dir: Option<PathBuf>,
     bootstrap: Option<bool>,
+    peers: Option<Vec<String>>,
+    reflection: Option<bool>,
     tls: Option<TlsFiles>,
     #[serde(default)]
     timings: FileTimings,
@@ -118,6 +131,11 @@ struct FileLimits {
     entries_in_flight: Option<usize>,
     calls_per_second: Option<u64>,
     calls_burst: Option<u64>,
+    connections: Option<usize>,
+    connections_per_source: Option<usize>,
+    connection_idle_ms: Option<u64>,
+    connection_age_ms: Option<u64>,
+    memory_bytes: Option<u64>,
     history_revisions: Option<u64>,
     snapshot_every: Option<u64>,
     keep_logs: Option<u64>,
@@ -135,11 +153,15 @@ impl Default for CoordinatorConfig {
             advertise: None,
             data_dir: None,
             bootstrap: false,
+            peers: Vec::new(),
+            reflection: false,
             tls: None,
             simulation: false,
             timings: core.timings,
             intake: core.intake,
             calls: core.calls,
+            listeners: ListenerLimits::default(),
+            memory_bytes: None,
             history_revisions: core.history_revisions,
             snapshot_every: core.snapshot_every,
             keep_logs: core.keep_logs,
@@ -166,8 +188,15 @@ impl CoordinatorConfig {
     /// As for [`CoordinatorConfig::from_file`].
     pub fn from_toml(place: &str, text: &str) -> Result<CoordinatorConfig, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
-            let place = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let place = before.map_or_else(
+                || place.to_owned(),
+                |before| {
+                    let line = 1 + before.matches('\n').count();
+                    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+                    format!("{place}:{line}:{column}")
+                },
+            );
             ConfigError::new(place, error.message().trim().replace('\n', " "))
         })?;
         let mut config = CoordinatorConfig::default();
@@ -204,6 +233,9 @@ impl CoordinatorConfig {
         if self.advertise.as_deref().is_some_and(|address| !is_host_and_port(address)) {
             return wrong("advertise", "must be HOST:PORT".to_owned());
         }
+        if let Some(peer) = self.peers.iter().find(|peer| !is_host_and_port(peer)) {
+            return wrong("peers", format!("{peer:?} must be HOST:PORT"));
+        }
         let timings = &self.timings;
         let (shortest, longest) = timings.election_ms;
         if timings.heartbeat_ms == 0 || shortest < timings.heartbeat_ms.saturating_mul(3) {
@@ -224,6 +256,7 @@ impl CoordinatorConfig {
             ("limits.waiting_bytes", self.intake.max_waiting_bytes as u64),
             ("limits.entry_commands", self.intake.max_entry_commands as u64),
             ("limits.entries_in_flight", self.intake.max_in_flight as u64),
+            ("limits.connections", self.listeners.connections as u64),
             ("limits.history_revisions", self.history_revisions),
             ("limits.snapshot_every", self.snapshot_every),
         ] {
@@ -262,6 +295,8 @@ impl File {
         set(&mut config.cluster, self.cluster);
         set(&mut config.listen, self.listen);
         set(&mut config.bootstrap, self.bootstrap);
+        set(&mut config.peers, self.peers);
+        set(&mut config.reflection, self.reflection);
         config.peer_listen = self.peer_listen.or(config.peer_listen);
         config.http_listen = self.http_listen.or(config.http_listen);
         config.advertise = self.advertise.or_else(|| config.advertise.take());
@@ -279,6 +314,12 @@ impl File {
         set(&mut config.intake.max_in_flight, self.limits.entries_in_flight);
         set(&mut config.calls.per_second, self.limits.calls_per_second);
         set(&mut config.calls.burst, self.limits.calls_burst);
+        let listeners = &mut config.listeners;
+        set(&mut listeners.connections, self.limits.connections);
+        set(&mut listeners.connections_per_source, self.limits.connections_per_source);
+        set(&mut listeners.connection_idle_ms, self.limits.connection_idle_ms);
+        set(&mut listeners.connection_age_ms, self.limits.connection_age_ms);
+        config.memory_bytes = self.limits.memory_bytes.or(config.memory_bytes);
         set(&mut config.history_revisions, self.limits.history_revisions);
         set(&mut config.snapshot_every, self.limits.snapshot_every);
         set(&mut config.keep_logs, self.limits.keep_logs);
@@ -307,6 +348,8 @@ mod tests {
             [limits]
             entry_commands = 64
             calls_per_second = 5
+            connections_per_source = 7
+            memory_bytes = 1073741824
         "#;
         let config = CoordinatorConfig::from_toml("a.toml", text).expect("good");
         assert_eq!((config.node_id, config.cluster.as_str()), (3, "lab"));
@@ -314,20 +357,22 @@ mod tests {
         assert_eq!(config.timings.heartbeat_ms, Timings::default().heartbeat_ms);
         assert_eq!(config.intake.max_entry_commands, 64);
         assert_eq!(config.calls, CallLimits { per_second: 5, ..CallLimits::default() });
+        assert_eq!((config.listeners.connections_per_source, config.memory_bytes), (7, Some(1 << 30)));
+        assert_eq!(config.listeners.connections, ListenerLimits::default().connections);
         config.validate().expect("valid");
         let core = config.core("127.0.0.1:9000", 7);
         assert_eq!((core.node_id, core.seed), (3, 7));
     }
 
     #[test]
-    fn unknown_keys_and_wrong_types_name_file_and_line() {
+    fn unknown_keys_and_wrong_types_name_file_line_and_column() {
         let error =
             CoordinatorConfig::from_toml("a.toml", "node_id = 1\nnoed_id = 2\n").expect_err("unknown key");
-        assert_eq!(error.place, "a.toml:2");
+        assert_eq!(error.place, "a.toml:2:1");
         assert!(error.message.contains("noed_id"), "{error}");
         let error =
             CoordinatorConfig::from_toml("a.toml", "\n\nnode_id = \"one\"\n").expect_err("not a number");
-        assert_eq!(error.place, "a.toml:3");
+        assert_eq!(error.place, "a.toml:3:11");
         let error = CoordinatorConfig::from_toml("a.toml", "[timings]\nheartbeat = 1\n")
             .expect_err("unknown inner key");
         assert!(error.message.contains("heartbeat"), "{error}");
@@ -359,6 +404,8 @@ mod tests {
         assert_eq!(with(|c| c.node_id = 0), "node_id");
         assert_eq!(with(|c| c.cluster = "No Name".to_owned()), "cluster");
         assert_eq!(with(|c| c.advertise = Some("host".to_owned())), "advertise");
+        assert_eq!(with(|c| c.peers = vec!["c2".to_owned()]), "peers");
+        assert_eq!(with(|c| c.listeners.connections = 0), "limits.connections");
         assert_eq!(with(|c| c.intake.max_in_flight = 0), "limits.entries_in_flight");
     }
 }

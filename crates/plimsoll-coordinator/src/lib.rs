@@ -3,6 +3,7 @@
 //! [`Coordinator::serve`] runs one from a configuration; [`Coordinator::around`] puts the services around a core that
 //! the caller started on its own stores, clock and network (tests and the simulation).
 
+mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod core;
@@ -13,4 +14,5 @@ pub mod services;
 pub mod telemetry;
 pub mod tls;
 
+pub use bootstrap::BootstrapError;
 pub use serve::{Addresses, Coordinator, ServeError};

@@ -12,15 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, CoordinatorConfig};
 use crate::core::{Core, StartError};
 use crate::dialer::TcpDialer;
-use crate::services::Services;
-use crate::telemetry::Telemetry;
+use crate::services::{ListenerLimits, Port, Services};
+use crate::telemetry::{Telemetry, available_bytes};
 use crate::tls::TlsMaterial;
 
 /// Longest wait for open calls to end, once the core has stopped.
@@ -31,6 +31,7 @@ pub struct Coordinator {
     core: Core,
     services: Services,
     telemetry: Telemetry,
+    limits: ListenerLimits,
     addresses: Addresses,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -66,6 +67,9 @@ pub enum ServeError {
     /// The core did not start.
     #[error("cannot start the coordinator")]
     Start(#[from] StartError),
+    /// No new cluster was begun.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
 }
 
 impl Coordinator {
@@ -84,15 +88,37 @@ impl Coordinator {
         let dialer: Arc<dyn Dialer> = Arc::new(TcpDialer::new(tls.as_ref().map(TlsMaterial::peer)));
         let clock = Arc::new(SystemClock::new());
         let seed = config.node_id ^ clock.now_ms().rotate_left(17);
-        let core = Core::start(config.core(reachable, seed), Arc::clone(&dialer), clock).await?;
+        let mut core_config = config.core(reachable.clone(), seed);
+        // With others to ask, that is done first.
+        core_config.bootstrap &= config.peers.is_empty();
+        let core = Core::start(core_config, Arc::clone(&dialer), clock).await?;
+        if config.bootstrap && !config.peers.is_empty() {
+            // The same list may be given to all of them.
+            let is_other = |peer: &&String| **peer != reachable && **peer != bound.to_string();
+            let others: Vec<String> = config.peers.iter().filter(is_other).cloned().collect();
+            let asked = bootstrap::begin(&core, &dialer, &config.cluster, &others).await;
+            if let Err(error) = asked {
+                core.shutdown().await;
+                return Err(error.into());
+            }
+        }
 
-        let mut coordinator = Coordinator::around(core, dialer, config.simulation);
-        let server_tls = || tls.as_ref().map(TlsMaterial::server);
-        coordinator.addresses.client = Some(address_of("listen", config.listen, &client)?);
-        coordinator.listen(incoming(client), server_tls(), peer.is_none());
+        let limits = config.listeners.clone();
+        let mut coordinator = Coordinator::with_limits(core, dialer, limits, config.simulation);
+        let budget = config.memory_bytes.or_else(available_bytes).unwrap_or(0);
+        coordinator.telemetry.memory().set_budget(budget);
+        let port = |address: SocketAddr, peers| Port {
+            tls: tls.as_ref().map(TlsMaterial::server),
+            peers,
+            reflection: config.reflection || address.ip().is_loopback(),
+        };
+        let address = address_of("listen", config.listen, &client)?;
+        coordinator.addresses.client = Some(address);
+        coordinator.listen_at(incoming(client), port(address, peer.is_none()));
         if let Some(peer) = peer {
-            coordinator.addresses.peer = Some(address_of("peer_listen", config.listen, &peer)?);
-            coordinator.listen(incoming(peer), server_tls(), true);
+            let address = address_of("peer_listen", config.listen, &peer)?;
+            coordinator.addresses.peer = Some(address);
+            coordinator.listen_at(incoming(peer), port(address, true));
         } else {
             coordinator.addresses.peer = coordinator.addresses.client;
         }
@@ -105,8 +131,18 @@ impl Coordinator {
 
     /// A coordinator around a started core, without listeners yet: for callers that bring their own network.
     pub fn around(core: Core, dialer: Arc<dyn Dialer>, simulation: bool) -> Coordinator {
+        Coordinator::with_limits(core, dialer, ListenerLimits::default(), simulation)
+    }
+
+    /// The same with other limits for its listeners.
+    pub fn with_limits(
+        core: Core,
+        dialer: Arc<dyn Dialer>,
+        limits: ListenerLimits,
+        simulation: bool,
+    ) -> Coordinator {
         let telemetry = Telemetry::new(core.clone());
-        let services = Services::new(core.clone(), dialer, telemetry.clone(), simulation);
+        let services = Services::new(core.clone(), dialer, telemetry.clone(), limits.clone(), simulation);
         let (stop, _) = watch::channel(false);
         let following = services.clone();
         let follow = tokio::spawn(async move { following.follow().await });
@@ -114,33 +150,42 @@ impl Coordinator {
             core,
             services,
             telemetry,
+            limits,
             addresses: Addresses::default(),
             stop,
             tasks: Mutex::new(vec![follow]),
         }
     }
 
-    /// Serves the gRPC API on connections as they come; with `peers` also the calls of other coordinators.
-    pub fn listen<I, IO>(&self, incoming: I, tls: Option<ServerTlsConfig>, peers: bool)
+    /// Serves the gRPC API on connections as they come; with `peers` also the calls of other coordinators. Without TLS,
+    /// which is for loopback alone, callers can ask what the API is.
+    pub fn listen<I, IO>(&self, incoming: I, tls: Option<Arc<rustls::ServerConfig>>, peers: bool)
+    where
+        I: Stream<Item = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let reflection = tls.is_none();
+        self.listen_at(incoming, Port { tls, peers, reflection });
+    }
+
+    /// Serves the gRPC API on connections as they come.
+    pub fn listen_at<I, IO>(&self, incoming: I, port: Port)
     where
         I: Stream<Item = io::Result<IO>> + Send + 'static,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let services = self.services.clone();
         let stopped = stopped(self.stop.subscribe());
-        self.spawn(async move {
-            if let Err(error) = services.serve(incoming, tls, peers, stopped).await {
-                tracing::error!(%error, peers, "a gRPC listener failed");
-            }
-        });
+        self.spawn(async move { services.serve(incoming, port, stopped).await });
     }
 
     /// Serves metrics, health and the status page by HTTP.
     pub fn listen_http(&self, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) {
         let (core, telemetry) = (self.core.clone(), self.telemetry.clone());
+        let limits = self.limits.clone();
         let stopped = stopped(self.stop.subscribe());
         self.spawn(async move {
-            if let Err(error) = crate::http::serve(listener, tls, core, telemetry, stopped).await {
+            if let Err(error) = crate::http::serve(listener, tls, &limits, core, telemetry, stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
@@ -149,6 +194,11 @@ impl Coordinator {
     /// The core.
     pub fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// Its numbers.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Where it listens.

@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::config::{ConfigError, TlsFiles};
 
@@ -27,6 +27,7 @@ pub struct TlsMaterial {
     ca_pem: Vec<u8>,
     cert_pem: Vec<u8>,
     key_pem: Vec<u8>,
+    grpc: Arc<rustls::ServerConfig>,
     http: Arc<rustls::ServerConfig>,
 }
 
@@ -47,16 +48,16 @@ impl TlsMaterial {
         }
         let key = PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|error| wrong(&files.key, format!("not a private key in PEM form: {error}")))?;
-        let http = Arc::new(http_config(files, authorities, chain, key)?);
-        Ok(TlsMaterial { ca_pem, cert_pem, key_pem, http })
+        let mut grpc = server_config(files, authorities, chain, key)?;
+        let mut http = grpc.clone();
+        grpc.alpn_protocols = vec![b"h2".to_vec()];
+        http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsMaterial { ca_pem, cert_pem, key_pem, grpc: Arc::new(grpc), http: Arc::new(http) })
     }
 
     /// For gRPC listeners: clients must show a certificate of the authority.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(self.identity())
-            .client_ca_root(Certificate::from_pem(&self.ca_pem))
-            .timeout(HANDSHAKE_TIMEOUT)
+    pub fn server(&self) -> Arc<rustls::ServerConfig> {
+        Arc::clone(&self.grpc)
     }
 
     /// For calls to other coordinators: whatever the address, the other side must be a coordinator.
@@ -95,7 +96,7 @@ pub fn actor(certificate: &CertificateDer<'_>) -> String {
     name.unwrap_or_else(|| format!("cert:{}", &blake3::hash(certificate).to_hex()[..16]))
 }
 
-fn http_config(
+fn server_config(
     files: &TlsFiles,
     authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
@@ -109,14 +110,12 @@ fn http_config(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|error| wrong(&files.ca, error.to_string()))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&files.cert, error.to_string()))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
-        .map_err(|error| wrong(&files.key, format!("does not go with {}: {error}", files.cert.display())))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+        .map_err(|error| wrong(&files.key, format!("does not go with {}: {error}", files.cert.display())))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {

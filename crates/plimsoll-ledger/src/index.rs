@@ -9,39 +9,41 @@ use crate::ledger::Slot;
 use crate::limits::{MAX_ENDED, expiry_slack_ms};
 use crate::{
     Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Remembered, Reservation,
-    RowKey, State,
+    RowPlace, State,
 };
 
 impl Ledger {
     pub(crate) fn put_pool(&mut self, pool: Arc<Pool>) {
-        self.touched.insert(RowKey::Pool(pool.name.clone()));
+        self.touched.row(RowPlace::Pool(pool.name.clone()));
         self.pools.insert(pool.name.clone(), pool);
     }
 
     pub(crate) fn put_class(&mut self, class: Arc<Class>) {
-        self.touched.insert(RowKey::Class(class.name.clone()));
+        self.touched.row(RowPlace::Class(class.name.clone()));
         self.classes.insert(class.name.clone(), class);
     }
 
     pub(crate) fn put_node_limits(&mut self, limits: Arc<NodeLimits>) {
-        self.touched.insert(RowKey::NodeLimits(limits.name.clone()));
+        self.touched.row(RowPlace::NodeLimits(limits.name.clone()));
         self.node_limits.insert(limits.name.clone(), limits);
     }
 
     pub(crate) fn put_remembered(&mut self, remembered: Arc<Remembered>) {
-        let key = (remembered.actor.clone(), remembered.request_id.clone());
-        let until = |r: &Remembered| (r.keep_until, r.answer.revision, r.actor.clone(), r.request_id.clone());
-        self.touched.insert(RowKey::Idempotency(key.0.clone(), key.1.clone()));
-        self.remembered_until.insert(until(&remembered));
-        if let Some(old) = self.remembered.insert(key, remembered) {
-            self.remembered_until.remove(&until(&old));
+        self.touched.answer(&remembered);
+        self.answers.put(remembered);
+    }
+
+    /// Forgets a remembered answer.
+    pub(crate) fn forget_answer(&mut self, remembered: &Remembered) {
+        if let Some(forgotten) = self.answers.remove(&remembered.actor, &remembered.request_id) {
+            self.touched.answer_gone(&forgotten);
         }
     }
 
     /// Puts a node, new or changed. What is taken of it stays, but for its fence-pending remains, which are re-counted.
     pub(crate) fn put_node(&mut self, node: Arc<Node>) {
         let id = node.id;
-        self.touched.insert(RowKey::Node(id));
+        self.touched.row(RowPlace::Node(id));
         let index = id.0 as usize;
         if self.slots.len() <= index {
             self.slots.resize(index + 1, None);
@@ -70,7 +72,7 @@ impl Ledger {
     }
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
-        self.touched.insert(RowKey::Node(id));
+        self.touched.row(RowPlace::Node(id));
         if let Some(slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) {
             self.node_names.remove(slot.node.name());
             self.drains.retain(|(_, node)| *node != id);
@@ -80,9 +82,10 @@ impl Ledger {
     /// Puts a reservation, new or changed, and moves its amounts, its place in the queue and its deadline.
     pub(crate) fn put_reservation(&mut self, new: Arc<Reservation>) {
         let id = new.id;
-        self.touched.insert(RowKey::Reservation(id));
+        self.touched.reservation(id);
         let old = self.reservations.insert(id, Arc::clone(&new));
         if let Some(old) = &old {
+            self.touch_answer_of(old);
             let same_hold = old.state.is_occupying() == new.state.is_occupying()
                 && old.amounts == new.amounts
                 && old.members == new.members;
@@ -106,8 +109,16 @@ impl Ledger {
     /// Drops an ended reservation.
     pub(crate) fn forget(&mut self, id: ReservationId) {
         if let Some(old) = self.reservations.remove(&id) {
+            self.touch_answer_of(&old);
             self.unlink(&old);
-            self.touched.insert(RowKey::Reservation(id));
+            self.touched.reservation(id);
+        }
+    }
+
+    /// The answer that shows a reservation as it was until now no longer shows the present one.
+    fn touch_answer_of(&mut self, old: &Reservation) {
+        if let Some(answer) = self.answers.at(old.changed) {
+            self.touched.answer(answer);
         }
     }
 

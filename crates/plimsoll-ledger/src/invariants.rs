@@ -90,7 +90,7 @@ impl Ledger {
             ("counts", self.counts == rebuilt.counts),
             ("countables", used(self) == used(&rebuilt)),
             ("drains", self.drains == rebuilt.drains),
-            ("remembered", self.remembered_until == rebuilt.remembered_until),
+            ("remembered", self.answers == rebuilt.answers),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {

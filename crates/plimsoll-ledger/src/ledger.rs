@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
+use crate::answers::Answers;
 use crate::limits::{MAX_REMEMBERED, REMEMBER_MS};
+use crate::recent::RecentRequests;
+use crate::touched::Touched;
 use crate::{
     Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, Entry, Event, EventObject, GENESIS_CLASSES,
-    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Reason, Refusal, Remembered, Reservation, RowKey,
-    Stamp, State, Verdict,
+    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Reason, Refusal, Remembered, Reservation, Stamp, State,
+    Verdict,
 };
 
 /// Newest ledger version that this build can run.
@@ -36,18 +39,19 @@ pub struct Ledger {
     pub(crate) node_limits: BTreeMap<String, Arc<NodeLimits>>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
-    pub(crate) remembered: BTreeMap<(String, String), Arc<Remembered>>,
+    pub(crate) answers: Answers,
     // Derived from them.
     pub(crate) node_names: BTreeMap<String, NodeId>,
     pub(crate) queues: BTreeMap<String, BTreeSet<(Reverse<i32>, ReservationId)>>,
     pub(crate) deadlines: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) ended: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) drains: BTreeSet<(LedgerTime, NodeId)>,
-    pub(crate) remembered_until: BTreeSet<(LedgerTime, Revision, String, String)>,
     pub(crate) countables_used: BTreeMap<String, Resources>,
     pub(crate) counts: BTreeMap<State, u64>,
+    /// A cache: equal requests share memory.
+    pub(crate) recent: RecentRequests,
     // Rows changed since they were last taken.
-    pub(crate) touched: BTreeSet<RowKey>,
+    pub(crate) touched: Touched,
 }
 
 /// What one `apply` has at hand: the entry's identity after clamping, and what happened so far.
@@ -74,7 +78,7 @@ impl Ledger {
             let class = Class { name: name.to_owned(), priority, preemptible, ..Class::default() };
             ledger.put_class(Arc::new(class));
         }
-        ledger.touched.insert(RowKey::Meta);
+        ledger.touched.meta();
         ledger
     }
 
@@ -86,7 +90,7 @@ impl Ledger {
         assert_eq!(stamp.revision.0, self.meta.revision.0 + 1, "entries apply once, in log order");
         self.meta.revision = stamp.revision;
         self.meta.clock = self.meta.clock.max(stamp.proposed_at);
-        self.touched.insert(RowKey::Meta);
+        self.touched.meta();
         let now = self.meta.clock;
         let refused = |reason: Reason| {
             let refusal = Refusal::one(reason, format!("request_id {:?}", entry.request_id), 1, 0);
@@ -168,11 +172,10 @@ impl Ledger {
     }
 
     fn remember(&mut self, entry: &Entry, answer: &Answer) {
-        if self.remembered.len() >= MAX_REMEMBERED
-            && let Some((_, _, actor, request_id)) = self.remembered_until.pop_first()
+        if self.answers.len() >= MAX_REMEMBERED
+            && let Some(oldest) = self.answers.first().cloned()
         {
-            self.touched.insert(RowKey::Idempotency(actor.clone(), request_id.clone()));
-            self.remembered.remove(&(actor, request_id));
+            self.forget_answer(&oldest);
         }
         self.put_remembered(Arc::new(Remembered {
             actor: entry.actor.clone(),
@@ -196,11 +199,6 @@ impl Ledger {
     /// Ledger time: the largest stamp so far.
     pub fn clock(&self) -> LedgerTime {
         self.meta.clock
-    }
-
-    /// Keys of the rows that changed since the last call.
-    pub fn take_touched(&mut self) -> BTreeSet<RowKey> {
-        std::mem::take(&mut self.touched)
     }
 
     /// A reservation, ended ones included until they are forgotten.
@@ -303,7 +301,7 @@ impl Ledger {
         if request_id.is_empty() {
             return None;
         }
-        self.remembered.get(&(actor.to_owned(), request_id.to_owned()))
+        self.answers.get(actor, request_id)
     }
 
     pub(crate) fn slot(&self, id: NodeId) -> Option<&Slot> {

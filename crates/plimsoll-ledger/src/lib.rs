@@ -5,6 +5,7 @@
 //! normative text; the invariants are those of `docs/architecture.md`.
 
 mod admit;
+mod answers;
 mod apply;
 mod command;
 mod index;
@@ -15,10 +16,12 @@ mod node;
 mod outcome;
 mod placement;
 mod policy;
+mod recent;
 mod request;
 mod reservation;
 mod row;
 mod rows;
+mod touched;
 mod validate;
 
 pub use admit::{device_has_room, device_matches};
@@ -36,6 +39,7 @@ pub use policy::{
 };
 pub use request::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait};
 pub use reservation::{EndReason, Reservation, State};
-pub use row::{Meta, Remembered, Row, RowKey};
+pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
+pub use touched::TouchedRow;
 pub use validate::{validate_amounts, validate_policy, validate_registration, validate_request};

@@ -6,7 +6,7 @@ use plimsoll_types::{Labels, Resources, Selector, Term};
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
 
 /// What a client asks for. Immutable once submitted; what is granted is kept in the reservation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Name for people, not unique; may be empty.
     pub name: String,
@@ -92,7 +92,7 @@ pub struct Gang {
 }
 
 /// What happens where a request cannot be placed now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Refuse it.
     #[default]

@@ -25,6 +25,26 @@ pub enum RowKey {
     Idempotency(String, String),
 }
 
+/// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
+/// here is not the canonical order of rows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowPlace {
+    /// Counters and clocks of the ledger itself.
+    Meta,
+    /// A pool, by name.
+    Pool(String),
+    /// A class, by name.
+    Class(String),
+    /// Node limits, by name.
+    NodeLimits(String),
+    /// A node.
+    Node(NodeId),
+    /// A reservation.
+    Reservation(ReservationId),
+    /// A remembered answer, by the revision of its command: no two have the same.
+    Answer(Revision),
+}
+
 /// A row. Shared, so that handing it to the store copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -42,6 +62,30 @@ pub enum Row {
     Reservation(Arc<Reservation>),
     /// A remembered answer.
     Idempotency(Arc<Remembered>),
+}
+
+/// A row as a store gives it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredRow {
+    /// In full.
+    Whole(Row),
+    /// A remembered answer without its outcome: that is the reservation of this id, as its own row has it.
+    Answer(Remembered, ReservationId),
+}
+
+impl Row {
+    /// Where a store keeps it.
+    pub fn place(&self) -> RowPlace {
+        match self {
+            Row::Meta(_) => RowPlace::Meta,
+            Row::Pool(pool) => RowPlace::Pool(pool.name.clone()),
+            Row::Class(class) => RowPlace::Class(class.name.clone()),
+            Row::NodeLimits(limits) => RowPlace::NodeLimits(limits.name.clone()),
+            Row::Node(node) => RowPlace::Node(node.id),
+            Row::Reservation(reservation) => RowPlace::Reservation(reservation.id),
+            Row::Idempotency(remembered) => RowPlace::Answer(remembered.answer.revision),
+        }
+    }
 }
 
 /// Counters and clocks of the ledger.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{Ledger, Row, RowKey};
+use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow};
 
 /// Rows that do not make a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// There is no meta row.
-    #[error("rows have no meta row")]
+    /// There is no meta row, or it is not the first.
+    #[error("rows do not begin with a meta row")]
     NoMeta,
     /// The rows need rules that this build does not have.
     #[error("rows are of ledger version {found}, this build knows up to {latest}")]
@@ -18,52 +18,86 @@ pub enum RowError {
         /// Newest version of this build.
         latest: u32,
     },
-    /// A reservation names a node or device that is not there.
-    #[error("reservation {0} is placed on a node or device that has no row")]
+    /// A reservation names a node or device that is not there, or an answer a reservation that is not.
+    #[error("reservation {0} has no row, or is placed on a node or device that has none")]
     Dangling(plimsoll_types::ReservationId),
 }
 
 impl Ledger {
-    /// Rebuilds a ledger and all its indexes. O(n log n) in rows.
+    /// Rebuilds a ledger and all its indexes from rows in canonical order. O(n log n) in rows.
     ///
     /// # Errors
     /// Rows that do not belong together, or that a newer build wrote.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Ledger, RowError> {
+        Ledger::from_stored(rows.into_iter().map(StoredRow::Whole))
+    }
+
+    /// Like [`Ledger::from_rows`], from what a store made of [`Ledger::take_rows`], in order of places.
+    ///
+    /// # Errors
+    /// As for [`Ledger::from_rows`].
+    pub fn from_stored(rows: impl IntoIterator<Item = StoredRow>) -> Result<Ledger, RowError> {
         let mut ledger = Ledger::default();
-        let mut reservations = Vec::new();
-        let mut remembered = Vec::new();
-        let mut meta = None;
+        let mut has_meta = false;
+        // As they come: what a row needs comes before it, in either order.
         for row in rows {
             match row {
-                Row::Meta(row) => meta = Some(row),
-                Row::Pool(pool) => ledger.put_pool(pool),
-                Row::Class(class) => ledger.put_class(class),
-                Row::NodeLimits(limits) => ledger.put_node_limits(limits),
-                Row::Node(node) => ledger.put_node(node),
-                Row::Reservation(reservation) => reservations.push(reservation),
-                Row::Idempotency(row) => remembered.push(row),
+                StoredRow::Whole(Row::Meta(meta)) => {
+                    if meta.version > crate::LATEST_VERSION {
+                        return Err(RowError::Version { found: meta.version, latest: crate::LATEST_VERSION });
+                    }
+                    ledger.meta = meta;
+                    has_meta = true;
+                }
+                StoredRow::Whole(Row::Pool(pool)) => ledger.put_pool(pool),
+                StoredRow::Whole(Row::Class(class)) => ledger.put_class(class),
+                StoredRow::Whole(Row::NodeLimits(limits)) => ledger.put_node_limits(limits),
+                StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
+                StoredRow::Whole(Row::Reservation(reservation)) => {
+                    ledger.check_placed(&reservation)?;
+                    let reservation = ledger.recent.share_within(reservation);
+                    ledger.put_reservation(reservation);
+                }
+                StoredRow::Whole(Row::Idempotency(answer)) => {
+                    let answer = ledger.shared_answer(answer);
+                    ledger.answers.put(answer);
+                }
+                StoredRow::Answer(mut answer, shown) => {
+                    let shown = ledger.reservations.get(&shown).ok_or(RowError::Dangling(shown))?;
+                    answer.answer.outcome = Outcome::Reservation(Arc::clone(shown));
+                    ledger.answers.put(Arc::new(answer));
+                }
+            }
+            if !has_meta {
+                return Err(RowError::NoMeta);
             }
         }
-        ledger.meta = meta.ok_or(RowError::NoMeta)?;
-        if ledger.meta.version > crate::LATEST_VERSION {
-            return Err(RowError::Version { found: ledger.meta.version, latest: crate::LATEST_VERSION });
-        }
-        for reservation in reservations {
-            let placed = |member: &crate::MemberPlacement| {
-                ledger.usage(member.node).is_some_and(|usage| {
-                    member.devices.iter().all(|grant| usize::from(grant.device.0) < usage.devices.len())
-                })
-            };
-            if !reservation.members.iter().all(placed) {
-                return Err(RowError::Dangling(reservation.id));
-            }
-            ledger.put_reservation(reservation);
-        }
-        for row in remembered {
-            ledger.put_remembered(row);
+        if !has_meta {
+            return Err(RowError::NoMeta);
         }
         ledger.touched.clear();
         Ok(ledger)
+    }
+
+    fn check_placed(&self, reservation: &Reservation) -> Result<(), RowError> {
+        let placed = |member: &MemberPlacement| {
+            self.usage(member.node).is_some_and(|usage| {
+                member.devices.iter().all(|grant| usize::from(grant.device.0) < usage.devices.len())
+            })
+        };
+        if reservation.members.iter().all(placed) { Ok(()) } else { Err(RowError::Dangling(reservation.id)) }
+    }
+
+    /// The answer, on the reservation of the ledger where it shows just that: a row has a copy of its own.
+    fn shared_answer(&self, mut remembered: Arc<Remembered>) -> Arc<Remembered> {
+        if let Some(own) = Arc::get_mut(&mut remembered)
+            && let Outcome::Reservation(shown) = &mut own.answer.outcome
+            && let Some(known) = self.reservations.get(&shown.id)
+            && known == shown
+        {
+            *shown = Arc::clone(known);
+        }
+        remembered
     }
 
     /// Every row, in canonical order.
@@ -84,24 +118,12 @@ impl Ledger {
             .reservations
             .iter()
             .map(|(id, r)| (RowKey::Reservation(*id), Row::Reservation(Arc::clone(r))));
-        let remembered = self.remembered.iter().map(|((actor, request_id), row)| {
-            (RowKey::Idempotency(actor.clone(), request_id.clone()), Row::Idempotency(Arc::clone(row)))
+        let remembered = self.answers.sorted().into_iter().map(|row| {
+            (
+                RowKey::Idempotency(row.actor.clone(), row.request_id.clone()),
+                Row::Idempotency(Arc::clone(row)),
+            )
         });
         meta.chain(pools).chain(classes).chain(limits).chain(nodes).chain(reservations).chain(remembered)
-    }
-
-    /// One row; `None` where it was deleted.
-    pub fn row(&self, key: &RowKey) -> Option<Row> {
-        match key {
-            RowKey::Meta => Some(Row::Meta(self.meta)),
-            RowKey::Pool(name) => self.pools.get(name).cloned().map(Row::Pool),
-            RowKey::Class(name) => self.classes.get(name).cloned().map(Row::Class),
-            RowKey::NodeLimits(name) => self.node_limits.get(name).cloned().map(Row::NodeLimits),
-            RowKey::Node(id) => self.node(*id).cloned().map(Row::Node),
-            RowKey::Reservation(id) => self.reservations.get(id).cloned().map(Row::Reservation),
-            RowKey::Idempotency(actor, request_id) => {
-                self.remembered.get(&(actor.clone(), request_id.clone())).cloned().map(Row::Idempotency)
-            }
-        }
     }
 }

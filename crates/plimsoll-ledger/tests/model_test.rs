@@ -3,13 +3,14 @@
 
 mod model;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Model, came};
 use plimsoll_ledger::{
     AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement,
     NodeHealth, NodeLimits, Placement, PolicyName, PolicyObject, Pool, Registration, Request, Requirements,
-    Reservation, Stamp, Verdict, Wait,
+    Reservation, Stamp, TouchedRow, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -358,9 +359,11 @@ proptest! {
 }
 
 fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Result<(), TestCaseError> {
-    let before: Vec<_> = ledger.rows().collect();
+    let placed =
+        |ledger: &Ledger| ledger.rows().map(|(_, row)| (row.place(), row)).collect::<BTreeMap<_, _>>();
+    let before = placed(ledger);
     let revision = Revision(ledger.revision().0 + 1);
-    ledger.take_touched();
+    ledger.clear_touched();
     let applied = ledger.apply(Stamp { revision, proposed_at: LedgerTime(now_ms) }, entry);
     let (expected, cited) = model.step(now_ms, entry);
     prop_assert_eq!(
@@ -372,14 +375,14 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     compare(ledger, model)?;
     prop_assert_eq!(ledger.check_invariants(), Vec::new(), "after {:?}", entry);
     // Rows that are not named as touched are as they were.
-    let touched = ledger.take_touched();
-    let mut patched: std::collections::BTreeMap<_, _> = before.into_iter().collect();
-    for key in touched {
-        match ledger.row(&key) {
-            Some(row) => drop(patched.insert(key, row)),
-            None => drop(patched.remove(&key)),
+    let touched = ledger.take_rows();
+    let mut patched = before;
+    for TouchedRow { place, row, .. } in touched {
+        match row {
+            Some(row) => drop(patched.insert(place, row)),
+            None => drop(patched.remove(&place)),
         }
     }
-    prop_assert!(patched.into_iter().eq(ledger.rows()), "a changed row was not touched by {:?}", entry);
+    prop_assert!(patched == placed(ledger), "a changed row was not touched by {:?}", entry);
     Ok(())
 }

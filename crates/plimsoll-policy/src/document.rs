@@ -13,6 +13,7 @@ use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
 use crate::suggest::hint;
+use crate::variables::{Lookup, fill_in};
 
 /// What `apiVersion` must be.
 pub const API_VERSION: &str = "plimsoll/v1";
@@ -43,12 +44,21 @@ pub struct Parsed {
 /// Everything that is wrong, in the order of the sources and lines. An object that is there twice, in the same or in
 /// another source, is wrong.
 pub fn parse(sources: &[Source]) -> Result<Vec<Parsed>, Vec<Problem>> {
+    parse_with(sources, &|_| None)
+}
+
+/// The same, with `${NAME}` and `${NAME:-default}` in values filled in.
+///
+/// # Errors
+/// As for [`parse`], and a variable that is not set and has no default.
+pub fn parse_with(sources: &[Source], variables: Lookup<'_>) -> Result<Vec<Parsed>, Vec<Problem>> {
     let mut objects = Vec::new();
     let mut problems = Vec::new();
     let mut seen: BTreeMap<PolicyName, Place> = BTreeMap::new();
     for source in sources {
         let mut context = Context::new(source);
-        for document in node::read(source, &mut context.problems) {
+        for mut document in node::read(source, &mut context.problems) {
+            fill_in(&mut document, variables, source, &mut context.problems);
             let list = match &document.value {
                 Value::List(items) => items.as_slice(),
                 _ => std::slice::from_ref(&document),

@@ -13,10 +13,13 @@ mod label;
 mod node;
 mod problem;
 mod suggest;
+mod variables;
 mod write;
 
 pub use changes::{Change, changes};
-pub use document::{API_VERSION, Parsed, parse};
+pub use document::{API_VERSION, Parsed, parse, parse_with};
 pub use label::{kind_word, label};
 pub use problem::{Place, Problem, Source};
+pub use suggest::nearest;
+pub use variables::Lookup;
 pub use write::{to_document, to_yaml};

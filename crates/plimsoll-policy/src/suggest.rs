@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that is nearest to what was written.
 
 /// The known word nearest to `word`, if one is near enough to be meant. Case, `_` and `-` do not count.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = plain(word);
     if plain.is_empty() {
         return None;

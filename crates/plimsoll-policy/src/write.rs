@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::document::API_VERSION;
 use crate::kinds::pool::{QUEUE_ORDERS, STRATEGIES};
 use crate::label::kind_word;
+use crate::variables::escaped;
 
 /// Documents of one file, separated by `---`.
 pub fn to_yaml<'a>(objects: impl IntoIterator<Item = &'a PolicyObject>) -> String {
@@ -29,7 +30,8 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Class(class) => class_parts(class),
         PolicyObject::NodeLimits(limits) => limits_parts(limits),
     };
-    json!({ "apiVersion": API_VERSION, "kind": kind_word(&object.name()), "metadata": metadata, "spec": spec })
+    let kind = kind_word(&object.name());
+    escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
 }
 
 fn pool_parts(pool: &Pool) -> (Value, Value) {

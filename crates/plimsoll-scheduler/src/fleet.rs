@@ -138,6 +138,11 @@ impl Fleet {
         }
     }
 
+    /// True where proposals in flight will take something of it.
+    pub(crate) fn is_booked(&self, id: NodeId) -> bool {
+        self.booked.contains_key(&id)
+    }
+
     /// A countable that proposals in flight will take.
     pub(crate) fn countable_booked(&self, pool: &str, name: &str) -> u64 {
         let held = self.booked_countables.get(pool).into_iter().flatten();

@@ -69,6 +69,13 @@ impl Planner {
         }
     }
 
+    /// Re-reads nodes that commands changed, but for those with a booking: what was booked may be among the changes and
+    /// would count twice. Those are re-read when it is settled.
+    pub fn sync_changed(&mut self, ledger: &Ledger, nodes: impl IntoIterator<Item = NodeId>) {
+        let idle: Vec<NodeId> = nodes.into_iter().filter(|node| !self.fleet.is_booked(*node)).collect();
+        self.sync(ledger, idle);
+    }
+
     /// Re-reads everything: pools or node limits changed.
     pub fn sync_policies(&mut self, ledger: &Ledger) {
         self.fleet.rebuild(ledger);
@@ -168,12 +175,21 @@ impl Planner {
 
     /// The proposal of a booking was applied, refused or lost: drops the booking and re-reads its nodes.
     pub fn settle(&mut self, ledger: &Ledger, ticket: Ticket) {
-        let Some((pool, nodes)) = self.bookings.remove(&ticket) else { return };
-        if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
-            self.placing.remove(&reservation);
+        self.settle_all(ledger, [ticket]);
+    }
+
+    /// [`Planner::settle`] for many: a node that several were on is re-read once.
+    pub fn settle_all(&mut self, ledger: &Ledger, tickets: impl IntoIterator<Item = Ticket>) {
+        let mut changed = BTreeSet::new();
+        for ticket in tickets {
+            let Some((pool, nodes)) = self.bookings.remove(&ticket) else { continue };
+            if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
+                self.placing.remove(&reservation);
+            }
+            self.fleet.unbook(ticket.0, &pool, nodes.iter().copied());
+            changed.extend(nodes);
         }
-        self.fleet.unbook(ticket.0, &pool, nodes.iter().copied());
-        self.sync(ledger, nodes);
+        self.sync(ledger, changed);
     }
 
     /// Differences between this view and the ledger less bookings, as sentences; for tests.

@@ -58,7 +58,15 @@ impl Contexts {
             return Ok(Contexts::default());
         }
         serde_saphyr::from_str(&text).map_err(|error| {
-            CliError::usage(format!("{}: {error}", path.display()))
+            let error = error.without_snippet();
+            let place = error.location().map_or_else(
+                || path.display().to_string(),
+                |at| format!("{}:{}:{}", path.display(), at.line(), at.column()),
+            );
+            // The library tells the place with its message, in front or at the end; ours stands in front.
+            let text = error.to_string();
+            let end = text.find(" at line ").unwrap_or(text.len());
+            CliError::usage(format!("{place}: {}", &text[..end]))
                 .help("correct it, or remove it to begin anew")
         })
     }
@@ -125,6 +133,9 @@ mod tests {
         assert_eq!(contexts.pick(None).unwrap().unwrap().0, "dev");
         assert!(contexts.pick(Some("lab")).is_err());
         std::fs::write(&path, "currant: dev\n").unwrap();
-        assert!(Contexts::load_from(&path).is_err());
+        let error = Contexts::load_from(&path).unwrap_err().status();
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("config.yaml:1:1: ") && message.contains("currant"), "{message}");
+        assert!(!message.contains("line 1") && !message.contains('\n'), "{message}");
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_client::v1::Blocker;
+use plimsoll_client::v1::{Blocker, ErrorReason};
 use plimsoll_client::{Error, reason};
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::blockers::{by_weight, sentence, summary};
 use crate::exit::Exit;
 use crate::output::Paint;
 
@@ -159,9 +160,10 @@ impl From<Error> for CliError {
         match error {
             Error::Refused(refused) => {
                 out.metadata = refused.metadata.clone();
+                out.message = placement(&refused).unwrap_or(out.message);
                 out.metadata.insert("definite".to_owned(), refused.definite.to_string());
                 out.problems = if refused.violations.is_empty() {
-                    refused.blockers.iter().map(sentence).collect()
+                    by_weight(&refused.blockers).iter().map(sentence).collect()
                 } else {
                     refused.violations.iter().map(|(field, text)| format!("{field}: {text}")).collect()
                 };
@@ -171,7 +173,7 @@ impl From<Error> for CliError {
                 {
                     out.problems.clear();
                 }
-                out.blockers = refused.blockers;
+                out.blockers = by_weight(&refused.blockers);
                 out.violations = refused.violations;
                 out.retry_after_ms = refused.retry_after_ms;
             }
@@ -186,19 +188,20 @@ impl From<Error> for CliError {
     }
 }
 
+/// What stands in the way of a place, with the first thing as people write it; `None` for other refusals.
+fn placement(refused: &plimsoll_client::Refused) -> Option<String> {
+    let is_about_place = refused.blockers.first().is_some_and(|first| {
+        !first.message.is_empty() && refused.message.starts_with(first.message.as_str())
+    });
+    let never =
+        if refused.reason == ErrorReason::Infeasible { "nothing there is can ever hold this: " } else { "" };
+    is_about_place.then(|| format!("{never}{}", summary(&refused.blockers)))
+}
+
 impl From<plimsoll_types::quantity::QuantityError> for CliError {
     fn from(error: plimsoll_types::quantity::QuantityError) -> CliError {
         CliError::usage(error.to_string())
     }
-}
-
-/// One thing that stands in the way, in words with its numbers.
-pub(crate) fn sentence(blocker: &Blocker) -> String {
-    if !blocker.message.is_empty() {
-        return blocker.message.clone();
-    }
-    let what = reason::describe(blocker.reason());
-    format!("{}: {what} ({} asked, {} there)", blocker.subject, blocker.asked, blocker.available)
 }
 
 #[cfg(test)]

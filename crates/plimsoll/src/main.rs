@@ -1,6 +1,7 @@
 //! `plimsoll`: the one binary. It reads the command line, does it, and ends with a documented exit code.
 
 mod args;
+mod blockers;
 mod commands;
 mod context;
 mod error;
@@ -26,6 +27,10 @@ use crate::output::Format;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if std::env::args_os().len() == 1 {
+        eprintln!("{}", args::FIRST_WORDS);
+        return Exit::Usage.into();
+    }
     let cli = Cli::parse();
     start_logging(&cli);
     let globals = cli.globals;

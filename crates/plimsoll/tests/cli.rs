@@ -118,6 +118,11 @@ fn run_passes_environment_output_and_exit_code_through() {
     let ended = dev.json(&["get", "r", words[0]]);
     assert_eq!(ended[0]["state"], "RESERVATION_STATE_RELEASED");
 
+    let output = dev.run(&["run", "--gpu", "9", "--", "true"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("can ever hold this") && stderr.contains("gpu: 9 asked on one node"), "{stderr}");
+    assert!(stderr.contains("is 1 (1 node)"), "{stderr}");
+
     for (code, arguments) in [
         (127, &["run", "--", "/no/such/command"][..]),
         (126, &["run", "--", "/etc/hostname"]),
@@ -133,7 +138,7 @@ fn run_passes_environment_output_and_exit_code_through() {
 
 #[test]
 fn run_forwards_signals_and_gives_a_place_in_the_queue_back() {
-    let dev = Dev::start(&["--fake-gpu", "a100:1"]);
+    let dev = Dev::start(&["--fake-gpu", "a100:1", "--nodes", "2"]);
     let script = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done";
     let mut holder = command(dev.home.path(), &["run", "--gpu", "1", "--", "sh", "-c", script])
         .stdout(Stdio::piped())
@@ -151,13 +156,23 @@ fn run_forwards_signals_and_gives_a_place_in_the_queue_back() {
     let mut line = String::new();
     let mut stderr = BufReader::new(waiter.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("waiting") && line.contains("rank 1 of 1") && line.contains("gpu"), "{line}");
+    assert!(line.contains("waiting") && line.contains("rank 1 of 1"), "{line}");
+    assert!(line.contains("gpu: 1 asked, 0 free") && !line.contains("label"), "{line}");
     let pending = dev.json(&["get", "r", "--state", "pending"]);
     let id = pending[0]["id"].as_str().unwrap().to_owned();
     let why = dev.text(0, &["explain", &id]);
     assert!(why.contains("PENDING") && why.contains("stands in the way"), "{why}");
     assert_eq!(stop(&mut waiter, Signal::SIGINT), 130);
     assert_eq!(dev.json(&["get", "r", &id])[0]["state"], "RESERVATION_STATE_REJECTED");
+    for (code, says, option) in
+        [(3, "left the queue after", &["--wait", "300ms"][..]), (1, "with --anywhere all do", &["--now"])]
+    {
+        let output = dev.run(&[&["run", "--gpu", "1"], option, &["--", "true"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(says) && stderr.contains("gpu: 1 asked, 0 free"), "{stderr}");
+        assert!(!stderr.contains("label") && !stderr.contains("somebody else"), "{stderr}");
+    }
 
     assert_eq!(stop(&mut holder, Signal::SIGUSR1), 42);
     assert_eq!(dev.json(&["get", "r"]), Value::Array(Vec::new()));
@@ -242,6 +257,19 @@ fn every_list_reads_back_in_every_form() {
     {
         dev.json(arguments);
     }
+    let id = dev.text(0, &["get", "r", "-o", "name"]);
+    let node = dev.text(0, &["get", "nodes", "-o", "name"]);
+    for (arguments, name) in [
+        (&["describe", "r", id.trim()][..], id.as_str()),
+        (&["describe", "node", node.trim()], &node),
+        (&["explain", id.trim()], &id),
+    ] {
+        assert_eq!(dev.text(0, &[arguments, &["-o", "name"]].concat()), name, "{arguments:?}");
+        let csv = dev.text(0, &[arguments, &["-o", "csv"]].concat());
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        assert!(reader.headers().unwrap().len() > 3, "{csv}");
+        assert_eq!(reader.records().map(Result::unwrap).count(), 1, "{csv}");
+    }
     assert_eq!(dev.json(&["get", "limits"]), Value::Array(Vec::new()));
 }
 
@@ -253,6 +281,7 @@ fn errors_have_one_shape_and_their_own_codes() {
         (5, "POOL_NOT_FOUND", &["reserve", "--cpu", "1", "--pool", "none"]),
         (7, "INFEASIBLE", &["reserve", "--cpu", "100000"]),
         (2, "USAGE", &["get", "nodes", "--columns", "none"]),
+        (2, "USAGE", &["simulate", "--fleet", "1x1", "--workload", "/dev/null"]),
         (5, "NOT_FOUND", &["context", "use", "none"]),
     ] {
         let output = dev.run(&[arguments, &["-o", "json"]].concat());
@@ -304,6 +333,8 @@ fn completions_and_pages_are_written() {
     for page in ["plimsoll.1", "plimsoll-run.1", "plimsoll-cluster-join.1", "plimsoll-exit-codes.7"] {
         assert!(pages.join(page).exists(), "{page}");
     }
-    assert_eq!(command(home.path(), &[]).output().unwrap().status.code(), Some(2));
+    let alone = command(home.path(), &[]).output().unwrap();
+    assert_eq!((alone.status.code(), alone.stdout.len()), (Some(2), 0));
+    assert_eq!(String::from_utf8(alone.stderr).unwrap().lines().count(), 8);
     assert_eq!(command(home.path(), &["frobnicate"]).output().unwrap().status.code(), Some(2));
 }

@@ -226,3 +226,44 @@ error: not valid: 2 things are wrong
         assert_eq!(ended, Some(code), "{arguments:?}: {said}");
     }
 }
+
+#[test]
+fn variables_are_filled_in_where_the_file_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("p.yaml");
+    let text = "apiVersion: plimsoll/v1\nkind: Pool\nmetadata:\n  name: ${TEAM}-gpu\nspec:\n  maxPending: ${MOST:-7}\n";
+    std::fs::write(&file, text).unwrap();
+    let validate = |set: bool| {
+        let mut command = command(home.path(), &["validate", "-f", "p.yaml"]);
+        if set {
+            command.env("TEAM", "vision");
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(validate(true).1, "pool/vision-gpu valid\n");
+    let (code, told, said) = validate(false);
+    assert_eq!((code, told.as_str()), (Some(2), ""));
+    assert!(said.contains("p.yaml:4:9: the variable TEAM is not set"), "{said}");
+}
+
+#[test]
+fn pruning_deletes_what_is_selected_and_in_no_file() {
+    let dev = Dev::start();
+    let of = |name: &str, owner: &str| {
+        format!(
+            "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: {{ name: {name}, labels: {{ owner: {owner} }} }}\n"
+        )
+    };
+    let three = format!("{}---\n{}---\n{}", of("one", "a"), of("two", "a"), of("three", "b"));
+    dev.text(0, &["apply", "-f", &dev.file("three.yaml", &three)]);
+    let one = dev.file("one.yaml", &of("one", "a"));
+    let dry = dev.text(0, &["apply", "-f", &one, "--prune", "-l", "owner=a", "--dry-run"]);
+    assert_eq!(dry, "pool/one unchanged (dry run)\npool/two pruned (dry run)\n");
+    assert_eq!(dev.names("pools").len(), 4);
+    let told = dev.text(0, &["apply", "-f", &one, "--prune", "-l", "owner=a"]);
+    assert_eq!(told, "pool/one unchanged\npool/two pruned\n");
+    assert_eq!(dev.names("pools"), ["default", "one", "three"]);
+    dev.text(2, &["apply", "-f", &one, "--prune"]);
+}

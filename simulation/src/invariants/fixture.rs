@@ -109,6 +109,7 @@ pub(super) fn step(nodes: &[Node], reservations: &[Reservation]) -> Step {
         recorded: Outcome::Done,
         before: picture(&[]),
         after: picture(reservations),
+        moved: None,
     }
 }
 
@@ -128,6 +129,7 @@ impl Step {
 pub(super) struct Good {
     pub(super) calls: Vec<Call>,
     pub(super) evidence: Evidence,
+    events: Vec<(u64, String, String)>,
 }
 
 impl Good {
@@ -158,9 +160,13 @@ impl Good {
             Entry::system(Command::Expire { limit: 2 }),
         ];
         let (mut ledger, mut chain, mut log) = (Ledger::new(), [0; 32], Vec::new());
+        let mut events = Vec::new();
         for (revision, entry) in (1..).map(Revision).zip(entries) {
             let stamp = Stamp { revision, proposed_at: LedgerTime(1_000 * revision.0) };
-            let outcome = ledger.apply(stamp, &entry).answer.outcome;
+            let applied = ledger.apply(stamp, &entry);
+            let told = applied.events.into_iter();
+            events.extend(told.map(|event| (revision.0, event.rule.to_owned(), event.actor)));
+            let outcome = applied.answer.outcome;
             let (entry_bytes, outcome_bytes) = (codec::encode_entry(&entry), codec::encode_outcome(&outcome));
             chain = digest::chain(&chain, &entry_bytes, &outcome_bytes);
             let log_time = ledger.clock();
@@ -175,7 +181,7 @@ impl Good {
         let revision = ledger.revision();
         let replica =
             |id| Replica { id, log: log.clone(), revision, chain, rows: rows.clone(), digest: state };
-        let evidence = Evidence { replicas: [1, 2, 3].map(replica).into(), seen: Vec::new() };
+        let evidence = Evidence { replicas: [1, 2, 3].map(replica).into(), ..Evidence::default() };
         let Outcome::Reservation(granted) = &log[2].outcome else { panic!("granted: {:?}", log[2].outcome) };
         let told = v1::Reservation {
             id: granted.id.to_string(),
@@ -186,7 +192,13 @@ impl Good {
         let request_id = "one".to_owned();
         let request = Request::Create(v1::CreateReservationRequest { request_id, ..Default::default() });
         let answer = Answer::Done(Done { revision: 3, reservation: Some(told) });
-        Good { calls: vec![Call { worker: 0, request, called_ms: 1, answered_ms: 2, answer }], evidence }
+        let calls = vec![Call { worker: 0, request, called_ms: 1, answered_ms: 2, answer }];
+        Good { calls, evidence, events }
+    }
+
+    /// Revision, rule and actor of every event.
+    pub(super) fn events(&self) -> Vec<(u64, String, String)> {
+        self.events.clone()
     }
 
     /// The grant is missing from the dump of one replica.

@@ -57,8 +57,7 @@ fn taken(picture: &Picture) -> BTreeMap<(NodeId, DeviceIndex), Taken> {
         device.holders += 1;
         device.whole |= grant.milli >= WHOLE_DEVICE_MILLI;
     };
-    let occupying = picture.reservations.values().filter(|one| one.state.is_occupying());
-    for member in occupying.flat_map(|one| &one.members) {
+    for member in picture.occupying().flat_map(|one| &one.members) {
         member.devices.iter().for_each(|grant| take(member.node, grant));
     }
     for node in picture.nodes.values() {

@@ -18,9 +18,8 @@ impl Invariant for Derived {
             findings.add("I3", step.revision, format!("{live} live, counted {}", step.after.live));
         }
         for (id, usage) in &step.after.usage {
-            let here = step.after.reservations.values().filter(|one| {
-                one.state.is_occupying() && one.members.iter().any(|member| member.node == *id)
-            });
+            let here =
+                step.after.occupying().filter(|one| one.members.iter().any(|member| member.node == *id));
             let holders: BTreeSet<_> = here.map(|one| one.id).collect();
             if holders != usage.holders {
                 let detail = format!("node {}: held by {holders:?}, index has {:?}", id.0, usage.holders);

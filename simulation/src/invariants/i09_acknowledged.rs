@@ -1,33 +1,56 @@
 //! I9: what a client was told is done is in the log for ever, and a grant it holds is there until an entry ends it.
 
+use std::collections::BTreeSet;
+
 use plimsoll_ledger::{Outcome, Row};
-use plimsoll_types::ReservationId;
+use plimsoll_types::{ReservationId, Revision};
 
 use super::{Findings, Invariant};
+use crate::evidence::Unreadable;
 use crate::history::{Call, Done};
-use crate::oracle::{Brief, Case};
-use crate::request::Request;
+use crate::oracle::Case;
 
 /// See the module.
 pub(super) struct Acknowledged;
 
 impl Invariant for Acknowledged {
     fn end(&mut self, case: &Case<'_>, findings: &mut Findings) {
+        let holders = match holders(case) {
+            Ok(holders) => holders,
+            Err(error) => return findings.add("I9", Revision(0), error.to_string()),
+        };
+        let ended: BTreeSet<ReservationId> =
+            case.steps.values().flat_map(|step| step.ended.iter().copied()).collect();
         for call in case.calls {
             let Some(done) = call.answer.done() else { continue };
-            if !matches!(call.request, Request::Read(_)) {
+            if call.request.is_logged() {
                 check_entry(case, call, done, findings);
             }
-            if let Some(id) = granted(done) {
-                check_rows(case, id, done.revision, findings);
+            let Some(id) = granted(done).filter(|id| !ended.contains(id)) else { continue };
+            for (replica, _) in holders.iter().filter(|(_, held)| !held.contains(&id)) {
+                let detail = format!("{id} was granted, nothing ended it, and c{replica} does not have it");
+                findings.add("I9", Revision(done.revision), detail);
             }
         }
     }
 }
 
+/// What each replica says is granted.
+fn holders(case: &Case<'_>) -> Result<Vec<(u64, BTreeSet<ReservationId>)>, Unreadable> {
+    let mut holders = Vec::new();
+    for replica in &case.evidence.replicas {
+        let held = replica.read_rows()?.into_iter().filter_map(|row| match row {
+            Row::Reservation(one) if one.state.is_occupying() => Some(one.id),
+            _ => None,
+        });
+        holders.push((replica.id, held.collect()));
+    }
+    Ok(holders)
+}
+
 /// The entry that the client was told of is there, is its own, and came to what it was told.
 fn check_entry(case: &Case<'_>, call: &Call, done: &Done, findings: &mut Findings) {
-    let revision = plimsoll_types::Revision(done.revision);
+    let revision = Revision(done.revision);
     let id = call.request.request_id();
     let Some(step) = case.steps.get(&revision) else {
         findings.add("I9", revision, format!("{id} was acknowledged, and the log ends before"));
@@ -53,28 +76,6 @@ fn check_entry(case: &Case<'_>, call: &Call, done: &Done, findings: &mut Finding
 fn granted(done: &Done) -> Option<ReservationId> {
     let told = done.reservation.as_ref().filter(|told| told.token > 0)?;
     told.id.parse().ok()
-}
-
-/// Every replica has the grant, or the entry that ended it.
-fn check_rows(case: &Case<'_>, id: ReservationId, revision: u64, findings: &mut Findings) {
-    let revision = plimsoll_types::Revision(revision);
-    let ended = |step: &Brief| step.ended.contains(&id);
-    let was_ended = case.steps.values().any(ended);
-    for replica in &case.evidence.replicas {
-        let rows = match replica.read_rows() {
-            Ok(rows) => rows,
-            Err(error) => return findings.add("I9", revision, error.to_string()),
-        };
-        let row = rows.iter().find_map(|row| match row {
-            Row::Reservation(one) if one.id == id => Some(one),
-            _ => None,
-        });
-        let there = row.is_some_and(|one| one.state.is_occupying());
-        if !there && !was_ended {
-            let detail = format!("{id} was granted, nothing ended it, and c{} does not have it", replica.id);
-            findings.add("I9", revision, detail);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod i13_determinism;
 mod i14_time;
 mod i15_order;
 mod i21_arithmetic;
+mod i23_watch;
 
 #[cfg(test)]
 mod fixture;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i14_time::Time::default()),
         Box::new(i15_order::Order),
         Box::new(i21_arithmetic::Arithmetic),
+        Box::new(i23_watch::Watch),
     ]
 }
 

@@ -64,7 +64,7 @@ impl Default for GroupConfig {
             address: String::new(),
             incarnation: String::new(),
             heartbeat_ms: 100,
-            election_ms: (600, 1_200),
+            election_ms: (300, 600),
             max_payload_entries: 256,
             snapshot_every: 20_000,
             keep_logs: 5_000,

@@ -19,25 +19,35 @@ use crate::{Dialer, Group, GroupConfig, Machine, MachineError, NodeInfo, Payload
 #[derive(Default)]
 pub(crate) struct Pile {
     pub(crate) items: Mutex<Vec<Bytes>>,
+    /// How many of them were handed out as rows.
+    taken: Mutex<usize>,
 }
 
 impl Machine for Pile {
-    fn apply(&self, payload: &Payload, rows: &mut WriteBatch) -> Reply {
-        let mut items = self.items.lock();
-        let key = (items.len() as u64).to_be_bytes();
-        rows.ops.push((Bytes::copy_from_slice(&key), Some(payload.bytes.clone())));
-        items.push(payload.bytes.clone());
+    fn apply(&self, payload: &Payload) -> Reply {
+        self.items.lock().push(payload.bytes.clone());
         Reply::new()
     }
 
     fn applied(&self, _last_raft_index: u64) {}
+
+    fn take_rows(&self, rows: &mut WriteBatch) {
+        let items = self.items.lock();
+        let from = std::mem::replace(&mut *self.taken.lock(), items.len());
+        for (index, item) in items.iter().enumerate().skip(from) {
+            let key = [&[crate::ROW_PREFIX][..], &(index as u64).to_be_bytes()].concat();
+            rows.put(key, item.clone());
+        }
+    }
 
     fn restore(
         &self,
         rows: &mut dyn Iterator<Item = Result<(Bytes, Bytes), plimsoll_store::Error>>,
     ) -> Result<(), MachineError> {
         let rows: Result<Vec<_>, _> = rows.map(|row| row.map(|(_, value)| value)).collect();
-        *self.items.lock() = rows.map_err(|error| MachineError(error.to_string()))?;
+        let items = rows.map_err(|error| MachineError(error.to_string()))?;
+        *self.taken.lock() = items.len();
+        *self.items.lock() = items;
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ impl Default for Timings {
     fn default() -> Timings {
         Timings {
             heartbeat_ms: 100,
-            election_ms: (600, 1_200),
+            election_ms: (300, 600),
             suspect_after_ms: 10_000,
             node_check_ms: 500,
             read_timeout_ms: 5_000,

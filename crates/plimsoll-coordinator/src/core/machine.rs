@@ -3,14 +3,16 @@
 //! Everything here happens on every replica in the same order. What cannot be decoded stops the replica: skipping it
 //! would let it diverge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use plimsoll_consensus::{Machine, MachineError, Payload, Reply};
-use plimsoll_ledger::{Applied, Command, Entry, EventObject, Ledger, Outcome, Row, RowKey, Stamp, State};
+use plimsoll_consensus::{Machine, MachineError, Payload, ROW_PREFIX, Reply};
+use plimsoll_ledger::{
+    Applied, Command, Entry, EventObject, Ledger, Outcome, Reservation, Row, Stamp, State,
+};
 use plimsoll_store::WriteBatch;
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
@@ -18,10 +20,8 @@ use super::agents::AgentHub;
 use super::encoding::{self, Batch};
 use super::notice::{AppliedNotice, Changes};
 use super::watch::WatchHub;
-use super::{Counters, History, Record};
+use super::{Counters, History, Record, stored};
 
-/// Rows of the ledger begin with this byte.
-const LEDGER_ROWS: u8 = b'l';
 /// The row with the chain hash.
 const CHAIN_ROW: &[u8] = b"c";
 
@@ -30,6 +30,8 @@ pub struct LedgerMachine {
     ledger: Arc<RwLock<Ledger>>,
     chain: Mutex<[u8; 32]>,
     pending: Mutex<Vec<Arc<Record>>>,
+    /// Canonical bytes of outcomes that show a reservation, with that reservation, since the rows were last taken.
+    shown: Mutex<HashMap<ReservationId, (Arc<Reservation>, Bytes)>>,
     history: Arc<History>,
     hub: Arc<WatchHub>,
     notice: Arc<AppliedNotice>,
@@ -50,6 +52,7 @@ impl LedgerMachine {
             ledger,
             chain: Mutex::new([0; 32]),
             pending: Mutex::default(),
+            shown: Mutex::default(),
             history,
             hub,
             notice,
@@ -83,12 +86,12 @@ impl LedgerMachine {
 }
 
 impl Machine for LedgerMachine {
-    fn apply(&self, payload: &Payload, rows: &mut WriteBatch) -> Reply {
+    fn apply(&self, payload: &Payload) -> Reply {
         let begun = tokio::time::Instant::now();
         let batch = batch_of(payload);
         let mut changes = Changes::default();
         let mut applied = Vec::with_capacity(batch.entries.len());
-        let touched = {
+        {
             let mut ledger = self.ledger.write();
             for entry in &batch.entries {
                 note_before(&ledger, entry, &mut changes);
@@ -98,16 +101,8 @@ impl Machine for LedgerMachine {
                 note_after(entry, &one, &mut changes);
                 applied.push((stamp.revision, ledger.clock(), one));
             }
-            take_rows(&mut ledger)
-        };
-        for (key, row) in touched {
-            let key = row_key(&key);
-            match row {
-                Some(row) => rows.put(key, encoding::encode_row(&row)),
-                None => rows.delete(key),
-            }
         }
-        let mut chain = self.chain.lock();
+        let (mut chain, mut shown) = (self.chain.lock(), self.shown.lock());
         let mut records = Vec::with_capacity(applied.len());
         let mut reply = Reply::with_capacity(applied.len());
         for ((entry, bytes), (revision, log_time, one)) in
@@ -116,6 +111,9 @@ impl Machine for LedgerMachine {
             self.count(&one);
             let outcome = encoding::encode_outcome(&one.answer.outcome);
             *chain = encoding::chain(&chain, bytes, &outcome);
+            if let Outcome::Reservation(reservation) = &one.answer.outcome {
+                shown.insert(reservation.id, (Arc::clone(reservation), outcome.clone()));
+            }
             records.push(Arc::new(Record {
                 revision,
                 log_time,
@@ -128,17 +126,34 @@ impl Machine for LedgerMachine {
             }));
             reply.push(one.answer);
         }
-        rows.put(CHAIN_ROW, Bytes::copy_from_slice(&*chain));
-        drop(chain);
-        // Before the rows: a crash in between writes these records again, instead of losing them.
-        self.history
-            .append(records.iter().zip(reply.iter().map(|answer| &answer.outcome)))
-            .unwrap_or_else(|error| panic!("history cannot be written: {error}"));
+        drop((chain, shown));
+        let shown: Vec<_> = records.iter().zip(reply.iter().map(|answer| &answer.outcome)).collect();
+        self.history.append(&shown).unwrap_or_else(|error| panic!("history cannot be written: {error}"));
         self.pending.lock().extend(records);
         self.notice.add(changes);
         let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Counters::add(&self.counters.applying_ns, spent);
         reply
+    }
+
+    fn take_rows(&self, rows: &mut WriteBatch) {
+        // Otherwise a power cut could leave rows without the records that led to them, and a hole in history. Records
+        // ahead of the rows are written again with the same content.
+        self.history.sync().unwrap_or_else(|error| panic!("history cannot be made durable: {error}"));
+        let touched = self.ledger.write().take_rows();
+        let shown = std::mem::take(&mut *self.shown.lock());
+        rows.ops.reserve(touched.len() + 1);
+        for row in &touched {
+            let encoded = match &row.row {
+                Some(Row::Reservation(reservation)) => shown
+                    .get(&reservation.id)
+                    .filter(|(shown, _)| Arc::ptr_eq(shown, reservation))
+                    .and_then(|(_, outcome)| encoding::row_of_outcome(outcome)),
+                _ => None,
+            };
+            rows.ops.push((stored::key(&row.place).into(), encoded.or_else(|| stored::value(row))));
+        }
+        rows.put([&[ROW_PREFIX], CHAIN_ROW].concat(), Bytes::copy_from_slice(&self.chain()));
     }
 
     fn applied(&self, _last_raft_index: u64) {
@@ -153,23 +168,42 @@ impl Machine for LedgerMachine {
         rows: &mut dyn Iterator<Item = Result<(Bytes, Bytes), plimsoll_store::Error>>,
     ) -> Result<(), MachineError> {
         let mut chain = [0; 32];
-        let mut decoded = Vec::new();
-        for row in rows {
-            let (key, value) = row.map_err(bad_rows)?;
-            if key == CHAIN_ROW {
-                chain = value.as_ref().try_into().map_err(bad_rows)?;
-            } else if key.first() == Some(&LEDGER_ROWS) {
-                decoded.push(encoding::decode_row(&value).map_err(bad_rows)?);
-            } else {
-                return Err(MachineError(format!("row with an unknown key {key:?}")));
+        let mut failure = None;
+        let mut any = false;
+        // Read as the ledger takes them: a million rows at once would take as much room again.
+        let stored = std::iter::from_fn(|| {
+            while failure.is_none() {
+                let read = rows.next()?.map_err(bad_rows).and_then(|(key, value)| {
+                    if key == CHAIN_ROW {
+                        chain = value.as_ref().try_into().map_err(bad_rows)?;
+                        Ok(None)
+                    } else if key.first() == Some(&stored::LEDGER_ROWS) {
+                        stored::read(&key, &value).map(Some).map_err(bad_rows)
+                    } else {
+                        Err(MachineError(format!("row with an unknown key {key:?}")))
+                    }
+                });
+                match read {
+                    Ok(Some(row)) => {
+                        any = true;
+                        return Some(row);
+                    }
+                    Ok(None) => {}
+                    Err(error) => failure = Some(error),
+                }
             }
+            None
+        });
+        let ledger = Ledger::from_stored(stored);
+        if let Some(error) = failure {
+            return Err(error);
         }
-        let ledger =
-            if decoded.is_empty() { Ledger::new() } else { Ledger::from_rows(decoded).map_err(bad_rows)? };
+        let ledger = if any { ledger.map_err(bad_rows)? } else { Ledger::new() };
         let revision = ledger.revision();
         *self.ledger.write() = ledger;
         *self.chain.lock() = chain;
         self.pending.lock().clear();
+        self.shown.lock().clear();
         self.history.restored(revision).map_err(bad_rows)?;
         self.hub.restored(revision, chain);
         self.notice.add(Changes { all_nodes: true, policies: true, ..Changes::default() });
@@ -193,24 +227,6 @@ fn batch_of(payload: &Payload) -> Arc<Batch> {
         Ok(batch) => Arc::new(batch),
         Err(error) => panic!("a committed entry cannot be decoded, so this build must not go on: {error}"),
     }
-}
-
-/// Rows changed since the last call, with what they are now; `None` for those that are gone.
-fn take_rows(ledger: &mut Ledger) -> Vec<(RowKey, Option<Row>)> {
-    let touched = ledger.take_touched();
-    touched
-        .into_iter()
-        .map(|key| {
-            let row = ledger.row(&key);
-            (key, row)
-        })
-        .collect()
-}
-
-fn row_key(key: &RowKey) -> Vec<u8> {
-    let mut bytes = vec![LEDGER_ROWS];
-    bytes.extend_from_slice(&encoding::encode_key(key));
-    bytes
 }
 
 /// Notes the nodes that lose holders: afterwards an ended reservation no longer says where it was.

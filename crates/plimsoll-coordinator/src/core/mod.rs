@@ -17,6 +17,7 @@ mod notice;
 mod record;
 mod start;
 mod status;
+mod stored;
 mod view;
 mod watch;
 

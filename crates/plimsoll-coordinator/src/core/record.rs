@@ -59,6 +59,13 @@ struct Stored {
     events: Vec<StoredEvent>,
 }
 
+/// Records that follow one another.
+#[derive(Clone, PartialEq, Message)]
+struct StoredBlock {
+    #[prost(message, repeated, tag = "1")]
+    records: Vec<Stored>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct StoredEvent {
     #[prost(string, tag = "1")]
@@ -84,9 +91,9 @@ impl Record {
         256 + self.entry.len() + self.outcome.len() + self.events.len() * 512
     }
 
-    /// Stored form. `shown` is what the outcome shows: an event about the very same is not stored twice.
-    pub(super) fn encode(&self, shown: &Outcome) -> Vec<u8> {
-        let stored = Stored {
+    /// `shown` is what the outcome shows: an event about the very same is not stored twice.
+    fn store(&self, shown: &Outcome) -> Stored {
+        Stored {
             log_time_ms: self.log_time.0,
             actor: self.actor.clone(),
             request_id: self.request_id.clone(),
@@ -94,14 +101,12 @@ impl Record {
             outcome: self.outcome.clone(),
             chain: Bytes::copy_from_slice(&self.chain),
             events: self.events.iter().map(|event| store_event(event, shown)).collect(),
-        };
-        stored.encode_to_vec()
+        }
     }
 
     /// Back from the stored form.
-    pub(super) fn decode(revision: Revision, bytes: Bytes) -> Result<Record, BadRecord> {
+    fn load(revision: Revision, stored: Stored) -> Result<Record, BadRecord> {
         let bad = |detail: String| BadRecord { revision, detail };
-        let stored = Stored::decode(bytes).map_err(|error| bad(error.to_string()))?;
         let chain =
             stored.chain.as_ref().try_into().map_err(|_| bad("the chain hash is not 32 bytes".to_owned()))?;
         let log_time = LedgerTime(stored.log_time_ms);
@@ -118,6 +123,25 @@ impl Record {
             events,
         })
     }
+}
+
+/// Stored form of records that follow one another, each with its outcome. Neighbours are much alike, so that together
+/// they take a fraction of their room.
+pub(super) fn encode_block<'a>(records: impl IntoIterator<Item = (&'a Arc<Record>, &'a Outcome)>) -> Vec<u8> {
+    let records = records.into_iter().map(|(record, outcome)| record.store(outcome)).collect();
+    lz4_flex::compress_prepend_size(&StoredBlock { records }.encode_to_vec())
+}
+
+/// The records of a block, of which `last` is the revision of the last.
+pub(super) fn decode_block(last: Revision, bytes: &[u8]) -> Result<Vec<Record>, BadRecord> {
+    let bad = |detail: String| BadRecord { revision: last, detail };
+    let plain = lz4_flex::decompress_size_prepended(bytes).map_err(|error| bad(error.to_string()))?;
+    let block = StoredBlock::decode(Bytes::from(plain)).map_err(|error| bad(error.to_string()))?;
+    let before = last.0.checked_sub(block.records.len() as u64);
+    let before =
+        before.ok_or_else(|| bad("the block has more records than there are revisions".to_owned()))?;
+    let numbered = (before + 1..).map(Revision).zip(block.records);
+    numbered.map(|(revision, stored)| Record::load(revision, stored)).collect()
 }
 
 fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
@@ -287,13 +311,19 @@ mod tests {
             chain: [5; 32],
             events,
         };
-        let back = Record::decode(Revision(7), record.encode(&shown).into()).expect("reads back");
-        assert_eq!(back, record);
+        let before = Record { revision: Revision(6), events: Vec::new(), ..record.clone() };
+        let (before, record) = (Arc::new(before), Arc::new(record));
+        let block = encode_block([(&before, &shown), (&record, &shown)]);
+        let back = decode_block(Revision(7), &block).expect("reads back");
+        assert_eq!(back.iter().collect::<Vec<_>>(), [&*before, &*record]);
+        assert!(decode_block(Revision(1), &block).is_err(), "two records cannot end at revision 1");
     }
 
     #[test]
     fn damaged_records_are_refused() {
-        assert!(Record::decode(Revision(7), Bytes::from_static(b"\xff\xff")).is_err());
-        assert!(Record::decode(Revision(7), Bytes::new()).is_err(), "a chain hash is 32 bytes");
+        assert!(decode_block(Revision(7), b"\xff\xff").is_err());
+        let block = StoredBlock { records: vec![Stored::default()] }.encode_to_vec();
+        let block = lz4_flex::compress_prepend_size(&block);
+        assert!(decode_block(Revision(7), &block).is_err(), "a chain hash is 32 bytes");
     }
 }

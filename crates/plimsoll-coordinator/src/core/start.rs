@@ -196,7 +196,9 @@ fn open(config: &CoreConfig) -> Result<Opened, StartError> {
             Identity::check(directory, &log, cluster, node_id)?;
             let stores = Stores {
                 wal: Arc::new(RocksWal::open(&log).map_err(|source| failed(&log, source))?),
-                engine: Arc::new(RocksEngine::open_write_mostly(&state).map_err(|source| failed(&state, source))?),
+                engine: Arc::new(
+                    RocksEngine::open_repeatable(&state).map_err(|source| failed(&state, source))?,
+                ),
                 history: Arc::new(RocksEngine::open(&history).map_err(|source| failed(&history, source))?),
             };
             // The log's lock is ours now, so nobody else makes an identity here.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Counters, History, HistoryError, Record};
 
 /// Most bytes of recent records kept in memory, estimated.
-const RING_BYTES: usize = 64 << 20;
+const RING_BYTES: usize = 16 << 20;
 
 /// Recent records of this replica, shared by all watchers.
 pub(super) struct WatchHub {
@@ -221,7 +221,7 @@ mod tests {
         let history = Arc::new(History::open(Arc::new(MemoryEngine::new()), kept).expect("opens"));
         let hub = Arc::new(WatchHub::new(Arc::clone(&history), ring));
         for revision in 1..=records {
-            history.append([(&record(revision), &plimsoll_ledger::Outcome::Done)]).expect("written");
+            history.append(&[(&record(revision), &plimsoll_ledger::Outcome::Done)]).expect("written");
             hub.publish(vec![record(revision)]);
         }
         hub

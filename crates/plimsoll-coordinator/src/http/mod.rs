@@ -15,8 +15,9 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::core::Core;
+use crate::services::ListenerLimits;
 use crate::telemetry::Telemetry;
-use listener::TlsListener;
+use listener::BoundedListener;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -32,17 +33,13 @@ struct Shown {
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    limits: &ListenerLimits,
     core: Core,
     telemetry: Telemetry,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = router(core, telemetry);
-    match tls {
-        Some(config) => {
-            axum::serve(TlsListener::new(listener, config), router).with_graceful_shutdown(shutdown).await
-        }
-        None => axum::serve(listener, router).with_graceful_shutdown(shutdown).await,
-    }
+    let listener = BoundedListener::new(listener, tls, limits);
+    axum::serve(listener, router(core, telemetry)).with_graceful_shutdown(shutdown).await
 }
 
 /// The pages, for callers with a server of their own.

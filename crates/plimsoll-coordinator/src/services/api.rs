@@ -1,34 +1,95 @@
 //! What every service works with: the core, and the ways in which requests use it.
 
-use plimsoll_ledger::{Answer, Outcome};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use plimsoll_ledger::{Answer, Command, Outcome};
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::Revision;
 use tokio::time::Instant;
 
 use super::intent::Intent;
+use super::page::Page;
 use super::problem::Problem;
-use crate::core::{Consistency, Core, LedgerView};
-use crate::telemetry::Calls;
+use crate::core::{Consistency, Core, HistoryError, LedgerView, SubmitError};
+use crate::telemetry::{Calls, Memory, Telemetry};
 
 /// A handle that every service has a clone of.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) core: Core,
     pub(crate) calls: Calls,
+    memory: Arc<Memory>,
+    shown: Arc<Shown>,
+}
+
+/// What this coordinator has shown to anybody: no answer is older than what it showed before.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    revision: AtomicU64,
+    /// It has been seen in a cluster.
+    in_cluster: AtomicBool,
+}
+
+impl Shown {
+    /// The latest revision that was in an answer.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
 }
 
 impl Api {
+    pub(crate) fn new(core: Core, telemetry: Telemetry) -> Api {
+        let (calls, memory) = (telemetry.calls().clone(), Arc::clone(telemetry.memory()));
+        Api { core, calls, memory, shown: Arc::default() }
+    }
+
+    /// What was shown so far.
+    pub(crate) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
+    }
+
+    /// A revision is in an answer.
+    fn shows(&self, revision: Revision) {
+        self.shown.revision.fetch_max(revision.0, Ordering::Relaxed);
+    }
+
+    /// Refuses where there is no cluster yet, so that nobody takes the emptiness here for the cluster's.
+    pub(crate) fn check_in_cluster(&self) -> Result<(), Problem> {
+        if self.shown.in_cluster.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.core.group().metrics().members.is_empty() {
+            return Err(Problem::uninitialized());
+        }
+        self.shown.in_cluster.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses what would take more memory, where that is short. What keeps or gives back is always taken.
+    fn check_memory(&self, intent: &Intent) -> Result<(), Problem> {
+        if self.memory.is_short() && matches!(intent.entry.command, Command::Submit { .. }) {
+            self.memory.turned_away();
+            return Err(Problem::memory_short(self.memory.used(), self.memory.budget()));
+        }
+        Ok(())
+    }
+
     /// Does what a client wants, or only decides it. A refusal is a problem here.
     pub(crate) async fn submit(&self, intent: Intent) -> Result<Answer, Problem> {
-        let answer = if intent.validate_only {
-            self.core.validate_only(intent.entry).await
-        } else {
-            let began = Instant::now();
-            let answer = self.core.submit(intent.entry).await;
-            self.calls.granted(began.elapsed(), 1);
-            answer
-        };
-        settle(answer.map_err(Problem::from)?)
+        self.check_memory(&intent)?;
+        if intent.validate_only {
+            // Its revision is one that may yet be: nothing was shown.
+            return decided(self.core.validate_only(intent.entry).await?);
+        }
+        let began = Instant::now();
+        let request_id = intent.entry.request_id.clone();
+        let answer = self.core.submit(intent.entry).await;
+        self.calls.granted(began.elapsed(), 1);
+        if answer == Err(SubmitError::Unknown) {
+            return Err(Problem::from(SubmitError::Unknown).with("request_id", request_id));
+        }
+        self.settle(answer)
     }
 
     /// Does many things together; answers in their order. Those that could not be read are answered too.
@@ -42,10 +103,13 @@ impl Api {
         for intent in intents {
             match intent {
                 Ok(intent) if intent.validate_only => {
-                    let answer = self.core.validate_only(intent.entry).await;
-                    answers.push(Some(answer.map_err(Problem::from).and_then(settle)));
+                    answers.push(Some(self.submit(intent).await));
                 }
                 Ok(intent) => {
+                    if let Err(problem) = self.check_memory(&intent) {
+                        answers.push(Some(Err(problem)));
+                        continue;
+                    }
                     places.push(answers.len());
                     entries.push(intent.entry);
                     answers.push(None);
@@ -56,7 +120,7 @@ impl Api {
         if !entries.is_empty() {
             let (began, count) = (Instant::now(), entries.len());
             for (place, answer) in places.into_iter().zip(self.core.submit_many(entries).await) {
-                answers[place] = Some(answer.map_err(Problem::from).and_then(settle));
+                answers[place] = Some(self.settle(answer));
             }
             self.calls.granted(began.elapsed(), count);
         }
@@ -66,7 +130,17 @@ impl Api {
 
     /// The ledger as fresh as asked.
     pub(crate) async fn read(&self, consistency: i32, min_revision: u64) -> Result<LedgerView<'_>, Problem> {
-        Ok(self.core.read(read_consistency(consistency)?, Revision(min_revision)).await?)
+        self.check_in_cluster()?;
+        let view = self.core.read(read_consistency(consistency)?, Revision(min_revision)).await?;
+        self.shows(view.revision());
+        Ok(view)
+    }
+
+    /// The ledger as it is here now, to be shown.
+    pub(crate) fn local(&self) -> LedgerView<'_> {
+        let view = self.core.local();
+        self.shows(view.revision());
+        view
     }
 
     /// The reservation of an answer that must have one, as the API shows it.
@@ -78,6 +152,35 @@ impl Api {
             other => Err(Problem::internal(format!("an answer without a reservation: {other:?}"))),
         }
     }
+
+    fn settle(&self, answer: Result<Answer, SubmitError>) -> Result<Answer, Problem> {
+        let answer = answer?;
+        self.shows(answer.revision);
+        decided(answer)
+    }
+
+    /// Reads the page fields of a request, as [`Page::read`] does. A list goes on where it ended: what was there all the
+    /// time is on one page, and what changed meanwhile is among the events after the first page's revision. Where those
+    /// are no longer kept, nobody could put the pages together any more, and they must be read anew.
+    pub(crate) fn page(&self, size: u32, token: &str, fields: &[u8]) -> Result<Page, Problem> {
+        let page = Page::read(size, token, fields)?;
+        let first = self.core.first_revision();
+        if page.revision.0 > 0 && page.revision.0 + 1 < first.0 {
+            let problem = Problem::from(HistoryError::Compacted { wanted: page.revision, first });
+            return Err(problem.because("the list began too long ago, begin it anew without a page_token"));
+        }
+        Ok(page)
+    }
+}
+
+/// A refusal is a problem for the caller, with the revision that it was decided at.
+fn decided(answer: Answer) -> Result<Answer, Problem> {
+    match answer.outcome {
+        Outcome::Refused(refusal) => {
+            Err(Problem::from(refusal).with("revision", answer.revision.to_string()))
+        }
+        _ => Ok(answer),
+    }
 }
 
 /// How fresh a read must be.
@@ -86,15 +189,5 @@ pub(crate) fn read_consistency(consistency: i32) -> Result<Consistency, Problem>
         Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => Ok(Consistency::Linearizable),
         Ok(v1::Consistency::Stale) => Ok(Consistency::Stale),
         Err(_) => Err(Problem::invalid("consistency", format!("{consistency} is not a consistency"))),
-    }
-}
-
-/// A refusal is a problem for the caller, with the revision that it was decided at.
-fn settle(answer: Answer) -> Result<Answer, Problem> {
-    match answer.outcome {
-        Outcome::Refused(refusal) => {
-            Err(Problem::from(refusal).with("revision", answer.revision.to_string()))
-        }
-        _ => Ok(answer),
     }
 }

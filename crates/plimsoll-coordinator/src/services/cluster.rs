@@ -46,7 +46,7 @@ impl Cluster {
 
     /// Revision and ledger time here.
     fn stamp(&self) -> (u64, u64) {
-        let view = self.api.core.local();
+        let view = self.api.local();
         (view.revision().0, view.log_time().0)
     }
 
@@ -57,7 +57,7 @@ impl Cluster {
     fn coordinator_status(&self) -> v1::CoordinatorStatus {
         let status = self.api.core.status();
         let (reservations, nodes) = {
-            let view = self.api.core.local();
+            let view = self.api.local();
             let counts = view.counts().iter().filter(|(_, count)| **count > 0);
             let count = |(state, count): (&plimsoll_ledger::State, &u64)| v1::StateCount {
                 state: state.name().to_owned(),
@@ -113,7 +113,7 @@ impl ClusterService for Cluster {
         _request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let status = self.coordinator_status();
-        let age_ms = self.api.core.local().age_ms();
+        let age_ms = self.api.local().age_ms();
         Ok(Response::new(v1::GetStatusResponse { revision: status.revision, age_ms, status: Some(status) }))
     }
 
@@ -129,7 +129,7 @@ impl ClusterService for Cluster {
         let later = members(&group).into_iter().filter(|member| after.is_none_or(|after| member.id > after));
         let mut members: Vec<_> = later.take(page.size + 1).collect();
         let (revision, age_ms) = {
-            let view = self.api.core.local();
+            let view = self.api.local();
             (view.revision(), view.age_ms())
         };
         let mut next_page_token = String::new();

@@ -5,17 +5,13 @@ use std::time::Duration;
 pub(super) use plimsoll_proto::limits::MAX_REQUEST_BYTES as MOST_REQUEST;
 use tonic::transport::Server;
 
-use super::edge::PortKind;
+use super::Port;
 
 /// Largest message of an agent, which may speak for many nodes, in bytes.
 pub(super) const MOST_AGENT_MESSAGE: usize = 4 << 20;
-/// Open connections of a listener.
-pub(super) const MOST_CONNECTIONS: usize = 10_000;
-/// Longest silence at the beginning of a connection: who says nothing for so long gives the place back.
-pub(super) const FIRST_BYTES: Duration = Duration::from_secs(10);
-/// Age at which a client's connection is asked to end. Calls on it go on; the client makes another one for the next.
-/// Clients spread over all coordinators again that way, and certificates are checked again.
-const MOST_AGE: Duration = Duration::from_secs(30 * 60);
+/// Longest silence at the beginning of a connection: who says nothing for so long gives the place back. Who makes no call
+/// for so long is asked to end.
+pub(crate) const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// Largest list of headers, in bytes.
 const MOST_HEADERS: u32 = 16 << 10;
 /// Streams of one connection at a port for clients.
@@ -31,9 +27,38 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// Limits of each listener that can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Most open connections; more wait in the system's queue.
+    pub connections: usize,
+    /// Most connections of one source address that have not shown a certificate yet; 0 for no limit. Listeners without
+    /// TLS, which are loopback ones, do not count them: nobody ever shows one there.
+    pub connections_per_source: usize,
+    /// A connection without calls for so long is asked to end; 0 for never, in milliseconds.
+    pub connection_idle_ms: u64,
+    /// Age at which a client's connection is asked to end, give or take a tenth; 0 for never, in milliseconds. Clients
+    /// spread over all coordinators again that way, and certificates are checked again.
+    pub connection_age_ms: u64,
+    /// Shortest time between pings of a client, in milliseconds.
+    pub client_ping_ms: u64,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> ListenerLimits {
+        ListenerLimits {
+            connections: 10_000,
+            connections_per_source: 100,
+            connection_idle_ms: 5 * 60_000,
+            connection_age_ms: 30 * 60_000,
+            client_ping_ms: 5_000,
+        }
+    }
+}
+
 /// A server with all limits set.
-pub(super) fn server(port: PortKind) -> Server {
-    let server = Server::builder()
+pub(super) fn server(port: &Port) -> Server {
+    Server::builder()
         .max_concurrent_streams(if port.peers { PEER_STREAMS } else { CLIENT_STREAMS })
         .http2_max_pending_accept_reset_streams(Some(MOST_RESETS))
         .http2_max_header_list_size(MOST_HEADERS)
@@ -41,7 +66,4 @@ pub(super) fn server(port: PortKind) -> Server {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_nodelay(true);
-    // Coordinators keep their connections: the messages of the group would only be held up.
-    if port.peers { server } else { server.max_connection_age(MOST_AGE) }
 }

@@ -41,15 +41,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::service::Routes;
-use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::Connected;
 
 use crate::core::Core;
 use crate::telemetry::Telemetry;
 use api::Api;
-use edge::{EdgeLayer, PortKind, Rates};
+use connections::Listener;
+use edge::{EdgeLayer, Heads, Rates};
 
+pub(crate) use connections::Sources;
 pub(crate) use health::serves;
+pub(crate) use limits::FIRST_BYTES;
+pub use limits::ListenerLimits;
 
 /// Answers of a server stream.
 type AnswerStream<T> = ReceiverStream<Result<T, Status>>;
@@ -64,16 +67,36 @@ pub struct Services {
     health: health::Health,
     /// One for all listeners.
     rates: Arc<Rates>,
-    fixed_date: bool,
+    heads: Heads,
+    limits: Arc<ListenerLimits>,
+    simulation: bool,
+}
+
+/// What a gRPC listener is for.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// Callers must show certificates of the cluster's authority; `None` on loopback listeners only.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Other coordinators call here too.
+    pub peers: bool,
+    /// Tells callers what the API is.
+    pub reflection: bool,
 }
 
 impl Services {
-    /// The services of a core. With `simulation`, answers carry a fixed `date` header, so that runs are reproducible.
-    pub fn new(core: Core, dialer: Arc<dyn Dialer>, telemetry: Telemetry, simulation: bool) -> Services {
-        let api = Api { core: core.clone(), calls: telemetry.calls().clone() };
+    /// The services of a core. With `simulation`, answers carry a fixed `date` header and nothing of this machine is
+    /// looked at, so that runs are reproducible.
+    pub fn new(
+        core: Core,
+        dialer: Arc<dyn Dialer>,
+        telemetry: Telemetry,
+        limits: ListenerLimits,
+        simulation: bool,
+    ) -> Services {
+        let api = Api::new(core.clone(), telemetry.clone());
+        let heads = Heads::new(core.clone(), api.shown());
         let (health, health_server) = health::Health::new();
         let routes = Routes::new(health_server)
-            .add_service(health::reflection())
             .add_service(
                 ReservationServiceServer::new(reservation::Reservations::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
@@ -103,46 +126,44 @@ impl Services {
                     .max_decoding_message_size(limits::MOST_REQUEST),
             );
         let rates = Arc::new(Rates::new(core.config().calls));
-        Services { core, dialer, telemetry, routes, health, rates, fixed_date: simulation }
+        let limits = Arc::new(limits);
+        Services { core, dialer, telemetry, routes, health, rates, heads, limits, simulation }
     }
 
     /// Serves connections until `shutdown` is done, then lets open calls end. Streams end with the core or their client:
-    /// stop the core first, or drop this future. Where `tls` is given, `IO` must be a TCP stream by its connect info.
-    ///
-    /// # Errors
-    /// Where TLS cannot be set up, or `incoming` fails.
-    pub async fn serve<I, IO, IE>(
-        &self,
-        incoming: I,
-        tls: Option<ServerTlsConfig>,
-        peers: bool,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error>
+    /// stop the core first, or drop this future.
+    pub async fn serve<I, IO, IE>(&self, incoming: I, port: Port, shutdown: impl Future<Output = ()>)
     where
         I: Stream<Item = Result<IO, IE>>,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         IE: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let port = PortKind { tls: tls.is_some(), peers };
-        let calls = self.telemetry.calls().clone();
-        let (dialer, rates) = (Arc::clone(&self.dialer), Arc::clone(&self.rates));
-        let edge = EdgeLayer::new(self.core.clone(), dialer, calls, rates, port, self.fixed_date);
+        let edge = EdgeLayer::new(self, &port);
         let mut routes = self.routes.clone();
-        if peers {
+        if port.peers {
             routes = routes.add_service(self.core.group().rpc());
         }
-        let server = limits::server(port);
-        let server = match tls {
-            Some(tls) => server.tls_config(tls)?,
-            None => server,
+        if port.reflection {
+            routes = routes.add_service(health::reflection());
+        }
+        let listener = Listener {
+            server: limits::server(&port),
+            service: Listener::service(&edge, routes),
+            tls: port.tls,
+            limits: Arc::clone(&self.limits),
+            counts: self.telemetry.connections().clone(),
+            seed: self.core.config().seed,
         };
-        let incoming = connections::Bounded::new(incoming, limits::MOST_CONNECTIONS, limits::FIRST_BYTES);
-        let mut server = server.layer(edge);
-        server.add_routes(routes.prepare()).serve_with_incoming_shutdown(incoming, shutdown).await
+        listener.serve(incoming, shutdown).await;
     }
 
     /// Keeps health and numbers up to date, until the core stops.
     pub async fn follow(&self) {
-        tokio::join!(self.health.follow(&self.core), self.telemetry.follow(&self.core));
+        let process = async {
+            if !self.simulation {
+                self.telemetry.follow_process(&self.core).await;
+            }
+        };
+        tokio::join!(self.health.follow(&self.core), self.telemetry.follow(&self.core), process);
     }
 }

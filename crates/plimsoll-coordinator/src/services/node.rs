@@ -14,7 +14,7 @@ use super::api::Api;
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
-use super::page::{Page, is_descending};
+use super::page::is_descending;
 use super::problem::Problem;
 use crate::core::Consistency;
 
@@ -59,14 +59,14 @@ impl Nodes {
         let intent = Intent::of_command(&actor, method, request_id, validate_only, rest, command)?;
         let answer = self.api.submit(intent).await?;
         let shown = match &answer.outcome {
-            Outcome::Node(node) => Some(convert::node_to_v1(node, &self.api.core.local())),
+            Outcome::Node(node) => Some(convert::node_to_v1(node, &self.api.local())),
             _ => self.present(id),
         };
         Ok((shown, answer.revision.0, answer.log_time.0))
     }
 
     fn present(&self, id: NodeId) -> Option<v1::Node> {
-        let view = self.api.core.local();
+        let view = self.api.local();
         view.node(id).map(|node| convert::node_to_v1(node, &view))
     }
 }
@@ -109,7 +109,7 @@ impl NodeService for Nodes {
         let mut request = request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let min_revision = std::mem::take(&mut request.min_revision);
-        let page = Page::read(size, &token, &request.encode_to_vec())?;
+        let page = self.api.page(size, &token, &request.encode_to_vec())?;
         let filter = Filter::read(&request)?;
         let after = page.after_number()?;
         let view = self.api.read(request.consistency, min_revision.max(page.revision.0)).await?;

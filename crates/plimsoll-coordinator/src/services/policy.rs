@@ -13,7 +13,7 @@ use super::api::Api;
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
-use super::page::{Page, is_descending};
+use super::page::is_descending;
 use super::problem::Problem;
 
 /// The service.
@@ -34,7 +34,7 @@ macro_rules! list {
         let mut request = $request.into_inner();
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let min_revision = std::mem::take(&mut request.min_revision);
-        let page = Page::read(size, &token, &request.encode_to_vec())?;
+        let page = $self.api.page(size, &token, &request.encode_to_vec())?;
         let view = $self.api.read(request.consistency, min_revision.max(page.revision.0)).await?;
         let after = page.after_name()?;
         let mut objects: Vec<_> = view.$all().cloned().collect();

@@ -6,6 +6,7 @@ use plimsoll_ledger::Refusal;
 use plimsoll_proto::reason::Details;
 use plimsoll_proto::v1::ErrorReason;
 use plimsoll_proto::{convert, v1};
+use plimsoll_types::Revision;
 
 use crate::core::{HistoryError, ReadError, SubmitError};
 
@@ -15,6 +16,10 @@ pub(crate) struct Problem(Box<Details>);
 
 /// Advice where a leader is being elected.
 const RETRY_ELECTION_MS: u64 = 200;
+/// Advice where memory is short.
+const RETRY_MEMORY_MS: u64 = 1_000;
+/// Characters of a caller's path that are repeated to it.
+const LONGEST_PATH: usize = 200;
 
 impl Problem {
     /// A definite problem without more to say.
@@ -92,6 +97,37 @@ impl Problem {
         Problem::new(ErrorReason::RateLimited, message)
             .with("limit", per_second.to_string())
             .after(retry_after_ms)
+    }
+
+    /// More than this process may use of memory, nearly.
+    pub(crate) fn memory_short(used: u64, budget: u64) -> Problem {
+        let message = format!("memory is short here: {used} of {budget} bytes are used");
+        let problem = Problem::new(ErrorReason::RateLimited, message).after(RETRY_MEMORY_MS);
+        problem.with("memory_used_bytes", used.to_string()).with("memory_budget_bytes", budget.to_string())
+    }
+
+    /// No cluster here yet.
+    pub(crate) fn uninitialized() -> Problem {
+        Problem::new(ErrorReason::ClusterUninitialized, "this coordinator is in no cluster yet")
+            .after(RETRY_ELECTION_MS)
+    }
+
+    /// Not a method of this API, or not at this port.
+    pub(crate) fn unimplemented(path: &str) -> Problem {
+        let mut shown: String = path.chars().take(LONGEST_PATH).collect();
+        if shown.len() < path.len() {
+            shown.push_str("...");
+        }
+        Problem::new(ErrorReason::Unimplemented, format!("{shown} is not a method here"))
+            .with("method", shown)
+    }
+
+    /// A running watch needs records that are gone.
+    pub(crate) fn watcher_too_slow(wanted: Revision, first: Revision) -> Problem {
+        let message = format!("the watch was at revision {wanted}, and the oldest that is kept is {first}");
+        Problem::new(ErrorReason::WatcherTooSlow, message)
+            .with("wanted", wanted.to_string())
+            .with("first_revision", first.to_string())
     }
 
     /// A listener with TLS, and no certificate.

@@ -10,7 +10,6 @@ use plimsoll_proto::limits::MAX_BATCH;
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::explain_reservation_request::Subject;
 use plimsoll_proto::v1::reservation_service_server::ReservationService;
-use plimsoll_types::Revision;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::api::Api;
@@ -18,7 +17,6 @@ use super::edge::Actor;
 use super::intent::Intent;
 use super::problem::Problem;
 use super::{AnswerStream, explain, names, show};
-use crate::core::Consistency;
 
 /// The service.
 #[derive(Clone)]
@@ -250,8 +248,7 @@ impl ReservationService for Reservations {
     ) -> Result<Response<Self::WaitReservationStream>, Status> {
         let request = request.into_inner();
         let id = {
-            let view =
-                self.api.core.read(Consistency::Linearizable, Revision(0)).await.map_err(Problem::from)?;
+            let view = self.api.read(v1::Consistency::Linearizable.into(), 0).await?;
             names::find_reservation(&view, &request.name)?
         };
         Ok(Response::new(wait::wait(self.api.clone(), id, request.timeout_ms)))

@@ -16,7 +16,7 @@ use super::api::Api;
 use super::page::Page;
 use super::problem::Problem;
 use super::{AnswerStream, show};
-use crate::core::{Consistency, Record};
+use crate::core::{Consistency, HistoryError, Record};
 
 /// Records read at once.
 const BATCH: usize = 512;
@@ -50,6 +50,7 @@ impl WatchService for Watches {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
+        self.api.check_in_cluster()?;
         let filter = Filter::read(&request.kinds, &request.name, &request.pool, &request.tenant)?;
         if request.include_initial && request.from_revision > 0 {
             return Err(Problem::invalid("from_revision", "excludes include_initial").into());
@@ -102,11 +103,11 @@ impl Watch {
             let records = tokio::select! {
                 biased;
                 () = self.answers.closed() => return Ok(()),
-                records = watcher.next(BATCH) => records?,
+                records = watcher.next(BATCH) => records.map_err(fell_behind)?,
                 () = tokio::time::sleep_until(told_at + self.tell_progress) => Vec::new(),
             };
             let events = {
-                let view = self.api.core.local();
+                let view = self.api.local();
                 let new = records.iter().filter(|record| record.revision > shown);
                 new.flat_map(|record| self.filter.events(&view, record)).collect::<Vec<_>>()
             };
@@ -131,7 +132,7 @@ impl Watch {
         };
         for batch in objects.chunks(INITIAL_BATCH) {
             let events = {
-                let view = self.api.core.local();
+                let view = self.api.local();
                 let wanted = batch.iter().filter(|object| self.filter.wants(object));
                 wanted.map(|object| show::present(&view, revision, time, object)).collect::<Vec<_>>()
             };
@@ -165,6 +166,14 @@ impl Watch {
             .first()
             .filter(|record| record.revision == revision)
             .map_or(LedgerTime(0), |record| record.log_time)
+    }
+}
+
+/// What a running watch needs next was there when it began: where it is gone, the watcher was too slow.
+fn fell_behind(error: HistoryError) -> Problem {
+    match error {
+        HistoryError::Compacted { wanted, first } => Problem::watcher_too_slow(wanted, first),
+        other => other.into(),
     }
 }
 
@@ -253,7 +262,7 @@ fn list(api: &Api, mut request: v1::ListEventsRequest) -> Result<v1::ListEventsR
     let filter = Filter::read(&request.kinds, &request.name, &request.pool, &request.tenant)?;
     let first_kept = api.core.first_revision();
     let (present, age_ms) = {
-        let view = api.core.local();
+        let view = api.local();
         (view.revision(), view.age_ms())
     };
     let mut first = if request.from_revision == 0 { first_kept } else { Revision(request.from_revision) };
@@ -292,7 +301,7 @@ impl Past<'_> {
         while next <= self.last {
             let records = self.api.core.history(next, BATCH)?;
             let Some(end) = records.last().map(|record| record.revision) else { break };
-            let view = self.api.core.local();
+            let view = self.api.local();
             for record in records.iter().take_while(|record| record.revision <= self.last) {
                 let found: Vec<_> = self.filter.events(&view, record).collect();
                 if let Some(shown) = self.fill(&mut events, found, skip) {
@@ -315,7 +324,7 @@ impl Past<'_> {
             let from = Revision(end.0.saturating_sub(BATCH as u64 - 1)).max(self.first).max(Revision(1));
             let most = usize::try_from(end.0 - from.0 + 1).unwrap_or(BATCH);
             let records = self.api.core.history(from, most)?;
-            let view = self.api.core.local();
+            let view = self.api.local();
             for record in records.iter().rev().filter(|record| record.revision <= end) {
                 let mut found: Vec<_> = self.filter.events(&view, record).collect();
                 found.reverse();

@@ -2,28 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::Memory;
+use super::invariants::Invariants;
 use super::pools::{PoolCapacity, capacities, in_base_unit};
+use super::tallies::{Row, Tallies};
 use crate::core::{Core, Counters};
 
-/// Reads a core.
+/// Reads a core, and what was counted along with its log.
 pub(super) struct Gatherer {
-    core: Core,
+    pub(super) core: Core,
+    pub(super) memory: Arc<Memory>,
+    pub(super) tallies: Tallies,
+    pub(super) invariants: Invariants,
 }
 
 /// Labels of one row.
 type Labels = Vec<(&'static str, String)>;
 
-impl Gatherer {
-    pub(super) fn new(core: Core) -> Gatherer {
-        Gatherer { core }
-    }
+/// Commit that this program was built from, where the build said so.
+const COMMIT: Option<&str> = option_env!("PLIMSOLL_COMMIT");
 
+impl Gatherer {
     fn process(&self, page: &mut Page<'_>) -> fmt::Result {
         let counters = self.core.counters();
         for (name, help, counter) in [
@@ -56,11 +62,21 @@ impl Gatherer {
         page.gauge("intake_waiting", "Commands that wait in the intake", Counters::get(&counters.waiting))?;
         page.gauge("raft_entries_in_flight", "Raft entries in flight", Counters::get(&counters.in_flight))?;
         page.gauge("watchers", "Open watches", Counters::get(&counters.watchers))?;
-        page.rows(
-            "build_info",
-            "Version of this program",
-            vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
-        )
+        page.counter(
+            "requests_shed",
+            "New requests turned away because memory was short",
+            self.memory.shed(),
+        )?;
+        page.gauge("memory_used_bytes", "Memory of this process that no file backs", self.memory.used())?;
+        page.gauge("memory_budget_bytes", "Memory that it may use, 0 for no bound", self.memory.budget())?;
+        let violations = self.invariants.violations();
+        page.counter("invariant_violations", "Invariants of the ledger found broken here", violations)?;
+        let help = "Revision of the ledger whose invariants were checked last here, 0 for none";
+        page.gauge("invariant_checked_revision", help, self.invariants.checked())?;
+        let (version, commit) =
+            (env!("CARGO_PKG_VERSION").to_owned(), COMMIT.unwrap_or("unknown").to_owned());
+        let labels = vec![("version", version), ("commit", commit)];
+        page.rows("build_info", "Version of this program", vec![(labels, 1.0)])
     }
 
     fn group(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -82,20 +98,25 @@ impl Gatherer {
 
     fn ledger(&self, page: &mut Page<'_>) -> fmt::Result {
         // The lock is held while summing only, not while writing.
-        let (states, queues, pools, ids) = {
+        let (queues, pools, ids) = {
             let view = self.core.local();
-            let states: Vec<_> = view.counts().iter().map(|(state, count)| (state.name(), *count)).collect();
             let queues: Vec<_> =
                 view.pools().map(|pool| (pool.name.clone(), view.queue_len(&pool.name))).collect();
             let ids: Vec<_> =
                 if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
-            (states, queues, capacities(&view), ids)
+            (queues, capacities(&view), ids)
         };
-        let rows = states
-            .into_iter()
-            .map(|(state, count)| (vec![("state", state.to_owned())], to_f64(count)))
-            .collect();
-        page.rows("reservations", "Reservations in the ledger, by state", rows)?;
+        let names = || queues.iter().map(|(name, _)| name.as_str());
+        let live = self.tallies.reservations(names());
+        page.rows(
+            "reservations",
+            "Reservations that have not ended, by state, pool and class",
+            gauges(live),
+        )?;
+        let help = "Reservations that ended since this coordinator started, by state, pool and class";
+        page.counters("reservations_ended", help, self.tallies.ended(names()))?;
+        let help = "Requests that wait, by pool and by what stands in their way first";
+        page.rows("unplaced", help, gauges(self.tallies.unplaced(names())))?;
         let rows =
             queues.into_iter().map(|(pool, length)| (vec![("pool", pool)], to_f64(length as u64))).collect();
         page.rows("queue_length", "Requests that wait, by pool", rows)?;
@@ -112,6 +133,10 @@ impl Gatherer {
             oldest.map(|age_ms| (Labels::new(), to_f64(age_ms) / 1_000.0)).into_iter().collect(),
         )
     }
+}
+
+fn gauges(rows: Vec<Row>) -> Vec<(Labels, f64)> {
+    rows.into_iter().map(|row| (row.labels, to_f64(row.count))).collect()
 }
 
 fn capacity_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
@@ -169,6 +194,16 @@ impl Page<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+
+    /// One counter with several rows.
+    fn counters(&mut self, name: &str, help: &str, rows: Vec<Row>) -> fmt::Result {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut metric = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for row in rows {
+            ConstCounter::new(row.count).encode(metric.encode_family(&row.labels)?)?;
+        }
+        Ok(())
     }
 
     fn seconds_counter(&mut self, name: &str, help: &str, nanoseconds: u64) -> fmt::Result {

@@ -4,28 +4,42 @@
 //! are read when asked for, so that a quiet scraper costs nothing; only calls and waits are counted as they happen.
 
 mod calls;
+mod connections;
 mod gather;
+mod invariants;
 mod logging;
+mod memory;
 mod pools;
+mod tallies;
 mod waits;
 
 use std::sync::Arc;
 
+use plimsoll_types::Revision;
 use prometheus_client::registry::Registry;
 
-use crate::core::Core;
+use crate::core::{Core, HistoryError};
 
 pub use calls::Calls;
+pub(crate) use connections::{Connections, Refused};
+pub(crate) use memory::{Memory, available_bytes};
 pub(crate) use pools::{PoolCapacity, capacities};
 
 pub use logging::{LogFormat, init_logging};
+
+/// Records of the log read at once.
+const BATCH: usize = 1_024;
 
 /// All numbers of one coordinator. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Telemetry {
     registry: Arc<Registry>,
     calls: Calls,
+    connections: Connections,
+    memory: Arc<Memory>,
     waits: waits::Waits,
+    tallies: tallies::Tallies,
+    invariants: invariants::Invariants,
 }
 
 impl Telemetry {
@@ -33,9 +47,17 @@ impl Telemetry {
     pub fn new(core: Core) -> Telemetry {
         let mut registry = Registry::with_prefix("plimsoll");
         let calls = Calls::register(&mut registry);
+        let connections = Connections::register(&mut registry);
         let waits = waits::Waits::register(&mut registry);
-        registry.register_collector(Box::new(gather::Gatherer::new(core)));
-        Telemetry { registry: Arc::new(registry), calls, waits }
+        let (memory, tallies) = (Arc::new(Memory::default()), tallies::Tallies::default());
+        let invariants = invariants::Invariants::default();
+        registry.register_collector(Box::new(gather::Gatherer {
+            core,
+            memory: Arc::clone(&memory),
+            tallies: tallies.clone(),
+            invariants: invariants.clone(),
+        }));
+        Telemetry { registry: Arc::new(registry), calls, connections, memory, waits, tallies, invariants }
     }
 
     /// The numbers about calls, for the services to add to.
@@ -43,9 +65,53 @@ impl Telemetry {
         &self.calls
     }
 
-    /// Follows the log for as long as the core runs, to measure how long requests wait for their grants.
+    /// The numbers about connections, for the listeners to add to.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// How much memory is used.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Follows the log for as long as the core runs, to count what happens and to measure how long requests wait.
     pub async fn follow(&self, core: &Core) {
-        self.waits.follow(core).await;
+        loop {
+            let Ok(mut watcher) = core.watch(Revision(0)) else { return };
+            let begun = {
+                let view = core.local();
+                self.tallies.begin(&view);
+                view.revision()
+            };
+            loop {
+                match watcher.next(BATCH).await {
+                    Ok(records) => {
+                        for record in records {
+                            self.waits.look(&record.events);
+                            // What was there at the beginning shows what came before it.
+                            if record.revision > begun {
+                                self.tallies.look(&record.events);
+                            }
+                        }
+                    }
+                    Err(HistoryError::Stopped) => return,
+                    Err(error) => {
+                        // What was missed is missing from the histogram, no more.
+                        tracing::debug!(%error, "began to follow the log anew");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Watches this process for as long as the core runs: its memory, and whether the ledger's invariants hold.
+    pub(crate) async fn follow_process(&self, core: &Core) {
+        tokio::select! {
+            () = self.memory.follow() => core.ended().await,
+            () = self.invariants.follow(core) => {}
+        }
     }
 
     /// The page that Prometheus reads.

@@ -1,14 +1,8 @@
 //! How long requests wait for their grants, read off the log as it is applied.
 
 use plimsoll_ledger::{EventObject, State};
-use plimsoll_types::Revision;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-
-use crate::core::{Core, HistoryError};
-
-/// Records read at once.
-const BATCH: usize = 1_024;
 
 /// Waits of granted requests.
 #[derive(Clone, Debug)]
@@ -25,25 +19,8 @@ impl Waits {
         waits
     }
 
-    /// Reads the log from here on until the core stops.
-    pub(super) async fn follow(&self, core: &Core) {
-        loop {
-            let Ok(mut watcher) = core.watch(Revision(0)) else { return };
-            loop {
-                match watcher.next(BATCH).await {
-                    Ok(records) => records.iter().for_each(|record| self.look(&record.events)),
-                    Err(HistoryError::Stopped) => return,
-                    Err(error) => {
-                        // What was missed is missing from the histogram, no more.
-                        tracing::debug!(%error, "began to follow the log anew");
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn look(&self, events: &[plimsoll_ledger::Event]) {
+    /// Measures what happened.
+    pub(super) fn look(&self, events: &[plimsoll_ledger::Event]) {
         for event in events {
             if let EventObject::Reservation(reservation, from) = &event.object {
                 let was_granted =

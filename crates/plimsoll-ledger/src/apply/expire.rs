@@ -9,7 +9,7 @@ use plimsoll_types::LedgerTime;
 
 use crate::ledger::Context;
 use crate::limits::{ENDED_RETENTION_MS, REMEMBER_MS};
-use crate::{EndReason, EventObject, Ledger, NodeAdmin, Outcome, Remembered, Reservation, RowKey, State};
+use crate::{EndReason, EventObject, Ledger, NodeAdmin, Outcome, Remembered, Reservation, State};
 
 impl Ledger {
     pub(crate) fn apply_expire(&mut self, context: &mut Context<'_>, limit: u32) -> Outcome {
@@ -43,7 +43,7 @@ impl Ledger {
             self.deadlines.first().map(|(due, _)| *due),
             drain.map(|(due, _)| *due),
             self.ended.first().map(|(ended_at, _)| ended_at.plus_ms(ENDED_RETENTION_MS)),
-            self.remembered_until.first().map(|(until, ..)| *until),
+            self.answers.first().map(|remembered| remembered.keep_until),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -90,18 +90,15 @@ impl Ledger {
             }
         }
         for _ in 0..limit {
-            match self.remembered_until.first() {
-                Some((until, ..)) if *until <= context.now => self.forget_or_keep_answer(context.now),
+            match self.answers.first().cloned() {
+                Some(due) if due.keep_until <= context.now => self.forget_or_keep_answer(&due, context.now),
                 _ => break,
             }
         }
     }
 
     /// An answer is kept while the reservation it created lives, so that a late repeat cannot create a second one.
-    fn forget_or_keep_answer(&mut self, now: LedgerTime) {
-        let Some((_, _, actor, request_id)) = self.remembered_until.pop_first() else { return };
-        let key = (actor, request_id);
-        let Some(remembered) = self.remembered.get(&key) else { return };
+    fn forget_or_keep_answer(&mut self, remembered: &Remembered, now: LedgerTime) {
         let live = match &remembered.answer.outcome {
             Outcome::Reservation(reservation) => self
                 .reservations
@@ -110,11 +107,10 @@ impl Ledger {
             _ => false,
         };
         if live {
-            let kept = Remembered { keep_until: now.plus_ms(REMEMBER_MS), ..Remembered::clone(remembered) };
-            self.put_remembered(Arc::new(kept));
+            let keep_until = now.plus_ms(REMEMBER_MS);
+            self.put_remembered(Arc::new(Remembered { keep_until, ..Remembered::clone(remembered) }));
         } else {
-            self.remembered.remove(&key);
-            self.touched.insert(RowKey::Idempotency(key.0, key.1));
+            self.forget_answer(remembered);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::ledger::Context;
 use crate::validate::validate_policy;
 use crate::{
     Blocker, DEFAULT_CLASS, DEFAULT_POOL, EventObject, Ledger, Node, Outcome, PolicyName, PolicyObject,
-    Reason, Refusal, RowKey,
+    Reason, Refusal, RowPlace,
 };
 
 impl Ledger {
@@ -97,17 +97,17 @@ impl Ledger {
         match name {
             PolicyName::Pool(name) => {
                 self.pools.remove(name);
-                self.touched.insert(RowKey::Pool(name.clone()));
+                self.touched.row(RowPlace::Pool(name.clone()));
                 context.event("policy/delete", EventObject::PoolDeleted(name.clone()));
             }
             PolicyName::Class(name) => {
                 self.classes.remove(name);
-                self.touched.insert(RowKey::Class(name.clone()));
+                self.touched.row(RowPlace::Class(name.clone()));
                 context.event("policy/delete", EventObject::ClassDeleted(name.clone()));
             }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);
-                self.touched.insert(RowKey::NodeLimits(name.clone()));
+                self.touched.row(RowPlace::NodeLimits(name.clone()));
                 context.event("policy/delete", EventObject::NodeLimitsDeleted(name.clone()));
             }
         }

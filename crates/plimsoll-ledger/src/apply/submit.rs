@@ -101,7 +101,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn new_reservation(&self, context: &Context<'_>, request: &Request) -> Reservation {
+    fn new_reservation(&mut self, context: &Context<'_>, request: &Request) -> Reservation {
         let mut request = request.clone();
         if request.ttl_ms == 0 {
             let class_ttl_ms = self.class(&request.class).map_or(0, |class| class.default_ttl_ms);
@@ -110,6 +110,7 @@ impl Ledger {
         if request.hold_ms == 0 {
             request.hold_ms = DEFAULT_HOLD_MS;
         }
+        let request = self.recent.share(request);
         Reservation {
             id: ReservationId(context.revision.0),
             requester: context.actor.to_owned(),
@@ -128,7 +129,7 @@ impl Ledger {
             end_reason: None,
             changed: context.revision,
             blockers: Vec::new(),
-            request: Arc::new(request),
+            request,
         }
     }
 

@@ -19,6 +19,15 @@ proptest! {
     }
 
     #[test]
+    fn an_outcome_gives_the_row_of_the_reservation_that_it_shows(outcome in arbitrary::outcome()) {
+        let row = match &outcome {
+            Outcome::Reservation(reservation) => Some(encode_row(&Row::Reservation(reservation.clone()))),
+            _ => None,
+        };
+        prop_assert_eq!(row_of_outcome(&encode_outcome(&outcome)), row);
+    }
+
+    #[test]
     fn answers_round_trip(answer in arbitrary::answer()) {
         prop_assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
     }
@@ -33,7 +42,8 @@ proptest! {
     #[test]
     fn batches_round_trip_and_give_slices(entries in proptest::collection::vec(arbitrary::entry(), 0..5), at in any::<u64>()) {
         let encoded: Vec<Bytes> = entries.iter().map(encode_entry).collect();
-        let batch = Batch { proposed_at: LedgerTime(at), entries, encoded: encoded.clone() };
+        let batch = Batch { proposed_at: LedgerTime(at), entries: entries.clone(), encoded: encoded.clone() };
+        prop_assert_eq!(encode_entries(LedgerTime(at), entries), (batch.clone(), encode_batch(LedgerTime(at), &encoded)));
         prop_assert_eq!(decode_batch(&encode_batch(LedgerTime(at), &encoded)), Ok(batch));
     }
 

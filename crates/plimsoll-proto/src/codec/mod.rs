@@ -17,6 +17,7 @@ use bytes::Bytes;
 use plimsoll_ledger::{Answer, Entry, Outcome, Row};
 use plimsoll_types::LedgerTime;
 use prost::Message;
+use prost::encoding::WireType;
 
 use crate::log;
 
@@ -32,6 +33,13 @@ pub struct Batch {
     /// Canonical bytes of each command, in the same order: slices of the batch.
     pub encoded: Vec<Bytes>,
 }
+
+/// Field `LogBatch.commands`.
+const COMMANDS: u32 = 2;
+/// Field `LogOutcome.reservation`.
+const OUTCOME_RESERVATION: u8 = 2;
+/// Field `Row.reservation`.
+const ROW_RESERVATION: u8 = 6;
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +108,24 @@ pub fn encode_batch(proposed_at: LedgerTime, encoded: &[Bytes]) -> Bytes {
     batch.encode_to_vec().into()
 }
 
+/// A batch of commands with its canonical bytes, as [`encode_batch`] makes them; `encoded` shares those.
+pub fn encode_entries(proposed_at: LedgerTime, entries: Vec<Entry>) -> (Batch, Bytes) {
+    // By hand, so that each command is written once, to where it stays.
+    let head = log::LogBatch { proposed_at_ms: proposed_at.0, commands: Vec::new() };
+    let mut buffer = Vec::with_capacity(16 + 512 * entries.len());
+    head.encode(&mut buffer).expect("a vector grows");
+    let mut places = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        let command = encode::entry(entry);
+        prost::encoding::encode_key(COMMANDS, WireType::LengthDelimited, &mut buffer);
+        command.encode_length_delimited(&mut buffer).expect("a vector grows");
+        places.push((buffer.len() - command.encoded_len(), buffer.len()));
+    }
+    let bytes = Bytes::from(buffer);
+    let encoded = places.into_iter().map(|(from, to)| bytes.slice(from..to)).collect();
+    (Batch { proposed_at, entries, encoded }, bytes)
+}
+
 /// The batch of canonical bytes. `encoded` shares them.
 ///
 /// # Errors
@@ -139,6 +165,24 @@ pub fn decode_answer(bytes: &Bytes) -> Result<Answer, CodecError> {
 /// Canonical bytes of a row.
 pub fn encode_row(row: &Row) -> Bytes {
     encode::row(row).encode_to_vec().into()
+}
+
+/// Canonical bytes of the row of a reservation, from those of the outcome that shows it; `None` for other outcomes.
+pub fn row_of_outcome(outcome: &[u8]) -> Option<Bytes> {
+    // Both are a message whose only field is the reservation, under a tag of one byte.
+    let (tag, rest) = outcome.split_first()?;
+    if *tag != embedded_tag(OUTCOME_RESERVATION) {
+        return None;
+    }
+    let mut row = Vec::with_capacity(outcome.len());
+    row.push(embedded_tag(ROW_RESERVATION));
+    row.extend_from_slice(rest);
+    Some(row.into())
+}
+
+/// First byte of an embedded message under a field number below 16.
+const fn embedded_tag(field: u8) -> u8 {
+    field << 3 | WireType::LengthDelimited as u8
 }
 
 /// The row of canonical bytes.

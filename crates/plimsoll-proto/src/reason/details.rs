@@ -14,6 +14,9 @@ use crate::v1::{Blocker, ErrorReason, Failure, FieldViolation};
 /// Domain of every reason in `ErrorInfo`.
 pub const DOMAIN: &str = "plimsoll.dev";
 
+/// Page with a section for each reason, by its path in the repository.
+pub const PAGE: &str = "docs/errors.md";
+
 /// Key of the bit that says whether the outcome is known.
 const DEFINITE: &str = "definite";
 /// Keys of blockers in the metadata: this and a number.
@@ -131,7 +134,7 @@ impl Details {
         }
         let link = pb::help::Link {
             description: entry.advice.to_owned(),
-            url: format!("https://{DOMAIN}/errors/{}", registry::name(self.reason)),
+            url: format!("{PAGE}#{}", registry::name(self.reason)),
         };
         details.push(any("google.rpc.Help", &pb::Help { links: vec![link] }));
 
@@ -342,7 +345,8 @@ mod tests {
         let status = Details::from(&refusal(Reason::Infeasible, 2)).into_status();
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(status.get_details_precondition_failure().unwrap().violations.len(), 2);
-        assert!(status.get_details_help().is_some());
+        let help = status.get_details_help().unwrap();
+        assert_eq!(help.links[0].url, "docs/errors.md#INFEASIBLE");
 
         let status = Details::from(&refusal(Reason::QueueFull, 1)).into_status();
         assert_eq!(status.code(), Code::ResourceExhausted);

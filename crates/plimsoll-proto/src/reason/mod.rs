@@ -5,7 +5,7 @@
 mod details;
 mod registry;
 
-pub use details::{DOMAIN, Details};
+pub use details::{DOMAIN, Details, PAGE};
 pub use registry::{Entry, Retry, all, code, describe, entry, exit_code, from_name, name, retry};
 
 /// A gRPC status with all details: `ErrorInfo`, and what belongs to the reason's kind (see [`Details`]).

@@ -163,9 +163,9 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "uncordon it, wait until it is heard of again, or use another node",
         ),
         ErrorReason::ClusterUninitialized => row(
-            Code::FailedPrecondition,
+            Code::Unavailable,
             8,
-            Never,
+            Again,
             "the coordinator is in no cluster yet",
             "bootstrap it, or add it to a cluster: `plimsoll cluster join`",
         ),
@@ -275,9 +275,9 @@ pub const fn entry(reason: ErrorReason) -> Entry {
         ErrorReason::WatcherTooSlow => row(
             Code::Aborted,
             1,
-            Again,
+            AfterRead,
             "the watcher read too slowly",
-            "watch again from the revision given, and read faster or filter more",
+            "read the present state and watch from there; read faster or filter more",
         ),
         ErrorReason::Unauthenticated => row(
             Code::Unauthenticated,
@@ -299,13 +299,6 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             Never,
             "the method is not offered here",
             "ask a coordinator of a newer version",
-        ),
-        ErrorReason::Cancelled => row(
-            Code::Cancelled,
-            1,
-            Later,
-            "the client gave up",
-            "ask again with the same request_id if the outcome matters",
         ),
     }
 }

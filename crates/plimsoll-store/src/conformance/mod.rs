@@ -27,6 +27,11 @@ fn rocks_engine() -> EngineHome {
     Box::new(move || Arc::new(RocksEngine::open(dir.path().join("rows")).unwrap()))
 }
 
+fn repeatable_rocks_engine() -> EngineHome {
+    let dir = tempfile::tempdir().unwrap();
+    Box::new(move || Arc::new(RocksEngine::open_repeatable(dir.path().join("rows")).unwrap()))
+}
+
 fn memory_wal() -> WalHome {
     let wal: Arc<dyn Wal> = Arc::new(MemoryWal::new());
     Box::new(move || wal.clone())
@@ -75,6 +80,11 @@ fn sim_wal_conforms() {
 #[test]
 fn rocks_engine_conforms() {
     engine_suite::run(&rocks_engine);
+}
+
+#[test]
+fn repeatable_rocks_engine_conforms() {
+    engine_suite::run(&repeatable_rocks_engine);
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub(super) struct WalDisk {
     pub(super) syncing: bool,
     /// A sync failed; nothing is written any more until the next crash.
     pub(super) failed: bool,
+    /// The log before its first bit was flipped.
+    undamaged: Option<LogState>,
 }
 
 /// One `submit`.
@@ -160,7 +162,26 @@ impl SimDisk {
     pub fn flip_bit(&self) -> Option<u64> {
         let mut disk = self.lock();
         let Disk { rng, wal, .. } = &mut *disk;
-        wal.durable.flip_bit(|choices| rng.between(0, choices.saturating_sub(1) as u64) as usize)
+        let before = wal.durable.clone();
+        let flipped =
+            wal.durable.flip_bit(|choices| rng.between(0, choices.saturating_sub(1) as u64) as usize)?;
+        wal.undamaged.get_or_insert(before);
+        Some(flipped)
+    }
+
+    /// Puts the log back as it was before [`SimDisk::flip_bit`]. What was written since is lost, so this is for a log that
+    /// nobody has opened since.
+    pub fn mend(&self) {
+        let mut disk = self.lock();
+        if let Some(undamaged) = disk.wal.undamaged.take() {
+            disk.wal.durable = undamaged;
+        }
+    }
+
+    /// A sync of the log or of the engine has failed since the last crash.
+    pub fn has_failed(&self) -> bool {
+        let disk = self.lock();
+        disk.wal.failed || disk.engine.failed
     }
 
     /// How many syncs of the log succeeded.

@@ -148,12 +148,15 @@ fn a_failed_sync_is_final_until_the_crash() {
         let wal: Arc<dyn Wal> = Arc::new(disk.wal());
         submit(&wal, vec![put(0)]).await.unwrap();
         disk.set_faults(SimFaults { fail_sync_permille: 1_000, ..SimFaults::default() });
+        assert!(!disk.has_failed());
         assert!(submit(&wal, vec![put(1)]).await.is_err());
+        assert!(disk.has_failed());
         assert!(disk.engine().sync().is_err());
         disk.set_faults(SimFaults::default());
         assert!(submit(&wal, vec![put(2)]).await.is_err());
         assert!(disk.engine().sync().is_err());
         disk.crash();
+        assert!(!disk.has_failed());
         let left = disk.wal().load().unwrap().entries.len() as u64;
         assert!((1..=3).contains(&left), "{left}");
         submit(&(Arc::new(disk.wal()) as Arc<dyn Wal>), vec![put(left)]).await.unwrap();
@@ -174,6 +177,8 @@ fn a_flipped_bit_is_reported_with_its_index() {
             Err(Error::Corrupt { index, .. }) => assert_eq!(index, flipped),
             other => panic!("{other:?}"),
         }
+        disk.mend();
+        assert_eq!(disk.wal().load().unwrap().entries.len(), 20);
     });
 }
 

@@ -13,14 +13,26 @@ use crate::commands;
 /// What `plimsoll` alone says.
 const ABOUT: &str = "Plimsoll grants CPU, memory and GPUs from a replicated ledger: no reservation is lost, none is given twice.";
 
-const FIRST_STEPS: &str = "\
+macro_rules! first_steps {
+    () => {
+        "\
 Try:
   plimsoll dev                                   a whole cluster in this process; leave it running
   plimsoll run --cpu 2 --mem 1Gi -- echo hello   reserve, run, give back
   plimsoll get nodes                             who has what
   plimsoll explain RESERVATION                   why it waits, and what would help
-  plimsoll help COMMAND                          all there is to know about a command
-Exit codes, quantities and environment: plimsoll man, or docs/";
+  plimsoll help [COMMAND]                        all commands, or all there is to know about one
+Exit codes, quantities and environment: plimsoll man, or docs/"
+    };
+}
+
+const FIRST_STEPS: &str = first_steps!();
+
+/// What `plimsoll` without a command says: eight lines, not the list of all commands.
+pub(crate) const FIRST_WORDS: &str = concat!(
+    "Plimsoll grants CPU, memory and GPUs from a replicated ledger: no reservation is lost.\n",
+    first_steps!()
+);
 
 /// The command line.
 #[derive(Debug, Parser)]

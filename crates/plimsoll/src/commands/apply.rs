@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use clap::Args;
 use plimsoll_client::v1::{ApplyPolicyRequest, Consistency};
-use plimsoll_ledger::PolicyObject;
-use plimsoll_proto::convert::policy_object_to_v1;
+use plimsoll_ledger::{PolicyName, PolicyObject};
+use plimsoll_proto::convert::{policy_object_to_v1, selector_from_v1};
+use plimsoll_types::Selector;
 
-use super::apply_files::{DryRun, FileArgs, Row, live, show, tally};
-use crate::args::Globals;
+use super::apply_files::{DryRun, FileArgs, Row, live, names_to_v1, show, tally};
+use crate::args::{Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
 
@@ -18,11 +19,18 @@ pub(crate) struct Apply {
     #[command(flatten)]
     files: FileArgs,
     /// Change nothing: client compares only, server has the cluster decide
-    #[arg(long, value_enum, value_name = "WHERE")]
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "server")]
     dry_run: Option<DryRun>,
     /// Refuse (exit 6) where any policy object changed after this revision
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     if_revision: u64,
+    /// Delete the pools that -l selects and that are in no file, in the same step
+    #[arg(long, requires = "selector")]
+    prune: bool,
+    /// Which pools --prune may delete, by their labels: owner=research, 'owner in (a,b)' (repeatable: all must hold)
+    #[arg(long = "selector", short = 'l', value_name = "SELECTOR", requires = "prune")]
+    selector: Vec<String>,
 }
 
 impl Apply {
@@ -31,12 +39,23 @@ impl Apply {
         let objects: Vec<PolicyObject> =
             self.files.load("cannot apply")?.into_iter().map(|parsed| parsed.object).collect();
         let client = globals.client()?;
-        let names: Vec<_> = objects.iter().map(PolicyObject::name).collect();
+        let selector = self.selector()?;
+        let mut names: Vec<_> = objects.iter().map(PolicyObject::name).collect();
+        if self.prune {
+            // What may go is looked for among all pools, whatever the files hold.
+            names.push(PolicyName::Pool(String::new()));
+        }
         // Never from a stale replica: what is "unchanged" is not sent.
         let live = live(&client, Consistency::Linearizable.into(), &names).await?;
         let is_dry = self.dry_run.is_some();
-        let rows: Vec<Row> =
+        let mut rows: Vec<Row> =
             objects.iter().map(|object| Row::of_change(live.get(&object.name()), object, is_dry)).collect();
+        let pruned: Vec<PolicyName> = live
+            .iter()
+            .filter(|(name, object)| self.prune && !names.contains(name) && is_selected(object, &selector))
+            .map(|(name, _)| name.clone())
+            .collect();
+        rows.extend(pruned.iter().cloned().map(|name| Row::plain(name, "pruned", is_dry)));
         // A server that is asked to decide is asked about everything; otherwise only what differs is written.
         let sent: Vec<_> = objects
             .iter()
@@ -45,10 +64,11 @@ impl Apply {
             .map(|(object, _)| policy_object_to_v1(object))
             .collect();
         let mut revision = None;
-        if !sent.is_empty() && self.dry_run != Some(DryRun::Client) {
-            let count = sent.len();
+        if (!sent.is_empty() || !pruned.is_empty()) && self.dry_run != Some(DryRun::Client) {
+            let count = sent.len() + pruned.len();
             let request = ApplyPolicyRequest {
                 objects: sent,
+                delete: names_to_v1(&pruned),
                 validate_only: is_dry,
                 if_revision: self.if_revision,
                 ..ApplyPolicyRequest::default()
@@ -69,4 +89,20 @@ impl Apply {
         }
         Ok(Exit::Done)
     }
+
+    fn selector(&self) -> Result<Selector, CliError> {
+        let mut terms = Vec::new();
+        for text in &self.selector {
+            terms.extend(read_selector(text)?);
+        }
+        selector_from_v1(&terms).map_err(|violations| {
+            let text: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            CliError::usage(text.join("; ")).asked("--selector makes no sense")
+        })
+    }
+}
+
+/// Labels are what pools alone have.
+fn is_selected(object: &PolicyObject, selector: &Selector) -> bool {
+    matches!(object, PolicyObject::Pool(pool) if selector.matches(&pool.labels))
 }

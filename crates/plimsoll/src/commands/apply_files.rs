@@ -11,7 +11,7 @@ use plimsoll_client::v1::{
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
-use plimsoll_policy::{Change, Parsed, Source, changes, kind_word, label, parse, to_document};
+use plimsoll_policy::{Change, Parsed, Source, changes, kind_word, label, parse_with, to_document};
 use plimsoll_proto::convert::policy_object_from_v1;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ impl FileArgs {
                 sources.push(read(name, file)?);
             }
         }
-        let objects = parse(&sources).map_err(|problems| {
+        let objects = parse_with(&sources, &|name| std::env::var(name).ok()).map_err(|problems| {
             let count = problems.len();
             let things = if count == 1 {
                 "one thing is wrong".to_owned()

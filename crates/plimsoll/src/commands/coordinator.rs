@@ -1,5 +1,6 @@
 //! `plimsoll coordinator`: one coordinator as a process.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -48,6 +49,12 @@ pub(crate) struct Coordinator {
     /// Begin a new cluster with this coordinator as its only voter, unless its data holds one already
     #[arg(long)]
     bootstrap: bool,
+    /// The other coordinators: with --bootstrap, all are asked first whether there is a cluster already
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Tell callers from other machines, too, what the API is (gRPC reflection)
+    #[arg(long)]
+    reflection: bool,
 }
 
 impl Coordinator {
@@ -57,6 +64,7 @@ impl Coordinator {
         let config = self.into_config(globals)?;
         stop_on_panic();
         let serving = Serving::serve(config.clone()).await.map_err(not_started)?;
+        small_pages();
         announce(&out, &config, serving.addresses())?;
         tokio::select! {
             number = signals.next_end() => {
@@ -86,18 +94,54 @@ impl Coordinator {
         config.advertise = self.advertise.or(config.advertise);
         config.data_dir = if self.ephemeral { None } else { self.data_dir.or(config.data_dir) };
         config.bootstrap |= self.bootstrap;
+        config.reflection |= self.reflection;
+        if !self.peers.is_empty() {
+            config.peers = self.peers;
+        }
         if config.data_dir.is_none() && !self.ephemeral {
             return Err(CliError::usage("where shall data be kept?")
                 .help("--data-dir DIR, or --ephemeral for memory alone"));
         }
-        config.tls = match (&globals.ca, &globals.cert, &globals.key) {
-            (None, None, None) => config.tls,
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-            }
-            _ => return Err(CliError::usage("--ca, --cert and --key belong together")),
-        };
+        config.tls = tls_files(globals, &|name| std::env::var_os(name), config.tls.take())?;
         Ok(config)
+    }
+}
+
+/// Each file from its flag, its variable, or the configuration file, in this order. A context has certificates of a user,
+/// which are none of a coordinator's.
+fn tls_files(
+    globals: &Globals,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+    configured: Option<TlsFiles>,
+) -> Result<Option<TlsFiles>, CliError> {
+    let given = |flag: &Option<PathBuf>, name: &str| {
+        let from_variable = || variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        flag.clone().or_else(from_variable)
+    };
+    let ca = given(&globals.ca, "PLIMSOLL_CA");
+    let cert = given(&globals.cert, "PLIMSOLL_CERT");
+    let key = given(&globals.key, "PLIMSOLL_KEY");
+    if cert.is_some() != key.is_some() {
+        return Err(CliError::usage("--cert and --key belong together")
+            .help("PLIMSOLL_CERT and PLIMSOLL_KEY are their variables"));
+    }
+    let (ca_configured, pair_configured) =
+        configured.map_or((None, None), |files| (Some(files.ca), Some((files.cert, files.key))));
+    match (ca.or(ca_configured), cert.zip(key).or(pair_configured)) {
+        (None, None) => Ok(None),
+        (Some(ca), Some((cert, key))) => Ok(Some(TlsFiles { ca, cert, key })),
+        (None, Some(_)) => Err(CliError::usage("--cert and --key need --ca, the cluster's authority")
+            .help("or PLIMSOLL_CA, or tls.ca in the file of --config")),
+        (Some(_), None) => Err(CliError::usage("--ca needs --cert and --key, a coordinator's certificate")
+            .help("or PLIMSOLL_CERT and PLIMSOLL_KEY, or tls.cert and tls.key in the file of --config")),
+    }
+}
+
+/// Without transparent huge pages once the ledger is loaded: from then on it grows by small pieces all over the heap, and
+/// zeroing two megabytes for each cost a tenth of the time of a grant. Children would inherit it; a coordinator has none.
+fn small_pages() {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "huge pages stay as the system has them");
     }
 }
 
@@ -130,6 +174,10 @@ pub(crate) fn not_started(error: ServeError) -> CliError {
         ServeError::Config(config) => CliError::usage(config.to_string()),
         ServeError::Bind { .. } => CliError::local("the coordinator did not start", chain(&error))
             .help("is another one running? port 0 takes a free one"),
+        ServeError::Bootstrap(_) => {
+            CliError::new(Exit::Conflict, "ALREADY_EXISTS", "the coordinator did not start")
+                .help(chain(&error))
+        }
         ServeError::Start(_) => {
             CliError::local("the coordinator did not start", chain(&error)).with_exit(Exit::Storage)
         }
@@ -143,4 +191,56 @@ pub(crate) fn stop_on_panic() {
         report(info);
         std::process::exit(Exit::Fault.code().into());
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        globals: Globals,
+    }
+
+    fn files(
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        file: Option<TlsFiles>,
+    ) -> Result<Vec<PathBuf>, String> {
+        let globals = Flags::parse_from([&["plimsoll"], flags].concat()).globals;
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        let files = tls_files(&globals, &variable, file).map_err(|error| error.status().to_string())?;
+        Ok(files.map_or(Vec::new(), |files| vec![files.ca, files.cert, files.key]))
+    }
+
+    fn paths(names: [&str; 3]) -> Vec<PathBuf> {
+        names.map(PathBuf::from).to_vec()
+    }
+
+    #[test]
+    fn each_certificate_comes_from_its_flag_its_variable_or_the_file() {
+        let flags = ["--cert", "f.crt", "--key", "f.key"];
+        let file = TlsFiles { ca: "c.pem".into(), cert: "c.crt".into(), key: "c.key".into() };
+        let ca = [("PLIMSOLL_CA", "v.pem")];
+        assert_eq!(files(&flags, &ca, None), Ok(paths(["v.pem", "f.crt", "f.key"])));
+        assert_eq!(files(&flags, &[], Some(file.clone())), Ok(paths(["c.pem", "f.crt", "f.key"])));
+        assert_eq!(files(&[], &ca, Some(file)), Ok(paths(["v.pem", "c.crt", "c.key"])));
+        assert_eq!(files(&[], &[], None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let pair = [("PLIMSOLL_CERT", "v.crt"), ("PLIMSOLL_KEY", "v.key")];
+        let said = files(&[], &pair, None).expect_err("no authority");
+        assert!(said.contains("--ca"), "{said}");
+        let said = files(&[], &[("PLIMSOLL_CA", "v.pem")], None).expect_err("no certificate");
+        assert!(said.contains("--cert"), "{said}");
+        let said = files(&[], &pair[..1], None).expect_err("no key");
+        assert!(said.contains("belong together"), "{said}");
+    }
 }

@@ -26,7 +26,8 @@ pub(crate) struct Delete {
     #[arg(long)]
     ignore_not_found: bool,
     /// Change nothing: client compares only, server has the cluster decide
-    #[arg(long, value_enum, value_name = "WHERE")]
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "server")]
     dry_run: Option<DryRun>,
     /// Refuse (exit 6) where any policy object changed after this revision
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]

@@ -7,7 +7,8 @@ use plimsoll_client::v1::{ExplainReservationRequest, Explanation};
 
 use super::lifecycle::look_up;
 use crate::args::{Globals, ResourceArgs};
-use crate::error::{CliError, sentence};
+use crate::blockers::{by_weight, sentence};
+use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{Out, absolute, asked, places, reservation_state, short_duration};
 
@@ -55,10 +56,9 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
     let mut text = head(explanation, revision, out);
     if !explanation.blockers.is_empty() {
         text.push_str(&format!("\nWhat stands in the way (all of it, at revision {revision})\n"));
-        for (position, blocker) in explanation.blockers.iter().enumerate() {
-            let nodes = if blocker.nodes > 0 { format!("   {} nodes", blocker.nodes) } else { String::new() };
+        for (position, blocker) in by_weight(&explanation.blockers).iter().enumerate() {
             let name = reason::name(blocker.reason()).to_lowercase().replace('_', "-");
-            text.push_str(&format!("  {}  {name:<20} {}{nodes}\n", position + 1, sentence(blocker)));
+            text.push_str(&format!("  {}  {name:<20} {}\n", position + 1, sentence(blocker)));
         }
     }
     if !explanation.not_in_the_way.is_empty() {

@@ -75,7 +75,7 @@ fn exit_codes() -> String {
         text.push_str(&format!(".TP\n.B {}\n{meaning}\n", exit.code()));
     }
     text.push_str(
-        ".TP\n.B 128+n\nrun: the command died of signal n; otherwise run returns the command's own code\n",
+        ".TP\n.B 128+n\nrun: the command died of signal n, otherwise run returns the command's own code; run and replay: stopped by signal n\n",
     );
     text
 }

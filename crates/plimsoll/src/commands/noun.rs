@@ -57,7 +57,11 @@ impl FromStr for Noun {
         let found = NAMES.iter().find(|(_, names)| names.contains(&word.as_str()));
         found.map(|(noun, _)| *noun).ok_or_else(|| {
             let plurals: Vec<&str> = NAMES.iter().map(|(_, names)| names[0]).collect();
-            format!("there is no kind of thing of that name; there are: {}", plurals.join(", "))
+            let all: Vec<&str> = NAMES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+            let near = plimsoll_policy::nearest(&word, &all).and_then(|name| name.parse::<Noun>().ok());
+            let meant =
+                near.map(Noun::plural).map_or_else(String::new, |noun| format!(" (did you mean {noun}?)"));
+            format!("there is no kind of thing of that name{meant}; there are: {}", plurals.join(", "))
         })
     }
 }
@@ -72,7 +76,8 @@ mod tests {
             assert_eq!(text.parse(), Ok(Noun::Node));
         }
         assert_eq!("r".parse(), Ok(Noun::Reservation));
-        assert!("nod".parse::<Noun>().is_err());
+        assert!("nod".parse::<Noun>().unwrap_err().contains("did you mean nodes?"));
+        assert!(!"colour".parse::<Noun>().unwrap_err().contains("did you mean"));
         let mut all: Vec<&str> = NAMES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         let count = all.len();
         all.sort_unstable();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
+use nix::sys::signal::Signal;
 use plimsoll_agent::clock::BootClock;
 use plimsoll_agent::{FleetConfig, SimulatedFleet, fresh_incarnation};
 use plimsoll_client::Client;
@@ -21,8 +22,8 @@ use crate::args::{Globals, duration};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::trace::{
-    Course, NodeRow, Pace, Progress, Replay as Running, Report, read_nodes, read_workload, strategy_by_name,
-    uniform_fleet,
+    Course, NodeRow, Pace, Progress, Replay as Running, Report, node_names, read_nodes, read_workload,
+    strategy_by_name, uniform_fleet,
 };
 
 const REGISTER_WAIT: Duration = Duration::from_secs(120);
@@ -91,12 +92,20 @@ impl Replay {
         client.apply_policy(request).await?;
         out.say(&format!("pool {pool_name}: registering {} nodes", nodes.len()));
         let fleet_stop = CancellationToken::new();
-        let fleet = self.register(&client, &nodes, &pool_name, &fleet_stop).await?;
+        let fleet = tokio::select! {
+            registered = self.register(&client, &nodes, &pool_name, &fleet_stop) => registered?,
+            number = signals.next_end() => {
+                out.say("stopping: nodes that are registered already stay; plimsoll node remove");
+                fleet_stop.cancel();
+                return Ok(Exit::Command(128 + u8::try_from(number as i32).unwrap_or(0)));
+            }
+        };
 
         let report = Report {
             strategy: self.strategy.replace('-', "_"),
             seed: self.seed,
             gpu_milli: nodes.iter().map(|node| u64::from(node.gpus) * 1_000).sum(),
+            node_names: node_names(&nodes),
             extra: [("pool".to_owned(), json!(pool_name))].into(),
             ..Report::default()
         };
@@ -105,7 +114,8 @@ impl Replay {
         let (pool, pace, in_flight) = (pool_name.clone(), self.pace(&work), self.in_flight);
         let course = Course { pool, gpus_per_node, pace, in_flight };
         let replay = Running::new(client.clone(), course, &work, report, stop.clone());
-        let progress = Progress::new(work.len());
+        let mut ended_by = None;
+        let progress = Progress::new(work.len(), globals.quiet);
         {
             let running = replay.run(&work);
             tokio::pin!(running);
@@ -114,8 +124,13 @@ impl Replay {
                 tokio::select! {
                     biased;
                     () = &mut running => break,
-                    _ = signals.next_end(), if !stop.is_cancelled() => {
-                        out.say("stopping: what is in flight is still answered");
+                    number = signals.next_end() => {
+                        // Who asks again does not want to wait for answers.
+                        if ended_by.is_some() {
+                            break;
+                        }
+                        ended_by = Some(number);
+                        out.say("stopping: what is in flight is still answered; Ctrl-C again leaves it");
                         stop.cancel();
                     }
                     _ = look.tick() => progress.at(replay.arrived()),
@@ -123,7 +138,8 @@ impl Replay {
             }
         }
         progress.end();
-        let report = replay.report();
+        let mut report = replay.report();
+        let outcome = outcome(&replay, ended_by, &mut report);
         if self.keep {
             out.say(&format!("reservations and nodes stay in pool {pool_name}; the nodes fall silent now"));
         } else {
@@ -146,7 +162,7 @@ impl Replay {
         fleet_stop.cancel();
         drop(fleet.await);
         out.emit(&format!("{:#}\n", report.document()))?;
-        Ok(Exit::Done)
+        outcome
     }
 
     fn pace(&self, work: &[crate::trace::WorkRow]) -> Pace {
@@ -190,6 +206,27 @@ impl Replay {
         }
         Ok(running)
     }
+}
+
+/// How the replay ends; a run that is not whole says so in its document, and never ends with 0.
+fn outcome(replay: &Running, ended_by: Option<Signal>, report: &mut Report) -> Result<Exit, CliError> {
+    if let Some(error) = replay.watch_failed() {
+        report.incomplete = Some(format!("grants could not be watched to the end: {error}"));
+        return Err(CliError::from(error).asked("grants could not be watched to the end"));
+    }
+    let arrived = replay.arrived();
+    if let Some(number) = ended_by {
+        let rows = report.requests.len();
+        report.incomplete = Some(format!("stopped by {number} after {arrived} of {rows} rows"));
+        return Ok(Exit::Command(128 + u8::try_from(number as i32).unwrap_or(0)));
+    }
+    let unanswered = replay.unanswered();
+    if unanswered > 0 {
+        let what = format!("{unanswered} rows had no definite answer");
+        report.incomplete = Some(what.clone());
+        return Err(CliError::new(Exit::Unreachable, "UNAVAILABLE", what).asked("the replay is not whole"));
+    }
+    Ok(Exit::Done)
 }
 
 /// Removes nodes; how many are left.

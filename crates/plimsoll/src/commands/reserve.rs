@@ -6,7 +6,8 @@ use clap::Args;
 use plimsoll_client::v1::{CreateReservationRequest, Reservation, ReservationState, WaitPolicy};
 
 use crate::args::{Globals, ResourceArgs, duration};
-use crate::error::{CliError, sentence};
+use crate::blockers::{by_weight, sentence};
+use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{Out, asked, granted, places, short_duration};
 
@@ -67,7 +68,7 @@ impl Reserve {
         }
         let out = globals.out();
         out.one(&reservation)?;
-        report(&out, &reservation, started.elapsed(), self.dry_run);
+        report(&out, &reservation, started.elapsed(), self.dry_run, self.wait);
         Ok(match reservation.state() {
             ReservationState::Pending | ReservationState::Planned => Exit::Pending,
             ReservationState::Expired | ReservationState::Rejected => Exit::Refused,
@@ -76,7 +77,7 @@ impl Reserve {
     }
 }
 
-fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool) {
+fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool, wait: Option<Duration>) {
     let id = &reservation.id;
     let took = short_duration(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
     let what = granted(reservation);
@@ -85,10 +86,13 @@ fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool
         _ if dry_run => out.say(&format!("would reserve {what} on {place}; nothing was changed")),
         ReservationState::Pending => {
             out.say(&format!("{} {id} waits ({what})", out.paint.waiting()));
-            for blocker in &reservation.blockers {
+            for blocker in &by_weight(&reservation.blockers) {
                 out.say(&format!("  {} {}", out.paint.bullet(), sentence(blocker)));
             }
-            out.say(&format!("  plimsoll explain {id} says what would help"));
+            match wait {
+                Some(_) => out.say(&format!("  not placed in {took}: it leaves the queue now")),
+                None => out.say(&format!("  plimsoll explain {id} says what would help")),
+            }
         }
         ReservationState::Held => {
             out.done(&format!(

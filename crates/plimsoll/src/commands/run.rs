@@ -9,15 +9,16 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use plimsoll_agent::usage::{ProcessUsage, UsageMeter};
 use plimsoll_client::v1::{
-    Blocker, GetNodeRequest, NodeSelectorTerm, Quantities, Reservation, ReservationSpec, SelectorOperator,
-    WaitPolicy,
+    Blocker, ErrorReason, GetNodeRequest, NodeSelectorTerm, Quantities, Reservation, ReservationSpec,
+    SelectorOperator, WaitPolicy,
 };
 use plimsoll_client::{Client, Lease};
 use plimsoll_types::quantity::{display_bytes, format_bytes, format_cpu_millis};
 
 use super::process::{Running, Signals, exit_of};
 use crate::args::{Globals, ResourceArgs, duration};
-use crate::error::{CliError, sentence};
+use crate::blockers::summary;
+use crate::error::CliError;
 use crate::exit::Exit;
 use crate::host::{attach_to_agent, host_name};
 use crate::output::{Out, StatusLine, asked, granted, places, short_duration};
@@ -54,8 +55,11 @@ impl Run {
         let client = globals.client()?;
         let mut signals = Signals::listen()?;
         let spec = self.spec(&client).await?;
+        // The condition that the node is this one is ours: it is no news that other nodes do not meet it.
+        let is_only_here = self.resources.require.is_empty()
+            && spec.requirements.as_ref().is_some_and(|requirements| !requirements.required.is_empty());
         let started = Instant::now();
-        let lease = match acquire(&client, spec, &out, &mut signals).await? {
+        let lease = match acquire(&client, spec, is_only_here, &out, &mut signals).await? {
             Ok(lease) => lease,
             Err(number) => {
                 out.say("gave the place back");
@@ -176,6 +180,7 @@ struct Waiting {
 async fn acquire(
     client: &Client,
     spec: ReservationSpec,
+    is_only_here: bool,
     out: &Out,
     signals: &mut Signals,
 ) -> Result<Result<Lease, Signal>, CliError> {
@@ -210,8 +215,13 @@ async fn acquire(
         |reservation, step| {
             if reservation.allocations.is_empty() {
                 let (rank, queue_length) = step.map_or((0, 0), |step| (step.rank, step.queue_length));
-                let blockers = reservation.blockers.clone();
-                *lock() = Some(Waiting { id: reservation.id.clone(), rank, queue_length, blockers });
+                let mut blockers = on_this_machine(&reservation.blockers, is_only_here);
+                let mut waiting = lock();
+                if let (true, Some(before)) = (blockers.is_empty(), waiting.take()) {
+                    // Once it has left the queue, what it waited for is what it was told last.
+                    blockers = before.blockers;
+                }
+                *waiting = Some(Waiting { id: reservation.id.clone(), rank, queue_length, blockers });
             }
         },
         give_up,
@@ -221,22 +231,49 @@ async fn acquire(
         Ok(Some(lease)) => Ok(Ok(lease)),
         Ok(None) => Ok(Err(ended_by.unwrap_or(Signal::SIGINT))),
         Err(error) => {
-            let waited = lock().is_some();
-            let lost = matches!(error, plimsoll_client::Error::LeaseLost { .. });
-            let error = CliError::from(error).asked(format!("cannot run with {what}"));
-            // Its wait ran out in the queue, or somebody cancelled it there.
-            Err(if waited && lost { error.with_exit(Exit::Pending) } else { error })
+            let waited = lock().take();
+            let asked = format!("cannot run with {what}");
+            Err(match (error, waited) {
+                // Its wait ran out in the queue, or somebody cancelled it there.
+                (plimsoll_client::Error::LeaseLost { .. }, Some(waiting)) => {
+                    let short = Some(waiting.short()).filter(|short| !short.is_empty());
+                    let short = short.map_or_else(String::new, |short| format!(": {short}"));
+                    let text =
+                        format!("{} left the queue after {}{short}", waiting.id, took(started.elapsed()));
+                    CliError::new(Exit::Pending, "EXPIRED", text)
+                        .asked(asked)
+                        .help("wait longer, ask for less, or leave out --wait to wait as long as it takes")
+                }
+                (plimsoll_client::Error::Refused(mut refused), _) if is_only_here => {
+                    let before = refused.blockers.len();
+                    let first = refused.blockers.first().map(|first| first.message.clone());
+                    refused.blockers = on_this_machine(&refused.blockers, is_only_here);
+                    let is_other_place = refused.blockers.len() < before;
+                    if let (Some(first), Some(kept)) = (first, refused.blockers.first())
+                        && refused.message.starts_with(&first)
+                    {
+                        refused.message.clone_from(&kept.message);
+                    }
+                    let error = CliError::from(plimsoll_client::Error::Refused(refused)).asked(asked);
+                    let help = "the command runs on this machine, so no other counts; with --anywhere all do";
+                    if is_other_place { error.help(help) } else { error }
+                }
+                (error, _) => CliError::from(error).asked(asked),
+            })
         }
     }
 }
 
+/// What stands in the way here: that other nodes are not this machine does not, unless it is all there is.
+fn on_this_machine(blockers: &[Blocker], is_only_here: bool) -> Vec<Blocker> {
+    let about_here = |blocker: &&Blocker| blocker.reason() != ErrorReason::LabelMismatch;
+    let kept: Vec<Blocker> = blockers.iter().filter(about_here).cloned().collect();
+    if is_only_here && !kept.is_empty() { kept } else { blockers.to_vec() }
+}
+
 impl Waiting {
     fn short(&self) -> String {
-        match self.blockers.as_slice() {
-            [] => String::new(),
-            [one] => sentence(one),
-            [first, rest @ ..] => format!("{} (+{} more)", sentence(first), rest.len()),
-        }
+        summary(&self.blockers)
     }
 }
 

@@ -51,7 +51,7 @@ impl Simulate {
             seed: self.seed,
             no_departures: self.no_departures,
         };
-        let progress = Progress::new(work.len());
+        let progress = Progress::new(work.len(), globals.quiet);
         let report = simulate(&nodes, &work, &options, |arrived| progress.at(arrived))?;
         progress.end();
         globals.out().emit(&format!("{:#}\n", report.document()))?;

@@ -30,6 +30,18 @@ pub(crate) enum Format {
     Csv,
 }
 
+/// What names a document, the first that it has.
+const NAMING: [&str; 8] = [
+    "id",
+    "name",
+    "object.id",
+    "object.name",
+    "object.metadata.name",
+    "reservation.id",
+    "address",
+    "version",
+];
+
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
@@ -138,12 +150,24 @@ impl Out {
         }
     }
 
-    /// Writes a document that has no columns; tables show it as YAML.
+    /// Writes a document that has no columns: tables show it as YAML, CSV as one row with a column for each value, named by its
+    /// path.
     pub(crate) fn document(&self, value: &Value) -> Result<(), CliError> {
         match self.format {
             Format::Json => self.json(value),
             Format::Jsonl => self.emit(&format!("{value}\n")),
-            Format::Table | Format::Wide | Format::Yaml | Format::Name | Format::Csv => self.yaml(value),
+            Format::Table | Format::Wide | Format::Yaml => self.yaml(value),
+            Format::Name | Format::Csv => {
+                let mut cells = Vec::new();
+                table::flatten(value, "", &mut cells);
+                if self.format == Format::Name {
+                    let named = NAMING.iter().find_map(|name| cells.iter().find(|(key, _)| key == name));
+                    let text = named.or_else(|| cells.first()).map(|(_, text)| format!("{text}\n"));
+                    return self.emit(&text.unwrap_or_default());
+                }
+                let (header, row): (Vec<String>, Vec<String>) = cells.into_iter().unzip();
+                self.emit(&table::csv(Some(header).filter(|_| !self.no_headers), vec![row])?)
+            }
         }
     }
 

@@ -93,6 +93,23 @@ pub(crate) fn aligned(header: Option<Vec<String>>, rows: Vec<Vec<String>>) -> St
     text
 }
 
+/// Every value of a document with its path, as in `spec.wait.queue` and `blockers.0.asked`.
+pub(crate) fn flatten(value: &Value, path: &str, cells: &mut Vec<(String, String)>) {
+    let inner = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, field)| flatten(field, &inner(key), cells)),
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| flatten(item, &inner(&index.to_string()), cells));
+        }
+        Value::String(text) => cells.push((path.to_owned(), text.clone())),
+        Value::Null => cells.push((path.to_owned(), String::new())),
+        other => cells.push((path.to_owned(), other.to_string())),
+    }
+}
+
 /// Comma-separated values.
 pub(crate) fn csv(header: Option<Vec<String>>, rows: Vec<Vec<String>>) -> Result<String, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::local("cannot write CSV", error);
@@ -107,6 +124,14 @@ pub(crate) fn csv(header: Option<Vec<String>>, rows: Vec<Vec<String>>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_become_paths_with_values() {
+        let mut cells = Vec::new();
+        flatten(&serde_json::json!({ "a": { "b": [1, "x"] }, "c": null }), "", &mut cells);
+        let cells: Vec<String> = cells.iter().map(|(path, text)| format!("{path}={text}")).collect();
+        assert_eq!(cells, ["a.b.0=1", "a.b.1=x", "c="]);
+    }
 
     #[test]
     fn tables_are_aligned_without_trailing_blanks() {

@@ -9,5 +9,5 @@ mod simulation;
 pub(crate) use progress::Progress;
 pub(crate) use replay::{Course, Pace, Replay};
 pub(crate) use report::{Outcome, Report, RequestReport};
-pub(crate) use rows::{NodeRow, WorkRow, read_nodes, read_workload, uniform_fleet};
+pub(crate) use rows::{NodeRow, WorkRow, node_names, read_nodes, read_workload, uniform_fleet};
 pub(crate) use simulation::{Options, simulate, strategy_by_name};

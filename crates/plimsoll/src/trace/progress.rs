@@ -13,26 +13,30 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Progress {
     rows: usize,
     bar: Option<ProgressBar>,
+    is_quiet: bool,
     told: Mutex<Instant>,
 }
 
 impl Progress {
-    /// Nothing is done yet.
-    pub(crate) fn new(rows: usize) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    /// Nothing is done yet. With `is_quiet` nothing is said either.
+    pub(crate) fn new(rows: usize, is_quiet: bool) -> Progress {
+        let bar = (!is_quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(rows as u64), ProgressDrawTarget::stderr());
             match ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {per_sec}  {eta} left") {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }
         });
-        Progress { rows, bar, told: Mutex::new(Instant::now()) }
+        Progress { rows, bar, is_quiet, told: Mutex::new(Instant::now()) }
     }
 
     /// So many rows are done.
     pub(crate) fn at(&self, done: usize) {
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);
+            return;
+        }
+        if self.is_quiet {
             return;
         }
         let mut told = self.told.lock().expect("nothing panics while it is held");

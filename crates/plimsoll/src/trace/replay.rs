@@ -60,6 +60,10 @@ pub(crate) struct Replay {
     held: Mutex<BTreeMap<String, u64>>,
     grants: Grants,
     stop: CancellationToken,
+    /// Rows whose fate the cluster did not tell.
+    unanswered: AtomicUsize,
+    /// Why grants cannot be heard of any more.
+    watch_failed: Mutex<Option<Error>>,
 }
 
 /// Grants as the watch tells of them, for those who wait.
@@ -98,7 +102,19 @@ impl Replay {
             held: Mutex::default(),
             grants: Grants::default(),
             stop,
+            unanswered: AtomicUsize::new(0),
+            watch_failed: Mutex::new(None),
         })
+    }
+
+    /// Why it was not heard of grants any more, where that ended it.
+    pub(crate) fn watch_failed(&self) -> Option<Error> {
+        self.watch_failed.lock().take()
+    }
+
+    /// Rows whose fate the cluster did not tell, in spite of all repeats.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Rows submitted so far.
@@ -151,7 +167,7 @@ impl Replay {
         let watch = match self.client.watch(request).await {
             Ok(watch) => watch,
             Err(error) => {
-                tracing::error!(%error, "grants cannot be watched, so nothing is replayed");
+                *self.watch_failed.lock() = Some(error);
                 return;
             }
         };
@@ -270,8 +286,13 @@ impl Replay {
             }
             Ok(None) => fate.reasons = vec!["INTERNAL".to_owned()],
             Err(error) => {
-                fate.outcome = Outcome::Refused;
                 fate.reasons = reasons(&error);
+                if matches!(error, Error::Refused(_) | Error::Invalid(_)) {
+                    fate.outcome = Outcome::Refused;
+                } else {
+                    // It may be granted or not: whoever says refused here would be guessing.
+                    self.unanswered.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         None
@@ -306,7 +327,7 @@ impl Replay {
             let message = match watch.next().await {
                 Ok(message) => message,
                 Err(error) => {
-                    tracing::error!(%error, "grants cannot be watched any more; stopping");
+                    *self.watch_failed.lock() = Some(error);
                     self.stop.cancel();
                     return;
                 }

@@ -31,6 +31,8 @@ pub(crate) struct RequestReport {
 pub(crate) struct Report {
     pub(crate) strategy: String,
     pub(crate) seed: u64,
+    /// Names of nodes in the file, by their names in the ledger.
+    pub(crate) node_names: BTreeMap<String, String>,
     pub(crate) requests: Vec<RequestReport>,
     /// Thousandths of GPUs that the fleet has, that are allocated at the end, and at the most at any time.
     pub(crate) gpu_milli: u64,
@@ -40,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) latencies_ns: Vec<u64>,
     pub(crate) elapsed_ns: u64,
     pub(crate) extra: BTreeMap<String, Value>,
+    /// Why this is not the whole run; `None` where it is.
+    pub(crate) incomplete: Option<String>,
 }
 
 impl Outcome {
@@ -55,11 +59,13 @@ impl Outcome {
 impl Report {
     /// The one JSON document: `requests` and `summary`.
     pub(crate) fn document(&self) -> Value {
+        let shown = |node: &String| self.node_names.get(node).unwrap_or(node).clone();
         let request = |r: &RequestReport| {
+            let nodes: Vec<String> = r.nodes.iter().map(shown).collect();
             json!({
                 "name": r.name,
                 "outcome": r.outcome.name(),
-                "node": if r.nodes.is_empty() { Value::Null } else { json!(r.nodes.join(",")) },
+                "node": if r.nodes.is_empty() { Value::Null } else { json!(nodes.join(",")) },
                 "devices": r.devices,
                 "submit_s": number(r.submit_s),
                 "start_s": r.start_s.map(number),
@@ -110,6 +116,7 @@ impl Report {
         });
         if let Some(map) = summary.as_object_mut() {
             map.extend(self.extra.iter().map(|(key, value)| (key.clone(), value.clone())));
+            map.extend(self.incomplete.iter().map(|why| ("incomplete".to_owned(), json!(why))));
         }
         summary
     }

@@ -11,7 +11,7 @@ use plimsoll_proto::{convert, reason};
 use plimsoll_scheduler::Planner;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use super::{NodeRow, Outcome, Report, RequestReport, WorkRow};
+use super::{NodeRow, Outcome, Report, RequestReport, WorkRow, node_names};
 use crate::error::CliError;
 
 /// How to run a workload.
@@ -38,7 +38,10 @@ pub(crate) fn strategy_by_name(name: &str) -> Result<Strategy, CliError> {
         _ => {
             let known =
                 "greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, random";
-            return Err(CliError::usage(format!("unknown strategy {name:?}: choose one of {known}")));
+            let words: Vec<&str> = known.split(", ").collect();
+            let meant = plimsoll_policy::nearest(name, &words);
+            let meant = meant.map_or_else(String::new, |word| format!("did you mean {word}? "));
+            return Err(CliError::usage(format!("unknown strategy {name:?}: {meant}choose one of {known}")));
         }
     })
 }
@@ -126,6 +129,7 @@ impl World {
             strategy: options.strategy_name.clone(),
             seed: options.seed,
             gpu_milli: nodes.iter().map(|node| u64::from(node.gpus) * 1_000).sum(),
+            node_names: node_names(nodes),
             ..Report::default()
         };
         let gpus_per_node = nodes.iter().map(|node| node.gpus).max().unwrap_or(0);
@@ -240,9 +244,12 @@ impl World {
 }
 
 fn apply(ledger: &mut Ledger, now_ms: u64, command: Command) -> Came {
-    let stamp = Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at: LedgerTime(now_ms + 1) };
+    let stamp = Stamp {
+        revision: Revision(ledger.revision().0 + 1),
+        proposed_at: LedgerTime(now_ms.saturating_add(1)),
+    };
     let outcome = ledger.apply(stamp, &Entry::system(command)).answer.outcome;
-    ledger.take_touched();
+    ledger.clear_touched();
     outcome
 }
 

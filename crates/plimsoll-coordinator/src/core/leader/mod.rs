@@ -85,6 +85,17 @@ enum Origin {
     Health(NodeId),
 }
 
+impl Origin {
+    /// The booking that it holds.
+    fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Origin::Caller(_, ticket) => *ticket,
+            Origin::Queue(ticket) => Some(*ticket),
+            Origin::Expiry | Origin::Health(_) => None,
+        }
+    }
+}
+
 impl LeaderLoop {
     /// Runs until the core stops.
     pub(super) async fn run(self) {
@@ -227,7 +238,7 @@ impl LeaderLoop {
             let nodes: Vec<NodeId> = ledger.nodes().map(|node| node.id).collect();
             lead.planner.sync(&ledger, nodes);
         } else {
-            lead.planner.sync(&ledger, changes.nodes);
+            lead.planner.sync_changed(&ledger, changes.nodes);
         }
     }
 
@@ -252,26 +263,28 @@ impl LeaderLoop {
         let mut replan = Vec::new();
         {
             let ledger = self.ledger.read();
+            lead.planner.settle_all(&ledger, settled.origins.iter().filter_map(Origin::ticket));
             for ((origin, entry), answer) in
                 settled.origins.into_iter().zip(&settled.batch.entries).zip(answers)
             {
                 match origin {
                     Origin::Caller(mut item, ticket) => {
-                        let placed = ticket.is_some();
-                        if let Some(ticket) = ticket {
-                            lead.planner.settle(&ledger, ticket);
-                        }
-                        if placed && item.attempts < MOST_ATTEMPTS && place_was_taken(&answer) {
+                        if ticket.is_some() && item.attempts < MOST_ATTEMPTS && place_was_taken(&answer) {
                             item.attempts += 1;
                             replan.push((item, entry.clone()));
                         } else {
                             // What came free while it was on its way to the queue was offered to others only.
                             lead.pass_owed |= settled.passes != lead.passes && is_pending(&answer);
+                            // The head of a strict queue may have gone, which frees nothing but lets the next one try.
+                            lead.pass_owed |= matches!(entry.command, Command::Cancel { .. });
                             item.answer(Ok(answer));
                         }
                     }
-                    Origin::Queue(ticket) => lead.planner.settle(&ledger, ticket),
-                    Origin::Expiry => lead.expiring = false,
+                    Origin::Queue(_) => {}
+                    Origin::Expiry => {
+                        lead.expiring = false;
+                        lead.pass_owed |= matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
+                    }
                     Origin::Health(node) => self.agents.judged(node),
                 }
             }

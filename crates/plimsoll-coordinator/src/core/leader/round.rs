@@ -70,7 +70,7 @@ impl LeaderLoop {
         Counters::add(&self.counters.entries_proposed, 1);
         Counters::add(&self.counters.commands_proposed, draft.entries.len() as u64);
         let Draft { entries, origins, queueing } = draft;
-        let (batch, bytes) = encoding::encode_batch(now, entries);
+        let (batch, bytes) = encoding::encode_entries(now, entries);
         let batch = Arc::new(batch);
         let payload = Payload { bytes, decoded: Some(Arc::clone(&batch) as _) };
         let proposed = self.group.propose_pipelined(payload);
@@ -153,7 +153,7 @@ impl LeaderLoop {
 
 /// A raft entry with these commands.
 pub(super) fn payload(proposed_at: LedgerTime, entries: Vec<Entry>) -> Payload {
-    let (batch, bytes) = encoding::encode_batch(proposed_at, entries);
+    let (batch, bytes) = encoding::encode_entries(proposed_at, entries);
     Payload { bytes, decoded: Some(Arc::new(batch)) }
 }
 

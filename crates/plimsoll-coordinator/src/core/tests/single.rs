@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_ledger::{Command, Outcome, PolicyObject, Pool, QueueOrder, Reason, State};
+use plimsoll_ledger::{Command, Outcome, PolicyObject, Pool, QueueOrder, Reason, State, Wait};
 use plimsoll_types::Revision;
 
 use super::harness::*;
@@ -87,6 +87,32 @@ async fn nobody_overtakes_a_request_on_its_way_to_a_strict_queue() {
         state(&core, large.id) == State::Active && state(&core, small.id) == State::Active
     })
     .await;
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_of_a_strict_queue_is_placed_when_its_head_goes_without_a_place() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    let pool = Pool { name: "default".to_owned(), queue_order: QueueOrder::StrictFifo, ..Pool::default() };
+    let put = vec![PolicyObject::Pool(pool)];
+    do_it(&core, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) }).await;
+    register(&core, "node-01", 4_000, 0).await;
+    reserve(&core, request(1_000)).await;
+    let cancelled = reserve(&core, queued(request(4_000))).await;
+    let mut impatient = queued(request(4_000));
+    impatient.wait = Wait::Queue { deadline_ms: 3_000 };
+    let impatient = reserve(&core, impatient).await;
+    let last = reserve(&core, queued(request(1_000))).await;
+    do_it(&core, Command::Cancel { reservation: cancelled.id }).await;
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(state(&core, last.id), State::Pending, "the next head does not fit either");
+    tokio::time::sleep(Duration::from_millis(3_000)).await;
+    assert_eq!((state(&core, impatient.id), state(&core, last.id)), (State::Expired, State::Active));
+
+    let head = reserve(&core, queued(request(4_000))).await;
+    let behind = reserve(&core, queued(request(1_000))).await;
+    do_it(&core, Command::Cancel { reservation: head.id }).await;
+    until("the one behind it is placed", || state(&core, behind.id) == State::Active).await;
     core.shutdown().await;
 }
 

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use http::Extensions;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use tonic::transport::CertificateDer;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
-use crate::tls;
+use crate::services::connections::{ConnectionInfo, Holder};
 
 /// Set by a coordinator that passes a call on: who called there. Believed from coordinators only.
 pub(super) const ACTOR: HeaderName = HeaderName::from_static("plimsoll-actor");
@@ -36,24 +34,22 @@ impl Actor {
 
 /// Works out who calls. `tls` says whether the listener demands certificates; without one there, nobody calls.
 pub(super) fn identify(tls: bool, headers: &HeaderMap, extensions: &Extensions) -> Option<Caller> {
-    let (name, is_coordinator) = if tls {
-        let certificate = certificate(extensions)?;
-        (tls::actor(&certificate), tls::is_coordinator(&certificate))
+    let local;
+    let holder = if tls {
+        extensions.get::<ConnectionInfo>()?.holder()?
     } else {
-        (LOCAL.to_owned(), true)
+        local = Holder { actor: LOCAL.into(), is_coordinator: true };
+        &local
     };
+    let is_coordinator = holder.is_coordinator;
     let said = headers.get(ACTOR).filter(|_| is_coordinator).and_then(|value| value.to_str().ok());
-    Some(Caller { actor: Actor(said.unwrap_or(&name).into()), is_coordinator })
+    let actor = said.map_or_else(|| Arc::clone(&holder.actor), Arc::from);
+    Some(Caller { actor: Actor(actor), is_coordinator })
 }
 
 /// The actor as a header for the leader.
 pub(super) fn header(actor: &Actor) -> Option<HeaderValue> {
     HeaderValue::from_str(&actor.0).ok()
-}
-
-fn certificate(extensions: &Extensions) -> Option<CertificateDer<'static>> {
-    let info = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?;
-    info.peer_certs()?.first().cloned()
 }
 
 #[cfg(test)]
@@ -75,5 +71,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ACTOR, HeaderValue::from_static("ada"));
         assert_eq!(identify(true, &headers, &Extensions::new()), None);
+    }
+
+    #[test]
+    fn a_client_is_who_its_certificate_says_and_a_coordinator_may_speak_for_others() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACTOR, HeaderValue::from_static("eve"));
+        for (is_coordinator, actor) in [(false, "ada"), (true, "eve")] {
+            let mut extensions = Extensions::new();
+            extensions.insert(ConnectionInfo::of(Holder { actor: "ada".into(), is_coordinator }));
+            let caller = identify(true, &headers, &extensions).expect("shown");
+            assert_eq!((&*caller.actor.0, caller.is_coordinator), (actor, is_coordinator));
+        }
     }
 }

@@ -67,7 +67,10 @@ impl Leading<'_> {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let until = self.patience();
-        while self.shared.forwarder.leader() == Leader::None && Instant::now() < until {
+        while self.shared.forwarder.leader() == Leader::None
+            && self.nobody().is_not_leader()
+            && Instant::now() < until
+        {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         self.once(inner, request).await
@@ -102,7 +105,16 @@ impl Leading<'_> {
                 let left = self.left.map(|left| left.saturating_sub(self.began.elapsed()));
                 self.shared.forwarder.pass_on(&address, request, self.actor, left).await
             }
-            Leader::None => Err(Problem::not_leader(None)),
+            Leader::None => Err(self.nobody()),
+        }
+    }
+
+    /// No leader is known; without a cluster there will be none.
+    fn nobody(&self) -> Problem {
+        if self.shared.core.group().metrics().members.is_empty() {
+            Problem::uninitialized()
+        } else {
+            Problem::not_leader(None)
         }
     }
 

@@ -93,13 +93,23 @@ pub(crate) const METHODS: &[Method] = &[
     call(ANYONE, "/grpc.health.v1.Health/Check"),
     call(ANYONE, "/grpc.health.v1.Health/List"),
     stream(ANYONE, "/grpc.health.v1.Health/Watch"),
-    stream(ANYONE, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    stream(ANYONE, REFLECTION),
 ];
+
+/// Tells what the API is, where it is offered.
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Package of the calls between coordinators.
 const PEER_PREFIX: &str = "/plimsoll.internal.";
 /// All of those are one method here.
 const PEER: Method = stream(AnsweredBy::Peer, "/plimsoll.internal");
+
+impl Method {
+    /// Whether it is served at a port.
+    pub(crate) fn is_offered(&self, reflection: bool) -> bool {
+        reflection || self.path != REFLECTION
+    }
+}
 
 /// The method of a path; `None` where it is not served.
 pub(crate) fn find(path: &str) -> Option<Method> {

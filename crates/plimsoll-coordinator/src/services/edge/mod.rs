@@ -3,6 +3,7 @@
 
 mod caller;
 mod forward;
+mod heads;
 mod leading;
 mod methods;
 mod rates;
@@ -15,21 +16,25 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::header::{DATE, HeaderValue};
 use http::{Request, Response};
-use plimsoll_consensus::Dialer;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::connections::ConnectionInfo;
 use super::problem::Problem;
+use super::{Port, Services};
 use crate::core::Core;
 use crate::telemetry::Calls;
 use forward::Forwarder;
+pub(super) use heads::Heads;
 use leading::Leading;
 use methods::{AnsweredBy, Method};
 pub(super) use rates::Rates;
 
 pub(crate) use caller::Actor;
 
+/// Label of calls that are no method's.
+const UNKNOWN: &str = "(unknown)";
 /// Taken off a caller's own timeout, so that our answer is there before the caller gives up.
 const HEAD_START: Duration = Duration::from_millis(2);
 
@@ -40,13 +45,15 @@ pub(super) struct EdgeLayer {
     port: PortKind,
 }
 
-/// What a listener is for.
+/// What the edge must know of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PortKind {
+struct PortKind {
     /// Callers show certificates of the cluster's authority.
-    pub(super) tls: bool,
+    tls: bool,
     /// Other coordinators call here too.
-    pub(super) peers: bool,
+    peers: bool,
+    /// Tells callers what the API is.
+    reflection: bool,
 }
 
 struct Shared {
@@ -54,6 +61,7 @@ struct Shared {
     forwarder: Forwarder,
     calls: Calls,
     rates: Arc<Rates>,
+    heads: Heads,
     /// Answers carry a fixed `date`, so that a simulation is reproducible.
     fixed_date: bool,
 }
@@ -67,16 +75,19 @@ pub(super) struct Edge<S> {
 }
 
 impl EdgeLayer {
-    pub(super) fn new(
-        core: Core,
-        dialer: Arc<dyn Dialer>,
-        calls: Calls,
-        rates: Arc<Rates>,
-        port: PortKind,
-        fixed_date: bool,
-    ) -> EdgeLayer {
-        let forwarder = Forwarder::new(core.clone(), dialer);
-        EdgeLayer { shared: Arc::new(Shared { core, forwarder, calls, rates, fixed_date }), port }
+    /// For a port of these services.
+    pub(super) fn new(services: &Services, port: &Port) -> EdgeLayer {
+        let core = services.core.clone();
+        let shared = Shared {
+            forwarder: Forwarder::new(core.clone(), Arc::clone(&services.dialer)),
+            core,
+            calls: services.telemetry.calls().clone(),
+            rates: Arc::clone(&services.rates),
+            heads: services.heads.clone(),
+            fixed_date: services.simulation,
+        };
+        let port = PortKind { tls: port.tls.is_some(), peers: port.peers, reflection: port.reflection };
+        EdgeLayer { shared: Arc::new(shared), port }
     }
 }
 
@@ -124,17 +135,23 @@ impl Shared {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
-        let began = Instant::now();
         let _open = self.calls.open();
-        let Some(method) = methods::find(request.uri().path()) else {
-            let path = request.uri().path().to_owned();
-            return tonic::Status::unimplemented(format!("{path} is not a method of this API")).into_http();
+        let found = methods::find(request.uri().path()).filter(|method| method.is_offered(port.reflection));
+        let Some(method) = found else {
+            let mut response = Problem::unimplemented(request.uri().path()).into_status().into_http();
+            self.heads.put(response.headers_mut());
+            self.calls.ended(UNKNOWN, tonic::Code::Unimplemented, Duration::ZERO);
+            return response;
         };
-        let response = match self.route(port, method, inner, request).await {
+        let counted = Counted { calls: &self.calls, path: method.path, began: Instant::now(), code: None };
+        let mut response = match self.route(port, method, inner, request).await {
             Ok(response) => response,
             Err(problem) => problem.into_status().into_http(),
         };
-        self.calls.ended(method.path, code_of(&response), began.elapsed());
+        if method.by != AnsweredBy::Peer {
+            self.heads.put(response.headers_mut());
+        }
+        counted.ended(code_of(&response));
         response
     }
 
@@ -153,6 +170,13 @@ impl Shared {
         if method.by == AnsweredBy::Peer && !(port.peers && caller.is_coordinator) {
             return Err(Problem::not_a_coordinator());
         }
+        let was_forwarded = request.headers().contains_key(forward::FORWARDED);
+        if caller.is_coordinator
+            && (method.by == AnsweredBy::Peer || was_forwarded)
+            && let Some(connection) = request.extensions().get::<ConnectionInfo>()
+        {
+            connection.note_coordinator();
+        }
         // A coordinator speaks for others, and counted them where they called. Without TLS nobody is anybody.
         if !caller.is_coordinator {
             self.rates.take(&caller.actor.0, method.path, Instant::now())?;
@@ -163,7 +187,6 @@ impl Shared {
             (Some(most), None) => Some(most),
             (None, asked) => asked,
         };
-        let was_forwarded = request.headers().contains_key(forward::FORWARDED);
         request.extensions_mut().insert(caller.actor.clone());
         let began = Instant::now();
         let answer = async {
@@ -192,6 +215,26 @@ impl Shared {
     /// state without age. A wrong yes, possible for a millisecond, is answered NOT_LEADER by the core.
     fn is_serving(&self) -> bool {
         self.core.local().age_ms() == 0
+    }
+}
+
+/// A call that is counted in any case: one that its caller gave up is dropped where it waits, and nobody is left to answer.
+struct Counted<'a> {
+    calls: &'a Calls,
+    path: &'static str,
+    began: Instant,
+    code: Option<tonic::Code>,
+}
+
+impl Counted<'_> {
+    fn ended(mut self, code: tonic::Code) {
+        self.code = Some(code);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.calls.ended(self.path, self.code.unwrap_or(tonic::Code::Cancelled), self.began.elapsed());
     }
 }
 

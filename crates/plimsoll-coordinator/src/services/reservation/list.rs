@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::services::api::Api;
 use crate::services::names;
-use crate::services::page::{Page, is_descending};
+use crate::services::page::is_descending;
 use crate::services::problem::Problem;
 
 /// Reservations looked at under one lock, so that a long list never holds up the ledger.
@@ -21,7 +21,7 @@ pub(super) async fn list(
 ) -> Result<v1::ListReservationsResponse, Problem> {
     let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
     let (consistency, min_revision) = (request.consistency, std::mem::take(&mut request.min_revision));
-    let page = Page::read(size, &token, &request.encode_to_vec())?;
+    let page = api.page(size, &token, &request.encode_to_vec())?;
     let filter = Filter::read(&request)?;
     let after = page.after_number()?.map(ReservationId);
     let mut found = Vec::new();

@@ -83,7 +83,7 @@ async fn follow(api: &Api, id: ReservationId, until: Instant, answers: &Answers)
 
 /// How it stands, and whether there is nothing more to wait for.
 fn look(api: &Api, id: ReservationId) -> Result<(v1::WaitReservationResponse, bool), Problem> {
-    let view = api.core.local();
+    let view = api.local();
     let reservation =
         view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &id.to_string()))?;
     let response = v1::WaitReservationResponse {

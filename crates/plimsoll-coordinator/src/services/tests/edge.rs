@@ -1,14 +1,14 @@
 //! The edge: health, HTTP, TLS and who calls, unknown methods, deadlines.
 
 use plimsoll_proto::v1;
+use plimsoll_proto::v1::ErrorReason;
 use plimsoll_proto::v1::reservation_service_client::ReservationServiceClient;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::harness::*;
-use crate::config::TlsFiles;
+use crate::services::Port;
 use crate::tls::tests::TestAuthority;
 use crate::tls::{COORDINATOR_NAME, TlsMaterial};
 
@@ -51,24 +51,18 @@ async fn what_is_no_method_is_unimplemented_and_large_requests_are_refused() {
     let path = http::uri::PathAndQuery::from_static("/plimsoll.v1.NodeService/Nothing");
     let request = tonic::Request::new(v1::GetStatusRequest {});
     let answer = grpc.unary(request, path, codec).await.expect_err("not a method");
-    assert_eq!(answer.code(), tonic::Code::Unimplemented);
+    assert_eq!(
+        (answer.code(), details(&answer).reason),
+        (tonic::Code::Unimplemented, ErrorReason::Unimplemented)
+    );
+    assert_eq!(details(&answer).metadata["method"], "/plimsoll.v1.NodeService/Nothing");
+    let counted = "plimsoll_rpc_calls_total{method=\"(unknown)\",code=\"UNIMPLEMENTED\"}";
+    assert_eq!(served.metric(counted), Some(1.0));
 
     let large = v1::ReservationSpec { name: "x".repeat(2 << 20), ..cpu(1) };
     let refused = served.reservations().create_reservation(create(large)).await.expect_err("2 MiB");
     assert_eq!(refused.code(), tonic::Code::OutOfRange);
     served.stop().await;
-}
-
-fn channel(address: &str, files: Option<&TlsFiles>, ca: &TlsFiles) -> Channel {
-    let read = |path: &std::path::Path| std::fs::read(path).expect("there");
-    let mut tls = ClientTlsConfig::new()
-        .domain_name(COORDINATOR_NAME)
-        .ca_certificate(Certificate::from_pem(read(&ca.ca)));
-    if let Some(files) = files {
-        tls = tls.identity(Identity::from_pem(read(&files.cert), read(&files.key)));
-    }
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
-    endpoint.tls_config(tls).expect("good").connect_lazy()
 }
 
 #[tokio::test]
@@ -77,11 +71,12 @@ async fn certificates_say_who_calls_and_peers_must_be_coordinators() {
     let own = authority.issue("c1", &["localhost", COORDINATOR_NAME]);
     let ada = authority.issue("ada", &["ada"]);
     let material = TlsMaterial::load(&own).expect("good");
-    let served = single_with(Some(material.server())).await;
+    let port = Port { tls: Some(material.server()), ..Port::default() };
+    let served = single_as(Setup { port, ..Setup::default() }).await;
 
-    let mut client = ReservationServiceClient::new(channel(&served.address, Some(&ada), &own));
+    let mut client = ReservationServiceClient::new(tls_channel(&served.address, Some(&ada), &own));
     let wait = Some(v1::WaitPolicy { queue: true, deadline_ms: 0 });
-    let _agent = Agent::connect(channel(&served.address, Some(&ada), &own), "node-01").await;
+    let _agent = Agent::connect(tls_channel(&served.address, Some(&ada), &own), "node-01").await;
     let spec = v1::ReservationSpec { wait, ..cpu(1) };
     let mut request = tonic::Request::new(create(spec));
     // A client cannot speak for somebody else.
@@ -89,9 +84,9 @@ async fn certificates_say_who_calls_and_peers_must_be_coordinators() {
     let created = client.create_reservation(request).await.expect("granted").into_inner();
     assert_eq!(created.reservation.expect("shown").requester, "ada");
 
-    let mut nobody = ReservationServiceClient::new(channel(&served.address, None, &own));
+    let mut nobody = ReservationServiceClient::new(tls_channel(&served.address, None, &own));
     nobody.create_reservation(create(cpu(1))).await.expect_err("no certificate");
-    let mut grpc = tonic::client::Grpc::new(channel(&served.address, Some(&ada), &own));
+    let mut grpc = tonic::client::Grpc::new(tls_channel(&served.address, Some(&ada), &own));
     grpc.ready().await.expect("connects");
     let codec = tonic_prost::ProstCodec::<v1::GetStatusRequest, v1::GetStatusResponse>::default();
     let path = http::uri::PathAndQuery::from_static("/plimsoll.internal.v1.RaftService/Vote");

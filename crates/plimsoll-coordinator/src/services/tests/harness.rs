@@ -12,12 +12,15 @@ use plimsoll_proto::v1::reservation_service_client::ReservationServiceClient;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::{Channel, Endpoint, ServerTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::Coordinator;
 use crate::clock::SystemClock;
+use crate::config::TlsFiles;
 use crate::core::{Core, CoreConfig, Data};
 use crate::dialer::TcpDialer;
+use crate::services::{ListenerLimits, Port};
+use crate::tls::COORDINATOR_NAME;
 
 /// A coordinator that serves.
 pub(super) struct Served {
@@ -26,23 +29,38 @@ pub(super) struct Served {
     pub(super) channel: Channel,
 }
 
-/// A single voter in memory, ready.
-pub(super) async fn single() -> Served {
-    single_with(None).await
+/// How a coordinator of a test differs from others.
+#[derive(Default)]
+pub(super) struct Setup {
+    pub(super) port: Port,
+    pub(super) limits: ListenerLimits,
+    /// Changes the configuration of the core.
+    pub(super) core: Option<fn(&mut CoreConfig)>,
 }
 
-/// The same behind TLS.
-pub(super) async fn single_with(tls: Option<ServerTlsConfig>) -> Served {
-    let served = Served::start(1, true, tls).await;
+/// A single voter in memory, ready.
+pub(super) async fn single() -> Served {
+    single_as(Setup::default()).await
+}
+
+/// The same, set up otherwise.
+pub(super) async fn single_as(setup: Setup) -> Served {
+    let served = Served::start(1, true, setup).await;
     until("it serves", || served.coordinator.core().status().serving).await;
     served
 }
 
 /// Three voters in memory; the first leads.
 pub(super) async fn three() -> Vec<Served> {
-    let mut all = vec![single().await];
+    three_as(ListenerLimits::default()).await
+}
+
+/// The same with other limits.
+pub(super) async fn three_as(limits: ListenerLimits) -> Vec<Served> {
+    let setup = || Setup { limits: limits.clone(), ..Setup::default() };
+    let mut all = vec![single_as(setup()).await];
     for id in [2, 3] {
-        let served = Served::start(id, false, None).await;
+        let served = Served::start(id, false, setup()).await;
         let add = v1::AddMemberRequest { id, address: served.address.clone(), ..Default::default() };
         all[0].cluster().add_member(add).await.expect("added");
         all.push(served);
@@ -60,18 +78,25 @@ pub(super) fn plain(address: &str) -> Channel {
 }
 
 impl Served {
-    async fn start(id: u64, bootstrap: bool, tls: Option<ServerTlsConfig>) -> Served {
+    pub(super) async fn start(id: u64, bootstrap: bool, setup: Setup) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let config =
+        let mut config =
             CoreConfig { bootstrap, seed: id, ..CoreConfig::new(id, "test", address.as_str(), Data::Memory) };
+        setup.core.into_iter().for_each(|change| change(&mut config));
         let dialer = Arc::new(TcpDialer::default());
         let clock = Arc::new(SystemClock::new());
         let core = Core::start(config, Arc::clone(&dialer) as _, clock).await.expect("starts");
-        let coordinator = Coordinator::around(core, dialer, false);
-        coordinator.listen(TcpListenerStream::new(listener), tls, true);
+        let coordinator = Coordinator::with_limits(core, dialer, setup.limits, false);
+        coordinator.listen_at(TcpListenerStream::new(listener), Port { peers: true, ..setup.port });
         let channel = plain(&address);
         Served { coordinator, address, channel }
+    }
+
+    /// A number on the page of metrics, by its name with labels.
+    pub(super) fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.coordinator.telemetry().render();
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     pub(super) fn cluster(&self) -> ClusterServiceClient<Channel> {
@@ -102,6 +127,19 @@ impl Served {
     pub(super) async fn stop(self) {
         self.coordinator.shutdown().await;
     }
+}
+
+/// A channel with TLS; `files` are the caller's own certificate.
+pub(super) fn tls_channel(address: &str, files: Option<&TlsFiles>, ca: &TlsFiles) -> Channel {
+    let read = |path: &std::path::Path| std::fs::read(path).expect("there");
+    let mut tls = ClientTlsConfig::new()
+        .domain_name(COORDINATOR_NAME)
+        .ca_certificate(Certificate::from_pem(read(&ca.ca)));
+    if let Some(files) = files {
+        tls = tls.identity(Identity::from_pem(read(&files.cert), read(&files.key)));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
+    endpoint.tls_config(tls).expect("good").connect_lazy()
 }
 
 /// One stream of one node.

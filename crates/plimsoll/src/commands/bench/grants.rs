@@ -284,7 +284,7 @@ const HEADER: &str =
 impl Row {
     fn line(&self) -> String {
         let measured = &self.measured;
-        let cpu = self.cpu_us_per_grant.map_or("-".to_owned(), |us| format!("{us:.1}"));
+        let cpu = self.cpu_us_per_grant.map_or_else(|| "-".to_owned(), |us| format!("{us:.1}"));
         let failure = measured.failure.as_deref().map(|why| format!("  ({why})")).unwrap_or_default();
         format!(
             "{:<8} {:>9} {:>11.0} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>7}  {cpu:>12}{failure}",

@@ -4,7 +4,7 @@ use plimsoll_client::v1::{EndReason, Event, EventKind, ObjectKind, Reservation, 
 use serde_json::Value;
 
 use super::{document, word};
-use crate::error::sentence;
+use crate::blockers::summary;
 use crate::output::amounts::{granted, places};
 use crate::output::{Column, Shown, absolute, ago, left};
 
@@ -69,21 +69,16 @@ pub(crate) fn reservation_state(state: ReservationState) -> String {
 
 /// What ends next: the wait, the hold or the lease.
 fn next_end_ms(reservation: &Reservation) -> u64 {
-    [reservation.wait_deadline_ms, reservation.hold_deadline_ms, reservation.lease_deadline_ms]
-        .into_iter()
-        .max()
-        .unwrap_or(0)
+    let of_wait =
+        if reservation.state() == ReservationState::Pending { reservation.wait_deadline_ms } else { 0 };
+    [of_wait, reservation.hold_deadline_ms, reservation.lease_deadline_ms].into_iter().max().unwrap_or(0)
 }
 
 fn why(reservation: &Reservation, _: &crate::output::View) -> String {
     if reservation.end_reason() != EndReason::Unspecified {
         return word(reservation.end_reason().as_str_name(), "END_REASON_");
     }
-    match reservation.blockers.as_slice() {
-        [] => String::new(),
-        [one] => sentence(one),
-        [first, rest @ ..] => format!("{} (+{} more)", sentence(first), rest.len()),
-    }
+    summary(&reservation.blockers)
 }
 
 fn subject(event: &Event) -> String {

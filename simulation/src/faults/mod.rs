@@ -1,6 +1,8 @@
 //! What goes wrong, and when: a seeded schedule that is carried out between the steps of the simulation.
 
-use std::collections::BTreeMap;
+mod kinds;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_store::sim::SimFaults;
 use turmoil::Sim;
@@ -8,56 +10,14 @@ use turmoil::Sim;
 use crate::board::Board;
 use crate::rng::Rng;
 use crate::world::{AGENT, LOAD, Member, host};
+pub use kinds::Fault;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The leader loses power and comes back.
-    CrashLeader,
-    /// Any coordinator loses power and comes back.
-    CrashOne,
-    /// All coordinators lose power at once and come back.
-    CrashAll,
-    /// The agents' machine dies and starts again.
-    CrashAgent,
-    /// The leader is cut off from the other coordinators, not from clients.
-    IsolateLeader,
-    /// A coordinator is cut off from everybody.
-    CutOne,
-    /// Two coordinators are cut off from everybody, each other included: no majority.
-    CutTwo,
-    /// Messages of one coordinator to another are lost, in one direction.
-    OneWay,
-    /// Messages between two coordinators are held up and delivered late.
-    Hold,
-    /// The agents are cut off.
-    CutAgent,
-    /// The clients are cut off from the leader.
-    CutClients,
-    /// A disk becomes slow.
-    SlowDisk,
-    /// A clock jumps, forward or back.
-    StepClock,
-}
-
-/// How often each happens.
-const WEIGHTS: [(u64, Fault); 13] = [
-    (6, Fault::CrashLeader),
-    (3, Fault::CrashOne),
-    (1, Fault::CrashAll),
-    (1, Fault::CrashAgent),
-    (4, Fault::IsolateLeader),
-    (2, Fault::CutOne),
-    (1, Fault::CutTwo),
-    (3, Fault::OneWay),
-    (2, Fault::Hold),
-    (1, Fault::CutAgent),
-    (2, Fault::CutClients),
-    (2, Fault::SlowDisk),
-    (2, Fault::StepClock),
-];
 /// Faults at the same time, at most.
 const MOST_AT_ONCE: usize = 2;
+/// A coordinator whose disk failed a sync must have stopped after so long, in milliseconds.
+const STOPS_WITHIN_MS: u64 = 1_000;
+/// A coordinator that stopped by itself is started again after so long, in milliseconds.
+const RESTART_MS: u64 = 500;
 
 /// What ends a fault.
 #[derive(Clone, Debug)]
@@ -66,7 +26,12 @@ enum End {
     Repair(Vec<(String, String)>),
     RepairOneWay(String, String),
     Release(String, String),
+    RepairAnswers(Vec<u64>),
     FastDisk(u64),
+    /// Syncs work again.
+    GoodDisk(u64),
+    /// By now it must have stopped, for a sync failed.
+    HasStopped(u64),
     Nothing,
 }
 
@@ -77,6 +42,8 @@ pub struct Faults {
     /// When each ends, and how.
     active: Vec<(u64, End)>,
     down: Vec<String>,
+    /// Coordinators with a flipped bit in their log.
+    rotten: BTreeSet<u64>,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -88,6 +55,7 @@ impl Faults {
             next_ms: 0,
             active: Vec::new(),
             down: Vec::new(),
+            rotten: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -97,28 +65,77 @@ impl Faults {
         &self.counts
     }
 
-    /// Ends what is over and begins what is due.
-    pub fn advance(&mut self, now_ms: u64, sim: &mut Sim<'_>, members: &[Member], board: &Board) {
+    /// Ends what is over, deals with coordinators that stopped, and where there is to be chaos begins what is due.
+    pub fn advance(
+        &mut self,
+        now_ms: u64,
+        chaos: bool,
+        sim: &mut Sim<'_>,
+        members: &[Member],
+        board: &Board,
+    ) {
+        for (id, why) in board.take_stopped() {
+            self.stopped(now_ms, id, &why, sim, members, board);
+        }
+        if board.take_restart_agents() {
+            board.trace.add(now_ms, format_args!("agents start anew"));
+            sim.crash(AGENT);
+            sim.bounce(AGENT);
+        }
+        self.rotten.retain(|id| {
+            let runs = board.runs(*id);
+            if runs {
+                board.found(format!("D6: c{id} started on a log with a flipped bit"));
+            }
+            !runs
+        });
+        if self.active.iter().any(|(end_ms, _)| *end_ms <= now_ms) {
+            let (over, active): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.active).into_iter().partition(|(end_ms, _)| *end_ms <= now_ms);
+            self.active = active;
+            for (_, end) in over {
+                self.end(now_ms, end, sim, members, board);
+            }
+        }
+        if !chaos {
+            return;
+        }
         if self.next_ms == 0 {
             self.next_ms = now_ms + self.rng.between(200, 1_200);
-        }
-        let (over, active): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.active).into_iter().partition(|(end_ms, _)| *end_ms <= now_ms);
-        self.active = active;
-        for (_, end) in over {
-            self.end(now_ms, end, sim, members, board);
         }
         if now_ms < self.next_ms {
             return;
         }
         self.next_ms = now_ms + self.rng.between(300, 2_200);
-        let lasts_ms = self.rng.between(200, 3_000);
-        let Some(fault) = self.rng.weighted(&WEIGHTS) else { return };
+        let Some((fault, lasts_ms)) = Fault::draw(&mut self.rng) else { return };
+        let there: Vec<Member> = members.iter().filter(|one| board.was_member(one.id)).cloned().collect();
         if self.active.len() < MOST_AT_ONCE
-            && let Some(end) = self.begin(now_ms, fault, lasts_ms, sim, members, board)
+            && let Some(end) = self.begin(now_ms, fault, lasts_ms, sim, &there, board)
         {
             *self.counts.entry(fault).or_default() += 1;
             self.active.push((now_ms + lasts_ms, end));
+        }
+    }
+
+    /// A coordinator stopped by itself. That is right where its disk failed or its log is damaged, and wrong otherwise.
+    fn stopped(
+        &mut self,
+        now_ms: u64,
+        id: u64,
+        why: &str,
+        sim: &mut Sim<'_>,
+        members: &[Member],
+        board: &Board,
+    ) {
+        let Some(member) = members.iter().find(|member| member.id == id) else { return };
+        let rotten = self.rotten.remove(&id);
+        if rotten {
+            member.disk.mend();
+        } else if !member.disk.has_failed() {
+            board.found(format!("c{id} stopped without a reason: {why}"));
+        }
+        if let Some(end) = self.crash(&[id], sim, members, board) {
+            self.active.push((now_ms + RESTART_MS, end));
         }
     }
 
@@ -137,6 +154,9 @@ impl Faults {
         }
         for member in members {
             member.disk.set_faults(SimFaults::default());
+            for other in [AGENT, LOAD] {
+                sim.repair_oneway(host(member.id), other);
+            }
         }
     }
 
@@ -186,15 +206,40 @@ impl Faults {
                 sim.hold(host(one), host(other));
                 (format!("{} and {}", host(one), host(other)), End::Release(host(one), host(other)))
             }
-            Fault::CutAgent => {
+            Fault::CutAgent | Fault::SilenceAgent => {
                 let pairs = members.iter().map(|member| (AGENT.to_owned(), host(member.id))).collect();
                 (AGENT.to_owned(), cut(sim, pairs))
             }
             Fault::CutClients => (host(leader?), cut(sim, vec![(LOAD.to_owned(), host(leader?))])),
-            Fault::SlowDisk => {
+            Fault::LoseAnswers => {
+                let all: Vec<u64> = members.iter().map(|member| member.id).collect();
+                all.iter().for_each(|id| sim.partition_oneway(host(*id), LOAD));
+                ("to clients".to_owned(), End::RepairAnswers(all))
+            }
+            Fault::SlowDisk | Fault::SlowLeader => {
+                let id = if fault == Fault::SlowLeader { leader? } else { one };
                 let slow = SimFaults { stall_permille: 300, stall_us: 150_000, ..SimFaults::default() };
-                members.iter().find(|member| member.id == one)?.disk.set_faults(slow);
-                (host(one), End::FastDisk(one))
+                members.iter().find(|member| member.id == id)?.disk.set_faults(slow);
+                (host(id), End::FastDisk(id))
+            }
+            Fault::FailSync => {
+                if self.down.contains(&host(one)) {
+                    return None;
+                }
+                let failing = SimFaults { fail_sync_permille: 1_000, ..SimFaults::default() };
+                members.iter().find(|member| member.id == one)?.disk.set_faults(failing);
+                (host(one), End::GoodDisk(one))
+            }
+            Fault::BitRot => {
+                // The others hold what this one cannot show for a while.
+                if !self.down.is_empty() {
+                    return None;
+                }
+                let member = members.iter().find(|member| member.id == one)?;
+                let end = self.crash(&[one], sim, members, board)?;
+                let Some(index) = member.disk.flip_bit() else { return Some(end) };
+                self.rotten.insert(one);
+                (format!("{} at log index {index}", host(one)), end)
             }
             Fault::StepClock => {
                 members.iter().find(|member| member.id == one)?.clock.step(step_ms);
@@ -228,9 +273,24 @@ impl Faults {
         board.trace.add(now_ms, format_args!("over {end:?}"));
         match end {
             End::Bounce(hosts) => {
-                for host in hosts {
-                    self.down.retain(|down| *down != host);
+                for host in hosts.iter().filter(|host| self.down.contains(host)) {
                     sim.bounce(host.as_str());
+                }
+                self.down.retain(|down| !hosts.contains(down));
+            }
+            End::RepairAnswers(ids) => ids.iter().for_each(|id| sim.repair_oneway(host(*id), LOAD)),
+            End::GoodDisk(id) => {
+                for member in members.iter().filter(|member| member.id == id) {
+                    member.disk.set_faults(SimFaults::default());
+                    if member.disk.has_failed() {
+                        self.active.push((now_ms + STOPS_WITHIN_MS, End::HasStopped(id)));
+                    }
+                }
+            }
+            End::HasStopped(id) => {
+                let failed = members.iter().any(|member| member.id == id && member.disk.has_failed());
+                if failed && !self.down.contains(&host(id)) {
+                    board.found(format!("D2: c{id} goes on after a sync failed"));
                 }
             }
             End::Repair(pairs) => pairs.iter().for_each(|(a, b)| sim.repair(a.as_str(), b.as_str())),

@@ -1,0 +1,195 @@
+//! Rows of the ledger as this replica's store keeps them: short keys in ascending order, canonical values, and answers
+//! that show a reservation just as its own row does without a copy of it.
+
+use bytes::Bytes;
+use plimsoll_consensus::ROW_PREFIX;
+use plimsoll_ledger::{Answer, Outcome, Remembered, Row, RowPlace, StoredRow, TouchedRow};
+use plimsoll_types::{LedgerTime, ReservationId, Revision};
+use prost::Message;
+
+use super::encoding;
+
+/// Rows of the ledger begin with this byte, after the prefix of all rows.
+pub(super) const LEDGER_ROWS: u8 = b'l';
+
+/// Kinds of rows; the byte after [`LEDGER_ROWS`].
+const META: u8 = 0;
+const POOL: u8 = 1;
+const CLASS: u8 = 2;
+const NODE_LIMITS: u8 = 3;
+const NODE: u8 = 4;
+const RESERVATION: u8 = 5;
+const ANSWER: u8 = 6;
+
+/// First byte of an answer's value.
+const WHOLE: u8 = 0;
+const SHORT: u8 = 1;
+
+/// An answer whose outcome is a reservation as its row has it.
+#[derive(Clone, PartialEq, Message)]
+struct ShortAnswer {
+    #[prost(string, tag = "1")]
+    actor: String,
+    #[prost(string, tag = "2")]
+    request_id: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    request_hash: Bytes,
+    #[prost(uint64, tag = "4")]
+    revision: u64,
+    #[prost(uint64, tag = "5")]
+    log_time_ms: u64,
+    #[prost(uint64, tag = "6")]
+    keep_until_ms: u64,
+    #[prost(uint64, tag = "7")]
+    reservation: u64,
+}
+
+/// Key of a row in the store, with the prefix. What comes in numbers comes in ascending order, which costs a sorted
+/// store least.
+pub(super) fn key(place: &RowPlace) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    bytes.extend_from_slice(&[ROW_PREFIX, LEDGER_ROWS]);
+    let mut add = |kind: u8, rest: &[u8]| {
+        bytes.push(kind);
+        bytes.extend_from_slice(rest);
+    };
+    match place {
+        RowPlace::Meta => add(META, &[]),
+        RowPlace::Pool(name) => add(POOL, name.as_bytes()),
+        RowPlace::Class(name) => add(CLASS, name.as_bytes()),
+        RowPlace::NodeLimits(name) => add(NODE_LIMITS, name.as_bytes()),
+        RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
+        RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
+        RowPlace::Answer(revision) => add(ANSWER, &revision.0.to_be_bytes()),
+    }
+    bytes
+}
+
+/// Value of a row; `None` deletes it.
+pub(super) fn value(touched: &TouchedRow) -> Option<Bytes> {
+    let row = touched.row.as_ref()?;
+    let Row::Idempotency(remembered) = row else { return Some(encoding::encode_row(row)) };
+    let mut bytes = Vec::with_capacity(128);
+    match touched.shows {
+        None => {
+            bytes.push(WHOLE);
+            bytes.extend_from_slice(&encoding::encode_row(row));
+        }
+        Some(reservation) => {
+            bytes.push(SHORT);
+            let short = ShortAnswer {
+                actor: remembered.actor.clone(),
+                request_id: remembered.request_id.clone(),
+                request_hash: Bytes::copy_from_slice(&remembered.request_hash),
+                revision: remembered.answer.revision.0,
+                log_time_ms: remembered.answer.log_time.0,
+                keep_until_ms: remembered.keep_until.0,
+                reservation: reservation.0,
+            };
+            short.encode(&mut bytes).expect("a vector grows");
+        }
+    }
+    Some(bytes.into())
+}
+
+/// The row of a key without the prefix, and its value.
+pub(super) fn read(key: &[u8], value: &Bytes) -> Result<StoredRow, String> {
+    let whole = |bytes: &Bytes| {
+        encoding::decode_row(bytes).map(StoredRow::Whole).map_err(|error| format!("row {key:?}: {error}"))
+    };
+    if key.get(1) != Some(&ANSWER) {
+        return whole(value);
+    }
+    match value.first() {
+        Some(&WHOLE) => whole(&value.slice(1..)),
+        Some(&SHORT) => short(&value.slice(1..)).ok_or_else(|| format!("row {key:?} is no short answer")),
+        _ => Err(format!("row {key:?} is an answer of an unknown form")),
+    }
+}
+
+fn short(bytes: &Bytes) -> Option<StoredRow> {
+    let short = ShortAnswer::decode(bytes.clone()).ok()?;
+    let answer = Answer {
+        revision: Revision(short.revision),
+        log_time: LedgerTime(short.log_time_ms),
+        // Put right from the reservation's own row.
+        outcome: Outcome::Done,
+    };
+    let remembered = Remembered {
+        actor: short.actor,
+        request_id: short.request_id,
+        request_hash: short.request_hash.as_ref().try_into().ok()?,
+        answer,
+        keep_until: LedgerTime(short.keep_until_ms),
+    };
+    Some(StoredRow::Answer(remembered, ReservationId(short.reservation)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use plimsoll_ledger::{Command, Entry, Ledger, Request, Stamp, Verdict, Wait};
+
+    use super::*;
+
+    fn apply(ledger: &mut Ledger, request_id: &str, command: Command) {
+        let entry = Entry {
+            actor: "ada".to_owned(),
+            request_id: request_id.to_owned(),
+            request_hash: [7; 32],
+            command,
+        };
+        let stamp = Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at: LedgerTime(50) };
+        ledger.apply(stamp, &entry);
+    }
+
+    /// Writes what changed into a store, and builds a ledger from the store.
+    fn through(store: &mut BTreeMap<Vec<u8>, Bytes>, ledger: &mut Ledger) -> Ledger {
+        for touched in ledger.take_rows() {
+            match value(&touched) {
+                Some(value) => drop(store.insert(key(&touched.place), value)),
+                None => drop(store.remove(&key(&touched.place))),
+            }
+        }
+        let rows = store.iter().map(|(key, value)| read(&key[1..], value).expect("its own form"));
+        Ledger::from_stored(rows).expect("its own rows")
+    }
+
+    #[test]
+    fn answers_come_back_whether_their_reservation_changed_since_or_not() {
+        let mut ledger = Ledger::new();
+        let mut store = BTreeMap::new();
+        let request = Request {
+            pool: "default".to_owned(),
+            class: "standard".to_owned(),
+            ttl_ms: 60_000,
+            wait: Wait::Queue { deadline_ms: 0 },
+            requirements: plimsoll_ledger::Requirements {
+                amounts: plimsoll_types::Resources::new(1_000, 1),
+                ..Default::default()
+            },
+            ..Request::default()
+        };
+        let submit = || Command::Submit { request: request.clone(), verdict: Verdict::Blocked(Vec::new()) };
+        apply(&mut ledger, "first", submit());
+        apply(&mut ledger, "second", submit());
+        let ids: Vec<ReservationId> = ledger.reservations().map(|reservation| reservation.id).collect();
+        assert_eq!(ids.len(), 2, "{:?}", ledger.remembered("ada", "first"));
+        let back = through(&mut store, &mut ledger);
+        assert!(back.rows().eq(ledger.rows()));
+        // The answer to the first request still shows it pending; its row has to say so by itself now.
+        apply(&mut ledger, "third", Command::Cancel { reservation: ids[0] });
+        let back = through(&mut store, &mut ledger);
+        assert!(back.rows().eq(ledger.rows()));
+        assert_eq!(back.remembered("ada", "first"), ledger.remembered("ada", "first"));
+    }
+
+    #[test]
+    fn damaged_rows_are_refused() {
+        let place = key(&RowPlace::Answer(Revision(1)));
+        for value in [&b""[..], b"\x02", b"\x01\xff", b"\x01"] {
+            assert!(read(&place[1..], &Bytes::from_static(value)).is_err(), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `simulate` and `replay` on files as users have them: one document on stdout, errors that name the place, and no 0 for half a run.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PLIMSOLL);
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("PLIMSOLL_HOME", home);
+    command.env("LANG", "C.UTF-8").current_dir(home).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn simulate(home: &Path, work: &str, options: &[&str]) -> Output {
+    std::fs::write(home.join("work"), work).unwrap();
+    let arguments = [&["simulate", "--fleet", "2x8", "--workload", "work", "-o", "json"], options].concat();
+    command(home, &arguments).output().unwrap()
+}
+
+#[test]
+fn a_simulation_is_one_document_with_the_rows_in_their_order() {
+    let home = tempfile::tempdir().unwrap();
+    let work = "gpus,name,run_s,submit_s\r\n8,\"a, \"\"b\"\"\",10,5\r\n16,gang,10,0\r\n1,late,1,6\r\n99,never,1,0\r\n";
+    let output = simulate(home.path(), work, &["--strategy", "best-fit"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys: Vec<&String> = document.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["requests", "summary"]);
+    let requests = document["requests"].as_array().unwrap();
+    let mut fields: Vec<&String> = requests[0].as_object().unwrap().keys().collect();
+    fields.sort();
+    assert_eq!(fields, ["devices", "end_s", "name", "node", "outcome", "reasons", "start_s", "submit_s"]);
+    let fate = |index: usize| {
+        let row = &requests[index];
+        format!("{} {} {}-{}", row["name"], row["outcome"], row["start_s"], row["end_s"])
+    };
+    assert_eq!(fate(0), r#""a, \"b\"" "granted" 10-20"#);
+    assert_eq!(fate(1), r#""gang" "granted" 0-10"#);
+    assert_eq!(fate(2), r#""late" "granted" 10-11"#);
+    assert_eq!(fate(3), r#""never" "refused" null-null"#);
+    assert_eq!(document["summary"]["refused"], 1);
+    assert!(document["summary"].get("incomplete").is_none());
+    let none = simulate(home.path(), work, &["--limit", "0"]);
+    let document: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!((none.status.code(), &document["requests"]), (Some(0), &Value::Array(Vec::new())));
+}
+
+#[test]
+fn extreme_rows_are_refused_and_break_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let work = "submit_s,run_s,gpus\n0,1e11,16\n1e11,1e11,16\n1,1,4294967295\n0,0,0\n";
+    let output = simulate(home.path(), work, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["summary"]["granted"], 3, "{document}");
+    let wrong = [("0,1e300,1", "column run_s"), ("NaN,1,1", "column submit_s"), ("0,1,x", "column gpus")];
+    for (row, says) in wrong {
+        let output = simulate(home.path(), &format!("submit_s,run_s,gpus\n{row}\n"), &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(output.stdout.is_empty() && said.contains("work:2") && said.contains(says), "{said}");
+    }
+    let output = simulate(home.path(), work, &["--strategy", "bestfit"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean best_fit?"));
+}
+
+#[test]
+fn names_of_nodes_are_those_of_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("fleet"), "gpu,sn,memory_mib,cpu_milli\n1,Rack-A,1024,1000\n").unwrap();
+    std::fs::write(home.path().join("work"), "submit_s,run_s,gpus\n0,1,1\n").unwrap();
+    let arguments = ["simulate", "--nodes", "fleet", "--workload", "work"];
+    let output = command(home.path(), &arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+    assert_eq!(document["requests"][0]["node"], "Rack-A", "{document}");
+    assert_eq!(document["requests"][0]["devices"][0], "Rack-A/gpu0");
+}
+
+/// A running `dev`, and its end.
+struct Dev {
+    child: Child,
+    home: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start() -> Dev {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("address"), "{line:?}");
+        Dev { child, home }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a replay that takes minutes, and comes back once some of its rows run.
+fn long_replay(dev: &Dev) -> Child {
+    let mut work = "submit_s,run_s,gpus\n".to_owned();
+    (0..600).for_each(|row| work += &format!("{row},10000,1\n"));
+    std::fs::write(dev.home.path().join("work"), work).unwrap();
+    let arguments = ["replay", "--fleet", "4x8", "--workload", "work", "--duration", "5m"];
+    let replay = command(dev.home.path(), &arguments).spawn().unwrap();
+    let are_running = || {
+        let arguments = ["get", "r", "--pool", "replay-0", "-o", "name"];
+        let told = command(dev.home.path(), &arguments).output().unwrap().stdout;
+        told.split(|byte| *byte == b'\n').count() > 3
+    };
+    for _ in 0..300 {
+        if are_running() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    replay
+}
+
+#[test]
+fn a_replay_that_is_stopped_says_so_gives_everything_back_and_does_not_end_with_0() {
+    let dev = Dev::start();
+    let replay = long_replay(&dev);
+    kill(Pid::from_raw(i32::try_from(replay.id()).unwrap()), Signal::SIGINT).unwrap();
+    let output = replay.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+    assert_eq!(document["requests"].as_array().unwrap().len(), 600);
+    assert!(document["summary"]["incomplete"].as_str().unwrap().contains("SIGINT"), "{said}");
+    assert!(document["summary"]["pending"].as_u64().unwrap() > 0);
+    let left = command(dev.home.path(), &["get", "pools", "-o", "name"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "default\n", "pool, nodes and reservations are gone");
+}

@@ -1,0 +1,147 @@
+//! What clients ask for: mostly sensible amounts of everything, now and then more than there is or can be counted.
+
+use plimsoll_client::v1;
+
+use crate::rng::Rng;
+
+/// Classes that exist from the beginning, and one that an operator makes and deletes.
+const CLASSES: [(u64, &str); 5] = [(8, "standard"), (4, "high"), (4, "low"), (4, "batch"), (1, "sim")];
+/// A pool that an operator makes and deletes.
+pub const SIDE_POOL: &str = "side";
+/// A countable that is a pool's while an operator says so.
+pub const COUNTABLE: &str = "seat/sim";
+
+/// A request of any shape: one or a gang, without, with whole or with shared devices, waiting or not.
+pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
+    let gpu = rng.weighted(&[(50, 0), (20, 1), (20, 2), (10, 3)]).and_then(|form| match form {
+        1 => {
+            let count = if rng.percent(20) { 2 } else { 1 };
+            Some(v1::GpuAsk { count, milli: 1_000, ..Default::default() })
+        }
+        2 => {
+            let milli = 50 * u32::try_from(rng.between(1, 19)).unwrap_or(1);
+            Some(v1::GpuAsk { count: 1, milli, ..Default::default() })
+        }
+        3 => Some(v1::GpuAsk { memory_bytes: rng.between(1, 40) << 30, ..Default::default() }),
+        _ => None,
+    });
+    let gang = rng.percent(20).then(|| {
+        let most = u32::try_from(rng.between(2, 4)).unwrap_or(2);
+        let least = if rng.percent(50) { most } else { most - 1 };
+        v1::Gang { min_members: least, max_members: most, spread: rng.percent(40) }
+    });
+    let wait = rng.percent(35).then(|| {
+        let deadline_ms = if rng.percent(70) { rng.between(500, 4_000) } else { 0 };
+        v1::WaitPolicy { queue: true, deadline_ms }
+    });
+    let class = rng.weighted(&CLASSES).unwrap_or("standard").to_owned();
+    let (auto_confirm, long) = (rng.percent(50), rng.percent(15));
+    let hold_ms = rng.between(1_000, 4_000);
+    let max_duration_ms = if long { rng.between(1_000, 6_000) } else { 0 };
+    let pool = if rng.percent(4) { SIDE_POOL.to_owned() } else { String::new() };
+    let required = if rng.percent(3) { vec![term("simulated", &["no"])] } else { Vec::new() };
+    let requirements = v1::Requirements { amounts: Some(amounts(rng)), gpu, required, ..Default::default() };
+    v1::ReservationSpec {
+        pool,
+        class,
+        requirements: Some(requirements),
+        gang,
+        ttl_ms: ttl_ms(rng),
+        hold_ms,
+        max_duration_ms,
+        auto_confirm,
+        wait,
+        ..Default::default()
+    }
+}
+
+/// Short enough to lapse within a run, now and then.
+pub fn ttl_ms(rng: &mut Rng) -> u64 {
+    rng.weighted(&[(3, 1_000), (4, 2_500), (2, 6_000), (1, 20_000)]).unwrap_or(2_500)
+}
+
+/// Mostly small; now and then more than there is, or more than can be counted.
+pub fn amounts(rng: &mut Rng) -> v1::Quantities {
+    let cpu_millis = match rng.between(0, 99) {
+        0 => u64::MAX,
+        1 => u64::MAX / 2,
+        2..=4 => 9_000,
+        _ => 250 * rng.between(1, 8),
+    };
+    let memory_bytes = rng.between(1, 4) << 30;
+    let mut amounts = v1::Quantities { cpu_millis, memory_bytes, ..Default::default() };
+    if rng.percent(10) {
+        amounts.other.insert("license/sim".to_owned(), rng.between(1, 3));
+    }
+    if rng.percent(6) {
+        amounts.other.insert(COUNTABLE.to_owned(), rng.between(1, 3));
+    }
+    amounts
+}
+
+/// Policy that an operator may put: the pool that everybody uses, another one, a class, limits of nodes.
+pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
+    use v1::policy_object::Object;
+    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3)]).unwrap_or(0) {
+        0 => {
+            let strategies = [v1::Strategy::Greedy, v1::Strategy::BestFit, v1::Strategy::WorstFit];
+            let strategy = rng.pick(&strategies).copied().unwrap_or_default().into();
+            let strict = rng.percent(40);
+            let order = if strict { v1::QueueOrder::StrictFifo } else { v1::QueueOrder::BestEffortFifo };
+            let max_pending = rng.weighted(&[(4, 0), (1, 1), (1, 3)]).unwrap_or(0);
+            let seats = rng.percent(50).then(|| (COUNTABLE.to_owned(), rng.between(1, 6)));
+            let countables = seats.into_iter().collect();
+            let queue_order = order.into();
+            let name = "default".to_owned();
+            Object::Pool(v1::Pool {
+                name,
+                strategy,
+                queue_order,
+                max_pending,
+                countables,
+                ..Default::default()
+            })
+        }
+        1 => {
+            // Mostly a pool without nodes; else one that takes nodes, and what runs there, away from the default pool.
+            let (key, value) = if rng.percent(30) { ("gpu", "a100") } else { ("simulated", "no") };
+            let select = vec![term(key, &[value])];
+            Object::Pool(v1::Pool { name: SIDE_POOL.to_owned(), select, ..Default::default() })
+        }
+        2 => {
+            let priority = i32::try_from(rng.between(0, 100)).unwrap_or(0);
+            let default_ttl_ms = ttl_ms(rng);
+            Object::Class(v1::Class {
+                name: "sim".to_owned(),
+                priority,
+                default_ttl_ms,
+                ..Default::default()
+            })
+        }
+        _ => {
+            let cpu_millis = 1_000 * rng.between(2, 8);
+            let max = Some(v1::Quantities { cpu_millis, memory_bytes: 24 << 30, ..Default::default() });
+            let select = vec![term("simulated", &["true"])];
+            Object::NodeLimits(v1::NodeLimits { name: "cap".to_owned(), select, max, ..Default::default() })
+        }
+    };
+    v1::PolicyObject { object: Some(object) }
+}
+
+/// Names that an operator may delete: also what is not there, and what never goes.
+pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
+    let (kind, name) = rng
+        .weighted(&[
+            (4, (v1::PolicyKind::Pool, SIDE_POOL)),
+            (3, (v1::PolicyKind::Class, "sim")),
+            (6, (v1::PolicyKind::NodeLimits, "cap")),
+            (1, (v1::PolicyKind::Pool, "default")),
+        ])
+        .unwrap_or((v1::PolicyKind::NodeLimits, "cap"));
+    v1::PolicyName { kind: kind.into(), name: name.to_owned() }
+}
+
+fn term(key: &str, values: &[&str]) -> v1::NodeSelectorTerm {
+    let values = values.iter().map(|value| (*value).to_owned()).collect();
+    v1::NodeSelectorTerm { key: key.to_owned(), operator: v1::SelectorOperator::In.into(), values }
+}
