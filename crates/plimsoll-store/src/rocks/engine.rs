@@ -53,6 +53,15 @@ impl RocksEngine {
         options.set_allow_concurrent_memtable_write(false);
         // What is in memory only has to be made again after a kill.
         options.set_write_buffer_size(REPEATABLE_BYTES);
+        // Every file spans all keys from the counters to the newest row, so that each compaction writes everything anew.
+        // They are read only as a whole: many files cost such a read little.
+        options.set_level_zero_file_num_compaction_trigger(24);
+        options.set_level_zero_slowdown_writes_trigger(64);
+        options.set_level_zero_stop_writes_trigger(128);
+        let mut table = BlockBasedOptions::default();
+        table.set_block_size(32 << 10);
+        table.disable_cache();
+        options.set_block_based_table_factory(&table);
         Self::open_with(dir.as_ref(), &options, true)
     }
 

@@ -29,6 +29,10 @@ use crate::clock::Clock;
 /// Times that a request goes back to planning after apply refused its place.
 const MOST_ATTEMPTS: u8 = 3;
 
+/// For each entry in flight, so many commands have to wait before another one is proposed. Entries cost syncs, messages
+/// and wake-ups on every replica, whatever is in them.
+const COMMANDS_PER_ENTRY_IN_FLIGHT: usize = 256;
+
 /// All that the leader's task works with.
 pub(super) struct LeaderLoop {
     pub(super) config: Arc<CoreConfig>,
@@ -184,7 +188,7 @@ impl LeaderLoop {
         let mut leadership = self.group.watch();
         loop {
             self.sync(&mut lead);
-            while lead.in_flight.len() < self.config.intake.max_in_flight && self.propose_round(&mut lead) {}
+            while self.may_propose(&lead) && self.propose_round(&mut lead) {}
             self.counters.in_flight.store(lead.in_flight.len() as u64, Ordering::Relaxed);
             let timer = self.next_timer(&lead);
             tokio::select! {
@@ -205,6 +209,16 @@ impl LeaderLoop {
             }
         }
         self.abandon(lead.in_flight);
+    }
+
+    /// True where another entry is worth its costs: at once where none is in flight, and the more there are, the more
+    /// commands have to wait for it. What waits goes with the next one, for which no timer is needed: entries in flight
+    /// are settled, and then this is asked again.
+    fn may_propose(&self, lead: &Lead) -> bool {
+        let in_flight = lead.in_flight.len();
+        in_flight == 0
+            || (in_flight < self.config.intake.max_in_flight
+                && self.intake.waiting() >= in_flight * COMMANDS_PER_ENTRY_IN_FLIGHT)
     }
 
     /// What is in flight may still be committed by the next leader. Its callers learn the outcome where it comes soon,
@@ -298,8 +312,8 @@ impl LeaderLoop {
 
     /// When the loop has to look again by itself; `None` where nothing will be due.
     fn next_timer(&self, lead: &Lead) -> Option<tokio::time::Instant> {
-        // With a full pipeline nothing can be done about what is due: a timer in the past would only spin.
-        if lead.in_flight.len() >= self.config.intake.max_in_flight {
+        // Nothing can be done about what is due before an entry is settled: a timer in the past would only spin.
+        if !self.may_propose(lead) {
             return None;
         }
         let now = tokio::time::Instant::now();
