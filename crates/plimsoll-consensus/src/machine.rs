@@ -59,6 +59,9 @@ pub(crate) struct StateMachine {
     unflushed_bytes: usize,
     /// Something was applied since the latest flush.
     dirty: bool,
+    /// Rows were taken from the machine and did not reach the engine. What it has must stay as it is then: the applied
+    /// index of a later write would claim them.
+    rows_lost: bool,
 }
 
 struct Shared {
@@ -100,7 +103,16 @@ impl StateMachine {
         let newest = dir.newest(&cluster_id).filter(|(meta, _)| meta.last_log_id >= log.purged());
         let current = Arc::new(parking_lot::Mutex::new(newest));
         let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
-        Ok(StateMachine { shared, last_applied, membership, applied, log, unflushed_bytes: 0, dirty: false })
+        Ok(StateMachine {
+            shared,
+            last_applied,
+            membership,
+            applied,
+            log,
+            unflushed_bytes: 0,
+            dirty: false,
+            rows_lost: false,
+        })
     }
 
     /// Dead once neither this nor a snapshot being built holds the engine.
@@ -121,6 +133,12 @@ impl StateMachine {
         if !self.dirty {
             return Ok(());
         }
+        if self.rows_lost {
+            return Err(io::Error::other(
+                "rows were lost in an earlier write; only a restart brings them back",
+            ));
+        }
+        self.rows_lost = true;
         let mut rows = WriteBatch::default();
         self.shared.machine.take_rows(&mut rows);
         let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
@@ -131,7 +149,9 @@ impl StateMachine {
         Ok(())
     }
 
+    /// The engine has everything that was applied.
     fn flushed(&mut self) {
+        self.rows_lost = false;
         self.dirty = false;
         self.unflushed_bytes = 0;
     }

@@ -4,4 +4,5 @@ mod cluster;
 mod fixture;
 mod log;
 mod members;
+mod rows;
 mod suite;
