@@ -71,16 +71,9 @@ impl Ledger {
         answers.sort_by_key(|(revision, _)| *revision);
         answers.dedup_by_key(|(revision, _)| *revision);
         let mut rows = Vec::with_capacity(1 + few.len() + reservations.len() + answers.len());
-        let plain = |place, row| TouchedRow { place, row, shows: None };
-        if meta {
-            rows.push(plain(RowPlace::Meta, Some(Row::Meta(self.meta))));
-        }
-        rows.extend(
-            few.into_iter().map(|place| (self.placed(&place), place)).map(|(row, place)| plain(place, row)),
-        );
-        rows.extend(reservations.into_iter().map(|id| {
-            plain(RowPlace::Reservation(id), self.reservations.get(&id).cloned().map(Row::Reservation))
-        }));
+        let meta = meta.then_some(RowPlace::Meta);
+        let places = meta.into_iter().chain(few).chain(reservations.into_iter().map(RowPlace::Reservation));
+        rows.extend(places.map(|place| TouchedRow { row: self.placed(&place), place, shows: None }));
         rows.extend(answers.into_iter().map(|(revision, answer)| TouchedRow {
             place: RowPlace::Answer(revision),
             shows: answer.as_ref().and_then(|answer| self.shown_by(answer)),

@@ -77,10 +77,11 @@ impl History {
             key(revision.0 + 1)
         };
         let view = self.engine.view();
-        for row in view.scan(BLOCKS, &from) {
+        for (index, row) in view.scan(BLOCKS, &from).enumerate() {
             let (key, block) = row?;
-            // One that begins before the end of the ledger is kept as far as that.
-            if !from.is_empty()
+            // Only the first one may begin before the end of the ledger; it is kept as far as that.
+            if index == 0
+                && !from.is_empty()
                 && let Some(records) = revision_of(&key).and_then(|last| decode_block(last, &block).ok())
                 && records.first().is_some_and(|record| record.revision <= revision)
             {
