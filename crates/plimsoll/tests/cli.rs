@@ -1,38 +1,17 @@
 //! The command line against a real `plimsoll dev`: what it prints, in every form, and how it ends.
 
+mod common;
+
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{Dev, command};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
-
-/// A running `dev` with its own home.
-struct Dev {
-    child: Child,
-    home: tempfile::TempDir,
-    address: String,
-}
-
 impl Dev {
-    fn start(arguments: &[&str]) -> Dev {
-        let home = tempfile::tempdir().unwrap();
-        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
-        let address = told["address"].as_str().unwrap().to_owned();
-        Dev { child, home, address }
-    }
-
     fn run(&self, arguments: &[&str]) -> Output {
         command(self.home.path(), arguments).output().unwrap()
     }
@@ -53,25 +32,6 @@ impl Dev {
     fn contexts(&self) -> String {
         std::fs::read_to_string(self.home.path().join("config/config.yaml")).unwrap_or_default()
     }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PLIMSOLL);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("PLIMSOLL_HOME", home)
-        .env("LANG", "C.UTF-8");
-    command.stdin(Stdio::null());
-    command
 }
 
 fn stop(child: &mut Child, signal: Signal) -> i32 {

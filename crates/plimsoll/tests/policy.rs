@@ -1,33 +1,15 @@
 //! `apply`, `diff`, `delete` and `validate` against a real `plimsoll dev`: what they do, print, and how they end.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod common;
 
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use common::{Dev, command};
 use serde_json::Value;
 
-const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
-
-/// A running `dev` with its own home, in which the files of a test lie.
-struct Dev {
-    child: Child,
-    home: tempfile::TempDir,
-}
-
 impl Dev {
-    fn start() -> Dev {
-        let home = tempfile::tempdir().unwrap();
-        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("address"), "{line:?}");
-        Dev { child, home }
-    }
-
     fn file(&self, name: &str, text: &str) -> String {
         let path = self.home.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -35,7 +17,7 @@ impl Dev {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        command(self.home.path(), arguments).stdin(Stdio::null()).output().unwrap()
+        command(self.home.path(), arguments).output().unwrap()
     }
 
     /// stdout and stderr; it must end with `code`.
@@ -59,20 +41,6 @@ impl Dev {
     }
 }
 
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PLIMSOLL);
-    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("PLIMSOLL_HOME", home);
-    command.env("LANG", "C.UTF-8").current_dir(home);
-    command
-}
-
 fn examples() -> String {
     let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../deploy/examples"].iter().collect();
     folder.canonicalize().unwrap().display().to_string()
@@ -84,7 +52,7 @@ fn pool(name: &str, spec: &str) -> String {
 
 #[test]
 fn files_are_applied_compared_and_deleted() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let folder = examples();
     assert_eq!(dev.text(10, &["diff", "-f", &folder, "--exit-code", "-o", "name"]).lines().count(), 9);
     let (told, said) = dev.both(0, &["apply", "-f", &folder]);
@@ -132,7 +100,7 @@ fn files_are_applied_compared_and_deleted() {
 
 #[test]
 fn a_step_is_all_or_nothing() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let file = dev.file("two.yaml", &format!("{}---\n{}", pool("one", ""), pool("two", "")));
     dev.text(0, &["apply", "-f", &file]);
     let (told, said) = dev.both(1, &["delete", "pool", "one", "default"]);
@@ -152,7 +120,7 @@ fn a_step_is_all_or_nothing() {
 
 #[test]
 fn dry_runs_and_old_revisions_change_nothing() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let file = dev.file("one.yaml", &pool("one", ""));
     for place in ["client", "server"] {
         let option = format!("--dry-run={place}");
@@ -250,7 +218,7 @@ fn variables_are_filled_in_where_the_file_is_read() {
 
 #[test]
 fn pruning_deletes_what_is_selected_and_in_no_file() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let of = |name: &str, owner: &str| {
         format!(
             "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: {{ name: {name}, labels: {{ owner: {owner} }} }}\n"

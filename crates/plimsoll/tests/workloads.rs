@@ -1,23 +1,15 @@
 //! `simulate` and `replay` on files as users have them: one document on stdout, errors that name the place, and no 0 for half a run.
 
-use std::io::{BufRead as _, BufReader};
+mod common;
+
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
+use common::{Dev, command};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PLIMSOLL);
-    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("PLIMSOLL_HOME", home);
-    command.env("LANG", "C.UTF-8").current_dir(home).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 fn simulate(home: &Path, work: &str, options: &[&str]) -> Output {
     std::fs::write(home.join("work"), work).unwrap();
@@ -87,40 +79,14 @@ fn names_of_nodes_are_those_of_the_file() {
     assert_eq!(document["requests"][0]["devices"][0], "Rack-A/gpu0");
 }
 
-/// A running `dev`, and its end.
-struct Dev {
-    child: Child,
-    home: tempfile::TempDir,
-}
-
-impl Dev {
-    fn start() -> Dev {
-        let home = tempfile::tempdir().unwrap();
-        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("address"), "{line:?}");
-        Dev { child, home }
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Starts a replay that takes minutes, and comes back once some of its rows run.
 fn long_replay(dev: &Dev) -> Child {
     let mut work = "submit_s,run_s,gpus\n".to_owned();
     (0..600).for_each(|row| work += &format!("{row},10000,1\n"));
     std::fs::write(dev.home.path().join("work"), work).unwrap();
     let arguments = ["replay", "--fleet", "4x8", "--workload", "work", "--duration", "5m"];
-    let replay = command(dev.home.path(), &arguments).spawn().unwrap();
+    let replay =
+        command(dev.home.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let are_running = || {
         let arguments = ["get", "r", "--pool", "replay-0", "-o", "name"];
         let told = command(dev.home.path(), &arguments).output().unwrap().stdout;
@@ -137,7 +103,7 @@ fn long_replay(dev: &Dev) -> Child {
 
 #[test]
 fn a_replay_that_is_stopped_says_so_gives_everything_back_and_does_not_end_with_0() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     let replay = long_replay(&dev);
     kill(Pid::from_raw(i32::try_from(replay.id()).unwrap()), Signal::SIGINT).unwrap();
     let output = replay.wait_with_output().unwrap();

@@ -25,6 +25,7 @@ pub(crate) mod man;
 pub(crate) mod node_admin;
 mod noun;
 mod process;
+mod recorded;
 pub(crate) mod replay;
 pub(crate) mod reserve;
 pub(crate) mod run;

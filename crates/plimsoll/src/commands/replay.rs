@@ -1,6 +1,5 @@
 //! `plimsoll replay`: a recorded workload on a running cluster, through its public API alone.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::dial;
 use super::process::Signals;
+use super::recorded::{Input, Recorded};
 use crate::args::{Globals, duration};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::trace::{
-    Course, NodeRow, Pace, Progress, Replay as Running, Report, node_names, read_nodes, read_workload,
-    strategy_by_name, uniform_fleet,
-};
+use crate::trace::{Course, NodeRow, Pace, Progress, Replay as Running, Report, node_names};
 
 const REGISTER_WAIT: Duration = Duration::from_secs(120);
 /// Longest time for one call with all its repeats: longer than an election on a loaded machine.
@@ -33,28 +30,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs a workload on a running cluster: nodes through the agents' protocol, reservations through the public API.
 #[derive(Args, Debug)]
+#[command(mut_arg("seed", |seed| {
+    seed.help("Names the pool of the run; the cluster's own seed decides what the random strategy does")
+}))]
 pub(crate) struct Replay {
-    /// CSV of the fleet: sn,cpu_milli,memory_mib,gpu,model
-    #[arg(long, value_name = "FILE", required_unless_present = "fleet")]
-    nodes: Option<PathBuf>,
-    /// A fleet of equal nodes in place of a file: NODESxGPUS
-    #[arg(long, value_name = "NODESxGPUS", conflicts_with = "nodes")]
-    fleet: Option<String>,
-    /// CSV of the workload: openb tasks or philly jobs, told apart by their columns
-    #[arg(long, value_name = "FILE")]
-    workload: PathBuf,
-    /// greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing or random
-    #[arg(long, default_value = "best_fit")]
-    strategy: String,
-    /// Names the pool of the run; the cluster's own seed decides what the random strategy does
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Place the rows in file order and keep them, in place of arrivals and departures in time
-    #[arg(long)]
-    no_departures: bool,
-    /// Only the first so many rows
-    #[arg(long)]
-    limit: Option<usize>,
+    #[command(flatten)]
+    recorded: Recorded,
     /// Simulated seconds to a real one [default: so that the last row arrives after --duration]
     #[arg(long, value_name = "FACTOR", conflicts_with = "no_departures")]
     speed: Option<f64>,
@@ -75,15 +56,8 @@ pub(crate) struct Replay {
 impl Replay {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let out = globals.out();
-        let strategy = strategy_by_name(&self.strategy)?;
-        let nodes = match (&self.nodes, &self.fleet) {
-            (Some(path), _) => read_nodes(path)?,
-            (None, Some(fleet)) => uniform_fleet(fleet)?,
-            (None, None) => return Err(CliError::usage("name a fleet: --nodes FILE or --fleet NODESxGPUS")),
-        };
-        let mut work = read_workload(&self.workload)?;
-        work.truncate(self.limit.unwrap_or(usize::MAX));
-        let pool_name = self.pool.clone().unwrap_or_else(|| format!("replay-{}", self.seed));
+        let Input { strategy, strategy_name, nodes, work } = self.recorded.read()?;
+        let pool_name = self.pool.clone().unwrap_or_else(|| format!("replay-{}", self.recorded.seed));
         let mut signals = Signals::listen()?;
         let client = globals.client_with(CALL_TIMEOUT)?;
         let pool = Pool { name: pool_name.clone(), strategy, ..Pool::default() };
@@ -102,8 +76,8 @@ impl Replay {
         };
 
         let report = Report {
-            strategy: self.strategy.replace('-', "_"),
-            seed: self.seed,
+            strategy: strategy_name,
+            seed: self.recorded.seed,
             gpu_milli: nodes.iter().map(|node| u64::from(node.gpus) * 1_000).sum(),
             node_names: node_names(&nodes),
             extra: [("pool".to_owned(), json!(pool_name))].into(),
@@ -166,7 +140,7 @@ impl Replay {
     }
 
     fn pace(&self, work: &[crate::trace::WorkRow]) -> Pace {
-        if self.no_departures {
+        if self.recorded.no_departures {
             return Pace::FileOrder;
         }
         let first = work.iter().map(|row| row.submit_s).fold(f64::INFINITY, f64::min);

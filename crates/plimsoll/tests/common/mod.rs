@@ -1,0 +1,50 @@
+//! The binary under test, in a home of its own, and a running `dev`.
+
+// Each test binary uses its part.
+#![allow(dead_code)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+pub(crate) const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
+
+/// The binary with nothing of the caller's surroundings.
+pub(crate) fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PLIMSOLL);
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("PLIMSOLL_HOME", home);
+    command.env("LANG", "C.UTF-8").current_dir(home).stdin(Stdio::null());
+    command
+}
+
+/// A running `dev` with its own home, in which the files of a test lie.
+pub(crate) struct Dev {
+    pub(crate) child: Child,
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) address: String,
+}
+
+impl Dev {
+    pub(crate) fn start(arguments: &[&str]) -> Dev {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
+        let address = told["address"].as_str().unwrap().to_owned();
+        Dev { child, home, address }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
