@@ -53,12 +53,10 @@ struct Inner {
     stopped: Vec<(u64, String)>,
     /// What was found wrong on the way.
     findings: Vec<String>,
-    /// How often a watch ended though it could have gone on.
-    broken_watches: u64,
-    /// How often a watch stood still for long.
-    stuck_watches: u64,
     /// The machine of the agents is to start anew.
     restart_agents: bool,
+    /// When a command comes that nobody knows, in simulated milliseconds.
+    unknown_command_at_ms: Option<u64>,
 }
 
 impl Board {
@@ -75,9 +73,8 @@ impl Board {
             ever_members: BTreeSet::new(),
             stopped: Vec::new(),
             findings: Vec::new(),
-            broken_watches: 0,
-            stuck_watches: 0,
             restart_agents: false,
+            unknown_command_at_ms: None,
         };
         Board { seed, trace, history: History::default(), inner: Mutex::new(inner) }
     }
@@ -154,26 +151,6 @@ impl Board {
         std::mem::take(&mut self.inner.lock().restart_agents)
     }
 
-    /// A watch ended though it could have gone on.
-    pub fn watch_broke(&self) {
-        self.inner.lock().broken_watches += 1;
-    }
-
-    /// How often a watch ended though it could have gone on.
-    pub fn broken_watches(&self) -> u64 {
-        self.inner.lock().broken_watches
-    }
-
-    /// A watch stood still for long.
-    pub fn watch_stuck(&self) {
-        self.inner.lock().stuck_watches += 1;
-    }
-
-    /// How often a watch stood still for long.
-    pub fn stuck_watches(&self) -> u64 {
-        self.inner.lock().stuck_watches
-    }
-
     /// What a watcher was given.
     pub fn watched(&self, segment: Segment) {
         self.inner.lock().watched.push(segment);
@@ -201,6 +178,28 @@ impl Board {
             .filter_map(|(id, (status, _))| leads(id, &status.borrow()))
             .max()
             .map(|(_, id)| id)
+    }
+
+    /// The coordinator that leads, by its own word, while there are two sets of voters.
+    pub fn leader_in_change(&self) -> Option<u64> {
+        let inner = self.inner.lock();
+        let changes = |status: &GroupStatus| status.role == Role::Leader && status.joint;
+        inner.members.iter().find(|(_, (status, _))| changes(&status.borrow())).map(|(id, _)| *id)
+    }
+
+    /// A coordinator that leads and is to put a command into the log that nobody knows, once.
+    pub fn wants_unknown_command(&self, now_ms: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let wants = inner.unknown_command_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        if wants {
+            inner.unknown_command_at_ms = None;
+        }
+        wants
+    }
+
+    /// From then on the next leader that looks puts a command into the log that nobody knows, once.
+    pub fn let_unknown_command_come(&self, at_ms: u64) {
+        self.inner.lock().unknown_command_at_ms = Some(at_ms);
     }
 
     /// Traces who leads since the last look.

@@ -116,6 +116,11 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<Evi
         late("no new grant is served", word)?;
         tokio::time::sleep(PAUSE).await;
     }
+    // M4: whatever was interrupted, there is one set of voters in the end.
+    while client.list_members(v1::ListMembersRequest::default()).await.map_err(text)?.joint {
+        late("a change of members is not finished", String::new())?;
+        tokio::time::sleep(PAUSE).await;
+    }
     loop {
         let voters = voters(board, client, members).await.map_err(text)?;
         let last = match collect(&auditors(board, &voters)?).await {

@@ -11,6 +11,7 @@ compile_error!(
 );
 
 pub mod board;
+pub mod child;
 pub mod clock;
 pub mod collect;
 pub mod cpu;
@@ -19,13 +20,16 @@ pub mod evidence;
 pub mod faults;
 pub mod history;
 pub mod invariants;
+pub mod mutants;
 pub mod net;
 pub mod oracle;
 pub mod report;
 pub mod request;
 pub mod rng;
 pub mod sabotage;
+pub mod scenario;
 pub mod trace;
+pub mod upgrade;
 pub mod watcher;
 pub mod workload;
 pub mod world;

@@ -1,13 +1,17 @@
 //! `simulation`: runs seeds. One process runs one seed; `fuzz` and `meta` start processes of their own.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use parking_lot::Mutex;
+use plimsoll_simulation::child::Child;
+use plimsoll_simulation::faults::power_fails;
+use plimsoll_simulation::mutants;
 use plimsoll_simulation::report::{report, reproduce};
 use plimsoll_simulation::sabotage::Sabotage;
+use plimsoll_simulation::scenario::{self, SCENARIOS};
 use plimsoll_simulation::world::{self, Options};
 
 /// Deterministic simulation of a Plimsoll cluster.
@@ -31,9 +35,26 @@ enum Action {
         /// Writes the trace here.
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
+        /// A named schedule of faults instead of the seed's own.
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS.map(|one| one.name)))]
+        scenario: Option<String>,
         /// Breaks the evidence on purpose: the run must fail.
         #[arg(long)]
         sabotage: Option<Sabotage>,
+        /// A command that no build here knows comes into the log: the run must fail.
+        #[arg(long)]
+        unknown_command: bool,
+    },
+    /// Runs the named schedules of faults, or all for none, and judges each.
+    Scenarios {
+        /// Only these.
+        names: Vec<String>,
+        /// How long load and faults of each last, in simulated seconds.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// A seed other than the scenario's own.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Runs one seed after the other until the time is over or one fails.
     Fuzz {
@@ -46,6 +67,14 @@ enum Action {
         /// Go on after a seed that fails, and count those.
         #[arg(long)]
         keep_going: bool,
+    },
+    /// Runs every seeded bug against the nets that are to catch it.
+    Mutants {
+        /// Only these.
+        names: Vec<String>,
+        /// Try every net that may catch one, not the first that does.
+        #[arg(long)]
+        every_net: bool,
     },
     /// Proves that a seed decides everything: runs it twice, compares the traces byte by byte; another seed must differ.
     Meta {
@@ -61,18 +90,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long load and faults last unless told otherwise, in simulated seconds.
 const SECONDS: u64 = 60;
-/// A run that takes longer than this never ends, in real time.
-const LONGEST_RUN: Duration = Duration::from_secs(120);
 
 /// What panicked, in any task: tokio would keep it to itself.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().action {
-        Action::Run { seed, seconds, trace, sabotage } => {
-            run(&Options { seed, chaos_ms: seconds * 1_000, trace }, sabotage)
+        Action::Run { seed, seconds, trace, sabotage, scenario, unknown_command } => {
+            let scenario = scenario.as_deref().and_then(scenario::find);
+            run(&Options { seed, chaos_ms: seconds * 1_000, trace, scenario, unknown_command }, sabotage)
         }
+        Action::Scenarios { names, seconds, seed } => scenarios(&names, seconds, seed),
         Action::Fuzz { seconds, from, keep_going } => fuzz(Duration::from_secs(seconds), from, keep_going),
+        Action::Mutants { names, every_net } => mutants::run(&names, every_net),
         Action::Meta { seed } => meta(seed),
     };
     match done {
@@ -90,6 +120,10 @@ fn run(options: &Options, sabotage: Option<Sabotage>) -> Result<(), String> {
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // A destructor that wanted to write to a disk whose power is gone: in the world it would not have run.
+        if power_fails() {
+            return;
+        }
         PANICS.lock().push(panic.to_string().replace('\n', " "));
         shown(panic);
     }));
@@ -104,43 +138,36 @@ fn run(options: &Options, sabotage: Option<Sabotage>) -> Result<(), String> {
     Err(format!(
         "{}reproduce with: {}",
         what.collect::<String>(),
-        reproduce(options.seed, options.chaos_ms / 1_000)
+        match options.scenario {
+            Some(scenario) => {
+                format!("{} --scenario {}", reproduce(options.seed, options.chaos_ms / 1_000), scenario.name)
+            }
+            None => reproduce(options.seed, options.chaos_ms / 1_000),
+        }
     ))
 }
 
-/// Runs a seed in a process of its own.
-fn child(seed: u64, trace: Option<&Path>) -> Result<Output, String> {
-    let this =
-        std::env::current_exe().map_err(|error| format!("this program is not to be found: {error}"))?;
-    let mut command = Command::new(this);
-    command.args(["run", "--seed", &seed.to_string()]);
-    if let Some(trace) = trace {
-        command.arg("--trace").arg(trace);
-    }
-    let failed = |error: std::io::Error| format!("cannot start a run: {error}");
-    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    let begun = Instant::now();
-    while running.try_wait().map_err(failed)?.is_none() {
-        if begun.elapsed() > LONGEST_RUN {
-            // Simulated time stands still: something spins.
-            running.kill().map_err(failed)?;
-            let output = running.wait_with_output().map_err(failed)?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!(
-                "{said}FAILED seed {seed}: it does not end\nreproduce with: {}",
-                reproduce(seed, SECONDS)
-            ));
+fn scenarios(names: &[String], seconds: u64, seed: Option<u64>) -> Result<(), String> {
+    let mut failed = String::new();
+    for one in SCENARIOS.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name)) {
+        let child = Child::new(seed.unwrap_or(one.seed), seconds)?.playing(one.name);
+        let output = child.run()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line =
+            |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        println!("{:<18} {}\n{:<18} {}", one.name, line("simulated"), "", line("faults"));
+        if !output.status.success() {
+            failed.push_str(&String::from_utf8_lossy(&output.stderr));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
-    running.wait_with_output().map_err(failed)
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
 fn fuzz(time: Duration, from: u64, keep_going: bool) -> Result<(), String> {
     let begun = Instant::now();
     let (mut seed, mut simulated_ms, mut cpu_ms, mut failures) = (from, 0, 0, 0_u64);
     while begun.elapsed() < time {
-        let output = child(seed, None)?;
+        let output = Child::new(seed, SECONDS)?.run()?;
         let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             let failed = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -176,7 +203,7 @@ fn meta(seed: u64) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let trace = |seed: u64, name: &str| {
         let path = folder.path().join(name);
-        let output = child(seed, Some(&path))?;
+        let output = Child::new(seed, SECONDS)?.traced(&path).run()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }

@@ -88,16 +88,7 @@ fn describe(options: &Options, ended: &Ended, verdict: &Verdict) -> String {
         ),
     );
     line("log", format!("{} commands: {}", verdict.commands, list(&verdict.coverage)));
-    line(
-        "watches",
-        format!(
-            "{} segments of {} events; {} times the SDK gave up at a replica that was behind, {} times one stood still",
-            verdict.segments,
-            verdict.watched,
-            ended.board.broken_watches(),
-            ended.board.stuck_watches()
-        ),
-    );
+    line("watches", format!("{} segments of {} events", verdict.segments, verdict.watched));
     line("refusals", list(&reasons(&calls)));
     line("trace", format!("{hash} over {lines} lines"));
     text

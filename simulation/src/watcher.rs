@@ -9,8 +9,6 @@ use crate::board::Board;
 
 /// How long a watcher listens before it looks whether it may stop.
 const LISTEN: Duration = Duration::from_millis(500);
-/// A watch that hears nothing new for so long is taken up elsewhere, in simulated milliseconds.
-const PATIENCE_MS: u64 = 4_000;
 /// How often a watcher wants to hear how far it is, in milliseconds.
 const PROGRESS_MS: u64 = 1_000;
 
@@ -79,17 +77,6 @@ pub async fn watch(client: Client, board: Arc<Board>, interest: Interest) {
             After::Over => return,
             // What is no longer kept is said so, and the watcher begins anew with what is there.
             After::Compacted => from = 0,
-            After::Stuck(next) => {
-                // A coordinator that is no member any more says nothing new and ends no watch: counted, not judged.
-                board.watch_stuck();
-                client.leave(&client.address(), None);
-                from = next;
-            }
-            After::Ahead(next) => {
-                board.watch_broke();
-                from = next;
-                tokio::time::sleep(LISTEN).await;
-            }
         }
     }
 }
@@ -100,28 +87,16 @@ enum After {
     Over,
     /// Events are no longer kept.
     Compacted,
-    /// Nothing new was given for long; the watcher goes on from here.
-    Stuck(u64),
-    /// The watcher saw more than the coordinator that it came to has; it goes on from here.
-    Ahead(u64),
 }
 
 /// Writes down one segment.
 async fn listen(mut watch: plimsoll_client::Watch, board: &Board, mut segment: Segment) -> After {
     // A watch of what is there begins at the revision that it was shown.
     let mut begun = segment.first > 0;
-    let mut moved_ms = Board::now_ms();
     loop {
         if begun && board.over_for_watchers(segment.last) {
             board.watched(segment);
             return After::Over;
-        }
-        if Board::now_ms() > moved_ms + PATIENCE_MS {
-            let next = if begun { segment.last + 1 } else { 0 };
-            if begun {
-                board.watched(segment);
-            }
-            return After::Stuck(next);
         }
         // Nothing for a while: perhaps there is nothing more to come.
         let Ok(given) = tokio::time::timeout(LISTEN, watch.next()).await else { continue };
@@ -144,9 +119,6 @@ async fn listen(mut watch: plimsoll_client::Watch, board: &Board, mut segment: S
                     ));
                 }
                 begun = true;
-                if message.revision > segment.last {
-                    moved_ms = Board::now_ms();
-                }
                 segment.last = segment.last.max(message.revision);
                 segment.events.extend(message.events.into_iter().map(seen));
             }
@@ -156,21 +128,14 @@ async fn listen(mut watch: plimsoll_client::Watch, board: &Board, mut segment: S
                     Board::now_ms(),
                     format_args!("{} ended after {}: {reason}", segment.watcher, segment.last),
                 );
-                let next = if begun { segment.last + 1 } else { 0 };
-                let after = match reason {
-                    "COMPACTED" => After::Compacted,
-                    // The SDK gives up here, though another coordinator or moment has the rest: counted, not judged.
-                    "FUTURE_REVISION" => After::Ahead(next),
-                    _ => {
-                        let (watcher, last) = (segment.watcher, segment.last);
-                        board.found(format!("I23: {watcher} ended after {last}: {reason}: {error}"));
-                        After::Compacted
-                    }
-                };
+                if reason != "COMPACTED" {
+                    let (watcher, last) = (segment.watcher, segment.last);
+                    board.found(format!("I23: {watcher} ended after {last}: {reason}: {error}"));
+                }
                 if begun {
                     board.watched(segment);
                 }
-                return after;
+                return After::Compacted;
             }
         }
     }

@@ -25,7 +25,9 @@ use crate::driver::drive;
 use crate::faults::Faults;
 use crate::net::{PORT, SimNet, incoming};
 use crate::rng::Rng;
+use crate::scenario::Scenario;
 use crate::trace::Trace;
+use crate::upgrade;
 use crate::workload::NODES;
 
 /// Host of the agents.
@@ -40,11 +42,15 @@ const SPARES: [u64; 2] = [4, 5];
 const LIMIT: Duration = Duration::from_secs(240);
 /// Each tick costs every host its round, whatever happens in it.
 const TICK: Duration = Duration::from_millis(2);
+/// Between looks of a coordinator at what it is to disturb.
+const LOOK: Duration = Duration::from_millis(250);
+/// So long after the chaos began a command comes that nobody knows, where one does.
+const UNKNOWN_COMMAND_MS: u64 = 1_000;
 /// Clocks gain or lose at most so many microseconds in a second: the 5 % that leases allow for.
 const MOST_DRIFT_PPM: u64 = 50_000;
 
 /// What a run is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
@@ -52,6 +58,10 @@ pub struct Options {
     pub chaos_ms: u64,
     /// Where the trace goes; only its hash is kept for `None`.
     pub trace: Option<PathBuf>,
+    /// This schedule of faults instead of the seed's own.
+    pub scenario: Option<&'static Scenario>,
+    /// A command that no build here knows comes into the log a second after the chaos began: the run must fail.
+    pub unknown_command: bool,
 }
 
 /// A coordinator's machine: what survives its crashes.
@@ -100,12 +110,15 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
     let spares = SPARES.get(..spares).unwrap_or_default();
     let members: Vec<Member> = MEMBERS.iter().chain(spares).map(|id| Member::new(seed, *id)).collect();
     let mut sim = build(options, &board, &members, spares);
-    let mut faults = Faults::new(seed);
+    let mut faults = Faults::new(seed, options.scenario);
     let mut chaos_since = None;
     let failure = loop {
         let now_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
         board.note_leaders(now_ms);
         let mut chaos = board.phase() == Phase::Chaos;
+        if chaos && chaos_since.is_none() && options.unknown_command {
+            board.let_unknown_command_come(now_ms + UNKNOWN_COMMAND_MS);
+        }
         if chaos && now_ms >= *chaos_since.get_or_insert(now_ms) + options.chaos_ms {
             faults.heal(now_ms, &mut sim, &members, &board);
             board.enter(now_ms, Phase::Heal);
@@ -202,8 +215,27 @@ async fn coordinator(member: Member, board: Arc<Board>) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     coordinator.listen(incoming(listener), None, true);
     board.joined(member.id, core.group().watch());
-    core.ended().await;
+    let start = member.starts.load(Ordering::Relaxed);
+    tokio::select! {
+        biased;
+        () = core.ended() => {}
+        () = disturb(core.clone(), &board, member.id, start) => {}
+    }
     stopped(&member, &board, "it ended by itself").await
+}
+
+/// What is proposed on this coordinator while it leads, besides what clients want. Never ends.
+async fn disturb(core: Core, board: &Board, id: u64, start: u64) {
+    let unknown = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if core.is_leader() && board.wants_unknown_command(Board::now_ms()) {
+                board.trace.add(Board::now_ms(), format_args!("c{id} proposes what nobody knows"));
+                upgrade::propose_unknown(core.group());
+            }
+        }
+    };
+    tokio::join!(upgrade::propose(core.clone(), board, id, start), unknown);
 }
 
 /// A process that is over: the world takes it down.

@@ -11,8 +11,8 @@ const SEEDS: [u64; 8] = [8, 11, 15, 17, 19, 20, 25, 41];
 /// How long their load and faults last, in simulated seconds.
 const SECONDS: u64 = 40;
 
-/// Commands of the ledger, as coverage names them. `Upgrade` is not among them: there is one version yet.
-const COMMANDS: [&str; 15] = [
+/// Commands of the ledger, as coverage names them.
+const COMMANDS: [&str; 16] = [
     "ApplyPolicy",
     "BecomeLeader",
     "Cancel",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 15] = [
     "SetNodeAdmin",
     "SetNodeHealth",
     "Submit",
+    "Upgrade",
 ];
 /// What clients do in another way than one call for one request, and what happens to the cluster.
 const CALLS: [&str; 8] =

@@ -86,6 +86,9 @@ pub enum TokenRefused {
 #[derive(Debug, Default)]
 pub struct LeaseTable {
     leases: BTreeMap<u64, LiveLease>,
+    /// Past their deadline here, and nothing of them runs any more; whether they have ended is for the ledger to say. After
+    /// an outage of all coordinators it gives them another length.
+    lapsed: BTreeMap<u64, LiveLease>,
     /// Deadlines with the tokens that they are of, so that a full node looks no longer for one than an empty one.
     deadlines: BTreeSet<(BootTime, u64)>,
     gate: TokenGate,
@@ -110,25 +113,25 @@ impl LeaseTable {
         Ok(self.put(lease, revision, deadline))
     }
 
-    /// Ends a lease on the word of the ledger.
+    /// Ends a lease on the word of the ledger, and returns it where it was alive here.
     pub fn end(&mut self, token: u64) -> Option<Lease> {
-        let live = self.leases.remove(&token)?;
-        if let Some(deadline) = live.deadline {
+        let live = self.leases.remove(&token);
+        let known = live.as_ref().cloned().or_else(|| self.lapsed.remove(&token))?;
+        if let Some(deadline) = known.deadline {
             self.deadlines.remove(&(deadline, token));
         }
-        for device in &live.lease.devices {
+        for device in &known.lease.devices {
             self.gate.end(&device.uuid, token);
         }
-        Some(live.lease)
+        live.map(|live| live.lease)
     }
 
     /// Takes the list of leases that the ledger says are alive at `revision`, and returns those that were alive here
     /// and are not on it.
     pub fn replace(&mut self, revision: u64, alive: Vec<(Lease, Option<BootTime>)>) -> Vec<Lease> {
         let gone: Vec<u64> = self
-            .leases
-            .keys()
-            .copied()
+            .tokens(|_| true)
+            .into_iter()
             // A grant later than the list is not contradicted by it.
             .filter(|token| *token <= revision && alive.iter().all(|(lease, _)| lease.token != *token))
             .collect();
@@ -144,10 +147,25 @@ impl LeaseTable {
         self.gate.raise_floor(revision);
     }
 
-    /// Ends the leases whose deadline has passed, and returns them: their processes must die now.
+    /// Takes out the leases whose deadline has passed, and returns them: their processes must die now.
     pub fn expire(&mut self, now: BootTime) -> Vec<Lease> {
-        let over: Vec<u64> = self.deadlines.range(..=(now, u64::MAX)).map(|(_, token)| *token).collect();
-        over.into_iter().filter_map(|token| self.end(token)).collect()
+        let mut over = Vec::new();
+        while let Some(&(deadline, token)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(live) = self.leases.remove(&token) {
+                over.push(live.lease.clone());
+                self.lapsed.insert(token, live);
+            }
+        }
+        over
+    }
+
+    /// Tokens of the leases that are alive or lapsed here and are such.
+    pub fn tokens(&self, is_such: impl Fn(&Lease) -> bool) -> Vec<u64> {
+        let known = self.leases.iter().chain(&self.lapsed);
+        known.filter(|(_, known)| is_such(&known.lease)).map(|(token, _)| *token).collect()
     }
 
     /// The earliest deadline.
@@ -157,7 +175,8 @@ impl LeaseTable {
 
     /// The lease of a token, where it is alive now.
     pub fn check(&self, token: u64, now: BootTime) -> Result<&LiveLease, TokenRefused> {
-        let live = self.leases.get(&token).ok_or(TokenRefused::Unknown { token })?;
+        let known = self.leases.get(&token).or_else(|| self.lapsed.get(&token));
+        let live = known.ok_or(TokenRefused::Unknown { token })?;
         match live.deadline {
             Some(deadline) if deadline <= now => {
                 Err(TokenRefused::Expired { token, ago_ms: now.ms_since(deadline) })
@@ -192,7 +211,7 @@ impl LeaseTable {
     fn put(&mut self, lease: Lease, revision: u64, deadline: Option<BootTime>) -> Vec<Lease> {
         let token = lease.token;
         let mut ended = Vec::new();
-        if let Some(known) = self.leases.get(&token) {
+        if let Some(known) = self.leases.get(&token).or_else(|| self.lapsed.get(&token)) {
             if known.revision > revision {
                 return ended;
             }
@@ -210,6 +229,7 @@ impl LeaseTable {
             }
         }
         self.deadlines.extend(deadline.map(|deadline| (deadline, token)));
+        self.lapsed.remove(&token);
         let before = self.leases.insert(token, LiveLease { lease, revision, deadline });
         if let Some(old) = before.and_then(|live| live.deadline).filter(|old| Some(*old) != deadline) {
             self.deadlines.remove(&(old, token));
@@ -257,11 +277,28 @@ mod tests {
         assert_eq!(table.check(1, BootTime(130)), Err(TokenRefused::Expired { token: 1, ago_ms: 30 }));
         assert_eq!(table.expire(BootTime(99)), []);
         assert_eq!(table.expire(BootTime(100)).len(), 1);
-        assert!(matches!(table.check_device("gpu", 1, BootTime(100)), Err(TokenRefused::Stale(_))));
+        let over = Err(TokenRefused::Expired { token: 1, ago_ms: 0 });
+        assert_eq!(table.check_device("gpu", 1, BootTime(100)), over);
+        assert_eq!((table.len(), table.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_lapsed_lease_comes_back_by_newer_news_and_by_nothing_else() {
+        let mut table = LeaseTable::default();
+        table.grant(lease(1, &[("gpu", 1000)]), 1, AT_100).unwrap();
+        table.grant(lease(1, &[("gpu", 1000)]), 5, AT_100).unwrap();
+        table.expire(BootTime(100));
+        table.grant(lease(1, &[("gpu", 1000)]), 4, AT_200).unwrap();
+        assert_eq!(table.len(), 0, "older news");
+        table.grant(lease(1, &[("gpu", 1000)]), 6, AT_200).unwrap();
         assert!(
-            table.grant(lease(1, &[("gpu", 1000)]), 2, AT_200).is_err(),
-            "an ended lease does not come back"
+            table.check_device("gpu", 1, BootTime(150)).is_ok(),
+            "the ledger has given it another length"
         );
+        table.expire(BootTime(200));
+        assert_eq!(table.end(1), None, "nothing of it ran");
+        assert!(matches!(table.check_device("gpu", 1, BootTime(250)), Err(TokenRefused::Stale(_))));
+        assert!(table.grant(lease(1, &[("gpu", 1000)]), 7, AT_200).is_err(), "the ledger has ended it");
     }
 
     #[test]

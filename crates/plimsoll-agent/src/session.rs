@@ -187,19 +187,14 @@ impl NodeSession {
     /// The ledger says that a lease is over. Without a token, the reservation names it.
     pub fn lease_ended(&mut self, reservation: &str, token: u64) {
         let named = |lease: &Lease| lease.token == token || (token == 0 && lease.reservation == reservation);
-        let tokens: Vec<u64> = self
-            .leases
-            .lock()
-            .iter()
-            .filter(|live| named(&live.lease))
-            .map(|live| live.lease.token)
-            .collect();
+        let tokens = self.leases.lock().tokens(named);
         for token in tokens {
             self.end(token);
         }
     }
 
-    /// Ends what is past its deadline, with its processes.
+    /// Kills the processes of what is past its deadline. The ledger is not told: it ends such leases itself, or gives them
+    /// another length where nobody could renew.
     pub fn expire(&mut self, now: BootTime) {
         let over = self.leases.lock().expire(now);
         for lease in &over {
@@ -207,10 +202,10 @@ impl NodeSession {
                 node = %self.identity.name,
                 reservation = %lease.reservation,
                 token = lease.token,
-                "a lease ended without renewal"
+                "a lease was not renewed in time"
             );
+            self.fence.kill(lease);
         }
-        self.ended_here(over);
     }
 
     /// The next moment at which [`NodeSession::expire`] has something to do.
@@ -276,6 +271,7 @@ fn registered(gpu: &GpuDevice) -> RegisteredDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::GrantedDevice;
     use parking_lot::Mutex;
 
     /// Remembers what was asked of it.
@@ -352,8 +348,35 @@ mod tests {
         session.unregistered();
         session.expire(BootTime(150));
         assert_eq!(*witness.0.lock(), [("kill", 10)]);
-        assert_eq!(session.take_owed(), [], "nobody to tell");
+        assert_eq!(session.registration().running, ["r-0011"]);
         assert_eq!(session.next_deadline(), Some(BootTime(200)));
+        session.registered(5);
+        assert_eq!(session.take_owed(), [], "whether it has ended is for the ledger to say");
+        session.lease(12, news(10, 300), NOW);
+        assert_eq!(session.registration().running, ["r-0010", "r-0011"], "it gave it another length");
+    }
+
+    #[test]
+    fn what_a_later_grant_displaced_is_reported_once_there_is_somebody_to_tell() {
+        let (mut session, witness) = session();
+        session.registered(5);
+        let whole = |token| {
+            let device = GrantedDevice {
+                uuid: "GPU-n1-0".into(),
+                index: 0,
+                milli: 1_000,
+                memory_bytes: 1,
+                model: "a100".into(),
+            };
+            let mut news = news(token, 100);
+            news.lease.devices.push(device);
+            news
+        };
+        session.lease(10, whole(10), NOW);
+        session.unregistered();
+        session.lease(11, whole(11), NOW);
+        assert_eq!(*witness.0.lock(), [("kill", 10)]);
+        assert_eq!(session.take_owed(), [], "nobody to tell");
         session.registered(5);
         let expected =
             Report::WorkloadEnded { node: "n1".into(), epoch: 5, reservation: "r-0010".into(), token: 10 };

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
+use crate::answer::Answer;
 use crate::error::{Error, Refused, reason_name};
 use crate::ids::IdSource;
 use crate::options::ClientOptions;
@@ -160,6 +161,7 @@ impl Client {
     pub(crate) async fn call<Q, R, F, Fut>(&self, effect: Effect, request: Q, send: F) -> Result<R, Error>
     where
         Q: Clone,
+        R: Answer,
         F: Fn(Channel, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
@@ -176,7 +178,11 @@ impl Client {
             let status = match outcome {
                 Ok(Ok(response)) => {
                     self.inner.budget.succeeded();
-                    return Ok(response.into_inner());
+                    let mut answer = response.into_inner();
+                    if perhaps_done {
+                        answer.doubt();
+                    }
+                    return Ok(answer);
                 }
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(format!("{address} did not answer in time")),

@@ -15,6 +15,7 @@
 //!
 //! Time is tokio's and randomness comes from an [`IdSource`], so a simulation can own both.
 
+mod answer;
 mod client;
 mod dial;
 mod env;

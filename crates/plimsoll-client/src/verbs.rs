@@ -10,6 +10,7 @@ use plimsoll_proto::v1::watch_service_client::WatchServiceClient;
 use plimsoll_proto::v1::{self as api};
 use tonic::transport::Channel;
 
+use crate::answer::Answer;
 use crate::client::{Client, Effect, MAX_ANSWER_BYTES};
 use crate::error::Error;
 
@@ -34,6 +35,12 @@ macro_rules! verbs {
                 }
             )*
         }
+        $(verbs!(@answer $kind $response);)*
+    };
+    // Those of batches are in `answer.rs`.
+    (@answer batch $response:ident) => {};
+    (@answer $kind:ident $response:ident) => {
+        impl Answer for api::$response {}
     };
     (@effect read $client:ident $request:ident $effect:ident) => {
         let $effect = Effect::Read;

@@ -70,6 +70,9 @@ pub enum ReadError {
     /// Nobody leads, or the leader cannot reach a quorum.
     #[error("no leader with a quorum answered: {0}")]
     NoLeader(String),
+    /// This node is no member any more, says the leader; the peer addresses of those that are, its own first.
+    #[error("this node is no member of the group any more: ask {}", .0.join(", "))]
+    NoMember(Vec<String>),
     /// The group has stopped.
     #[error("the group has stopped")]
     Stopped,

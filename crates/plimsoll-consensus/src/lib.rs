@@ -8,7 +8,18 @@ compile_error!(
     "build with `--cfg tokio_unstable` (see .cargo/config.toml): an environment RUSTFLAGS overrides it"
 );
 
+/// A place at which a test may let the process die; nothing outside of test builds.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(test)]
+        $crate::failpoint::hit($name);
+    };
+}
+
 mod error;
+#[cfg(test)]
+#[path = "../../plimsoll-store/src/failpoint.rs"]
+mod failpoint;
 mod group;
 mod log_store;
 mod machine;
@@ -32,6 +43,9 @@ pub use group::{Group, GroupConfig};
 pub use machine::{Machine, ROW_PREFIX};
 pub use network::Dialer;
 pub use service::PeerService;
-pub use snapshot::{SnapshotData, SnapshotDir};
+pub use snapshot::{
+    ExaminedLog, ExaminedSnapshot, ExaminedState, LogPosition, NewCluster, SnapshotData, SnapshotDir,
+    found_cluster, read_sealed, write_sealed,
+};
 pub use status::{GroupStatus, Role};
 pub use types::{NodeInfo, Payload, Reply};

@@ -12,6 +12,7 @@ use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
+use plimsoll_mutants::mutant;
 use plimsoll_store::{Engine, Op, Wal};
 use tokio::sync::oneshot;
 
@@ -234,7 +235,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.durable(vec![Op::Vote { bytes: wire::encode_vote(vote) }]).await?;
+        if !mutant!("vote-not-persisted") {
+            self.durable(vec![Op::Vote { bytes: wire::encode_vote(vote) }]).await?;
+        }
         self.tail.lock().vote = Some(*vote);
         Ok(())
     }
@@ -268,6 +271,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 ops.push(Op::Committed { bytes: wire::encode_log_id(&committed) });
             }
         }
+        if mutant!("skip-fsync") {
+            self.wal.submit(ops, Box::new(|_| {}));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         self.wal.submit(ops, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }
@@ -287,7 +295,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         // The log is the authority for what the engine has not synced yet: sync before letting go of it.
-        self.engine.sync().map_err(io::Error::other)?;
+        if !mutant!("purge-before-sync") {
+            self.engine.sync().map_err(io::Error::other)?;
+        }
         {
             let mut tail = self.tail.lock();
             while tail.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use plimsoll_mutants::mutant;
 use plimsoll_store::{Engine, WriteBatch};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -43,7 +44,7 @@ pub trait Machine: Send + Sync + 'static {
 
 /// First byte of the keys of a machine's rows.
 pub const ROW_PREFIX: u8 = b'r';
-const META_KEY: &[u8] = b"m";
+pub(crate) const META_KEY: &[u8] = b"m";
 /// After payloads of so many bytes the changed rows go to the engine. More would spare writes of rows that change often,
 /// and make those that wait for the write wait longer.
 const FLUSH_BYTES: usize = 256 << 10;
@@ -143,6 +144,10 @@ impl StateMachine {
         self.shared.machine.take_rows(&mut rows);
         let meta = SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
         let meta = wire::snapshot_meta(&meta, &self.shared.cluster_id).encode_to_vec();
+        if mutant!("rows-after-index") {
+            let index = WriteBatch { ops: vec![(Bytes::from_static(META_KEY), Some(meta.clone().into()))] };
+            self.shared.engine.write(index).map_err(io::Error::other)?;
+        }
         rows.ops.push((Bytes::from_static(META_KEY), Some(meta.into())));
         self.shared.engine.write(rows).map_err(io::Error::other)?;
         self.flushed();

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::error::ReadError;
 use crate::group::GroupConfig;
 use crate::internal as wire_types;
 use crate::internal::raft_service_client::RaftServiceClient;
@@ -110,12 +111,15 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl PeerLink {
     /// Asks the leader for a read index.
-    pub(crate) async fn read_index(&mut self, patience: Duration) -> Result<u64, String> {
+    pub(crate) async fn read_index(&mut self, patience: Duration) -> Result<u64, ReadError> {
         let request = wire_types::ReadIndexRequest { peer: Some(self.peer.clone()) };
         match tokio::time::timeout(patience, self.client.read_index(request)).await {
-            Err(_) => Err("the leader did not answer in time".to_owned()),
-            Ok(Err(status)) => Err(status.message().to_owned()),
-            Ok(Ok(response)) => Ok(response.into_inner().index),
+            Err(_) => Err(ReadError::NoLeader("the leader did not answer in time".to_owned())),
+            Ok(Err(status)) => Err(ReadError::NoLeader(status.message().to_owned())),
+            Ok(Ok(response)) => match response.into_inner() {
+                wire_types::ReadIndexResponse { index, members } if members.is_empty() => Ok(index),
+                wire_types::ReadIndexResponse { members, .. } => Err(ReadError::NoMember(members)),
+            },
         }
     }
 }

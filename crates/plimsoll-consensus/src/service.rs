@@ -190,9 +190,19 @@ impl RaftService for PeerService {
         &self,
         request: Request<wire_types::ReadIndexRequest>,
     ) -> Result<Response<wire_types::ReadIndexResponse>, Status> {
-        self.admit(request.into_inner().peer)?;
+        let peer = request.into_inner().peer;
+        let from = peer.as_ref().map_or(0, |peer| peer.from);
+        self.admit(peer)?;
         let index = self.group.own_read_index().await.map_err(failed)?;
-        Ok(Response::new(wire_types::ReadIndexResponse { index }))
+        // One that was taken out hears of no further change, this one included, unless it is told here.
+        let mut all = self.group.metrics().members;
+        let members = if all.contains_key(&from) {
+            Vec::new()
+        } else {
+            let own = all.remove(&self.group.node_id());
+            own.into_iter().chain(all.into_values()).map(|info| info.address).collect()
+        };
+        Ok(Response::new(wire_types::ReadIndexResponse { index, members }))
     }
 
     async fn identify(

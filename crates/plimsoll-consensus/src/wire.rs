@@ -7,6 +7,7 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
 };
 use openraft::vote::RaftVote as _;
+use plimsoll_mutants::mutant;
 use prost::Message as _;
 
 use crate::internal as wire;
@@ -53,6 +54,8 @@ pub(crate) fn membership(membership: &Membership) -> wire::Membership {
 pub(crate) fn membership_back(message: wire::Membership) -> Result<Membership, WireError> {
     let configs: Vec<BTreeSet<u64>> =
         message.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
+    let one = || vec![configs.iter().flatten().copied().collect()];
+    let configs = if mutant!("joint-as-one") && configs.len() > 1 { one() } else { configs };
     let nodes: BTreeMap<u64, NodeInfo> = message
         .nodes
         .into_iter()

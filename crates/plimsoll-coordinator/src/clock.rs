@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use plimsoll_mutants::mutant;
 
 /// Milliseconds since the Unix epoch, as the leader stamps them into the log.
 pub trait Clock: Send + Sync + 'static {
@@ -51,6 +52,9 @@ impl Clock for SystemClock {
 
 /// The next reading, `elapsed_us` after one of `last_us`, where the wall clock says `wall_us`.
 fn step(last_us: u64, elapsed_us: u64, wall_us: u64) -> u64 {
+    if mutant!("untamed-clock") {
+        return wall_us;
+    }
     let drift_us = elapsed_us.saturating_mul(MOST_DRIFT_PERCENT) / 100;
     let honest_us = last_us.saturating_add(elapsed_us);
     wall_us.clamp(honest_us - drift_us, honest_us.saturating_add(drift_us))

@@ -3,6 +3,7 @@
 //! [`Coordinator::serve`] runs one from a configuration; [`Coordinator::around`] puts the services around a core that
 //! the caller started on its own stores, clock and network (tests and the simulation).
 
+mod agreement;
 mod bootstrap;
 pub mod clock;
 pub mod config;

@@ -142,10 +142,13 @@ impl Coordinator {
         simulation: bool,
     ) -> Coordinator {
         let telemetry = Telemetry::new(core.clone());
-        let services = Services::new(core.clone(), dialer, telemetry.clone(), limits.clone(), simulation);
+        let services =
+            Services::new(core.clone(), Arc::clone(&dialer), telemetry.clone(), limits.clone(), simulation);
         let (stop, _) = watch::channel(false);
         let following = services.clone();
         let follow = tokio::spawn(async move { following.follow().await });
+        let (comparing, compared) = (telemetry.agreement().clone(), core.clone());
+        let compare = tokio::spawn(async move { comparing.follow(&compared, &dialer).await });
         Coordinator {
             core,
             services,
@@ -153,7 +156,7 @@ impl Coordinator {
             limits,
             addresses: Addresses::default(),
             stop,
-            tasks: Mutex::new(vec![follow]),
+            tasks: Mutex::new(vec![follow, compare]),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, NodeId, Resources};
 
 use crate::ledger::Slot;
@@ -248,7 +249,8 @@ fn shortage(
 
 /// Requests are validated so that amounts times members fit; the far end stands for what does not.
 fn times(amount: Amount, count: u64) -> Amount {
-    amount.checked_mul(count).unwrap_or(Amount(u64::MAX))
+    let wrong = if mutant!("wrap-on-overflow") { amount.0.wrapping_mul(count) } else { u64::MAX };
+    amount.checked_mul(count).unwrap_or(Amount(wrong))
 }
 
 fn refuse_if_any(mut blockers: Vec<Blocker>) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::ledger::Slot;
@@ -79,8 +80,9 @@ impl Ledger {
         }
     }
 
-    /// Puts a reservation, new or changed, and moves its amounts, its place in the queue and its deadline.
-    pub(crate) fn put_reservation(&mut self, new: Arc<Reservation>) {
+    /// Puts a reservation, new or changed, and moves its amounts, its place in the queue and its deadline. Returns what
+    /// it replaces.
+    pub(crate) fn put_reservation(&mut self, new: Arc<Reservation>) -> Option<Arc<Reservation>> {
         let id = new.id;
         self.touched.reservation(id);
         let old = self.reservations.insert(id, Arc::clone(&new));
@@ -104,6 +106,7 @@ impl Ledger {
         {
             self.forget(oldest);
         }
+        old
     }
 
     /// Drops an ended reservation.
@@ -148,6 +151,7 @@ impl Ledger {
             self.deadlines.remove(&(due, reservation.id));
         }
         if reservation.state == State::Pending
+            && !mutant!("stale-queue")
             && let Some(queue) = self.queues.get_mut(&reservation.request.pool)
         {
             queue.remove(&(Reverse(reservation.priority), reservation.id));
@@ -233,7 +237,8 @@ impl Ledger {
             State::Active | State::Partial => (reservation.ttl_ms, true),
             _ => return None,
         };
-        let end = reservation.deadline.max(self.meta.rearmed_at.plus_ms(length_ms));
+        let rearmed = reservation.deadline.max(self.meta.rearmed_at.plus_ms(length_ms));
+        let end = if mutant!("new-leader-expires-all") { reservation.deadline } else { rearmed };
         Some(if capped && reservation.hard_end.0 > 0 { end.min(reservation.hard_end) } else { end })
     }
 

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
 use crate::answers::Answers;
@@ -16,7 +17,7 @@ use crate::touched::Touched;
 use crate::{
     Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, Entry, Event, EventObject, GENESIS_CLASSES,
     Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Reason, Refusal, Remembered, Reservation, Stamp, State,
-    Verdict,
+    Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
@@ -52,6 +53,8 @@ pub struct Ledger {
     pub(crate) recent: RecentRequests,
     // Rows changed since they were last taken.
     pub(crate) touched: Touched,
+    // What `guard.rs` found since it was last taken.
+    pub(crate) violations: Vec<Violation>,
 }
 
 /// What one `apply` has at hand: the entry's identity after clamping, and what happened so far.
@@ -89,7 +92,8 @@ impl Ledger {
     pub fn apply(&mut self, stamp: Stamp, entry: &Entry) -> Applied {
         assert_eq!(stamp.revision.0, self.meta.revision.0 + 1, "entries apply once, in log order");
         self.meta.revision = stamp.revision;
-        self.meta.clock = self.meta.clock.max(stamp.proposed_at);
+        let before = if mutant!("time-goes-back") { LedgerTime(0) } else { self.meta.clock };
+        self.meta.clock = before.max(stamp.proposed_at);
         self.touched.meta();
         let now = self.meta.clock;
         let refused = |reason: Reason| {

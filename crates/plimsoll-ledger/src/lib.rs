@@ -8,6 +8,8 @@ mod admit;
 mod answers;
 mod apply;
 mod command;
+mod excerpt;
+mod guard;
 mod index;
 mod invariants;
 mod ledger;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{Resources, Selector, check_name};
 
 use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MIN_TTL_MS};
@@ -19,6 +20,7 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     }
     range(&mut bad, "max_duration_ms", request.max_duration_ms, 0, MAX_TTL_MS);
     let gang = request.gang;
+    assert!(gang.max_members > 0 || !mutant!("panic-on-empty-gang"), "a gang has members");
     range(&mut bad, "gang.min_members", gang.min_members.into(), 1, MAX_GANG_MEMBERS.into());
     range(
         &mut bad,
@@ -129,7 +131,8 @@ fn amounts(bad: &mut Vec<Blocker>, field: &str, amounts: &Resources, members: u6
     range(bad, field, amounts.other.len() as u64, 0, MAX_ITEMS as u64);
     for (resource, amount) in amounts.iter() {
         // Half the range: sums over the members of one node stay far from the edge.
-        let fits = amount.checked_mul(members).is_ok_and(|total| total.0 <= u64::MAX >> 1);
+        let fits = mutant!("wrap-on-overflow")
+            || amount.checked_mul(members).is_ok_and(|total| total.0 <= u64::MAX >> 1);
         if !fits {
             bad.push(Blocker::new(
                 Reason::InvalidArgument,

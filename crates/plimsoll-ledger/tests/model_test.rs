@@ -364,7 +364,10 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     let before = placed(ledger);
     let revision = Revision(ledger.revision().0 + 1);
     ledger.clear_touched();
-    let applied = ledger.apply(Stamp { revision, proposed_at: LedgerTime(now_ms) }, entry);
+    let stamp = Stamp { revision, proposed_at: LedgerTime(now_ms) };
+    let tried = ledger.excerpt(entry).apply(stamp, entry);
+    let applied = ledger.apply(stamp, entry);
+    prop_assert_eq!(&tried.answer, &applied.answer, "an excerpt answers otherwise to {:?}", entry);
     let (expected, cited) = model.step(now_ms, entry);
     prop_assert_eq!(
         (came(&applied.answer.outcome), applied.answer.revision.0),
@@ -374,6 +377,7 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     );
     compare(ledger, model)?;
     prop_assert_eq!(ledger.check_invariants(), Vec::new(), "after {:?}", entry);
+    prop_assert_eq!(ledger.take_violations(), Vec::new(), "while applying {:?}", entry);
     // Rows that are not named as touched are as they were.
     let touched = ledger.take_rows();
     let mut patched = before;

@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use plimsoll_ledger::{
     Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, Verdict,
 };
+use plimsoll_mutants::mutant;
 use plimsoll_types::{NodeId, ReservationId, Resources};
 
 use crate::blockers;
@@ -165,7 +166,9 @@ impl Planner {
                         self.placing_by_ticket.insert(ticket, id);
                         placed.push((id, placement, ticket));
                     }
-                    None if pool.queue_order == QueueOrder::StrictFifo => break,
+                    None if pool.queue_order == QueueOrder::StrictFifo && !mutant!("overtake-the-head") => {
+                        break;
+                    }
                     None => drop(failed.insert(shape)),
                 }
             }

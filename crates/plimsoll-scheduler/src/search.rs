@@ -1,6 +1,7 @@
 //! The best node for one member: by wishes first, then by the pool's strategy.
 
 use plimsoll_ledger::{DeviceGrant, Preferred, Request, Strategy};
+use plimsoll_mutants::mutant;
 use plimsoll_types::{NodeId, Resources, Term};
 
 use crate::fit::NodeView;
@@ -128,6 +129,11 @@ fn best_of<'a>(
     most: usize,
 ) -> Option<Spot> {
     let mut fitting = views.filter_map(|view| Some((view, view.fit(request, amounts).ok()?)));
+    if mutant!("hash-order") {
+        let any: std::collections::HashMap<_, _> =
+            fitting.map(|(view, devices)| (view.node.id, devices)).collect();
+        return any.into_iter().next();
+    }
     if most == 1 {
         return fitting.next().map(|(view, devices)| (view.node.id, devices));
     }

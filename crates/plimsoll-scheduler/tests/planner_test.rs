@@ -199,6 +199,32 @@ fn a_strict_queue_stops_at_its_head_and_holds_new_arrivals_back() {
 }
 
 #[test]
+fn a_walk_of_a_strict_queue_passes_nobody_by() {
+    for (queue_order, overtakes) in [(QueueOrder::StrictFifo, false), (QueueOrder::BestEffortFifo, true)] {
+        let mut ledger = fleet(&[(4, 0, 0)], PoolStrategy::BestFit);
+        put_pool(&mut ledger, Pool { name: "default".into(), queue_order, ..Pool::default() });
+        let mut planner = Planner::new(&ledger, 0);
+        let mut submit = |planner: &mut Planner, cpu: u64| {
+            let request = plain(cpu);
+            let verdict = planner.place(&ledger, &request);
+            let outcome = apply(&mut ledger, Command::Submit { request, verdict });
+            planner.sync(&ledger, [NodeId(0)]);
+            let Outcome::Reservation(reservation) = outcome else { panic!("{outcome:?}") };
+            reservation
+        };
+        let _long = submit(&mut planner, 2_000);
+        let short = submit(&mut planner, 2_000);
+        let _head = submit(&mut planner, 4_000);
+        let small = submit(&mut planner, 500);
+        apply(&mut ledger, Command::Release { reservation: short.id, token: short.token });
+        planner.sync(&ledger, [NodeId(0)]);
+        let placed: Vec<ReservationId> =
+            planner.plan_queue(&ledger, 10).into_iter().map(|(id, ..)| id).collect();
+        assert_eq!(placed, if overtakes { vec![small.id] } else { vec![] }, "{queue_order:?}");
+    }
+}
+
+#[test]
 fn a_walk_follows_class_then_age_and_tries_a_shape_once() {
     let mut ledger = fleet(&[(4, 0, 0)], PoolStrategy::BestFit);
     let mut planner = Planner::new(&ledger, 0);

@@ -10,8 +10,18 @@
 //! | [`sim`] | the deterministic simulation | a seeded part of what was not synced yet |
 #![forbid(unsafe_code)]
 
+/// A place at which a test may let the process die; nothing outside of test builds.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(test)]
+        $crate::failpoint::hit($name);
+    };
+}
+
 pub mod engine;
 mod error;
+#[cfg(test)]
+mod failpoint;
 mod frame;
 mod log_state;
 pub mod memory;

@@ -57,7 +57,8 @@ impl Exit {
         (Exit::Fault, "coordinator: a fault of ours; it stopped rather than go on wrongly"),
         (
             Exit::Storage,
-            "coordinator: its storage failed for good; it must not be restarted before somebody looked",
+            "coordinator: its storage failed for good; it must not be restarted before somebody looked. doctor, cluster \
+             snapshot verify: what was looked at is damaged",
         ),
         (Exit::TimedOut, "wait: the time ran out"),
         (Exit::RunFailed, "run: plimsoll itself failed, or lost the lease"),

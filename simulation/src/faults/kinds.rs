@@ -7,6 +7,8 @@ use crate::rng::Rng;
 pub enum Fault {
     /// The leader loses power and comes back.
     CrashLeader,
+    /// The leader loses power while voters change. Only in scenarios: by chance the moment is never met.
+    CrashInChange,
     /// Any coordinator loses power and comes back.
     CrashOne,
     /// All coordinators lose power at once and come back.

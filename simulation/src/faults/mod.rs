@@ -3,12 +3,14 @@
 mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_store::sim::SimFaults;
 use turmoil::Sim;
 
 use crate::board::Board;
 use crate::rng::Rng;
+use crate::scenario::Scenario;
 use crate::world::{AGENT, LOAD, Member, host};
 pub use kinds::Fault;
 
@@ -18,6 +20,14 @@ const MOST_AT_ONCE: usize = 2;
 const STOPS_WITHIN_MS: u64 = 1_000;
 /// A coordinator that stopped by itself is started again after so long, in milliseconds.
 const RESTART_MS: u64 = 500;
+
+/// A coordinator's host is being taken down.
+static POWER_FAILS: AtomicBool = AtomicBool::new(false);
+
+/// True while a coordinator loses its power: destructors run then that in the world would not run any more.
+pub fn power_fails() -> bool {
+    POWER_FAILS.load(Ordering::Relaxed)
+}
 
 /// What ends a fault.
 #[derive(Clone, Debug)]
@@ -45,12 +55,15 @@ pub struct Faults {
     /// Coordinators with a flipped bit in their log.
     rotten: BTreeSet<u64>,
     counts: BTreeMap<Fault, u64>,
+    /// What comes instead of what is drawn, and which of it is next.
+    script: Option<(&'static Scenario, usize)>,
 }
 
 impl Faults {
-    /// The schedule of a seed.
-    pub fn new(seed: u64) -> Faults {
+    /// The schedule of a seed, or of a scenario with that seed.
+    pub fn new(seed: u64, scenario: Option<&'static Scenario>) -> Faults {
         Faults {
+            script: scenario.map(|scenario| (scenario, 0)),
             rng: Rng::of(seed, "faults"),
             next_ms: 0,
             active: Vec::new(),
@@ -100,6 +113,23 @@ impl Faults {
         if !chaos {
             return;
         }
+        let there: Vec<Member> = members.iter().filter(|one| board.was_member(one.id)).cloned().collect();
+        if let Some((scenario, place)) = self.script {
+            let step = scenario.round[place % scenario.round.len()];
+            if self.next_ms == 0 {
+                self.next_ms = now_ms + step.after_ms;
+            }
+            if now_ms >= self.next_ms
+                && let Some(end) = self.begin(now_ms, step.fault, step.lasts_ms, sim, &there, board)
+            {
+                *self.counts.entry(step.fault).or_default() += 1;
+                self.active.push((now_ms + step.lasts_ms, end));
+                let next = scenario.round[(place + 1) % scenario.round.len()];
+                self.next_ms = now_ms + next.after_ms;
+                self.script = Some((scenario, place + 1));
+            }
+            return;
+        }
         if self.next_ms == 0 {
             self.next_ms = now_ms + self.rng.between(200, 1_200);
         }
@@ -108,7 +138,6 @@ impl Faults {
         }
         self.next_ms = now_ms + self.rng.between(300, 2_200);
         let Some((fault, lasts_ms)) = Fault::draw(&mut self.rng) else { return };
-        let there: Vec<Member> = members.iter().filter(|one| board.was_member(one.id)).cloned().collect();
         if self.active.len() < MOST_AT_ONCE
             && let Some(end) = self.begin(now_ms, fault, lasts_ms, sim, &there, board)
         {
@@ -176,6 +205,10 @@ impl Faults {
         let leader = board.leader();
         let (about, end) = match fault {
             Fault::CrashLeader => (host(leader?), self.crash(&[leader?], sim, members, board)?),
+            Fault::CrashInChange => {
+                let leader = board.leader_in_change()?;
+                (host(leader), self.crash(&[leader], sim, members, board)?)
+            }
             Fault::CrashOne => (host(one), self.crash(&[one], sim, members, board)?),
             Fault::CrashAll => {
                 let all: Vec<u64> = members.iter().map(|member| member.id).collect();
@@ -259,10 +292,12 @@ impl Faults {
                 continue;
             }
             board.left(member.id);
-            // The disk first: what destructors still write when the host ends must not be there. History is spared: what
-            // it loses at a power cut it says, and the judges need the whole log.
+            // The disks first: what destructors still write when the host ends must not be there.
             member.disk.crash();
+            member.history.crash();
+            POWER_FAILS.store(true, Ordering::Relaxed);
             sim.crash(host.as_str());
+            POWER_FAILS.store(false, Ordering::Relaxed);
             self.down.push(host.clone());
             crashed.push(host);
         }

@@ -45,9 +45,10 @@ impl Invariant for Conservation {
     }
 }
 
-/// A policy says that pools count this no longer, so what is held of it counts on nodes again.
+/// A policy says that pools count this no longer, so what is held of it counts on nodes again. Nobody holds more for that.
 fn returned_from_pool(step: &Step, name: &str) -> bool {
     matches!(step.entry.command, Command::ApplyPolicy { .. })
+        && step.moved().next().is_none()
         && step
             .before
             .countables

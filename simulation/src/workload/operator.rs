@@ -61,8 +61,6 @@ pub struct Operator {
     board: Arc<Board>,
     worker: usize,
     next_id: u64,
-    /// The member that is never taken out.
-    anchor: u64,
     /// Coordinators that run and were never members.
     spares: Vec<u64>,
     nodes: Vec<v1::Node>,
@@ -77,8 +75,7 @@ impl Operator {
         let client = client(board.seed, "operator", members)?;
         let rng = Rng::of(board.seed, "operator-choices");
         let (spares, nodes) = (spares.to_vec(), Vec::new());
-        let anchor = members.first().copied().unwrap_or_default();
-        Ok(Operator { client, rng, board, worker, next_id: 0, anchor, spares, nodes })
+        Ok(Operator { client, rng, board, worker, next_id: 0, spares, nodes })
     }
 
     /// Operates until the chaos is over.
@@ -172,9 +169,9 @@ impl Operator {
         let waiting: Vec<u64> = self.spares.iter().copied().filter(|id| !there.contains(id)).collect();
         let request_id = self.id();
         let validate_only = false;
-        // The first stays: clients and agents know the members of the beginning, and one of them must be left to ask.
-        let may_go: Vec<u64> = voters.iter().copied().filter(|id| *id != self.anchor).collect();
-        let old_id = *self.rng.pick(&may_go)?;
+        // Any may go, the leader too. Clients and agents know the members of the beginning: there are fewer spare ones than
+        // those, so one of them is left to ask.
+        let old_id = *self.rng.pick(&voters)?;
         // Whoever came and went never comes back: ids are never used again.
         let coming = waiting.into_iter().find(|id| !self.board.was_member(*id));
         if let Some(learner) = members.iter().find(|member| !member.voter) {

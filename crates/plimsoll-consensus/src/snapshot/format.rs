@@ -14,11 +14,60 @@ const END: u32 = u32::MAX;
 /// No key, value or head is longer: a length beyond it is damage, not a reason to allocate.
 const MOST_BYTES: u32 = 256 << 20;
 
-/// Writes head, rows and hash.
+/// Writes the file of a snapshot of a member.
 pub(super) fn write(
     out: &mut dyn Write,
     cluster_id: &str,
     meta: &SnapshotMeta,
+    rows: impl Iterator<Item = io::Result<(Bytes, Bytes)>>,
+) -> io::Result<()> {
+    write_sealed(out, &wire::snapshot_meta(meta, cluster_id).encode_to_vec(), rows)
+}
+
+/// Reads all of it and checks the hash. The rows that `row` was given count for nothing if this fails.
+pub(super) fn read(
+    from: &mut dyn Read,
+    cluster_id: &str,
+    row: impl FnMut(Bytes, Bytes),
+) -> io::Result<SnapshotMeta> {
+    let (found, meta) = read_any(from, Some(cluster_id), row)?;
+    debug_assert_eq!(found, cluster_id);
+    Ok(meta)
+}
+
+/// Like [`read`], of any cluster where none is wanted; with the cluster that it is of.
+pub(super) fn read_any(
+    from: &mut dyn Read,
+    wanted: Option<&str>,
+    row: impl FnMut(Bytes, Bytes),
+) -> io::Result<(String, SnapshotMeta)> {
+    let mut found = None;
+    read_sealed(
+        from,
+        |head| {
+            let head =
+                wire_types::SnapshotMeta::decode(head).map_err(|_| damaged("its head cannot be read"))?;
+            let is_ours = wanted.is_none_or(|wanted| wanted == head.cluster_id);
+            found = Some(head.clone());
+            let is_of = || {
+                damaged(&format!("it is of cluster {:?}, not {:?}", head.cluster_id, wanted.unwrap_or("")))
+            };
+            if is_ours { Ok(()) } else { Err(is_of()) }
+        },
+        row,
+    )?;
+    let head = found.ok_or_else(|| damaged("it has no head"))?;
+    let cluster_id = head.cluster_id.clone();
+    Ok((cluster_id, wire::snapshot_meta_back(head).map_err(|error| damaged(&error.to_string()))?))
+}
+
+/// Writes a head, rows and the hash of both, in the form of all snapshot files.
+///
+/// # Errors
+/// Where `out` fails, a row does, or one is longer than 256 MiB.
+pub fn write_sealed(
+    out: &mut dyn Write,
+    head: &[u8],
     rows: impl Iterator<Item = io::Result<(Bytes, Bytes)>>,
 ) -> io::Result<()> {
     let mut hasher = blake3::Hasher::new();
@@ -31,7 +80,7 @@ pub(super) fn write(
         out.write_all(&length)?;
         out.write_all(bytes)
     };
-    put(out, &wire::snapshot_meta(meta, cluster_id).encode_to_vec())?;
+    put(out, head)?;
     for row in rows {
         let (key, value) = row?;
         put(out, &key)?;
@@ -41,23 +90,22 @@ pub(super) fn write(
     out.write_all(hasher.finalize().as_bytes())
 }
 
-/// Reads all of it and checks the hash. The rows that `row` was given count for nothing if this fails.
-pub(super) fn read(
+/// Reads what [`write_sealed`] wrote, to its end. What `head` and `row` were given counts for nothing if this fails.
+///
+/// # Errors
+/// `InvalidData` where it is not whole and unchanged; what `head` returns; what `from` fails with.
+pub fn read_sealed(
     from: &mut dyn Read,
-    cluster_id: &str,
+    head: impl FnOnce(Bytes) -> io::Result<()>,
     mut row: impl FnMut(Bytes, Bytes),
-) -> io::Result<SnapshotMeta> {
+) -> io::Result<()> {
     let mut hasher = blake3::Hasher::new();
-    let head = part(from, &mut hasher)?.ok_or_else(|| damaged("it has no head"))?;
-    let head = wire_types::SnapshotMeta::decode(head).map_err(|_| damaged("its head cannot be read"))?;
-    if head.cluster_id != cluster_id {
-        return Err(damaged(&format!("it is of cluster {:?}, not {cluster_id:?}", head.cluster_id)));
-    }
+    head(part(from, &mut hasher)?.ok_or_else(|| damaged("it has no head"))?)?;
     while let Some(key) = part(from, &mut hasher)? {
         let value = part(from, &mut hasher)?.ok_or_else(|| damaged("a row has no value"))?;
         row(key, value);
     }
-    wire::snapshot_meta_back(head).map_err(|error| damaged(&error.to_string()))
+    Ok(())
 }
 
 /// One length-prefixed part; `None` for the end with the right hash.

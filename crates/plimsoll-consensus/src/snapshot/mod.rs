@@ -1,6 +1,8 @@
 //! Snapshots: all rows at one applied index, in memory or in files of one directory.
 
+mod examine;
 mod format;
+mod found;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,10 @@ use parking_lot::Mutex;
 use plimsoll_store::WriteBatch;
 
 use crate::types::SnapshotMeta;
+
+pub use examine::{ExaminedLog, ExaminedSnapshot, ExaminedState, LogPosition};
+pub use format::{read_sealed, write_sealed};
+pub use found::{NewCluster, found_cluster};
 
 /// Where snapshots are kept.
 #[derive(Clone, Debug)]
@@ -129,14 +135,16 @@ impl SnapshotDir {
                 Ok(SnapshotData::memory(out.into()))
             }
             SnapshotDir::Path(dir) => {
-                fs::create_dir_all(dir)?;
+                create_dir(dir)?;
                 let index = meta.last_log_id.map_or(0, |id| id.index);
                 let part = dir.join(format!("snap-{index:020}.part"));
-                let mut file = io::BufWriter::with_capacity(CHUNK_BYTES, fs::File::create(&part)?);
-                format::write(&mut file, cluster_id, meta, rows)?;
-                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-                file.sync_all()?;
-                self.keep(dir, &part, index)
+                let kept = write_synced(&part, |out| format::write(out, cluster_id, meta, rows))
+                    .and_then(|()| self.keep(dir, &part, index));
+                if kept.is_err() {
+                    // On a full disk what was written so far is in the way of everything else.
+                    drop(fs::remove_file(&part));
+                }
+                kept
             }
         }
     }
@@ -149,7 +157,7 @@ impl SnapshotDir {
                 self.keep(dir, &stored.path, index)
             }
             (SnapshotDir::Path(dir), Source::File(stored)) => {
-                fs::create_dir_all(dir)?;
+                create_dir(dir)?;
                 let part = passing(dir);
                 fs::copy(&stored.path, &part)?;
                 fs::File::open(&part)?.sync_all()?;
@@ -164,9 +172,10 @@ impl SnapshotDir {
         match self {
             SnapshotDir::Memory => Ok(Receiver::Memory(Vec::new())),
             SnapshotDir::Path(dir) => {
-                fs::create_dir_all(dir)?;
+                create_dir(dir)?;
                 let path = passing(dir);
                 let file = fs::File::create_new(&path)?;
+                failpoint!("snapshot-receiving");
                 Ok(Receiver::File(SnapshotData::file(path, true), file))
             }
         }
@@ -202,11 +211,14 @@ impl SnapshotDir {
     fn keep(&self, dir: &Path, part: &Path, index: u64) -> io::Result<SnapshotData> {
         let path = dir.join(format!("snap-{index:020}"));
         fs::rename(part, &path)?;
+        failpoint!("snapshot-renamed");
         fs::File::open(dir)?.sync_all()?;
+        failpoint!("snapshot-kept");
         let mut old = files(dir);
         old.truncate(old.len().saturating_sub(KEPT));
         for path in old {
             fs::remove_file(path)?;
+            failpoint!("snapshot-old-removed");
         }
         Ok(SnapshotData::file(path, false))
     }
@@ -231,10 +243,39 @@ impl Receiver {
 
     pub(crate) fn finish(self) -> io::Result<SnapshotData> {
         match self {
-            Receiver::File(data, file) => file.sync_all().map(|()| data),
+            Receiver::File(data, file) => {
+                failpoint!("snapshot-received");
+                file.sync_all()?;
+                failpoint!("snapshot-received-synced");
+                Ok(data)
+            }
             Receiver::Memory(bytes) => Ok(SnapshotData::memory(bytes.into())),
         }
     }
+}
+
+/// Creates the directory where absent; its name survives a power cut.
+fn create_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Writes a file, durable when this returns; its name may not be.
+fn write_synced(path: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+    let mut file = io::BufWriter::with_capacity(CHUNK_BYTES, fs::File::create(path)?);
+    failpoint!("snapshot-begun");
+    write(&mut file)?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    failpoint!("snapshot-written");
+    file.sync_all()?;
+    failpoint!("snapshot-synced");
+    Ok(())
 }
 
 /// A name that no other stream of this process has: two leaders may send at the same time.

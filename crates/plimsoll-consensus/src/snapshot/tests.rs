@@ -91,3 +91,96 @@ fn a_received_snapshot_is_kept_under_its_index() {
     assert_eq!(kept.verify("ours").expect("whole"), meta);
     assert_eq!(fs::read_dir(root.path()).expect("the directory").count(), 1);
 }
+
+/// Rows that cannot be read to their end.
+struct Failing;
+
+impl plimsoll_store::View for Failing {
+    fn get(&self, _key: &[u8]) -> Result<Option<Bytes>, plimsoll_store::Error> {
+        Ok(None)
+    }
+
+    fn scan<'a>(&'a self, _prefix: &[u8], _from: &[u8]) -> plimsoll_store::engine::Rows<'a> {
+        let locked = plimsoll_store::Error::Locked { dir: PathBuf::from("rows") };
+        Box::new([Ok((Bytes::from_static(b"r1"), Bytes::new())), Err(locked)].into_iter())
+    }
+}
+
+#[test]
+fn what_cannot_be_built_leaves_no_file() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = SnapshotDir::Path(root.path().to_owned());
+    let meta = SnapshotMeta { last_log_id: None, last_membership: Default::default() };
+    assert!(dir.build("ours", b"r", &meta, &Failing).is_err());
+    assert_eq!(fs::read_dir(root.path()).expect("the directory").count(), 0);
+}
+
+const CRASH_DIR: &str = "PLIMSOLL_SNAPSHOT_CRASH_DIR";
+
+/// Builds two snapshots and receives a third, in the directory that the environment names.
+#[test]
+#[ignore = "started as a child by a_process_may_die_anywhere_in_building_or_receiving"]
+fn child_builds_and_receives() {
+    let Some(dir) = std::env::var_os(CRASH_DIR) else { return };
+    let dir = SnapshotDir::Path(dir.into());
+    for index in [20, 30] {
+        println!("\nbuilding {index}");
+        built(&dir, index, 40);
+        println!("built {index}");
+    }
+    println!("building 40");
+    let (meta, sent) = built(&SnapshotDir::Memory, 40, 40);
+    let mut receiver = dir.receiver().expect("a file");
+    for chunk in sent.chunks().expect("chunks") {
+        receiver.push(&chunk.expect("a chunk")).expect("written");
+    }
+    let received = receiver.finish().expect("all there");
+    dir.adopt(received, &meta).expect("kept");
+    println!("built 40");
+}
+
+#[test]
+fn a_process_may_die_anywhere_in_building_or_receiving() {
+    use crate::failpoint::{LIST, VARIABLE};
+    let run = |at: &Path, failpoint: &str| {
+        let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "snapshot::tests::child_builds_and_receives", "--ignored", "--nocapture"])
+            .env(CRASH_DIR, at)
+            .env(VARIABLE, failpoint)
+            .output()
+            .expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let begun = || {
+        let root = tempfile::tempdir().expect("a directory");
+        built(&SnapshotDir::Path(root.path().to_owned()), 10, 40);
+        root
+    };
+    let told = run(begun().path(), LIST);
+    let mut places: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("failpoint ")).collect();
+    assert!(told.contains("built 40"), "{told}");
+    let all = places.clone();
+    places.sort_unstable();
+    places.dedup();
+    assert!(places.len() >= 8, "{places:?}");
+    for name in places {
+        let hits = all.iter().filter(|found| **found == name).count();
+        for hit in 1..=hits {
+            let root = begun();
+            let told = run(root.path(), &format!("{name}:{hit}"));
+            let last = |word: &str| {
+                let numbers = told.lines().filter_map(|line| line.strip_prefix(word)?.parse::<u64>().ok());
+                numbers.max().unwrap_or(10)
+            };
+            assert!(!told.contains("built 40"), "nobody died at {name}:{hit}");
+            let dir = SnapshotDir::Path(root.path().to_owned());
+            dir.tidy();
+            let (meta, data) = dir.newest("ours").expect("one is always whole");
+            let newest = meta.last_log_id.map_or(0, |id| id.index);
+            assert!((last("built ")..=last("building ")).contains(&newest), "{name}:{hit}: {newest}\n{told}");
+            assert_eq!(data.load("ours").expect("whole").1.len(), 40);
+            let left = fs::read_dir(root.path()).expect("the directory").count();
+            assert!(left <= KEPT + 1, "{name}:{hit} leaves {left} files");
+        }
+    }
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use plimsoll_store::WriteBatch;
 use plimsoll_store::rocks::{RocksEngine, RocksWal};
+use plimsoll_store::{Engine, Wal, WriteBatch};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -107,6 +107,20 @@ impl Member {
         dir: &Path,
         address: Option<SocketAddr>,
     ) -> Member {
+        let wal = Arc::new(RocksWal::open(dir.join("log")).expect("the log opens"));
+        let engine = Arc::new(RocksEngine::open(dir.join("state")).expect("the engine opens"));
+        Member::on(config, life, wal, engine, SnapshotDir::Path(dir.join("snapshots")), address).await
+    }
+
+    /// On stores of its own.
+    pub(crate) async fn on(
+        config: GroupConfig,
+        life: char,
+        wal: Arc<dyn Wal>,
+        engine: Arc<dyn Engine>,
+        snapshots: SnapshotDir,
+        address: Option<SocketAddr>,
+    ) -> Member {
         let listener =
             TcpListener::bind(address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())).await.expect("a port");
         let address = listener.local_addr().expect("a bound port");
@@ -119,10 +133,7 @@ impl Member {
             seed: id,
             ..config
         };
-        let wal = Arc::new(RocksWal::open(dir.join("log")).expect("the log opens"));
-        let engine = Arc::new(RocksEngine::open(dir.join("state")).expect("the engine opens"));
         let pile = Arc::new(Pile::default());
-        let snapshots = SnapshotDir::Path(dir.join("snapshots"));
         let machine = Arc::clone(&pile) as Arc<dyn Machine>;
         let group = Group::start(config, wal, engine, snapshots, machine, Arc::new(Loopback))
             .await

@@ -4,5 +4,6 @@ mod cluster;
 mod fixture;
 mod log;
 mod members;
+mod quorum;
 mod rows;
 mod suite;

@@ -53,6 +53,12 @@ pub enum ReadError {
         /// What the group said.
         detail: String,
     },
+    /// This replica was taken out of the cluster.
+    #[error("this coordinator is no member of the cluster any more: ask {}", .members.join(", "))]
+    NoMember {
+        /// Peer addresses of the members, the leader first; they serve the client API too.
+        members: Vec<String>,
+    },
     /// This replica did not reach the revision in time.
     #[error("revision {wanted} is not applied here yet, {applied} is")]
     TimedOut {

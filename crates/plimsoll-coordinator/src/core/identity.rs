@@ -6,13 +6,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Name of the file in a data directory.
 const FILE: &str = "identity.json";
+/// Name of the file that says why a replica must not run again.
+const CONDEMNED: &str = "diverged";
 /// Where a new one is written before it gets its name.
 const DRAFT: &str = "identity.json.new";
 /// The only version so far.
@@ -61,6 +63,14 @@ pub enum IdentityError {
         place: String,
         /// Who lost it.
         node_id: u64,
+    },
+    /// The replica stopped itself because it differed from the others.
+    #[error("{place} says that this replica must not run again: {why}")]
+    Condemned {
+        /// The file that says so.
+        place: String,
+        /// What it says.
+        why: String,
     },
     /// The file makes no sense.
     #[error("{place} cannot be used: {detail}")]
@@ -113,6 +123,11 @@ impl Identity {
                 node_id,
             });
         }
+        let condemned = directory.join(CONDEMNED);
+        if let Ok(why) = fs::read_to_string(&condemned) {
+            let place = condemned.display().to_string();
+            return Err(IdentityError::Condemned { place, why: why.trim_end().to_owned() });
+        }
         if !log.exists() {
             return Err(IdentityError::LogLost { place: log.display().to_string(), node_id });
         }
@@ -133,17 +148,27 @@ impl Identity {
         Ok(identity)
     }
 
-    fn write(&self, directory: &Path, path: &PathBuf) -> io::Result<()> {
+    /// Marks a directory, on disk when this returns: the replica whose data it holds must not run again.
+    pub(super) fn condemn(directory: &Path, why: &str) -> io::Result<()> {
+        write(directory, &directory.join(CONDEMNED), format!("{why}\n").as_bytes())
+    }
+
+    fn write(&self, directory: &Path, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        let draft = directory.join(DRAFT);
-        let mut file = File::create(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        // The name too has to survive a power cut.
-        File::open(directory)?.sync_all()
+        write(directory, path, &text)
     }
+}
+
+/// Writes a file whole or not at all.
+fn write(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    let draft = directory.join(DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    // The name too has to survive a power cut.
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use plimsoll_consensus::{Machine, MachineError, Payload, ROW_PREFIX, Reply};
 use plimsoll_ledger::{
-    Applied, Command, Entry, EventObject, Ledger, Outcome, Reservation, Row, Stamp, State,
+    Applied, Command, Entry, EventObject, Ledger, Outcome, Reservation, Row, Stamp, State, Violation,
 };
+use plimsoll_mutants::mutant;
 use plimsoll_store::WriteBatch;
-use plimsoll_types::{NodeId, ReservationId, Revision};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use super::agents::AgentHub;
 use super::encoding::{self, Batch};
@@ -66,6 +67,25 @@ impl LedgerMachine {
         *self.chain.lock()
     }
 
+    /// Makes this replica differ from the others from the next command on.
+    #[cfg(test)]
+    pub(super) fn break_chain(&self) {
+        self.chain.lock()[0] ^= 1;
+    }
+
+    /// What the ledger found wrong with itself. It goes on: every replica finds the same, and a ledger that nobody serves
+    /// helps nobody.
+    fn report(&self, violations: &[Violation]) {
+        for violation in violations {
+            tracing::error!(
+                invariant = violation.invariant,
+                detail = violation.detail,
+                "an invariant does not hold"
+            );
+        }
+        Counters::add(&self.counters.violations, violations.len() as u64);
+    }
+
     fn count(&self, applied: &Applied) {
         let counters = &self.counters;
         counters.applied.fetch_add(1, Ordering::Relaxed);
@@ -95,12 +115,14 @@ impl Machine for LedgerMachine {
             let mut ledger = self.ledger.write();
             for entry in &batch.entries {
                 note_before(&ledger, entry, &mut changes);
-                let stamp =
-                    Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at: batch.proposed_at };
+                let local = mutant!("local-clock").then(|| LedgerTime(plimsoll_mutants::wall_ms()));
+                let proposed_at = local.unwrap_or(batch.proposed_at);
+                let stamp = Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at };
                 let one = ledger.apply(stamp, entry);
                 note_after(entry, &one, &mut changes);
                 applied.push((stamp.revision, ledger.clock(), one));
             }
+            self.report(&ledger.take_violations());
         }
         let (mut chain, mut shown) = (self.chain.lock(), self.shown.lock());
         let mut records = Vec::with_capacity(applied.len());
@@ -225,6 +247,9 @@ fn batch_of(payload: &Payload) -> Arc<Batch> {
     }
     match encoding::decode_batch(&payload.bytes) {
         Ok(batch) => Arc::new(batch),
+        Err(_) if mutant!("skip-unknown-command") => {
+            Arc::new(Batch { proposed_at: LedgerTime(0), entries: Vec::new(), encoded: Vec::new() })
+        }
         Err(error) => panic!("a committed entry cannot be decoded, so this build must not go on: {error}"),
     }
 }

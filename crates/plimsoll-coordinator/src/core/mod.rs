@@ -4,8 +4,10 @@
 //! works on any replica.
 
 mod agents;
+pub mod backup;
 mod config;
 mod digest;
+pub mod doctor;
 mod encoding;
 mod error;
 mod history;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 use plimsoll_consensus::Group;
 use plimsoll_ledger::{Answer, Entry, Request};
+use plimsoll_mutants::mutant;
 use plimsoll_scheduler::Explanation;
 use plimsoll_types::{ReservationId, Revision};
 
@@ -72,6 +75,13 @@ impl Core {
     /// [`SubmitError::NotLeader`] and [`SubmitError::Overloaded`] are definite: nothing was or will be done.
     /// [`SubmitError::Unknown`] is not: repeat under the same request id.
     pub async fn submit(&self, entry: Entry) -> Result<Answer, SubmitError> {
+        if mutant!("ack-before-commit")
+            && let Ok(answer) = self.inner.validate_only(entry.clone(), self.hint()).await
+        {
+            let core = self.clone();
+            tokio::spawn(async move { core.inner.intake.submit(vec![entry], core.hint()).await });
+            return Ok(answer);
+        }
         let mut answers = self.inner.intake.submit(vec![entry], self.hint()).await;
         answers.pop().unwrap_or(Err(SubmitError::Stopped))
     }
@@ -212,6 +222,22 @@ impl Core {
     /// Hands leadership to another voter if it is here, stops the loops, fails what waits, closes the stores.
     pub async fn shutdown(&self) {
         self.inner.shutdown().await;
+    }
+
+    /// Stops this replica because its state cannot be trusted, and marks its data so that it is not started again.
+    pub(crate) async fn halt(&self, why: String) {
+        self.inner.halt(why).await;
+    }
+
+    /// Why this replica stopped itself; `None` where it did not.
+    pub fn fault(&self) -> Option<&str> {
+        self.inner.fault.get().map(String::as_str)
+    }
+
+    /// Makes this replica differ from the others from the next command on.
+    #[cfg(test)]
+    pub(crate) fn break_chain(&self) {
+        self.inner.break_chain();
     }
 
     /// Waits until the core has ended: after [`Core::shutdown`], or because it failed (the log says why). A process

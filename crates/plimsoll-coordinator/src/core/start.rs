@@ -1,7 +1,7 @@
 //! Putting a core together, and taking it apart.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -10,7 +10,7 @@ use plimsoll_ledger::Stamp;
 use plimsoll_ledger::{Answer, Command, Entry, Ledger, Verdict};
 use plimsoll_scheduler::Planner;
 use plimsoll_store::memory::{MemoryEngine, MemoryWal};
-use plimsoll_store::rocks::{RocksEngine, RocksWal};
+use plimsoll_store::rocks::{RocksEngine, RocksWal, RocksWalOptions};
 use plimsoll_types::{LedgerTime, Revision};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -27,6 +27,9 @@ use super::{
     ReadError, StartError, StateDump, Stores, SubmitError, Watcher,
 };
 use crate::clock::Clock;
+
+/// Exit code of a process whose storage failed for good (docs/exit-codes.md).
+const STORAGE_FAILED: i32 = 74;
 
 /// The parts of a running core.
 pub(super) struct Inner {
@@ -46,7 +49,9 @@ pub(super) struct Inner {
     ended: watch::Receiver<bool>,
     /// When a leader last confirmed that this replica was up to date.
     confirmed: Mutex<Instant>,
-    /// One `validate_only` at a time: it copies the ledger.
+    /// Why this replica stopped itself, if it did.
+    pub(super) fault: OnceLock<String>,
+    /// One `validate_only` at a time: it copies a part of the ledger.
     scratch: Semaphore,
 }
 
@@ -136,6 +141,7 @@ pub(super) async fn start(
         serving: serves,
         ended,
         confirmed: Mutex::new(Instant::now()),
+        fault: OnceLock::new(),
         scratch: Semaphore::new(1),
     }))
 }
@@ -195,7 +201,9 @@ fn open(config: &CoreConfig) -> Result<Opened, StartError> {
             // Before anything is opened: a wrong directory stays as it is.
             Identity::check(directory, &log, cluster, node_id)?;
             let stores = Stores {
-                wal: Arc::new(RocksWal::open(&log).map_err(|source| failed(&log, source))?),
+                wal: Arc::new(
+                    RocksWal::open_with(&log, log_options()).map_err(|source| failed(&log, source))?,
+                ),
                 engine: Arc::new(
                     RocksEngine::open_repeatable(&state).map_err(|source| failed(&state, source))?,
                 ),
@@ -212,6 +220,16 @@ fn open(config: &CoreConfig) -> Result<Opened, StartError> {
     }
 }
 
+/// A log that cannot be written ends the process at once: what a failed sync has left on the disk is anybody's guess, and
+/// nothing that was not acknowledged may look as if it were.
+fn log_options() -> RocksWalOptions {
+    let fatal = |problem: &str| {
+        tracing::error!(problem, "the log cannot be written any more, so this process ends");
+        std::process::exit(STORAGE_FAILED);
+    };
+    RocksWalOptions { fatal: Arc::new(fatal), ..RocksWalOptions::default() }
+}
+
 impl Inner {
     fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.config.timings.read_timeout_ms)
@@ -223,6 +241,9 @@ impl Inner {
         let no_leader = |detail: String| ReadError::NoLeader { detail };
         match tokio::time::timeout(self.read_timeout(), self.group.linearize()).await {
             Ok(Ok(_)) => {}
+            Ok(Err(plimsoll_consensus::ReadError::NoMember(members))) => {
+                return Err(ReadError::NoMember { members });
+            }
             Ok(Err(error)) => return Err(no_leader(error.to_string())),
             Err(_) => {
                 return Err(no_leader(format!("none within {} ms", self.config.timings.read_timeout_ms)));
@@ -326,7 +347,7 @@ impl Inner {
         if !*self.serving.borrow() {
             return Err(SubmitError::NotLeader { leader: hint });
         }
-        let mut scratch = self.ledger.read().clone();
+        let mut scratch = self.ledger.read().excerpt(&entry);
         if let Command::Submit { request, verdict } = &mut entry.command {
             let mut planner = Planner::new(&scratch, self.config.seed);
             let mut planned = planner.plan_batch(&scratch, &[request]);
@@ -371,6 +392,25 @@ impl Inner {
         if let Err(error) = self.history.sync() {
             tracing::error!(%error, "history was not synced");
         }
+    }
+
+    /// See [`super::Core::halt`].
+    pub(super) async fn halt(&self, why: String) {
+        tracing::error!(why, "this coordinator stops itself");
+        if let Data::Directory(directory) = &self.config.data
+            && let Err(error) = Identity::condemn(directory, &why)
+        {
+            tracing::error!(%error, "the data directory could not be marked; it must not be used again");
+        }
+        let _ = self.fault.set(why);
+        self.stop.send_replace(true);
+        self.group.shutdown().await;
+    }
+
+    /// Makes this replica differ from the others from the next command on.
+    #[cfg(test)]
+    pub(super) fn break_chain(&self) {
+        self.machine.break_chain();
     }
 
     /// See [`super::Core::ended`].

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_consensus::GroupStatus;
 use plimsoll_types::{LedgerTime, Revision};
+use prometheus_client::metrics::histogram::Histogram;
 
 /// How a replica and its group are, at one moment.
 #[derive(Clone, Debug)]
@@ -51,6 +52,10 @@ pub struct Counters {
     pub replanned: AtomicU64,
     /// Terms in which this replica began to lead.
     pub leaderships: AtomicU64,
+    /// Invariants that a command applied here broke.
+    pub violations: AtomicU64,
+    /// How long this leader's raft entries took from proposal to application.
+    pub commits: CommitTimes,
     /// Nanoseconds spent planning.
     pub planning_ns: AtomicU64,
     /// Nanoseconds spent applying.
@@ -61,6 +66,19 @@ pub struct Counters {
     pub in_flight: AtomicU64,
     /// Gauge: open watches.
     pub watchers: AtomicU64,
+}
+
+/// How long raft entries took: a histogram, in seconds.
+#[derive(Clone, Debug)]
+pub struct CommitTimes {
+    pub(crate) seconds: Histogram,
+}
+
+impl Default for CommitTimes {
+    fn default() -> CommitTimes {
+        let bounds = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+        CommitTimes { seconds: Histogram::new(bounds) }
+    }
 }
 
 impl Counters {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use plimsoll_mutants::mutant;
 use plimsoll_types::Revision;
 use tokio::sync::watch;
 
@@ -142,6 +143,7 @@ impl Watcher {
         let changes = hub.changes();
         let latest = hub.latest();
         let next = if from.0 == 0 { Revision(latest.0 + 1) } else { from };
+        let next = if mutant!("watch-skips-one") && from.0 > 1 { Revision(next.0 + 1) } else { next };
         if next.0 > latest.0 + 1 {
             return Err(HistoryError::Future { wanted: from, applied: latest });
         }

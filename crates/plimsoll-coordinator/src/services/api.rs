@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plimsoll_ledger::{Answer, Command, Outcome};
 use plimsoll_proto::{convert, v1};
+use plimsoll_store::rocks::Headroom;
 use plimsoll_types::Revision;
 use tokio::time::Instant;
 
 use super::intent::Intent;
 use super::page::Page;
 use super::problem::Problem;
-use crate::core::{Consistency, Core, HistoryError, LedgerView, SubmitError};
+use crate::core::{Consistency, Core, Data, HistoryError, LedgerView, SubmitError};
 use crate::telemetry::{Calls, Memory, Telemetry};
 
 /// A handle that every service has a clone of.
@@ -20,6 +21,8 @@ pub(crate) struct Api {
     pub(crate) core: Core,
     pub(crate) calls: Calls,
     memory: Arc<Memory>,
+    /// Of the data directory, where there is one.
+    disk: Option<Arc<Headroom>>,
     shown: Arc<Shown>,
 }
 
@@ -41,7 +44,13 @@ impl Shown {
 impl Api {
     pub(crate) fn new(core: Core, telemetry: Telemetry) -> Api {
         let (calls, memory) = (telemetry.calls().clone(), Arc::clone(telemetry.memory()));
-        Api { core, calls, memory, shown: Arc::default() }
+        let disk = match &core.config().data {
+            Data::Directory(directory) => Headroom::keep(directory)
+                .inspect_err(|error| tracing::warn!(%error, "no room is set aside on the disk"))
+                .ok(),
+            Data::Memory | Data::Custom(_) => None,
+        };
+        Api { core, calls, memory, disk: disk.map(Arc::new), shown: Arc::default() }
     }
 
     /// What was shown so far.
@@ -66,8 +75,14 @@ impl Api {
         Ok(())
     }
 
-    /// Refuses what would take more memory, where that is short. What keeps or gives back is always taken.
-    fn check_memory(&self, intent: &Intent) -> Result<(), Problem> {
+    /// Refuses what would take more memory or disk, where that is short. What keeps or gives back is always taken.
+    fn check_room(&self, intent: &Intent) -> Result<(), Problem> {
+        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_short())
+            && matches!(intent.entry.command, Command::Submit { .. })
+        {
+            self.memory.turned_away();
+            return Err(Problem::disk_short(disk.free_bytes()));
+        }
         if self.memory.is_short() && matches!(intent.entry.command, Command::Submit { .. }) {
             self.memory.turned_away();
             return Err(Problem::memory_short(self.memory.used(), self.memory.budget()));
@@ -77,7 +92,7 @@ impl Api {
 
     /// Does what a client wants, or only decides it. A refusal is a problem here.
     pub(crate) async fn submit(&self, intent: Intent) -> Result<Answer, Problem> {
-        self.check_memory(&intent)?;
+        self.check_room(&intent)?;
         if intent.validate_only {
             // Its revision is one that may yet be: nothing was shown.
             return decided(self.core.validate_only(intent.entry).await?);
@@ -106,7 +121,7 @@ impl Api {
                     answers.push(Some(self.submit(intent).await));
                 }
                 Ok(intent) => {
-                    if let Err(problem) = self.check_memory(&intent) {
+                    if let Err(problem) = self.check_room(&intent) {
                         answers.push(Some(Err(problem)));
                         continue;
                     }

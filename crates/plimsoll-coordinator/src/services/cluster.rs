@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use super::api::Api;
 use super::page::Page;
 use super::problem::Problem;
+use crate::core::ReadError;
 use members::{check_address, members, role};
 
 /// Longest wait for a handed-over leadership to show.
@@ -125,6 +126,8 @@ impl ClusterService for Cluster {
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let page = Page::read(size, &token, &request.encode_to_vec())?;
         let after = page.after_number()?;
+        // One that was taken out, or is cut off, must not show the members of then as those of now.
+        self.confirmed().await?;
         let group = self.api.core.status().group;
         let later = members(&group).into_iter().filter(|member| after.is_none_or(|after| member.id > after));
         let mut members: Vec<_> = later.take(page.size + 1).collect();
@@ -261,6 +264,21 @@ impl ClusterService for Cluster {
 }
 
 impl Cluster {
+    /// Refuses unless a leader with a quorum confirms that what is known here is current. Where that fails, the refusal
+    /// says whom to ask instead.
+    async fn confirmed(&self) -> Result<(), Problem> {
+        self.api.check_in_cluster()?;
+        let Err(error) = self.api.core.linearize().await else { return Ok(()) };
+        let is_out = matches!(error, ReadError::NoMember { .. });
+        let problem = Problem::from(error);
+        if is_out {
+            return Err(problem);
+        }
+        let known: Vec<String> = self.members().into_iter().map(|member| member.address).collect();
+        let why = format!("when this coordinator last heard, the members were {}", known.join(", "));
+        Err(problem.because(&why).with("members", known.join(",")))
+    }
+
     /// Which life of a member to be answers at its address: the group remembers it with the member.
     async fn incarnation_at(&self, id: u64, info: &NodeInfo) -> Result<String, Problem> {
         let unusable = |detail: String| Error::Unusable { id, address: info.address.clone(), detail };

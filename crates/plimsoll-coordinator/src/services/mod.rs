@@ -20,6 +20,7 @@ mod policy;
 mod problem;
 mod reservation;
 mod show;
+mod standing;
 mod watch;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub struct Services {
     telemetry: Telemetry,
     routes: Routes,
     health: health::Health,
+    standing: standing::Standing,
     /// One for all listeners.
     rates: Arc<Rates>,
     heads: Heads,
@@ -96,6 +98,7 @@ impl Services {
         let api = Api::new(core.clone(), telemetry.clone());
         let heads = Heads::new(core.clone(), api.shown());
         let (health, health_server) = health::Health::new();
+        let standing = standing::Standing::new();
         let routes = Routes::new(health_server)
             .add_service(
                 ReservationServiceServer::new(reservation::Reservations::new(api.clone()))
@@ -114,7 +117,7 @@ impl Services {
                     .max_decoding_message_size(limits::MOST_AGENT_MESSAGE),
             )
             .add_service(
-                WatchServiceServer::new(watch::Watches::new(api.clone()))
+                WatchServiceServer::new(watch::Watches::new(api.clone(), standing.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(
@@ -127,7 +130,7 @@ impl Services {
             );
         let rates = Arc::new(Rates::new(core.config().calls));
         let limits = Arc::new(limits);
-        Services { core, dialer, telemetry, routes, health, rates, heads, limits, simulation }
+        Services { core, dialer, telemetry, routes, health, standing, rates, heads, limits, simulation }
     }
 
     /// Serves connections until `shutdown` is done, then lets open calls end. Streams end with the core or their client:
@@ -164,6 +167,11 @@ impl Services {
                 self.telemetry.follow_process(&self.core).await;
             }
         };
-        tokio::join!(self.health.follow(&self.core), self.telemetry.follow(&self.core), process);
+        tokio::join!(
+            self.health.follow(&self.core),
+            self.standing.follow(&self.core),
+            self.telemetry.follow(&self.core),
+            process
+        );
     }
 }

@@ -99,6 +99,13 @@ impl Problem {
             .after(retry_after_ms)
     }
 
+    /// The disk is nearly full.
+    pub(crate) fn disk_short(free: u64) -> Problem {
+        let message = format!("the disk is nearly full here: {free} bytes are free");
+        let problem = Problem::new(ErrorReason::RateLimited, message).after(RETRY_MEMORY_MS);
+        problem.with("disk_free_bytes", free.to_string())
+    }
+
     /// More than this process may use of memory, nearly.
     pub(crate) fn memory_short(used: u64, budget: u64) -> Problem {
         let message = format!("memory is short here: {used} of {budget} bytes are used");
@@ -235,6 +242,9 @@ impl From<ReadError> for Problem {
             ReadError::NoLeader { .. } | ReadError::Stopped => {
                 Problem::new(ErrorReason::Unavailable, message).after(RETRY_ELECTION_MS)
             }
+            ReadError::NoMember { members } => Problem::new(ErrorReason::Unavailable, message)
+                .with("leader", members.first().cloned().unwrap_or_default())
+                .with("members", members.join(",")),
             ReadError::TimedOut { wanted, applied } => Problem::new(ErrorReason::Unavailable, message)
                 .with("wanted", wanted.to_string())
                 .with("applied", applied.to_string()),

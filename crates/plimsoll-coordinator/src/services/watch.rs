@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_ledger::{EventObject, Ledger};
+use plimsoll_mutants::mutant;
 use plimsoll_proto::v1::watch_service_server::WatchService;
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::{LedgerTime, Revision};
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::api::Api;
 use super::page::Page;
 use super::problem::Problem;
+use super::standing::Standing;
 use super::{AnswerStream, show};
 use crate::core::{Consistency, HistoryError, Record};
 
@@ -34,13 +36,14 @@ const MOST_LOOKED_AT: usize = 100_000;
 #[derive(Clone)]
 pub(super) struct Watches {
     api: Api,
+    standing: Standing,
 }
 
 type Answers = mpsc::Sender<Result<v1::WatchResponse, Status>>;
 
 impl Watches {
-    pub(super) fn new(api: Api) -> Watches {
-        Watches { api }
+    pub(super) fn new(api: Api, standing: Standing) -> Watches {
+        Watches { api, standing }
     }
 }
 
@@ -62,9 +65,9 @@ impl WatchService for Watches {
         // Opened before the present objects are read, so that nothing falls between the two.
         let watcher = self.api.core.watch(Revision(request.from_revision)).map_err(Problem::from)?;
         let (answers, receiver) = mpsc::channel(MESSAGES);
-        let api = self.api.clone();
+        let (api, standing) = (self.api.clone(), self.standing.clone());
         tokio::spawn(async move {
-            let watch = Watch { api, filter, tell_progress, answers: answers.clone() };
+            let watch = Watch { api, standing, filter, tell_progress, answers: answers.clone() };
             if let Err(problem) = watch.run(watcher, request.include_initial).await {
                 // Nobody may be left to read it, then it does not matter.
                 let _ = answers.send(Err(problem.into())).await;
@@ -84,6 +87,7 @@ impl WatchService for Watches {
 /// One watch being served.
 struct Watch {
     api: Api,
+    standing: Standing,
     filter: Filter,
     tell_progress: Duration,
     answers: Answers,
@@ -103,6 +107,7 @@ impl Watch {
             let records = tokio::select! {
                 biased;
                 () = self.answers.closed() => return Ok(()),
+                problem = self.standing.lost() => return Err(problem),
                 records = watcher.next(BATCH) => records.map_err(fell_behind)?,
                 () = tokio::time::sleep_until(told_at + self.tell_progress) => Vec::new(),
             };
@@ -213,7 +218,9 @@ impl Filter {
     fn wants(&self, object: &EventObject) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&convert::object_kind(object)))
             && (self.pool.is_empty() || pool_of(object) == Some(&self.pool))
-            && (self.tenant.is_empty() || tenant_of(object) == Some(&self.tenant))
+            && (self.tenant.is_empty()
+                || mutant!("watch-leaks-tenant")
+                || tenant_of(object) == Some(&self.tenant))
             && (self.name.is_empty() || show::object_id(object) == self.name)
     }
 

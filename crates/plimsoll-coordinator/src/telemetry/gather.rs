@@ -13,6 +13,7 @@ use super::Memory;
 use super::invariants::Invariants;
 use super::pools::{PoolCapacity, capacities, in_base_unit};
 use super::tallies::{Row, Tallies};
+use crate::agreement::Agreement;
 use crate::core::{Core, Counters};
 
 /// Reads a core, and what was counted along with its log.
@@ -21,6 +22,7 @@ pub(super) struct Gatherer {
     pub(super) memory: Arc<Memory>,
     pub(super) tallies: Tallies,
     pub(super) invariants: Invariants,
+    pub(super) agreement: Agreement,
 }
 
 /// Labels of one row.
@@ -69,10 +71,14 @@ impl Gatherer {
         )?;
         page.gauge("memory_used_bytes", "Memory of this process that no file backs", self.memory.used())?;
         page.gauge("memory_budget_bytes", "Memory that it may use, 0 for no bound", self.memory.budget())?;
-        let violations = self.invariants.violations();
+        let violations = self.invariants.violations() + Counters::get(&counters.violations);
         page.counter("invariant_violations", "Invariants of the ledger found broken here", violations)?;
         let help = "Revision of the ledger whose invariants were checked last here, 0 for none";
         page.gauge("invariant_checked_revision", help, self.invariants.checked())?;
+        let help = "Latest revision at which another coordinator was found to have the same, 0 for none";
+        page.gauge("replicas_agreed_revision", help, self.agreement.agreed())?;
+        let help = "Coordinators that had something else at the same revision when they were last asked";
+        page.gauge("replicas_differing", help, self.agreement.differing())?;
         let (version, commit) =
             (env!("CARGO_PKG_VERSION").to_owned(), COMMIT.unwrap_or("unknown").to_owned());
         let labels = vec![("version", version), ("commit", commit)];

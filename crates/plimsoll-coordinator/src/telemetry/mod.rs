@@ -18,6 +18,7 @@ use std::sync::Arc;
 use plimsoll_types::Revision;
 use prometheus_client::registry::Registry;
 
+use crate::agreement::Agreement;
 use crate::core::{Core, HistoryError};
 
 pub use calls::Calls;
@@ -40,6 +41,7 @@ pub struct Telemetry {
     waits: waits::Waits,
     tallies: tallies::Tallies,
     invariants: invariants::Invariants,
+    agreement: Agreement,
 }
 
 impl Telemetry {
@@ -48,16 +50,20 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("plimsoll");
         let calls = Calls::register(&mut registry);
         let connections = Connections::register(&mut registry);
+        let help = "Time from the proposal of a raft entry by this leader until it was applied here";
+        registry.register("raft_commit_latency_seconds", help, core.counters().commits.seconds.clone());
         let waits = waits::Waits::register(&mut registry);
         let (memory, tallies) = (Arc::new(Memory::default()), tallies::Tallies::default());
-        let invariants = invariants::Invariants::default();
+        let (invariants, agreement) = (invariants::Invariants::default(), Agreement::default());
         registry.register_collector(Box::new(gather::Gatherer {
             core,
             memory: Arc::clone(&memory),
             tallies: tallies.clone(),
             invariants: invariants.clone(),
+            agreement: agreement.clone(),
         }));
-        Telemetry { registry: Arc::new(registry), calls, connections, memory, waits, tallies, invariants }
+        let registry = Arc::new(registry);
+        Telemetry { registry, calls, connections, memory, waits, tallies, invariants, agreement }
     }
 
     /// The numbers about calls, for the services to add to.
@@ -73,6 +79,11 @@ impl Telemetry {
     /// How much memory is used.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// Whether the replicas agree.
+    pub(crate) fn agreement(&self) -> &Agreement {
+        &self.agreement
     }
 
     /// Follows the log for as long as the core runs, to count what happens and to measure how long requests wait.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::LedgerTime;
 
 use crate::ledger::Context;
@@ -59,7 +60,9 @@ impl Ledger {
                 continue;
             };
             match self.due_at(reservation) {
-                Some(due) if due == key => return Some(Arc::clone(reservation)),
+                Some(due) if due == key || mutant!("expire-without-recheck") => {
+                    return Some(Arc::clone(reservation));
+                }
                 Some(due) => drop(self.deadlines.insert((due, id))),
                 None => {}
             }
@@ -91,7 +94,9 @@ impl Ledger {
         }
         for _ in 0..limit {
             match self.answers.first().cloned() {
-                Some(due) if due.keep_until <= context.now => self.forget_or_keep_answer(&due, context.now),
+                Some(due) if due.keep_until <= context.now && !mutant!("never-forget-answers") => {
+                    self.forget_or_keep_answer(&due, context.now)
+                }
                 _ => break,
             }
         }

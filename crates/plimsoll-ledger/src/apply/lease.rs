@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{ReservationId, Resources, Revision};
 
 use super::submit::{activate, cap_deadline};
@@ -36,7 +37,8 @@ impl Ledger {
         ttl_ms: u64,
     ) -> Result<Outcome, Refusal> {
         let old = self.find_with_token(id, token)?;
-        require(&old, &[State::Active, State::Partial])?;
+        require(&old, &[State::Active, State::Partial])
+            .or_else(|no| mutant!("renew-resurrects").then_some(()).ok_or(no))?;
         if ttl_ms != 0 && !(MIN_TTL_MS..=MAX_TTL_MS).contains(&ttl_ms) {
             return Err(Refusal::one(Reason::InvalidArgument, "ttl_ms", ttl_ms, MIN_TTL_MS));
         }
@@ -44,6 +46,8 @@ impl Ledger {
             return Err(Refusal::one(Reason::Expired, "max_duration_ms", context.now.0, old.hard_end.0));
         }
         let mut new = Reservation::clone(&old);
+        new.state =
+            if mutant!("renew-resurrects") && old.state.is_final() { State::Active } else { old.state };
         new.ttl_ms = if ttl_ms == 0 { old.ttl_ms } else { ttl_ms };
         new.deadline = self.lease_end(&old).unwrap_or(old.deadline).max(context.now.plus_ms(new.ttl_ms));
         cap_deadline(&mut new);
@@ -111,7 +115,7 @@ impl Ledger {
         new.ended_at = context.now;
         new.end_reason = Some(reason);
         let outcome = self.store(context, rule, new, Some(old.state));
-        if old.state.is_occupying() {
+        if old.state.is_occupying() && !mutant!("free-early") {
             self.keep_fence_pending(context, old);
         }
         outcome
@@ -138,7 +142,8 @@ impl Ledger {
 
     fn find_with_token(&self, id: ReservationId, token: Revision) -> Result<Arc<Reservation>, Refusal> {
         let reservation = self.find(id)?;
-        if reservation.state.is_final() || reservation.token != token || token.0 == 0 {
+        let is_final = reservation.state.is_final() && !mutant!("renew-resurrects");
+        if is_final || reservation.token != token || token.0 == 0 {
             // An ended reservation has no current token: whoever still holds one has been fenced off.
             let current = if reservation.state.is_final() { 0 } else { reservation.token.0 };
             if reservation.state.is_final() && reservation.token == token {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId};
 
 use super::submit::cap_deadline;
@@ -238,6 +239,12 @@ impl Ledger {
 
     fn fail_holders(&mut self, context: &mut Context<'_>, id: NodeId, rule: &'static str, reason: EndReason) {
         for old in self.holders_of(id) {
+            if mutant!("partial-gang") && old.members.iter().any(|member| member.node != id) {
+                let mut new = Reservation::clone(&old);
+                new.members.retain(|member| member.node != id);
+                self.store(context, rule, new, Some(old.state));
+                continue;
+            }
             self.end(context, rule, &old, State::Failed, reason);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 use crate::ledger::Context;
@@ -23,6 +24,7 @@ impl Ledger {
         let mut reservation = self.new_reservation(context, request);
         match verdict {
             Verdict::Place(placement) => match (self.admit(request, placement), request.wait) {
+                (Err(_), _) if mutant!("trust-the-planner") => grant(&mut reservation, placement, context),
                 (Ok(()), _) => grant(&mut reservation, placement, context),
                 (Err(refusal), Wait::Refuse) => return Err(refusal),
                 (Err(refusal), Wait::Queue { .. }) => {
@@ -55,7 +57,8 @@ impl Ledger {
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
         }
-        self.admit(&old.request, placement)?;
+        self.admit(&old.request, placement)
+            .or_else(|no| mutant!("trust-the-planner").then_some(()).ok_or(no))?;
         let mut new = Reservation::clone(&old);
         grant(&mut new, placement, context);
         Ok(self.store(context, "place", new, Some(old.state)))
@@ -74,7 +77,8 @@ impl Ledger {
             reservation.resume_state = reservation.state;
         }
         let reservation = Arc::new(reservation);
-        self.put_reservation(Arc::clone(&reservation));
+        let old = self.put_reservation(Arc::clone(&reservation));
+        self.guard(old.as_deref(), &reservation);
         context.event(rule, EventObject::Reservation(Arc::clone(&reservation), before));
         Outcome::Reservation(reservation)
     }
@@ -159,7 +163,7 @@ impl Ledger {
 fn grant(reservation: &mut Reservation, placement: &Placement, context: &Context<'_>) {
     let request = &reservation.request;
     reservation.members = placement.members.clone();
-    reservation.token = context.revision;
+    reservation.token = if mutant!("reuse-token") { Revision(reservation.id.0) } else { context.revision };
     reservation.granted_at = context.now;
     reservation.blockers = Vec::new();
     if request.max_duration_ms > 0 {

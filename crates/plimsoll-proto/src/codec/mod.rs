@@ -99,7 +99,7 @@ pub fn encode_entry(entry: &Entry) -> Bytes {
 /// # Errors
 /// Where the bytes are damaged, not canonical, or of a newer build.
 pub fn decode_entry(bytes: &Bytes) -> Result<Entry, CodecError> {
-    decode::entry(strict::<log::LogCommand>(bytes, "command")?)
+    decode::entry(canonical::<log::LogCommand>(bytes, "command")?)
 }
 
 /// Canonical bytes of a batch of encoded commands.
@@ -131,7 +131,7 @@ pub fn encode_entries(proposed_at: LedgerTime, entries: Vec<Entry>) -> (Batch, B
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_batch(bytes: &Bytes) -> Result<Batch, CodecError> {
-    let batch = strict::<log::LogBatch>(bytes, "batch")?;
+    let batch = canonical::<log::LogBatch>(bytes, "batch")?;
     let entries = batch.commands.iter().map(decode_entry).collect::<Result<Vec<_>, _>>()?;
     Ok(Batch { proposed_at: LedgerTime(batch.proposed_at_ms), entries, encoded: batch.commands })
 }
@@ -146,7 +146,7 @@ pub fn encode_outcome(outcome: &Outcome) -> Bytes {
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_outcome(bytes: &Bytes) -> Result<Outcome, CodecError> {
-    decode::outcome(strict::<log::LogOutcome>(bytes, "outcome")?)
+    decode::outcome(canonical::<log::LogOutcome>(bytes, "outcome")?)
 }
 
 /// Canonical bytes of what a caller is told.
@@ -159,7 +159,7 @@ pub fn encode_answer(answer: &Answer) -> Bytes {
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_answer(bytes: &Bytes) -> Result<Answer, CodecError> {
-    decode::answer(strict::<log::LogAnswer>(bytes, "answer")?)
+    decode::answer(canonical::<log::LogAnswer>(bytes, "answer")?)
 }
 
 /// Canonical bytes of a row.
@@ -185,12 +185,19 @@ const fn embedded_tag(field: u8) -> u8 {
     field << 3 | WireType::LengthDelimited as u8
 }
 
-/// The row of canonical bytes.
+/// The row of canonical bytes. Rows are read by the million at a start, from files with checksums: of other spellings of
+/// the same row, only longer ones are refused.
 ///
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_row(bytes: &Bytes) -> Result<Row, CodecError> {
     decode::row(strict::<log::Row>(bytes, "row")?)
+}
+
+/// Decodes and refuses every other spelling: what is hashed must have one.
+fn canonical<M: Message + Default>(bytes: &Bytes, what: &'static str) -> Result<M, CodecError> {
+    let message = strict::<M>(bytes, what)?;
+    if message.encode_to_vec() == *bytes { Ok(message) } else { Err(CodecError::NotCanonical { what }) }
 }
 
 /// Decodes and refuses unknown fields and longer spellings: those would not survive into the encoding of what was decoded.

@@ -71,6 +71,7 @@ impl RocksEngine {
         let floor = Floor::open(dir)?;
         recovery::prepare(dir, floor.sequence(), InFlight::Many)?;
         let db = DB::open(options, dir).map_err(|source| error("open engine", dir, source))?;
+        failpoint!("engine-opened");
         floor.check(dir, db.latest_sequence_number())?;
         let db = Arc::new(db);
         let snapshots = Snapshots::start(db.clone(), dir.to_owned())
@@ -114,7 +115,10 @@ impl Engine for RocksEngine {
             return Ok(());
         }
         let _shared = self.replacing.read();
-        self.write_to_db(to_rocks(&batch), false)
+        failpoint!("engine-before-write");
+        self.write_to_db(to_rocks(&batch), false)?;
+        failpoint!("engine-after-write");
+        Ok(())
     }
 
     fn replace_all(&self, batch: WriteBatch) -> Result<(), Error> {
@@ -125,12 +129,15 @@ impl Engine for RocksEngine {
             replacement.delete_range(Vec::new(), past_last);
         }
         add_ops(&mut replacement, &batch);
+        failpoint!("engine-before-replace");
         if self.in_memory {
             // One batch is in one memory table, which becomes one file or none.
             self.write_to_db(replacement, false)?;
+            failpoint!("engine-replaced-in-memory");
             return self.sync();
         }
         self.write_to_db(replacement, true)?;
+        failpoint!("engine-replaced");
         self.raise_floor(self.db.latest_sequence_number())
     }
 
@@ -146,9 +153,13 @@ impl Engine for RocksEngine {
     fn sync(&self) -> Result<(), Error> {
         // Read before the flush: what is written during it may or may not be covered.
         let sequence = self.db.latest_sequence_number();
+        failpoint!("engine-before-sync");
         let done = if self.in_memory { self.db.flush() } else { self.db.flush_wal(true) };
         done.map_err(|source| error("sync engine", &self.dir, source))?;
-        self.raise_floor(sequence)
+        failpoint!("engine-after-sync");
+        self.raise_floor(sequence)?;
+        failpoint!("engine-floor-raised");
+        Ok(())
     }
 
     fn approximate_bytes(&self) -> u64 {

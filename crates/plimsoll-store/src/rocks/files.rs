@@ -12,6 +12,7 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     fs::create_dir_all(dir).map_err(|source| Error::failed("create directory", dir, source))?;
+    failpoint!("dir-created");
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => sync_dir(parent).map_err(|source| Error::failed("sync directory", parent, source)),
         None => Ok(()),
@@ -23,9 +24,14 @@ pub(crate) fn create_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = File::create(&part)?;
     file.write_all(bytes)?;
+    failpoint!("whole-written");
     file.sync_all()?;
+    failpoint!("whole-synced");
     fs::rename(&part, path)?;
-    path.parent().map_or(Ok(()), sync_dir)
+    failpoint!("whole-renamed");
+    path.parent().map_or(Ok(()), sync_dir)?;
+    failpoint!("whole-there");
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

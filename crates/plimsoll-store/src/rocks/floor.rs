@@ -12,7 +12,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, rocks::files};
+use crate::Error;
+use crate::rocks::files;
 
 /// Name of the file in the database's directory. RocksDB leaves files alone whose names it does not know.
 pub(crate) const FILE_NAME: &str = "PLIMSOLL-FLOOR";
@@ -59,14 +60,7 @@ impl Floor {
             TryLockError::WouldBlock => Error::Locked { dir: dir.to_owned() },
             TryLockError::Error(source) => Error::failed("lock floor", &path, source),
         })?;
-        let mut bytes = [0; 2 * SLOT_BYTES];
-        file.read_exact_at(&mut bytes, 0).map_err(|source| Error::failed("read floor", &path, source))?;
-        let (first, second) = bytes.split_at(SLOT_BYTES);
-        let (newest, sequence) = [(0, first), (1, second)]
-            .into_iter()
-            .filter_map(|(number, bytes)| Some((number, parse(number, bytes)?)))
-            .max_by_key(|(_, sequence)| *sequence)
-            .ok_or_else(|| Error::corrupt(&path, None, "neither slot is intact"))?;
+        let (newest, sequence) = read(&file, &path)?;
         Ok(Self { file, path, sequence, next_slot: 1 - newest, unsynced: 0 })
     }
 
@@ -97,16 +91,20 @@ impl Floor {
         if self.unsynced == 0 {
             return Ok(());
         }
+        failpoint!("floor-before-sync");
         self.file.sync_data().map_err(|source| Error::failed("sync floor", &self.path, source))?;
+        failpoint!("floor-after-sync");
         self.unsynced = 0;
         Ok(())
     }
 
     fn write(&mut self, sequence: u64) -> io::Result<()> {
         let offset = u64::from(self.next_slot) * SLOT_BYTES as u64;
+        failpoint!("floor-before-write");
         self.file.write_all_at(&slot(self.next_slot, sequence), offset)?;
         self.sequence = sequence;
         self.next_slot = 1 - self.next_slot;
+        failpoint!("floor-after-write");
         self.unsynced += 1;
         if self.unsynced >= SYNC_EVERY {
             self.file.sync_data()?;
@@ -114,6 +112,21 @@ impl Floor {
         }
         Ok(())
     }
+}
+
+/// The slot with the highest sequence number, and that number.
+pub(super) fn read(file: &File, path: &Path) -> Result<(u8, u64), Error> {
+    let mut bytes = [0; 2 * SLOT_BYTES];
+    file.read_exact_at(&mut bytes, 0).map_err(|source| match source.kind() {
+        io::ErrorKind::UnexpectedEof => Error::corrupt(path, None, "it is too short"),
+        _ => Error::failed("read floor", path, source),
+    })?;
+    let (first, second) = bytes.split_at(SLOT_BYTES);
+    [(0, first), (1, second)]
+        .into_iter()
+        .filter_map(|(number, bytes)| Some((number, parse(number, bytes)?)))
+        .max_by_key(|(_, sequence)| *sequence)
+        .ok_or_else(|| Error::corrupt(path, None, "neither slot is intact"))
 }
 
 fn slot(number: u8, sequence: u64) -> [u8; SLOT_BYTES] {

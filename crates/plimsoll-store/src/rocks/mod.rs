@@ -4,13 +4,19 @@
 //! asked and opens with whatever prefix is whole, because the log can rebuild the rest. Next to each lies a small floor
 //! file that says how far writes were durable, so that a database which comes back shorter than that is found out.
 
+mod chain;
 mod committer;
+#[cfg(test)]
+mod crash;
 mod crc32c;
 mod engine;
 mod files;
 mod floor;
+mod headroom;
+mod logdb;
 mod logfile;
 mod recovery;
+mod shadow;
 mod sink;
 mod snapshots;
 #[cfg(test)]
@@ -22,6 +28,8 @@ use std::path::Path;
 
 pub use committer::Fatal;
 pub use engine::RocksEngine;
+pub use headroom::{Headroom, RESERVE_BYTES, Space};
+pub use shadow::Shadow;
 pub use wal::{RocksWal, RocksWalOptions};
 
 use crate::Error;

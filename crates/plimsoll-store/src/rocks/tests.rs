@@ -200,6 +200,51 @@ fn damage_inside_an_intact_database_is_named_by_its_index() {
     assert!(matches!(error, Error::Corrupt { index: Some(6), .. }), "{error:?}");
 }
 
+/// Changes the stored log of a closed directory behind its back.
+fn change(dir: &Path, change: impl FnOnce(&rocksdb::DB, &rocksdb::ColumnFamily, &rocksdb::ColumnFamily)) {
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), dir, ["default", "log", "meta"]).unwrap();
+    change(&db, db.cf_handle("log").unwrap(), db.cf_handle("meta").unwrap());
+}
+
+#[test]
+fn an_entry_of_a_cut_off_part_does_not_come_back() {
+    let (dir, _) = closed_log(10, 100);
+    let mut old = None;
+    change(dir.path(), |db, log, _| old = db.get_cf(log, 8_u64.to_be_bytes()).unwrap());
+    let wal = RocksWal::open(dir.path()).unwrap();
+    submit(&wal, vec![Op::TruncateFrom { index: 7 }]);
+    submit(&wal, vec![put(7, 300), put(8, 300)]);
+    drop(wal);
+    open_and_load(dir.path()).unwrap();
+    // With its own right checksum, but of the log as it was before.
+    change(dir.path(), |db, log, _| db.put_cf(log, 8_u64.to_be_bytes(), old.unwrap()).unwrap());
+    let error = open_and_load(dir.path()).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { index: Some(8), .. }), "{error:?}");
+}
+
+#[test]
+fn a_log_without_a_chain_gets_one() {
+    let (dir, _) = closed_log(10, 100);
+    let wal = RocksWal::open(dir.path()).unwrap();
+    submit(&wal, vec![Op::PurgeTo { index: 3, marker: "m".into() }]);
+    let loaded = wal.load().unwrap();
+    drop(wal);
+    // As the format before had it: no links, and none for the purged entry.
+    change(dir.path(), |db, log, meta| {
+        for (index, bytes) in &loaded.entries {
+            let key = index.to_be_bytes();
+            db.put_cf(log, key, crate::frame::seal(&key, bytes)).unwrap();
+        }
+        db.put_cf(meta, "format", crate::frame::seal(b"format", b"1")).unwrap();
+        db.delete_cf(meta, "base").unwrap();
+    });
+    assert_eq!(open_and_load(dir.path()).unwrap(), loaded);
+    let wal = RocksWal::open(dir.path()).unwrap();
+    submit(&wal, vec![put(10, 100), Op::PurgeTo { index: 6, marker: "n".into() }]);
+    drop(wal);
+    assert_eq!(open_and_load(dir.path()).unwrap().entries.len(), 4);
+}
+
 #[test]
 fn entries_are_kept_when_they_leave_memory() {
     let dir = tempfile::tempdir().unwrap();
@@ -299,6 +344,32 @@ proptest! {
         submit(&wal, vec![Op::Vote { bytes: "after".into() }]);
         drop(wal);
         prop_assert_eq!(open_and_load(copy.path()).unwrap().vote, Some("after".into()));
+    }
+
+    /// The simulated disk and RocksDB, given the same groups and crashes at the same points, hold the same. What was not
+    /// acknowledged may differ, so all is before a crash.
+    #[test]
+    fn a_crash_leaves_the_same_on_the_simulated_disk(
+        groups in arbitrary_ops(), crashes in prop::collection::vec(any::<bool>(), 30), seed: u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let mut dir = tempfile::tempdir().unwrap();
+        let mut wal = RocksWal::open(dir.path()).unwrap();
+        let disk = crate::sim::SimDisk::new(seed);
+        for (ops, crash) in groups.iter().zip(crashes.iter().cycle()) {
+            submit(&wal, ops.clone());
+            let sim: Arc<dyn Wal> = Arc::new(disk.wal());
+            runtime.block_on(crate::conformance::submit(&sim, ops.clone())).unwrap();
+            if *crash {
+                let left = image(dir.path());
+                drop(wal);
+                dir = left;
+                wal = RocksWal::open(dir.path()).unwrap();
+                disk.crash();
+                prop_assert_eq!(wal.load().unwrap(), disk.wal().load().unwrap());
+            }
+        }
+        prop_assert_eq!(wal.load().unwrap(), disk.wal().load().unwrap());
     }
 
     /// Kills at random points between groups, each time going on from the files that were left.

@@ -7,8 +7,9 @@ use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBRecoveryMode, Opt
 
 use super::committer::{Committer, Fatal};
 use super::floor::Floor;
+use super::logdb::{LOG, LogDb, META};
 use super::recovery::InFlight;
-use super::sink::{LOG, LogDb, META, RocksSink};
+use super::sink::RocksSink;
 use super::{error, files, recovery};
 use crate::Error;
 use crate::wal::{Done, Loaded, Op, Wal};
@@ -58,9 +59,11 @@ impl RocksWal {
         let families = [LOG, META].map(|name| ColumnFamilyDescriptor::new(name, family_options(&options)));
         let db = DB::open_cf_descriptors(&database_options(), dir, families)
             .map_err(|source| error("open log", dir, source))?;
+        failpoint!("log-opened");
         floor.check(dir, db.latest_sequence_number())?;
         let log = LogDb { db: Arc::new(db), dir: dir.to_owned() };
         log.check_format()?;
+        failpoint!("log-format-checked");
         let sink = RocksSink::new(log.clone(), floor)?;
         let committer = Committer::start(sink, options.fatal)
             .map_err(|source| Error::failed("start log writer", dir, source))?;

@@ -13,4 +13,6 @@ mod wal;
 
 pub use disk::{SimDisk, SimFaults};
 pub use engine::SimEngine;
+#[cfg(test)]
+pub(crate) use rng::Rng;
 pub use wal::SimWal;

@@ -2,18 +2,18 @@
 
 /// A source of numbers that only the seed decides.
 #[derive(Clone, Debug)]
-pub(super) struct Rng {
+pub(crate) struct Rng {
     state: u64,
 }
 
 impl Rng {
     /// A generator from a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
     /// The next number.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Rng {
     }
 
     /// A number from `low` to `high`, both included; `low` where they are the wrong way round.
-    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         let drawn = self.next();
         match high.checked_sub(low) {
             Some(u64::MAX) => drawn,
@@ -32,7 +32,7 @@ impl Rng {
     }
 
     /// True in about so many of a thousand draws.
-    pub(super) fn permille(&mut self, chance: u32) -> bool {
+    pub(crate) fn permille(&mut self, chance: u32) -> bool {
         self.between(0, 999) < u64::from(chance)
     }
 }

@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Node(commands::node_admin::Node),
     /// The coordinators: status and membership
     Cluster(commands::cluster::Cluster),
+    /// Look at the data folder of a stopped coordinator: is it sound, and what would a start do?
+    Doctor(commands::doctor::Doctor),
     /// The log, its hashes and the whole state, for auditors
     Audit(commands::audit::Audit),
     /// Run a recorded workload on the real ledger and planner, in this process
@@ -148,6 +150,7 @@ impl Command {
             Command::Drain(command) => Box::pin(command.run(globals)).await,
             Command::Node(command) => Box::pin(command.run(globals)).await,
             Command::Cluster(command) => Box::pin(command.run(globals)).await,
+            Command::Doctor(command) => Box::pin(command.run(globals)).await,
             Command::Audit(command) => Box::pin(command.run(globals)).await,
             Command::Simulate(command) => Box::pin(command.run(globals)).await,
             Command::Replay(command) => Box::pin(command.run(globals)).await,

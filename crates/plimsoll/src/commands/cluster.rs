@@ -9,6 +9,7 @@ use plimsoll_client::v1::{
     Member, RemoveMemberRequest, ReplaceMemberRequest, TransferLeaderRequest,
 };
 
+use super::cluster_snapshot::Snapshot;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -74,10 +75,16 @@ enum Verb {
         /// Id of the voter that shall lead; the leader chooses without
         to: Option<u64>,
     },
+    /// The whole ledger in a file: save it, verify it, make a new cluster of it
+    #[command(subcommand)]
+    Snapshot(Snapshot),
 }
 
 impl Cluster {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        if let Verb::Snapshot(snapshot) = self.verb {
+            return snapshot.run(globals).await;
+        }
         let client = globals.client_with(CHANGE_WAIT)?;
         let out = globals.out();
         match self.verb {
@@ -149,6 +156,8 @@ impl Cluster {
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {} is in the place of {old}", new.node_id));
             }
+            // Some of it needs no cluster, and went its own way above.
+            Verb::Snapshot(_) => {}
             Verb::TransferLeader { to } => {
                 let request =
                     TransferLeaderRequest { to: to.unwrap_or(0), ..TransferLeaderRequest::default() };

@@ -73,6 +73,9 @@ impl Coordinator {
                 Ok(Exit::Done)
             }
             () = serving.core().ended() => {
+                if let Some(why) = serving.core().fault() {
+                    return Err(CliError::new(Exit::Fault, "DIVERGED", why));
+                }
                 let error = CliError::new(Exit::Storage, "STORAGE", "the coordinator's storage failed, so it stopped");
                 Err(error.help("look at the log and the disk before it is started again"))
             }

@@ -75,7 +75,11 @@ impl LeaderLoop {
         let payload = Payload { bytes, decoded: Some(Arc::clone(&batch) as _) };
         let proposed = self.group.propose_pipelined(payload);
         let passes = lead.passes;
-        let settled = proposed.map(move |result| Settled { batch, origins, passes, queueing, result });
+        let (begun, counters) = (tokio::time::Instant::now(), Arc::clone(&self.counters));
+        let settled = proposed.map(move |result| {
+            counters.commits.seconds.observe(begun.elapsed().as_secs_f64());
+            Settled { batch, origins, passes, queueing, result }
+        });
         lead.in_flight.push(settled.boxed());
         true
     }

@@ -1,6 +1,8 @@
 //! The core as a whole: one replica in memory on tokio's paused clock, and three over loopback.
 
 mod agents;
+mod backup;
 mod cluster;
+mod doctor;
 mod harness;
 mod single;

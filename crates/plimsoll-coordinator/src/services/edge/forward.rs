@@ -7,6 +7,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use plimsoll_consensus::Dialer;
+use plimsoll_mutants::mutant;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::Service;
@@ -67,6 +68,9 @@ impl Forwarder {
         // A name that does not fit into a header is the leader's to refuse: it then sees this coordinator's own name.
         if let Some(actor) = caller::header(actor) {
             headers.insert(caller::ACTOR, actor);
+        }
+        if mutant!("forwarded-loses-actor") {
+            headers.remove(caller::ACTOR);
         }
         if let Some(left) = left {
             headers.insert("grpc-timeout", timeout_header(left));

@@ -46,6 +46,21 @@ async fn a_follower_passes_on_calls_agents_and_streams() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_passed_on_stays_its_callers() {
+    let all = three().await;
+    let _agent = all[0].agent("node-01").await;
+    for served in &all {
+        let mut request = tonic::Request::new(create(cpu(100)));
+        request.metadata_mut().insert("plimsoll-actor", "ada".parse().expect("a value"));
+        let created = served.reservations().create_reservation(request).await.expect("granted").into_inner();
+        assert_eq!(created.reservation.expect("shown").requester, "ada");
+    }
+    for served in all {
+        served.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn after_a_change_of_leader_the_same_request_gets_the_same_answer() {
     let all = three().await;
     let _agent = all[0].agent("node-01").await;

@@ -69,6 +69,26 @@ async fn events_of_the_past_come_in_pages_in_both_directions() {
 }
 
 #[tokio::test]
+async fn a_watch_of_one_tenant_shows_nothing_of_others() {
+    let served = single().await;
+    let _agent = served.agent("node-01").await;
+    for number in 0..4 {
+        let spec = v1::ReservationSpec { tenant: format!("team-{}", number % 2), ..cpu(100) };
+        served.reservations().create_reservation(create(spec)).await.expect("granted");
+    }
+    let mut watches = WatchServiceClient::new(served.channel.clone());
+    let request = v1::ListEventsRequest { tenant: "team-1".to_owned(), ..Default::default() };
+    let listed = watches.list_events(request).await.expect("a page").into_inner().events;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let request =
+        v1::WatchRequest { tenant: "team-1".to_owned(), include_initial: true, ..Default::default() };
+    let mut stream = watches.watch(request).await.expect("open").into_inner();
+    let initial = within(stream.message()).await.expect("open").expect("what is there");
+    assert!(initial.initial && initial.events.len() == 2, "{initial:?}");
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn an_outsider_can_recompute_chain_and_digest() {
     let served = single().await;
     let _agent = served.agent("node-01").await;

@@ -9,5 +9,6 @@ mod history;
 mod listeners;
 mod pages;
 mod policy;
+mod removed;
 mod reservations;
 mod streams;

@@ -1,0 +1,71 @@
+//! A small copy of the ledger in which one command can be tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plimsoll_types::{NodeId, ReservationId};
+
+use crate::ledger::Slot;
+use crate::{Command, Entry, Ledger, NodeUsage};
+
+impl Ledger {
+    /// A copy that answers this one entry as the whole ledger would: policy and nodes, and of the reservations only those
+    /// that the command can change. O(nodes + pending), but O(reservations) for `Expire` and `ApplyPolicy`, which look at all.
+    pub fn excerpt(&self, entry: &Entry) -> Ledger {
+        let mut queues = BTreeMap::new();
+        let needed: BTreeSet<ReservationId> = match &entry.command {
+            Command::Expire { .. } | Command::ApplyPolicy { .. } => return self.clone(),
+            // Whether it may wait depends on how many do.
+            Command::Submit { .. } => {
+                queues = self.queues.clone();
+                BTreeSet::new()
+            }
+            Command::BecomeLeader { .. } | Command::Upgrade { .. } => BTreeSet::new(),
+            Command::Place { reservation, .. }
+            | Command::Confirm { reservation, .. }
+            | Command::Renew { reservation, .. }
+            | Command::Resize { reservation, .. }
+            | Command::Release { reservation, .. }
+            | Command::Cancel { reservation } => BTreeSet::from([*reservation]),
+            Command::RegisterNode(registration) => {
+                self.node_by_name(&registration.name).map(|node| self.held_by(node.id)).unwrap_or_default()
+            }
+            Command::SetNodeHealth { node, .. }
+            | Command::SetNodeAdmin { node, .. }
+            | Command::SetDeviceHealth { node, .. }
+            | Command::RemoveNode { node } => self.held_by(*node),
+        };
+        let slot = |slot: &Slot| {
+            let usage = &slot.usage;
+            let holders = needed.intersection(&usage.holders).copied().collect();
+            let usage = NodeUsage { used: usage.used.clone(), devices: usage.devices.clone(), holders };
+            Slot { node: Arc::clone(&slot.node), usage }
+        };
+        let mut excerpt = Ledger {
+            meta: self.meta,
+            pools: self.pools.clone(),
+            classes: self.classes.clone(),
+            node_limits: self.node_limits.clone(),
+            slots: self.slots.iter().map(|place| place.as_ref().map(slot)).collect(),
+            node_names: self.node_names.clone(),
+            queues,
+            drains: self.drains.clone(),
+            countables_used: self.countables_used.clone(),
+            counts: self.counts.clone(),
+            ..Ledger::default()
+        };
+        for id in needed {
+            if let Some(reservation) = self.reservations.get(&id) {
+                excerpt.reservations.insert(id, Arc::clone(reservation));
+            }
+        }
+        if let Some(remembered) = self.remembered(&entry.actor, &entry.request_id) {
+            excerpt.answers.put(Arc::clone(remembered));
+        }
+        excerpt
+    }
+
+    fn held_by(&self, node: NodeId) -> BTreeSet<ReservationId> {
+        self.slot(node).map(|slot| slot.usage.holders.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,210 @@
+//! The invariants of `docs/architecture.md` looked at with every change of a reservation: only what the change touched.
+//!
+//! `admit` and the commands' own checks have proved all of this before. What is found here is a fault of the ledger itself,
+//! equal on every replica: it is noted for whoever runs the ledger, and changes nothing.
+
+use plimsoll_types::{NodeId, Revision};
+
+use crate::{Ledger, Reservation, State, Violation, WHOLE_DEVICE_MILLI};
+
+/// Most violations kept until they are taken: one fault may show in every entry from then on.
+const MOST_KEPT: usize = 64;
+
+impl Ledger {
+    /// Violations found since the last call, the first ones where there were very many.
+    pub fn take_violations(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.violations)
+    }
+
+    /// Looks at one change. Cost: O(members), and nothing but comparisons where all is well.
+    pub(crate) fn guard(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        self.guard_life(old, new);
+        self.guard_token(old, new);
+        self.guard_members(new);
+        if new.state.is_occupying() {
+            self.guard_amounts(old, new);
+        }
+    }
+
+    /// I6: final states are final, and what was granted never waits again.
+    fn guard_life(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let Some(old) = old else { return };
+        let back_to_queue = old.state.is_occupying() && new.state == State::Pending;
+        if old.state.is_final() || back_to_queue {
+            let detail = format!("{} went from {} to {}", new.id, old.state.name(), new.state.name());
+            self.note("I6", detail);
+        }
+    }
+
+    /// I5: the token is the revision of the grant, and stays.
+    fn guard_token(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let granted_now = new.state.is_occupying() && !old.is_some_and(|old| old.state.is_occupying());
+        let kept = old.map_or(Revision(0), |old| old.token);
+        let expected = if granted_now { self.meta.revision } else { kept };
+        if new.token != expected {
+            self.note("I5", format!("{} has token {}, not {expected}", new.id, new.token));
+        }
+    }
+
+    /// I7 and I8: a gang holds its minimum or nothing, and what has ended holds nothing.
+    fn guard_members(&mut self, new: &Reservation) {
+        let (count, gang) = (new.members.len() as u64, new.request.gang);
+        if !new.state.is_occupying() {
+            if count > 0 {
+                self.note("I8", format!("{} is {} and names {count} members", new.id, new.state.name()));
+            }
+        } else if count < gang.min_members.into() || count > gang.max_members.into() {
+            self.note("I7", format!("{} holds {count} members of {gang:?}", new.id));
+        }
+    }
+
+    /// I1 and I2: where this change takes more than was taken before, it is there.
+    fn guard_amounts(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let held = old.filter(|old| old.state.is_occupying());
+        let moved = held.is_none_or(|held| held.members != new.members);
+        let mut found = Vec::new();
+        let countables = self.pool(&new.request.pool).map(|pool| &pool.countables);
+        for (name, amount) in new.amounts.iter() {
+            if !moved && held.is_some_and(|held| held.amounts.get(name) >= amount) {
+                continue;
+            }
+            if let Some(total) = countables.and_then(|countables| countables.get(name)) {
+                let used = self.countables_used(&new.request.pool).get(name);
+                if used > *total {
+                    found.push(("I1", format!("pool {}: {used} {name} of {total}", new.request.pool)));
+                }
+                continue;
+            }
+            for member in &new.members {
+                found.extend(self.over(member.node, name));
+            }
+        }
+        for member in new.members.iter().filter(|_| moved) {
+            let Some(slot) = self.slot(member.node) else { continue };
+            for grant in &member.devices {
+                let index = usize::from(grant.device.0);
+                let taken = slot.usage.devices.get(index).copied().unwrap_or_default();
+                let memory_bytes =
+                    slot.node.registration.devices.get(index).map_or(0, |device| device.memory_bytes);
+                if taken.milli > u32::from(WHOLE_DEVICE_MILLI)
+                    || taken.memory_bytes > memory_bytes
+                    || (taken.exclusive && taken.grants != 1)
+                {
+                    found.push(("I2", format!("device {index} of node {}: {taken:?}", slot.node.name())));
+                }
+            }
+        }
+        for (invariant, detail) in found {
+            self.note(invariant, detail);
+        }
+    }
+
+    fn over(&self, node: NodeId, name: &str) -> Option<(&'static str, String)> {
+        let slot = self.slot(node)?;
+        let (used, limit) = (slot.usage.used.get(name), slot.node.allocatable.get(name));
+        (used > limit).then(|| ("I1", format!("node {}: {used} {name} of {limit}", slot.node.name())))
+    }
+
+    fn note(&mut self, invariant: &'static str, detail: String) {
+        if self.violations.len() < MOST_KEPT {
+            self.violations.push(Violation { invariant, detail });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plimsoll_types::{Amount, DeviceIndex, LedgerTime, Resources};
+
+    use super::*;
+    use crate::{
+        Applied, Command, Device, DeviceGrant, Entry, GpuAsk, MemberPlacement, Outcome, Placement,
+        Registration, Request, Requirements, Stamp, Verdict,
+    };
+
+    fn apply(ledger: &mut Ledger, command: Command) -> Applied {
+        let revision = Revision(ledger.revision().0 + 1);
+        ledger.apply(Stamp { revision, proposed_at: LedgerTime(1_000) }, &Entry::system(command))
+    }
+
+    /// A ledger with one node of 4 cores and one device, of which a lease has 3 cores and 600 thousandths.
+    fn ledger() -> (Ledger, Reservation) {
+        let mut ledger = Ledger::new();
+        let device =
+            Device { uuid: "GPU-1".to_owned(), model: "a100".to_owned(), memory_bytes: 1_000, failed: false };
+        let registration = Registration {
+            name: "n".to_owned(),
+            incarnation: 1,
+            capacity: Resources::new(4_000, 0),
+            devices: vec![device],
+            ..Registration::default()
+        };
+        apply(&mut ledger, Command::RegisterNode(registration));
+        let requirements = Requirements {
+            amounts: Resources::new(3_000, 0),
+            gpu: Some(GpuAsk::milli(600)),
+            ..Requirements::default()
+        };
+        let request = Request {
+            pool: "default".to_owned(),
+            class: "standard".to_owned(),
+            requirements,
+            ttl_ms: 10_000,
+            auto_confirm: true,
+            ..Request::default()
+        };
+        let grant = DeviceGrant { device: DeviceIndex(0), milli: 600, memory_bytes: 600 };
+        let members = vec![MemberPlacement { node: NodeId(0), devices: vec![grant] }];
+        let verdict = Verdict::Place(Placement { members });
+        let applied = apply(&mut ledger, Command::Submit { request, verdict });
+        let Outcome::Reservation(lease) = applied.answer.outcome else { panic!("{applied:?}") };
+        assert_eq!(ledger.take_violations(), Vec::new());
+        (ledger, Reservation::clone(&lease))
+    }
+
+    /// What is found when the lease becomes this.
+    fn found(change: impl FnOnce(&mut Reservation)) -> Vec<&'static str> {
+        let (mut ledger, mut lease) = ledger();
+        change(&mut lease);
+        let new = Arc::new(lease);
+        let old = ledger.put_reservation(Arc::clone(&new));
+        ledger.guard(old.as_deref(), &new);
+        ledger.take_violations().into_iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn a_change_that_keeps_the_rules_is_quiet() {
+        assert!(found(|lease| lease.ttl_ms += 1).is_empty());
+        assert!(found(|lease| lease.amounts.cpu_millis = Amount(4_000)).is_empty());
+    }
+
+    #[test]
+    fn each_rule_that_is_broken_is_named() {
+        assert_eq!(found(|lease| lease.amounts.cpu_millis = Amount(4_001)), ["I1"]);
+        assert_eq!(
+            found(|lease| lease.members.push(lease.members[0].clone())),
+            ["I7", "I1", "I1", "I2", "I2"]
+        );
+        assert_eq!(found(|lease| lease.token = Revision(7)), ["I5"]);
+        assert_eq!(found(|lease| lease.state = State::Released), ["I8"]);
+        let waits_again = |lease: &mut Reservation| {
+            lease.state = State::Pending;
+            lease.members.clear();
+        };
+        assert_eq!(found(waits_again), ["I6"]);
+    }
+
+    #[test]
+    fn an_end_is_final() {
+        let (mut ledger, lease) = ledger();
+        apply(&mut ledger, Command::Release { reservation: lease.id, token: lease.token });
+        assert_eq!(ledger.take_violations(), Vec::new());
+        let again = Arc::new(lease);
+        let old = ledger.put_reservation(Arc::clone(&again));
+        ledger.guard(old.as_deref(), &again);
+        let found: Vec<_> = ledger.take_violations().iter().map(|violation| violation.invariant).collect();
+        assert_eq!(found, ["I6", "I5"], "and a new grant would have a new token");
+    }
+}

@@ -1,0 +1,146 @@
+//! Which seeded bugs there are, and which nets are to catch each: the cheapest first.
+
+use super::net::Net;
+
+/// One seeded bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeded {
+    /// Its name in `mutant!`.
+    pub name: &'static str,
+    /// What is wrong with it.
+    pub what: &'static str,
+    /// Nets that may catch it, in the order in which they are tried.
+    pub nets: &'static [Net],
+}
+
+const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
+const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
+const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
+const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
+const CLOCK: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "clock::");
+const WATCHES: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "services::tests::history");
+const FORWARD: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "forward");
+const GATE: Net = Net::tests("plimsoll-agent", "plimsoll_agent", "token_gate");
+const UNKNOWN: Net = Net::tests("plimsoll-simulation", "upgrade", "");
+const SEEDS: Net = Net::Seeds;
+const TWICE: Net = Net::Twice;
+
+/// All of them.
+pub const SEEDED: [Seeded; 29] = [
+    // The ledger.
+    bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
+    bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
+    bug("free-early", "what a silent node holds is free before its agent says so", &[MODEL, SEEDS]),
+    bug("partial-gang", "a gang goes on without the members of a failed node", &[MODEL, SEEDS]),
+    bug("forget-answers", "answers to request ids are not restored from rows", &[MODEL, SEEDS]),
+    bug("never-forget-answers", "the table of answers grows without bound", &[MODEL, LIFE]),
+    bug("wrap-on-overflow", "amounts times members wrap", &[MODEL, SEEDS]),
+    bug("panic-on-empty-gang", "a gang of nobody ends the process", &[MODEL, SEEDS]),
+    bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
+    bug("expire-without-recheck", "a due time that was moved on ends the lease", &[MODEL, SEEDS]),
+    bug("new-leader-expires-all", "a new leader does not give leases a full length", &[MODEL, SEEDS]),
+    bug("time-goes-back", "ledger time follows the clock of the leader of the moment", &[MODEL, SEEDS]),
+    bug("stale-queue", "what was placed stays in the queue", &[MODEL, SEEDS]),
+    // The scheduler.
+    bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
+    bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),
+    // Storage and consensus.
+    bug("skip-fsync", "what was written counts before it is on disk", &[SEEDS]),
+    bug("vote-not-persisted", "a vote is forgotten at a power cut", &[SEEDS]),
+    bug("purge-before-sync", "the log is let go of before the rows are on disk", &[SEEDS]),
+    bug("rows-after-index", "the applied index is written before the rows", &[SEEDS]),
+    bug("ack-before-commit", "the caller is answered before a quorum has it", &[SEEDS]),
+    bug("local-read", "a deposed leader answers reads by itself", &[SEEDS]),
+    bug("joint-as-one", "two sets of voters are counted as one", &[GROUP]),
+    // The coordinator.
+    bug("local-clock", "each replica applies by its own clock", &[SEEDS]),
+    bug("untamed-clock", "a clock that jumps takes ledger time along", &[CLOCK]),
+    bug("skip-unknown-command", "a command of a later version is skipped", &[UNKNOWN]),
+    bug("watch-skips-one", "a watch that is taken up again misses an event", &[WATCHES, SEEDS]),
+    bug("watch-leaks-tenant", "a watch of one tenant shows those of others", &[WATCHES]),
+    bug("forwarded-loses-actor", "a call that was passed on is the coordinator's", &[FORWARD]),
+    // The agent.
+    bug("gate-takes-old-tokens", "a device obeys a holder that was replaced", &[GATE]),
+];
+
+/// Those of the plan (`reliability.md` 10.5) whose features are not there yet, or that these nets cannot see.
+pub const NOT_THERE: [(&str, &str); 6] = [
+    ("forget quota at one tree level", "there are no quotas yet"),
+    (
+        "quota check before propose",
+        "there are no quotas yet; trust-the-planner is the same mistake with capacity",
+    ),
+    ("backfill delays head job", "there is no backfill yet; overtake-the-head is its forerunner"),
+    (
+        "watch leaks other tenant, by permission",
+        "there are no permissions yet; watch-leaks-tenant is the filter",
+    ),
+    (
+        "snapshot without directory fsync",
+        "needs a file system that loses what was not synced: the crash tests' part",
+    ),
+    (
+        "joint quorum counted as one, inside openraft",
+        "its quorum is not ours to break; joint-as-one is our codec",
+    ),
+];
+
+const fn bug(name: &'static str, what: &'static str, nets: &'static [Net]) -> Seeded {
+    Seeded { name, what, nets }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every name that stands in a `mutant!` of the product.
+    fn used(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).expect("the sources are there") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                used(&path, names);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let pieces = text.split("mutant!(\"").skip(1);
+                names.extend(
+                    pieces.filter_map(|piece| piece.split_once('"')).map(|(name, _)| name.to_owned()),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_seeded_bug_is_in_the_product_and_listed() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(crates).expect("the crates are there") {
+            let folder = entry.expect("readable").path();
+            if !folder.ends_with("plimsoll-mutants") {
+                used(&folder.join("src"), &mut names);
+            }
+        }
+        let listed: BTreeSet<String> = SEEDED.iter().map(|one| one.name.to_owned()).collect();
+        assert_eq!(listed, names);
+        assert_eq!(listed.len(), SEEDED.len(), "a name is listed twice");
+    }
+
+    #[test]
+    fn nothing_turns_the_seeded_bugs_on_by_default() {
+        assert!(!plimsoll_mutants::is_on("skip-fsync"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut asking = Vec::new();
+        for folder in ["crates", "."] {
+            for entry in std::fs::read_dir(root.join(folder)).expect("there") {
+                let manifest = entry.expect("readable").path().join("Cargo.toml");
+                let Ok(text) = std::fs::read_to_string(&manifest) else { continue };
+                let asks = |line: &&str| line.contains("mutants") && line.contains("features = ");
+                asking.extend(text.lines().filter(asks).map(str::to_owned));
+                assert!(!text.lines().any(|line| line.starts_with("default") && line.contains("mutants")));
+            }
+        }
+        assert_eq!(asking, Vec::<String>::new(), "a dependency that asks for them turns them on for all");
+    }
+}

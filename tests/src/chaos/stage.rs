@@ -1,0 +1,209 @@
+//! What faults play on: the processes, the network between them, and what is known of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use plimsoll_client::Client;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::history::Recorder;
+use super::net::Network;
+use super::{status, workload};
+use crate::agents::Agents;
+use crate::{Cluster, Layout, ports};
+
+/// Longest wait for a coordinator that was started, or for a leader.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The processes and the network between them.
+pub struct Stage {
+    /// Coordinators.
+    pub cluster: Cluster,
+    /// The network between them.
+    pub network: Network,
+    /// Agents.
+    pub agents: Agents,
+    /// The observer's clock, and where clients write.
+    pub recorder: Recorder,
+    /// Draws targets and lengths.
+    pub random: SmallRng,
+    /// Where members have a faked clock: the file that each obeys.
+    pub clocks: BTreeMap<u64, std::path::PathBuf>,
+    /// Members whose disk is small, with the mount.
+    pub small_disks: BTreeMap<u64, super::nemesis::full_disk::SmallDisk>,
+    newest_member: u64,
+    /// Last, because mounts in it are taken away first.
+    _folder: tempfile::TempDir,
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Coordinators.
+    pub members: u64,
+    /// Agents, of four GPUs each.
+    pub agents: usize,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Coordinators run under a library that fakes their clocks.
+    pub fake_clocks: bool,
+    /// The last member has a small disk.
+    pub small_disk: bool,
+}
+
+impl Stage {
+    /// Builds it: everything runs, and all agents are registered.
+    ///
+    /// # Errors
+    /// Where this machine cannot do what is planned.
+    pub async fn build(plan: Plan) -> Result<Stage, String> {
+        let network = Network::new().map_err(|error| error.to_string())?;
+        let mut layout = Layout::default();
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let (mut clocks, mut small_disks) = (BTreeMap::new(), BTreeMap::new());
+        for id in 1..=plan.members {
+            let port = ports::free();
+            let address = network.proxy(id, port).map_err(|error| error.to_string())?;
+            layout.advertised.insert(id, (port, address));
+            if plan.fake_clocks {
+                let file = folder.path().join(format!("clock-{id}"));
+                layout.env.insert(id, super::nemesis::clock::environment(&file)?);
+                clocks.insert(id, file);
+            }
+            if plan.small_disk && id == plan.members {
+                let disk =
+                    super::nemesis::full_disk::SmallDisk::mount(&folder.path().join(format!("disk-{id}")))?;
+                layout.data.insert(id, disk.path().join("data"));
+                small_disks.insert(id, disk);
+            }
+        }
+        let cluster = Cluster::start_as(plan.members, layout).await;
+        let client =
+            Client::new(cluster.addresses(), workload::options()).map_err(|error| error.to_string())?;
+        let agents =
+            Agents::start(plan.agents, "a100:4", &cluster.addresses(), cluster.root(), &client).await;
+        Ok(Stage {
+            cluster,
+            network,
+            agents,
+            recorder: Recorder::default(),
+            random: SmallRng::seed_from_u64(plan.seed),
+            clocks,
+            small_disks,
+            newest_member: plan.members,
+            _folder: folder,
+        })
+    }
+
+    /// Ids and addresses of all members.
+    pub fn addresses(&self) -> Vec<(u64, String)> {
+        self.cluster.members.iter().map(|member| (member.id, member.address.clone())).collect()
+    }
+
+    /// Ids of all members.
+    pub fn ids(&self) -> Vec<u64> {
+        self.cluster.members.iter().map(|member| member.id).collect()
+    }
+
+    /// A client of all members.
+    ///
+    /// # Panics
+    /// Never: these addresses were bound.
+    pub fn client(&self) -> Client {
+        Client::new(self.cluster.addresses(), workload::options()).expect("addresses that were bound")
+    }
+
+    /// Who leads, as soon as somebody does.
+    ///
+    /// # Errors
+    /// Where nobody does for long.
+    pub async fn leader(&self) -> Result<u64, String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(leader) = status::leader(&self.addresses()).await {
+                return Ok(leader);
+            }
+            if Instant::now() >= until {
+                return Err(format!("nobody led for {PATIENCE:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// One that does not lead.
+    ///
+    /// # Errors
+    /// Where nobody leads for long.
+    pub async fn follower(&mut self) -> Result<u64, String> {
+        let leader = self.leader().await?;
+        let others: Vec<u64> = self.ids().into_iter().filter(|id| *id != leader).collect();
+        Ok(others[self.random.random_range(0..others.len())])
+    }
+
+    /// Starts a member again that is down, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn restart(&mut self, id: u64) -> Result<(), String> {
+        self.cluster.member_mut(id).restart();
+        self.wait_ready(id).await
+    }
+
+    /// Waits until a member answers.
+    ///
+    /// # Errors
+    /// Where it does not, with the end of what it printed.
+    pub async fn wait_ready(&mut self, id: u64) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        let address = self.cluster.member(id).address.clone();
+        while status::of(&address).await.is_none() {
+            let exit = self.cluster.member_mut(id).wait_exit(Duration::ZERO);
+            if exit.is_some() || Instant::now() >= until {
+                return Err(format!("c{id} does not come back ({exit:?}): {}", self.last_words(id)));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// The end of what a member printed.
+    pub fn last_words(&self, id: u64) -> String {
+        let log = self.cluster.member(id).log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(2)..].join("\n")
+    }
+
+    /// Puts one more coordinator beside the members, not yet one of them; its id.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub async fn spawn(&mut self) -> Result<u64, String> {
+        self.newest_member += 1;
+        let (id, port) = (self.newest_member, ports::free());
+        let address = self.network.proxy(id, port).map_err(|error| error.to_string())?;
+        self.cluster.advertise(id, port, address);
+        self.cluster.spawn(id, false);
+        self.wait_ready(id).await?;
+        Ok(id)
+    }
+
+    /// Draws a length of time, in milliseconds.
+    pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(self.random.random_range(least..=most))
+    }
+
+    /// Takes away every fault that is still there.
+    pub fn heal(&mut self) {
+        self.network.heal();
+        for member in &mut self.cluster.members {
+            if member.wait_exit(Duration::ZERO).is_none() {
+                member.signal(Signal::SIGCONT);
+            }
+        }
+        for agent in &self.agents.all {
+            agent.signal(Signal::SIGCONT);
+        }
+    }
+}
