@@ -54,7 +54,7 @@ fn dev_is_ready_writes_its_context_and_leaves_nothing_behind() {
     assert_eq!(nodes.as_array().unwrap().len(), 3);
     let gpus = dev.text(0, &["get", "gpus", "--columns", "model", "--no-headers"]);
     assert_eq!(gpus.lines().collect::<Vec<_>>(), ["a100"; 6]);
-    assert_eq!(stop(&mut dev.child, Signal::SIGTERM), 0);
+    assert_eq!(stop(&mut dev.process.0, Signal::SIGTERM), 0);
     assert!(!dev.contexts().contains("dev"), "{}", dev.contexts());
     assert!(!dev.home.path().join("run/agent.sock").exists());
     let gone = dev.run(&["--addr", &dev.address, "get", "nodes"]);

@@ -2,13 +2,11 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::command;
-use serde_json::Value;
+use common::{Killed, command, start};
 
 /// A file system in memory of 400 MiB; unmounted when it goes.
 struct Small(tempfile::TempDir);
@@ -25,15 +23,6 @@ impl Small {
 impl Drop for Small {
     fn drop(&mut self) {
         drop(Command::new("umount").arg(self.0.path()).output());
-    }
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -59,17 +48,9 @@ fn a_full_disk_refuses_new_work_and_keeps_what_there_is() {
     };
     let home = tempfile::tempdir().unwrap();
     let (home, data) = (home.path(), disk.0.path().join("data"));
-    let arguments = ["coordinator", "--listen", "127.0.0.1:0", "--bootstrap", "-o", "jsonl", "--data-dir"];
-    let mut child = command(home, &[&arguments[..], &[data.to_str().unwrap()]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let mut coordinator = Killed(child);
-    let told: Value = serde_json::from_str(&line).unwrap();
-    let address = told["address"].as_str().unwrap();
+    let arguments = ["coordinator", "--listen", "127.0.0.1:0", "--bootstrap", "--data-dir"];
+    let (mut coordinator, address) = start(home, &[&arguments[..], &[data.to_str().unwrap()]].concat());
+    let address = address.as_str();
     let with = |arguments: &[&str]| code(home, &[arguments, &["--addr", address]].concat());
     until("it serves", || with(&["-q", "cluster", "status"]) == 0);
     let agent = command(home, &["agent", "--name", "n1", "--addr", address])

@@ -1,42 +1,19 @@
 //! What listeners do to clients of a real coordinator: connections end at their age, and the SDK does not let it show;
 //! `--peers` keeps a wiped member from beginning a second cluster.
 
-use std::io::{BufRead as _, BufReader};
+mod common;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use plimsoll_client::v1::{ApplyPolicyRequest, ObjectKind, PolicyObject, Pool, WatchRequest, policy_object};
 use plimsoll_client::{Client, ClientOptions};
 
-const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
+use common::{Killed, PLIMSOLL, start};
 
-struct Coordinator {
-    child: Child,
-    address: String,
-}
-
-impl Coordinator {
-    fn start(home: &Path, arguments: &[&str]) -> Coordinator {
-        let mut child = Command::new(PLIMSOLL)
-            .args(["coordinator", "--listen", "127.0.0.1:0", "-o", "jsonl", "-q"])
-            .args(arguments)
-            .env("PLIMSOLL_HOME", home)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&line).expect("it starts");
-        Coordinator { child, address: told["address"].as_str().unwrap().to_owned() }
-    }
-}
-
-impl Drop for Coordinator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn coordinator(home: &Path, arguments: &[&str]) -> (Killed, String) {
+    start(home, &[&["coordinator", "--listen", "127.0.0.1:0", "-q"], arguments].concat())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,8 +22,8 @@ async fn the_sdk_goes_on_while_its_connections_end_at_their_age() {
     let config = home.path().join("coordinator.toml");
     std::fs::write(&config, "[limits]\nconnection_age_ms = 300\nconnection_idle_ms = 250\n").unwrap();
     let config = config.display().to_string();
-    let served = Coordinator::start(home.path(), &["--ephemeral", "--bootstrap", "--config", &config]);
-    let client = Client::new([served.address.clone()], ClientOptions::default()).unwrap();
+    let (_running, address) = coordinator(home.path(), &["--ephemeral", "--bootstrap", "--config", &config]);
+    let client = Client::new([address], ClientOptions::default()).unwrap();
     let kinds = vec![ObjectKind::Pool.into()];
     let mut watch = client.watch(WatchRequest { kinds, ..WatchRequest::default() }).await.unwrap();
 
@@ -72,10 +49,10 @@ async fn the_sdk_goes_on_while_its_connections_end_at_their_age() {
 #[test]
 fn a_second_bootstrap_is_refused_where_a_peer_is_in_a_cluster() {
     let home = tempfile::tempdir().unwrap();
-    let first = Coordinator::start(home.path(), &["--ephemeral", "--bootstrap"]);
+    let (_running, address) = coordinator(home.path(), &["--ephemeral", "--bootstrap"]);
     let refused = Command::new(PLIMSOLL)
         .args(["coordinator", "--listen", "127.0.0.1:0", "--ephemeral", "--node-id", "3", "--bootstrap"])
-        .args(["--peers", &first.address])
+        .args(["--peers", &address])
         .env("PLIMSOLL_HOME", home.path())
         .output()
         .unwrap();

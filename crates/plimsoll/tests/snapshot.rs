@@ -3,12 +3,10 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dev, command};
+use common::{Dev, Killed, command, start};
 use serde_json::Value;
 
 /// Runs it and returns its exit code, stdout and stderr.
@@ -32,28 +30,9 @@ fn tokens(home: &Path, address: &str) -> BTreeMap<String, String> {
     all.as_array().unwrap().iter().map(|row| (text(row, "id"), text(row, "token"))).collect()
 }
 
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A coordinator on a folder, once it serves; with its address.
 fn coordinator(home: &Path, arguments: &[&str]) -> (Killed, String) {
-    let mut child = command(home, &["coordinator", "--listen", "127.0.0.1:0", "-o", "jsonl"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let child = Killed(child);
-    let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
-    let address = told["address"].as_str().unwrap().to_owned();
+    let (child, address) = start(home, &[&["coordinator", "--listen", "127.0.0.1:0"], arguments].concat());
     let until = Instant::now() + Duration::from_secs(30);
     while run(home, &["-q", "cluster", "status", "--addr", &address]).0 != 0 {
         assert!(Instant::now() < until, "it never serves");
@@ -79,8 +58,8 @@ fn a_saved_ledger_goes_on_after_everything_else_is_lost() {
     );
     let verified = json(&home, &["cluster", "snapshot", "verify", "ledger.plim"]);
     assert_eq!(saved["digest"], verified["digest"]);
-    dev.child.kill().unwrap();
-    dev.child.wait().unwrap();
+    dev.process.0.kill().unwrap();
+    dev.process.0.wait().unwrap();
 
     let data = home.join("data");
     let data = data.to_str().unwrap();

@@ -2,7 +2,6 @@
 //! hears nothing and knows nothing of that: whoever watches there would wait for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -38,11 +37,9 @@ impl Standing {
                 () = tokio::time::sleep(ASK_EVERY) => {}
             }
             let asked = Instant::now();
-            let answer = if core.counters().watchers.load(Ordering::Relaxed) == 0 {
-                Ok(())
-            } else {
-                core.linearize().await.map(drop)
-            };
+            // Not the core's own count of watches: the coordinator itself has one for its metrics.
+            let answer =
+                if self.lost.receiver_count() == 0 { Ok(()) } else { core.linearize().await.map(drop) };
             if answer.is_ok() {
                 good = asked;
             }

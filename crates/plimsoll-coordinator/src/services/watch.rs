@@ -103,11 +103,13 @@ impl Watch {
             }
         }
         let mut told_at = Instant::now();
+        // One for the life of the watch: whoever asks for the standing asks as long as somebody waits for it.
+        let mut lost = std::pin::pin!(self.standing.lost());
         loop {
             let records = tokio::select! {
                 biased;
                 () = self.answers.closed() => return Ok(()),
-                problem = self.standing.lost() => return Err(problem),
+                problem = &mut lost => return Err(problem),
                 records = watcher.next(BATCH) => records.map_err(fell_behind)?,
                 () = tokio::time::sleep_until(told_at + self.tell_progress) => Vec::new(),
             };

@@ -19,9 +19,29 @@ pub(crate) fn command(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A process that is killed when it goes.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts what announces itself with a line of JSON, and returns it with its address.
+pub(crate) fn start(home: &Path, arguments: &[&str]) -> (Killed, String) {
+    let mut child = command(home, arguments).args(["-o", "jsonl"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child = Killed(child);
+    let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
+    (child, told["address"].as_str().unwrap().to_owned())
+}
+
 /// A running `dev` with its own home, in which the files of a test lie.
 pub(crate) struct Dev {
-    pub(crate) child: Child,
+    pub(crate) process: Killed,
     pub(crate) home: tempfile::TempDir,
     pub(crate) address: String,
 }
@@ -29,22 +49,7 @@ pub(crate) struct Dev {
 impl Dev {
     pub(crate) fn start(arguments: &[&str]) -> Dev {
         let home = tempfile::tempdir().unwrap();
-        let mut child = command(home.path(), &["dev", "--port", "0", "-o", "jsonl"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no announcement: {line:?}"));
-        let address = told["address"].as_str().unwrap().to_owned();
-        Dev { child, home, address }
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let (process, address) = start(home.path(), &[&["dev", "--port", "0"], arguments].concat());
+        Dev { process, home, address }
     }
 }
