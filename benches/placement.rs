@@ -56,6 +56,29 @@ fn main() {
             }
         });
         note("plan, book, give back (mix)".into(), cycle);
+        log.set_strategy(Strategy::Fragmentation);
+        let mut descending = Planner::new(&log.ledger, 1);
+        let cycle = measure(&mut criterion, &format!("plan_and_settle/fragmentation/{nodes}"), || {
+            next = (next + 1) % mixed.len();
+            for (_, ticket) in descending.plan_batch(&log.ledger, &[&mixed[next]]) {
+                descending.settle(&log.ledger, ticket.expect("it fits"));
+            }
+        });
+        note("the same, fragmentation".into(), cycle);
+        // Grants that stay, so that every decision meets a changed fleet; the fleet is left as it was.
+        let mut held = Vec::new();
+        let kept = measure(&mut criterion, &format!("plan_and_keep/fragmentation/{nodes}"), || {
+            next = (next + 1) % mixed.len();
+            for (verdict, ticket) in descending.plan_batch(&log.ledger, &[&mixed[next]]) {
+                assert!(first_node(&verdict).is_some(), "it fits");
+                held.extend(ticket);
+            }
+            if held.len() >= 200 {
+                descending.settle_all(&log.ledger, held.drain(..));
+            }
+        });
+        note("plan and keep, fragmentation".into(), kept);
+        log.set_strategy(Strategy::BestFit);
         let batched = measure(&mut criterion, &format!("plan_batch_64/{nodes}"), || {
             for (_, ticket) in planner.plan_batch(&log.ledger, &batch) {
                 planner.settle(&log.ledger, ticket.expect("it fits"));

@@ -16,7 +16,7 @@ const GIB: u64 = 1 << 30;
 pub const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
 
 /// Every strategy with its name.
-pub const STRATEGIES: [(&str, Strategy); 8] = [
+pub const STRATEGIES: [(&str, Strategy); 10] = [
     ("greedy", Strategy::Greedy),
     ("balanced", Strategy::Balanced),
     ("priority", Strategy::Priority),
@@ -25,6 +25,8 @@ pub const STRATEGIES: [(&str, Strategy); 8] = [
     ("worst_fit", Strategy::WorstFit),
     ("first_fit_decreasing", Strategy::FirstFitDecreasing),
     ("random", Strategy::Random),
+    ("fragmentation", Strategy::Fragmentation),
+    ("optimized", Strategy::Optimized),
 ];
 
 /// A ledger with its own log: every command is stamped with the next revision.
@@ -38,6 +40,7 @@ impl Log {
     /// in the pool `default`, filled at random places until about 70 % of its cpu is granted.
     pub fn filled(nodes: u32, strategy: Strategy) -> Log {
         let mut log = Log { ledger: Ledger::new() };
+        log.apply(Command::Upgrade { to: plimsoll_ledger::LATEST_VERSION });
         log.set_strategy(Strategy::Random);
         for node in 0..nodes {
             log.apply(Command::RegisterNode(registration(node)));

@@ -174,7 +174,12 @@ impl<'a> Play<'a> {
                 };
                 Command::SetNodeAdmin { node: self.node(), admin }
             }
-            21 if self.choices.yes() => Command::RemoveNode { node: self.node() },
+            21 if self.choices.yes() => {
+                // Ids of nodes grow without end; those that there are come up more often.
+                let there: Vec<NodeId> = self.ledger.nodes().map(|node| node.id).collect();
+                let node = if there.is_empty() { self.node() } else { self.choices.one_of(&there) };
+                Command::RemoveNode { node }
+            }
             21 => {
                 let device = DeviceIndex(u16::from(self.choices.byte() % 3));
                 Command::SetDeviceHealth { node: self.node(), device, failed: self.choices.yes() }

@@ -13,6 +13,7 @@ use crate::evidence::Evidence;
 use crate::history::{Answer, Call};
 use crate::net::PORT;
 use crate::request::Request;
+use crate::upgrade;
 use crate::watcher::{Interest, watch};
 use crate::workload::{NODES, Operator, Worker, client, settle};
 
@@ -49,7 +50,9 @@ pub async fn drive(board: Arc<Board>, members: Vec<u64>, spares: Vec<u64>) -> Re
     let everybody: Vec<u64> = members.iter().chain(&spares).copied().collect();
     let auditors = auditors(&board, &everybody)?;
     let copies = auditors.into_iter().map(|(id, client)| follow(id, client, Arc::clone(&board)));
-    tokio::join!(work, operator.run(), join_all(copies));
+    let upgrader = crate::workload::client(board.seed, "upgrader", &members).map_err(text)?;
+    let insist = upgrade::insist(upgrader, Arc::clone(&board), WORKERS);
+    tokio::join!(work, operator.run(), insist, join_all(copies));
     let evidence = liveness(&board, &client, &members).await?;
     board.let_watchers_go(evidence.replicas.first().map_or(0, |replica| replica.revision.0));
     if tokio::time::timeout(WATCHERS_GO, join_all(watchers)).await.is_err() {
@@ -121,6 +124,7 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<Evi
         late("a change of members is not finished", String::new())?;
         tokio::time::sleep(PAUSE).await;
     }
+    upgrade::raise_at_last(client, board, WORKERS, until_ms).await?;
     loop {
         let voters = voters(board, client, members).await.map_err(text)?;
         let last = match collect(&auditors(board, &voters)?).await {

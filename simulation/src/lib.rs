@@ -30,6 +30,7 @@ pub mod sabotage;
 pub mod scenario;
 pub mod trace;
 pub mod upgrade;
+pub mod watchdog;
 pub mod watcher;
 pub mod workload;
 pub mod world;

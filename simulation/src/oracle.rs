@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Reservation, Stamp, Violation,
+    Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, Reservation, Stamp, Violation,
 };
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
@@ -28,6 +28,8 @@ pub struct Picture {
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Countables of each pool, by its name.
     pub countables: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Queues, by name.
+    pub queues: BTreeMap<String, Arc<Queue>>,
     /// Reservations, by id, ended ones included.
     pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     /// Derived by the ledger: what is taken of each node.
@@ -205,6 +207,7 @@ fn picture(ledger: &Ledger, self_check: bool) -> Picture {
         log_time: ledger.clock(),
         nodes: ledger.nodes().map(|node| (node.id, Arc::clone(node))).collect(),
         countables: ledger.pools().map(countables).collect(),
+        queues: ledger.queues().map(|queue| (queue.name.clone(), Arc::clone(queue))).collect(),
         reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
         usage: ledger.nodes().filter_map(usage).collect(),
         live: ledger.live(),

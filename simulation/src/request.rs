@@ -114,6 +114,9 @@ requests! {
     /// Puts one coordinator in another's place.
     ReplaceMember(ReplaceMemberRequest) replace_member "replace-member" Members
         about(request) format!("c{} by c{}", request.old_id, request.new_id), done(answer) None;
+    /// Raises the ledger version.
+    Upgrade(UpgradeRequest) upgrade "upgrade" Members
+        about(request) format!("to {}", request.to), done(answer) None;
     /// Hands leadership on.
     Transfer(TransferLeaderRequest) transfer_leader "transfer" Members
         about(request) format!("to c{}", request.to), done(answer) None;
@@ -151,6 +154,7 @@ impl Request {
             Request::RemoveMember(request) => &request.request_id,
             Request::ReplaceMember(request) => &request.request_id,
             Request::Transfer(request) => &request.request_id,
+            Request::Upgrade(request) => &request.request_id,
             Request::Read(_) | Request::List(_) | Request::Explain(_) => "",
         }
     }

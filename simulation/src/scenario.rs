@@ -2,6 +2,7 @@
 //! seeded schedule. The numbers are those of the reliability plan's list (7.2).
 
 use crate::faults::Fault;
+use crate::upgrade;
 
 /// A schedule.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub struct Step {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "prior-term",
         against: "1: an entry of an earlier term is committed by counting replicas",
@@ -130,6 +131,16 @@ pub const SCENARIOS: [Scenario; 15] = [
         against: "19, M4: a change of members is cut short by the end of its leader, or taken from a log that gave way",
         seed: 2,
         round: &[step(200, Fault::CrashInChange, 400), step(300, Fault::IsolateLeader, 600)],
+    },
+    Scenario {
+        name: upgrade::ROLLING,
+        against: "M6: a member applies by rules that it does not know, or members differ in when new rules begin",
+        seed: 24,
+        round: &[
+            step(600, Fault::CrashLeader, 300),
+            step(900, Fault::IsolateLeader, 700),
+            step(800, Fault::CrashOne, 900),
+        ],
     },
 ];
 

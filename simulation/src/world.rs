@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use plimsoll_agent::dial::LinkError;
@@ -12,6 +12,7 @@ use plimsoll_agent::inventory::Inventory;
 use plimsoll_agent::{FleetConfig, GrpcDial, SimulatedFleet, SimulatedNode};
 use plimsoll_coordinator::Coordinator;
 use plimsoll_coordinator::core::{Core, CoreConfig, Data, Stores, Timings};
+use plimsoll_ledger::LATEST_VERSION;
 use plimsoll_store::sim::SimDisk;
 use plimsoll_types::Resources;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +23,13 @@ use crate::board::{Board, Phase};
 use crate::clock::{AgentClock, EPOCH_MS, SimClock};
 use crate::cpu::cpu_ms;
 use crate::driver::drive;
-use crate::faults::Faults;
+use crate::faults::{Faults, panicked};
 use crate::net::{PORT, SimNet, incoming};
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::upgrade;
+use crate::watchdog;
 use crate::workload::NODES;
 
 /// Host of the agents.
@@ -75,6 +77,8 @@ pub struct Member {
     pub history: SimDisk,
     /// Its wall clock.
     pub clock: SimClock,
+    /// Newest ledger version that its build knows.
+    newest_version: Arc<AtomicU32>,
     starts: Arc<AtomicU64>,
 }
 
@@ -108,9 +112,13 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
     // Half of the seeds change members; coordinators that wait for that cost time.
     let spares = usize::try_from(Rng::of(seed, "spares").between(0, 3)).unwrap_or(0).saturating_sub(1);
     let spares = SPARES.get(..spares).unwrap_or_default();
-    let members: Vec<Member> = MEMBERS.iter().chain(spares).map(|id| Member::new(seed, *id)).collect();
+    let knows = upgrade::first_version(seed, options.scenario);
+    let members: Vec<Member> = MEMBERS.iter().chain(spares).map(|id| Member::new(seed, *id, knows)).collect();
     let mut sim = build(options, &board, &members, spares);
     let mut faults = Faults::new(seed, options.scenario);
+    if knows < LATEST_VERSION {
+        faults.install_at(upgrade::installs(seed, members.len(), options.chaos_ms));
+    }
     let mut chaos_since = None;
     let failure = loop {
         let now_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -125,12 +133,16 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
             chaos = false;
         }
         faults.advance(now_ms, chaos, &mut sim, &members, &board);
+        watchdog::stepped(now_ms);
         match sim.step() {
+            // What goes on is a host that a process would not have outlived.
+            Ok(_) if panicked() => break Some("a coordinator, client or agent panicked".to_owned()),
             Ok(false) => {}
             Ok(true) => break None,
             Err(error) => break Some(format!("{error}; {}", board.describe())),
         }
     };
+    watchdog::over();
     let simulated_ms = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
     // Tasks that are dropped outside of the simulation may want its clock or network: one process runs one world and
     // ends, so nothing is lost by keeping it.
@@ -139,7 +151,7 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
 }
 
 impl Member {
-    fn new(seed: u64, id: u64) -> Member {
+    fn new(seed: u64, id: u64, knows: u32) -> Member {
         let mut rng = Rng::of(seed, &format!("member-{id}"));
         let skew_ms = i64::try_from(rng.between(0, 400)).unwrap_or(0) - 200;
         Member {
@@ -147,8 +159,19 @@ impl Member {
             disk: SimDisk::new(rng.draw()),
             history: SimDisk::new(rng.draw()),
             clock: SimClock::wrong(skew_ms, drift_ppm(&mut rng)),
+            newest_version: Arc::new(AtomicU32::new(knows)),
             starts: Arc::default(),
         }
+    }
+
+    /// It has the newest build, from its next start on at the latest.
+    pub fn is_newest(&self) -> bool {
+        self.newest_version.load(Ordering::Relaxed) == LATEST_VERSION
+    }
+
+    /// Its next start is that of the newest build.
+    pub fn install(&self) {
+        self.newest_version.store(LATEST_VERSION, Ordering::Relaxed);
     }
 
     fn config(&self, seed: u64) -> CoreConfig {
@@ -167,6 +190,7 @@ impl Member {
             snapshot_every: 150,
             keep_logs: 40,
             seed: Rng::of(seed, &format!("raft-{}-{start}", self.id)).draw(),
+            newest_version: self.newest_version.load(Ordering::Relaxed),
             ..CoreConfig::new(self.id, "simulation", address, Data::Custom(stores))
         }
     }
@@ -200,7 +224,7 @@ fn build(options: &Options, board: &Arc<Board>, members: &[Member], spares: &[u6
     let agent_drift_ppm = drift_ppm(&mut Rng::of(seed, "agent-clock"));
     sim.host(AGENT, move || agents(starts.fetch_add(1, Ordering::Relaxed) + 1, agent_drift_ppm));
     let driven = drive(Arc::clone(board), MEMBERS.to_vec(), spares.to_vec());
-    sim.client(LOAD, async move { Ok(driven.await?) });
+    sim.client(LOAD, async move { Ok(Box::pin(driven).await?) });
     sim
 }
 
@@ -215,27 +239,23 @@ async fn coordinator(member: Member, board: Arc<Board>) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     coordinator.listen(incoming(listener), None, true);
     board.joined(member.id, core.group().watch());
-    let start = member.starts.load(Ordering::Relaxed);
     tokio::select! {
         biased;
         () = core.ended() => {}
-        () = disturb(core.clone(), &board, member.id, start) => {}
+        () = disturb(core.clone(), &board, member.id) => {}
     }
     stopped(&member, &board, "it ended by itself").await
 }
 
 /// What is proposed on this coordinator while it leads, besides what clients want. Never ends.
-async fn disturb(core: Core, board: &Board, id: u64, start: u64) {
-    let unknown = async {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if core.is_leader() && board.wants_unknown_command(Board::now_ms()) {
-                board.trace.add(Board::now_ms(), format_args!("c{id} proposes what nobody knows"));
-                upgrade::propose_unknown(core.group());
-            }
+async fn disturb(core: Core, board: &Board, id: u64) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if core.is_leader() && board.wants_unknown_command(Board::now_ms()) {
+            board.trace.add(Board::now_ms(), format_args!("c{id} proposes what nobody knows"));
+            upgrade::propose_unknown(core.group());
         }
-    };
-    tokio::join!(upgrade::propose(core.clone(), board, id, start), unknown);
+    }
 }
 
 /// A process that is over: the world takes it down.

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn one_gpu() -> (Cluster, Agents, Client) {
     let cluster = Cluster::start(3).await;
     let client = cluster.client().await;
-    let agents = Agents::start(1, "a100:1", &cluster.addresses(), cluster.root(), &client).await;
+    let agents = Agents::start(1, "a100:1", &cluster, &client).await;
     (cluster, agents, client)
 }
 

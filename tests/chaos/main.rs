@@ -2,4 +2,5 @@
 
 mod fencing;
 mod judges;
+mod packets;
 mod smoke;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use plimsoll_tests::chaos::nemesis;
 use plimsoll_tests::chaos::report::Verdict;
 use plimsoll_tests::chaos::run::{Schedule, run};
+use plimsoll_tests::chaos::setup::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_property_holds_through_kills_partitions_and_a_pause() {
@@ -22,6 +23,7 @@ async fn every_property_holds_through_kills_partitions_and_a_pause() {
     let names: Vec<String> = order.iter().map(|name| (*name).to_owned()).collect();
     let schedule = Schedule {
         seed: 7,
+        setup: Setup::default(),
         nemeses: nemesis::named(&names).expect("these are their names"),
         order,
         length: Duration::ZERO,

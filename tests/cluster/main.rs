@@ -4,4 +4,5 @@ mod failover;
 mod fleet;
 mod membership;
 mod openb;
+mod stop;
 mod wiped;

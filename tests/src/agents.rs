@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use plimsoll_client::{Client, v1};
 
-use crate::{plimsoll, ports};
+use crate::{Access, Cluster, plimsoll, ports};
 
 /// Compute that each pretends to have, in cores.
 const CORES: &str = "cpu=64";
@@ -31,14 +31,11 @@ pub struct Agents {
 
 impl Agents {
     /// Starts `count` agents named `agent-0` and so on, with these GPUs each (`a100:4`), and waits until the ledger has them.
-    pub async fn start(
-        count: usize,
-        gpus: &str,
-        addresses: &[String],
-        dir: &Path,
-        client: &Client,
-    ) -> Agents {
-        let start = |index: usize| Agent::start(&format!("agent-{index}"), gpus, addresses, dir);
+    pub async fn start(count: usize, gpus: &str, cluster: &Cluster, client: &Client) -> Agents {
+        let addresses = cluster.addresses().join(",");
+        let start = |index: usize| {
+            Agent::start(&format!("agent-{index}"), gpus, &addresses, cluster.root(), cluster.access())
+        };
         let agents = Agents { all: (0..count).map(start).collect() };
         agents.wait(client).await;
         agents
@@ -64,7 +61,7 @@ impl Agents {
 }
 
 impl Agent {
-    fn start(name: &str, gpus: &str, addresses: &[String], dir: &Path) -> Agent {
+    fn start(name: &str, gpus: &str, addresses: &str, dir: &Path, access: &Access) -> Agent {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).expect("a folder");
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log.txt"));
@@ -72,7 +69,9 @@ impl Agent {
         let local = format!("127.0.0.1:{}", ports::free());
         let child = Command::new(plimsoll())
             .env("PLIMSOLL_HOME", dir.join("home"))
-            .args(["--addr", &addresses.join(","), "agent", "--name", name, "--fake-gpu", gpus])
+            .args(["--addr", addresses])
+            .args(access.client_flags())
+            .args(["agent", "--name", name, "--fake-gpu", gpus])
             .args(["--res", CORES, "--heartbeat", "1s", "--local-listen", &local])
             .arg("--socket")
             .arg(dir.join("agent.sock"))

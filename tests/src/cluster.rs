@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_client::{Client, ClientOptions, v1};
 
+use crate::access::Access;
 use crate::coordinator::{Coordinator, Launch};
 use crate::{plimsoll, ports};
 
@@ -24,12 +25,20 @@ pub struct Cluster {
 /// What is special about the members of a cluster. The default: nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// Addresses by which members reach each other, by id, with the port on which each then listens: proxies stand between.
-    pub advertised: BTreeMap<u64, (u16, String)>,
+    /// Where members listen, by id; a free port of loopback without.
+    pub listen: BTreeMap<u64, String>,
+    /// Addresses by which members reach each other, by id, where those are not the ones they listen at: proxies stand between.
+    pub advertised: BTreeMap<u64, String>,
     /// Data directories elsewhere than under the cluster's own folder, by id.
     pub data: BTreeMap<u64, PathBuf>,
     /// Environment of members, by id.
     pub env: BTreeMap<u64, Vec<(String, String)>>,
+    /// Commands that become members, by id, such as one that first enters a network namespace.
+    pub prefix: BTreeMap<u64, Vec<String>>,
+    /// Builds other than the present one, by id.
+    pub programs: BTreeMap<u64, PathBuf>,
+    /// How members are reached.
+    pub access: Access,
 }
 
 impl Cluster {
@@ -45,7 +54,7 @@ impl Cluster {
         for id in 1..=count {
             cluster.spawn(id, id == 1);
         }
-        let client = Client::connect([cluster.members[0].address.clone()], options())
+        let client = Client::connect([cluster.members[0].address.clone()], cluster.options())
             .await
             .expect("the first answers");
         wait_for_leader(&client).await;
@@ -58,19 +67,34 @@ impl Cluster {
     /// Starts one more process, not yet a member.
     pub fn spawn(&mut self, id: u64, bootstrap: bool) {
         let dir = self.root.path().join(id.to_string());
-        let (port, advertise) = match self.layout.advertised.get(&id) {
-            Some((port, advertise)) => (*port, Some(advertise.clone())),
-            None => (ports::free(), None),
+        let free = || format!("127.0.0.1:{}", ports::free());
+        let launch = Launch {
+            id,
+            address: self.layout.listen.get(&id).cloned().unwrap_or_else(free),
+            advertise: self.layout.advertised.get(&id).cloned(),
+            data: self.layout.data.get(&id).cloned().unwrap_or_else(|| dir.join("data")),
+            env: self.layout.env.get(&id).cloned().unwrap_or_default(),
+            prefix: self.layout.prefix.get(&id).cloned().unwrap_or_default(),
+            program: self.layout.programs.get(&id).cloned().unwrap_or_else(plimsoll),
+            access: self.layout.access.clone(),
+            dir,
+            bootstrap,
         };
-        let data = self.layout.data.get(&id).cloned().unwrap_or_else(|| dir.join("data"));
-        let env = self.layout.env.get(&id).cloned().unwrap_or_default();
-        let address = format!("127.0.0.1:{port}");
-        self.members.push(Coordinator::start(Launch { id, address, advertise, dir, data, env, bootstrap }));
+        self.members.push(Coordinator::start(launch));
     }
 
-    /// Says by which port and address a member that is yet to be spawned is to be reached.
-    pub fn advertise(&mut self, id: u64, port: u16, address: String) {
-        self.layout.advertised.insert(id, (port, address));
+    /// What is special about its members, to be changed for one that is yet to be spawned.
+    pub fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
+    }
+
+    /// How its members are reached.
+    pub fn access(&self) -> &Access {
+        &self.layout.access
+    }
+
+    fn options(&self) -> ClientOptions {
+        self.layout.access.options(ClientOptions::default().timeout(PATIENCE))
     }
 
     /// Its folder.
@@ -102,13 +126,14 @@ impl Cluster {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(plimsoll());
         command.env("PLIMSOLL_HOME", self.root.path().join("cli"));
-        command.args(["--addr", &self.addresses().join(",")]).args(arguments);
+        command.args(["--addr", &self.addresses().join(",")]).args(self.layout.access.client_flags());
+        command.args(arguments);
         command
     }
 
     /// A client of all members.
     pub async fn client(&self) -> Client {
-        Client::connect(self.addresses(), options()).await.expect("somebody answers")
+        Client::connect(self.addresses(), self.options()).await.expect("somebody answers")
     }
 
     /// All addresses.
@@ -137,7 +162,7 @@ impl Cluster {
         for _ in 0..100 {
             let mut digests = Vec::new();
             for member in &self.members {
-                digests.push(digest(&member.address).await);
+                digests.push(digest(&self.layout.access, &member.address).await);
             }
             if digests.windows(2).all(|pair| pair[0].revision == pair[1].revision) {
                 let equal = |pair: &[v1::GetStateDigestResponse]| pair[0].digest == pair[1].digest;
@@ -157,10 +182,6 @@ impl Drop for Cluster {
     }
 }
 
-fn options() -> ClientOptions {
-    ClientOptions::default().timeout(PATIENCE)
-}
-
 async fn wait_for_leader(client: &Client) -> u64 {
     for _ in 0..300 {
         if let Ok(status) = client.get_status(v1::GetStatusRequest::default()).await
@@ -173,9 +194,8 @@ async fn wait_for_leader(client: &Client) -> u64 {
     panic!("nobody leads");
 }
 
-async fn digest(address: &str) -> v1::GetStateDigestResponse {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    let mut audit = v1::audit_service_client::AuditServiceClient::new(endpoint.connect_lazy());
+async fn digest(access: &Access, address: &str) -> v1::GetStateDigestResponse {
+    let mut audit = v1::audit_service_client::AuditServiceClient::new(access.channel(address));
     // A member that was just started needs a moment.
     for _ in 0..200 {
         match audit.get_state_digest(v1::GetStateDigestRequest { at_revision: 0 }).await {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::plimsoll;
+use crate::access::Access;
 
 /// One coordinator process. It may be killed and started again on the same data.
 pub struct Coordinator {
@@ -19,6 +19,9 @@ pub struct Coordinator {
     dir: PathBuf,
     data: PathBuf,
     env: Vec<(String, String)>,
+    prefix: Vec<String>,
+    program: PathBuf,
+    access: Access,
     child: Child,
 }
 
@@ -32,6 +35,11 @@ pub(crate) struct Launch {
     /// Its data directory.
     pub(crate) data: PathBuf,
     pub(crate) env: Vec<(String, String)>,
+    /// A command that becomes the coordinator, such as one that first enters a network namespace; empty for none.
+    pub(crate) prefix: Vec<String>,
+    /// Which build.
+    pub(crate) program: PathBuf,
+    pub(crate) access: Access,
     pub(crate) bootstrap: bool,
 }
 
@@ -39,8 +47,8 @@ impl Coordinator {
     pub(crate) fn start(launch: Launch) -> Coordinator {
         std::fs::create_dir_all(&launch.dir).expect("a folder");
         let child = spawn(&launch);
-        let Launch { id, address, advertise, dir, data, env, bootstrap: _ } = launch;
-        Coordinator { id, address, advertise, dir, data, env, child }
+        let Launch { id, address, advertise, dir, data, env, prefix, program, access, bootstrap: _ } = launch;
+        Coordinator { id, address, advertise, dir, data, env, prefix, program, access, child }
     }
 
     /// Kills it without a word.
@@ -89,8 +97,21 @@ impl Coordinator {
             dir: self.dir.clone(),
             data: self.data.clone(),
             env: self.env.clone(),
+            prefix: self.prefix.clone(),
+            program: self.program.clone(),
+            access: self.access.clone(),
             bootstrap: false,
         });
+    }
+
+    /// Which build it is, from its next start on.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    /// Which build it is.
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
     }
 
     /// Empties its data directory. It must not be running.
@@ -123,7 +144,14 @@ impl Coordinator {
 fn spawn(launch: &Launch) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(launch.dir.join("log.txt"));
     let log = log.expect("a log file");
-    let mut command = Command::new(plimsoll());
+    let mut command = match launch.prefix.split_first() {
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(&launch.program);
+            command
+        }
+        None => Command::new(&launch.program),
+    };
     command.env("PLIMSOLL_HOME", launch.dir.join("home"));
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));
     command.args(["coordinator", "--cluster", "e2e", "--listen", &launch.address]);
@@ -132,6 +160,7 @@ fn spawn(launch: &Launch) -> Child {
     if let Some(advertise) = &launch.advertise {
         command.args(["--advertise", advertise]);
     }
+    command.args(launch.access.coordinator_flags());
     if launch.bootstrap {
         command.arg("--bootstrap");
     }

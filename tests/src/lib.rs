@@ -1,27 +1,39 @@
 //! Fixtures of the end-to-end tests: real coordinator and agent processes on loopback ports, the traces where they are at hand, and
 //! everything that the chaos tests are made of.
 
+mod access;
 pub mod agents;
 pub mod chaos;
 mod cluster;
 mod coordinator;
+pub mod hostile;
 pub mod ports;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use access::Access;
 pub use cluster::{Cluster, Layout};
 pub use coordinator::Coordinator;
 
 /// The binary under test: beside the test's own executable.
 pub fn plimsoll() -> PathBuf {
+    program("plimsoll")
+}
+
+/// The chaos program, which is also the client of the tests that need one in a process of its own.
+pub fn chaos_program() -> PathBuf {
+    program("chaos")
+}
+
+fn program(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().expect("a test has an executable");
     path.pop();
-    if !path.join("plimsoll").exists() {
-        // Tests lie one folder below the programs.
+    // Tests lie one folder below the programs.
+    if path.ends_with("deps") {
         path.pop();
     }
-    path.push("plimsoll");
+    path.push(name);
     assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
     path
 }

@@ -280,7 +280,7 @@ fn give_up(effect: &Effect, perhaps_done: bool, refused: Refused) -> Error {
     if perhaps_done {
         return Error::Unknown { request_id, message: refused.message };
     }
-    if refused.reason == ErrorReason::RateLimited {
+    if matches!(refused.reason, ErrorReason::RateLimited | ErrorReason::DiskFull) {
         return Error::Refused(Box::new(refused));
     }
     let reason = Some(refused.reason).filter(|reason| *reason != ErrorReason::Unspecified);

@@ -2,7 +2,8 @@
 
 use plimsoll_proto::v1::{
     Class, Event, ListClassesRequest, ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest,
-    ListPoolsRequest, ListReservationsRequest, Node, NodeLimits, Pool, PoolStatus, Reservation,
+    ListPoolsRequest, ListQueuesRequest, ListReservationsRequest, Node, NodeLimits, Pool, PoolStatus, Queue,
+    QueueStatus, Reservation,
 };
 
 use crate::{Client, Error};
@@ -50,30 +51,40 @@ macro_rules! pages {
     };
 }
 
-impl Client {
+macro_rules! pages_with_status {
+    ($($(#[$doc:meta])* $name:ident = $method:ident($request:ident) -> $field:ident: $item:ident, $status:ident;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// As for every call.
+                pub async fn $name(&self, mut request: $request) -> Result<Listed<($item, $status)>, Error> {
+                    if request.page_size == 0 {
+                        request.page_size = PAGE_SIZE;
+                    }
+                    let mut listed = Listed { items: Vec::new(), revision: 0, age_ms: 0 };
+                    loop {
+                        let page = self.$method(request.clone()).await?;
+                        let statuses = page.statuses.into_iter().chain(std::iter::repeat($status::default()));
+                        listed.items.extend(page.$field.into_iter().zip(statuses));
+                        (listed.revision, listed.age_ms) = (page.revision, page.age_ms);
+                        if page.next_page_token.is_empty() {
+                            return Ok(listed);
+                        }
+                        request.page_token = page.next_page_token;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+pages_with_status! {
     /// All pools, each with what it looks like now.
-    ///
-    /// # Errors
-    /// As for every call.
-    pub async fn all_pools(
-        &self,
-        mut request: ListPoolsRequest,
-    ) -> Result<Listed<(Pool, PoolStatus)>, Error> {
-        if request.page_size == 0 {
-            request.page_size = PAGE_SIZE;
-        }
-        let mut listed = Listed { items: Vec::new(), revision: 0, age_ms: 0 };
-        loop {
-            let page = self.list_pools(request.clone()).await?;
-            let statuses = page.statuses.into_iter().chain(std::iter::repeat(PoolStatus::default()));
-            listed.items.extend(page.pools.into_iter().zip(statuses));
-            (listed.revision, listed.age_ms) = (page.revision, page.age_ms);
-            if page.next_page_token.is_empty() {
-                return Ok(listed);
-            }
-            request.page_token = page.next_page_token;
-        }
-    }
+    all_pools = list_pools(ListPoolsRequest) -> pools: Pool, PoolStatus;
+    /// All queues, each with what it looks like now.
+    all_queues = list_queues(ListQueuesRequest) -> queues: Queue, QueueStatus;
 }
 
 pages! {

@@ -205,7 +205,7 @@ impl Shared {
                     ErrorReason::NotLeader | ErrorReason::Unavailable | ErrorReason::OutcomeUnknown => {
                         return Some(refused.to_status());
                     }
-                    ErrorReason::RateLimited => {
+                    ErrorReason::RateLimited | ErrorReason::DiskFull => {
                         self.send_later(response.sequence, refused.retry_after_ms.unwrap_or(50));
                         return None;
                     }

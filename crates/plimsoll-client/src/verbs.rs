@@ -129,6 +129,10 @@ verbs! { PolicyServiceClient:
     read get_node_limits(GetNodeLimitsRequest) -> GetNodeLimitsResponse;
     /// A page of node limits.
     read list_node_limits(ListNodeLimitsRequest) -> ListNodeLimitsResponse;
+    /// Reads one queue.
+    read get_queue(GetQueueRequest) -> GetQueueResponse;
+    /// Reads the queues.
+    read list_queues(ListQueuesRequest) -> ListQueuesResponse;
 }
 
 verbs! { WatchServiceClient:
@@ -143,6 +147,8 @@ verbs! { ClusterServiceClient:
     read list_members(ListMembersRequest) -> ListMembersResponse;
     /// Makes the coordinator that is asked the first member of a new cluster.
     keyed bootstrap_cluster(BootstrapClusterRequest) -> BootstrapClusterResponse;
+    /// Raises the ledger version.
+    keyed upgrade(UpgradeRequest) -> UpgradeResponse;
     /// Adds a coordinator.
     keyed add_member(AddMemberRequest) -> AddMemberResponse;
     /// Removes a coordinator.

@@ -103,6 +103,10 @@ impl ClusterService for Scripted {
         Err(Status::unimplemented("not played"))
     }
 
+    async fn upgrade(&self, _: Request<v1::UpgradeRequest>) -> Result<Response<v1::UpgradeResponse>, Status> {
+        Err(Status::unimplemented("not played"))
+    }
+
     async fn bootstrap_cluster(
         &self,
         _: Request<v1::BootstrapClusterRequest>,

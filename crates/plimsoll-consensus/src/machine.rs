@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::internal as wire_types;
 use crate::log_store::{Held, LogStore};
-use crate::snapshot::{Current, SnapshotData, SnapshotDir};
+use crate::snapshot::{Current, Room, SnapshotData, SnapshotDir, is_full};
 use crate::types::{
     EntryPayload, LogId, Payload, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -70,6 +70,7 @@ struct Shared {
     engine: Arc<dyn Engine>,
     machine: Arc<dyn Machine>,
     dir: SnapshotDir,
+    room: Arc<Room>,
     current: Current,
 }
 
@@ -103,7 +104,8 @@ impl StateMachine {
         // One older than what the log let go of is of no use to a follower: openraft then builds another.
         let newest = dir.newest(&cluster_id).filter(|(meta, _)| meta.last_log_id >= log.purged());
         let current = Arc::new(parking_lot::Mutex::new(newest));
-        let shared = Arc::new(Shared { cluster_id, engine, machine, dir, current });
+        let room = Arc::default();
+        let shared = Arc::new(Shared { cluster_id, engine, machine, dir, room, current });
         Ok(StateMachine {
             shared,
             last_applied,
@@ -114,6 +116,11 @@ impl StateMachine {
             dirty: false,
             rows_lost: false,
         })
+    }
+
+    /// Where it is counted how many snapshots were put off.
+    pub(crate) fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.shared.room)
     }
 
     /// Dead once neither this nor a snapshot being built holds the engine.
@@ -227,6 +234,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let shared = &self.shared;
+        if !force && !shared.room.is_there(&shared.dir, shared.engine.approximate_bytes()) {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Without the rows of right now the builder would build another state than it says: it has no view then, and
         // its build fails.
@@ -282,10 +297,19 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             self.view.lock().take().ok_or_else(|| io::Error::other("there is no view to build from"))?;
         let (shared, meta) = (Arc::clone(&self.shared), self.meta.clone());
         let build = move || shared.dir.build(&shared.cluster_id, &[ROW_PREFIX], &meta, view.as_ref());
-        let data = match self.shared.dir {
+        let built = match self.shared.dir {
             // No threads in a simulation.
-            SnapshotDir::Memory => build()?,
-            SnapshotDir::Path(_) => tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??,
+            SnapshotDir::Memory => build(),
+            SnapshotDir::Path(_) => tokio::task::spawn_blocking(build).await.map_err(io::Error::other)?,
+        };
+        let data = match built {
+            Ok(data) => data,
+            // openraft takes a failed build for a broken disk and stops. One that covers nothing changes nothing there.
+            Err(error) if is_full(&error) => {
+                self.shared.room.ran_out(&error);
+                return Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotData::nothing() });
+            }
+            Err(error) => return Err(error),
         };
         let mut current = self.shared.current.lock();
         // One may have been installed while this one was being built.

@@ -55,6 +55,8 @@ pub struct CoordinatorConfig {
     pub history_revisions: u64,
     /// Raft entries between snapshots.
     pub snapshot_every: u64,
+    /// How often all data on the disk are read again, in milliseconds; 0 for never.
+    pub scrub_every_ms: u64,
     /// Raft entries kept after a snapshot.
     pub keep_logs: u64,
     /// Seed of all that is random; `None`: taken from the node id and the clock at start.
@@ -138,6 +140,7 @@ struct FileLimits {
     memory_bytes: Option<u64>,
     history_revisions: Option<u64>,
     snapshot_every: Option<u64>,
+    scrub_every_ms: Option<u64>,
     keep_logs: Option<u64>,
 }
 
@@ -164,6 +167,7 @@ impl Default for CoordinatorConfig {
             memory_bytes: None,
             history_revisions: core.history_revisions,
             snapshot_every: core.snapshot_every,
+            scrub_every_ms: core.scrub_every_ms,
             keep_logs: core.keep_logs,
             seed: None,
         }
@@ -277,6 +281,7 @@ impl CoordinatorConfig {
             calls: self.calls,
             history_revisions: self.history_revisions,
             snapshot_every: self.snapshot_every,
+            scrub_every_ms: self.scrub_every_ms,
             keep_logs: self.keep_logs,
             seed: self.seed.unwrap_or(seed),
             ..CoreConfig::new(self.node_id, self.cluster.as_str(), peer_address, data)
@@ -322,6 +327,7 @@ impl File {
         config.memory_bytes = self.limits.memory_bytes.or(config.memory_bytes);
         set(&mut config.history_revisions, self.limits.history_revisions);
         set(&mut config.snapshot_every, self.limits.snapshot_every);
+        set(&mut config.scrub_every_ms, self.limits.scrub_every_ms);
         set(&mut config.keep_logs, self.limits.keep_logs);
     }
 }

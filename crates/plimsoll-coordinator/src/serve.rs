@@ -34,7 +34,8 @@ pub struct Coordinator {
     limits: ListenerLimits,
     addresses: Addresses,
     stop: watch::Sender<bool>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// What ends with it, and how to call that.
+    tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
 }
 
 /// Where a coordinator listens, as bound.
@@ -156,7 +157,7 @@ impl Coordinator {
             limits,
             addresses: Addresses::default(),
             stop,
-            tasks: Mutex::new(vec![follow, compare]),
+            tasks: Mutex::new(vec![("numbers", follow), ("comparison", compare)]),
         }
     }
 
@@ -179,7 +180,7 @@ impl Coordinator {
     {
         let services = self.services.clone();
         let stopped = stopped(self.stop.subscribe());
-        self.spawn(async move { services.serve(incoming, port, stopped).await });
+        self.spawn("gRPC listener", async move { services.serve(incoming, port, stopped).await });
     }
 
     /// Serves metrics, health and the status page by HTTP.
@@ -187,7 +188,7 @@ impl Coordinator {
         let (core, telemetry) = (self.core.clone(), self.telemetry.clone());
         let limits = self.limits.clone();
         let stopped = stopped(self.stop.subscribe());
-        self.spawn(async move {
+        self.spawn("HTTP listener", async move {
             if let Err(error) = crate::http::serve(listener, tls, &limits, core, telemetry, stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
@@ -216,15 +217,16 @@ impl Coordinator {
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
         let deadline = tokio::time::Instant::now() + DRAIN;
-        for mut task in tasks {
+        for (what, mut task) in tasks {
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                tracing::warn!(what, "something did not end in time, and is cut");
                 task.abort();
             }
         }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().push(tokio::spawn(task));
+    fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().push((what, tokio::spawn(task)));
     }
 }
 

@@ -9,6 +9,7 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, NodeId, Resources};
 
 use crate::ledger::Slot;
+use crate::quota::{Shortage, charge};
 use crate::{
     Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
     Request, WHOLE_DEVICE_MILLI,
@@ -28,6 +29,7 @@ impl Ledger {
         if blockers.is_empty() {
             self.check_amounts(pool, request, placement, &mut blockers);
             self.check_device_grants(request, placement, &mut blockers);
+            self.check_quota(request, placement, &mut blockers);
         }
         refuse_if_any(blockers)
     }
@@ -35,12 +37,13 @@ impl Ledger {
     /// Judges a change of the amounts per member from `old` to `new` for members that are already placed.
     pub(crate) fn admit_resize(
         &self,
-        pool_name: &str,
+        request: &Request,
         members: &[MemberPlacement],
         old: &Resources,
         new: &Resources,
     ) -> Result<(), Refusal> {
         let mut blockers = Vec::new();
+        let pool_name = &request.pool;
         let countables = self.pool(pool_name).map(|pool| &pool.countables);
         let in_pool = |name: &str| countables.is_some_and(|countables| countables.contains_key(name));
         let mut per_node: BTreeMap<NodeId, u64> = BTreeMap::new();
@@ -68,7 +71,32 @@ impl Ledger {
                 );
             }
         }
+        let growth = |amounts: &Resources| charge(amounts, members);
+        if let (Some(before), Some(after)) = (growth(old), growth(new)) {
+            self.quota_blockers(request, &after.saturating_sub(&before), &mut blockers);
+        }
         refuse_if_any(blockers)
+    }
+
+    /// What the whole placement takes against what the queue and those above it have left.
+    fn check_quota(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+        let Some(asked) = charge(&request.requirements.amounts, &placement.members) else {
+            return blockers.push(Blocker::new(
+                Reason::InvalidArgument,
+                "amounts of all members",
+                u64::MAX,
+                0,
+            ));
+        };
+        self.quota_blockers(request, &asked, blockers);
+    }
+
+    fn quota_blockers(&self, request: &Request, asked: &Resources, blockers: &mut Vec<Blocker>) {
+        if request.queue.is_empty() || mutant!("forget-quota") {
+            return;
+        }
+        blockers
+            .extend(self.quota.shortages(&request.queue, &request.pool, asked).iter().map(Blocker::of_quota));
     }
 
     /// Number of members, and per member: node there, in the pool, eligible, labels, number of devices.
@@ -208,6 +236,17 @@ pub fn device_has_room(
             !usage.exclusive
                 && u64::from(usage.milli) + milli <= u64::from(WHOLE_DEVICE_MILLI)
                 && usage.memory_bytes.checked_add(memory_bytes).is_some_and(|sum| sum <= device_memory_bytes)
+        }
+    }
+}
+
+impl Blocker {
+    /// What stands in the way where a quota is short.
+    pub fn of_quota(short: &Shortage) -> Blocker {
+        let subject = format!("{} in queue {}", short.resource, short.queue);
+        Blocker {
+            limit: short.limit.0,
+            ..Blocker::new(Reason::QuotaExceeded, subject, short.asked.0, short.free.0)
         }
     }
 }

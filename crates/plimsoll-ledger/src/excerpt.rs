@@ -12,12 +12,13 @@ impl Ledger {
     /// A copy that answers this one entry as the whole ledger would: policy and nodes, and of the reservations only those
     /// that the command can change. O(nodes + pending), but O(reservations) for `Expire` and `ApplyPolicy`, which look at all.
     pub fn excerpt(&self, entry: &Entry) -> Ledger {
-        let mut queues = BTreeMap::new();
+        let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
         let needed: BTreeSet<ReservationId> = match &entry.command {
             Command::Expire { .. } | Command::ApplyPolicy { .. } => return self.clone(),
             // Whether it may wait depends on how many do.
             Command::Submit { .. } => {
-                queues = self.queues.clone();
+                pending = self.pending.clone();
+                queued = self.queued.clone();
                 BTreeSet::new()
             }
             Command::BecomeLeader { .. } | Command::Upgrade { .. } => BTreeSet::new(),
@@ -48,8 +49,12 @@ impl Ledger {
             node_limits: self.node_limits.clone(),
             slots: self.slots.iter().map(|place| place.as_ref().map(slot)).collect(),
             node_names: self.node_names.clone(),
-            queues,
+            queues: self.queues.clone(),
+            pending,
+            queued,
+            quota: self.quota.clone(),
             drains: self.drains.clone(),
+            removed: self.removed.clone(),
             countables_used: self.countables_used.clone(),
             counts: self.counts.clone(),
             ..Ledger::default()

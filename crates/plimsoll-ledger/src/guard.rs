@@ -5,6 +5,7 @@
 
 use plimsoll_types::{NodeId, Revision};
 
+use crate::quota::charge;
 use crate::{Ledger, Reservation, State, Violation, WHOLE_DEVICE_MILLI};
 
 /// Most violations kept until they are taken: one fault may show in every entry from then on.
@@ -23,6 +24,7 @@ impl Ledger {
         self.guard_members(new);
         if new.state.is_occupying() {
             self.guard_amounts(old, new);
+            self.guard_quota(old, new);
         }
     }
 
@@ -96,6 +98,27 @@ impl Ledger {
         }
         for (invariant, detail) in found {
             self.note(invariant, detail);
+        }
+    }
+
+    /// I4: where this change takes more of a quota than was taken before, it is there, at every queue on the way up.
+    fn guard_quota(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let request = &new.request;
+        if request.queue.is_empty() {
+            return;
+        }
+        let taken = |r: &Reservation| charge(&r.amounts, &r.members).unwrap_or_default();
+        let before = old.filter(|old| old.state.is_occupying()).map(taken).unwrap_or_default();
+        let after = taken(new);
+        let grown = after.iter().filter(|(name, amount)| *amount > before.get(name));
+        let over = |(name, _): (&str, _)| {
+            let queue = self.quota.over(&request.queue, &request.pool, name)?;
+            let cell = self.quota.cell(queue, &request.pool, name)?;
+            Some(format!("queue {queue}: {} {name} of {}, {:?}", cell.usage, cell.subtree, cell.quota))
+        };
+        let found: Vec<String> = grown.filter_map(over).collect();
+        for detail in found {
+            self.note("I4", detail);
         }
     }
 

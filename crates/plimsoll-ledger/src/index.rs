@@ -8,9 +8,10 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::ledger::Slot;
 use crate::limits::{MAX_ENDED, expiry_slack_ms};
+use crate::quota::charge;
 use crate::{
-    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Remembered, Reservation,
-    RowPlace, State,
+    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Queue, QuotaTree, Remembered,
+    Reservation, RowPlace, State,
 };
 
 impl Ledger {
@@ -27,6 +28,50 @@ impl Ledger {
     pub(crate) fn put_node_limits(&mut self, limits: Arc<NodeLimits>) {
         self.touched.row(RowPlace::NodeLimits(limits.name.clone()));
         self.node_limits.insert(limits.name.clone(), limits);
+    }
+
+    /// Puts a queue. The tree is re-made by [`Ledger::remake_quota`] once all are there.
+    pub(crate) fn put_queue(&mut self, queue: Arc<Queue>) {
+        self.touched.row(RowPlace::Queue(queue.name.clone()));
+        self.queues.insert(queue.name.clone(), queue);
+    }
+
+    pub(crate) fn remove_queue(&mut self, name: &str) {
+        self.touched.row(RowPlace::Queue(name.to_owned()));
+        self.queues.remove(name);
+    }
+
+    /// The tree of queues as the policy has it now, with what is taken as before. O(queues x depth x quotas).
+    pub(crate) fn remake_quota(&mut self) {
+        self.quota = self.quota.with_policy(self.queues.values().map(AsRef::as_ref));
+    }
+
+    /// The tree of queues from nothing: what every reservation takes is counted anew.
+    pub(crate) fn recount_quota(&mut self) {
+        self.quota = QuotaTree::new(self.queues.values().map(AsRef::as_ref));
+        if self.quota.is_empty() {
+            return;
+        }
+        let occupying: Vec<Arc<Reservation>> =
+            self.reservations.values().filter(|r| r.state.is_occupying()).cloned().collect();
+        for reservation in &occupying {
+            self.charge(reservation, true);
+        }
+    }
+
+    /// Counts what an occupying reservation takes against its queue's quota, or gives it back.
+    fn charge(&mut self, reservation: &Reservation, add: bool) {
+        let request = &reservation.request;
+        if request.queue.is_empty() || !reservation.state.is_occupying() {
+            return;
+        }
+        let taken = charge(&reservation.amounts, &reservation.members)
+            .expect("admitted amounts were added up before");
+        if add {
+            self.quota.take(&request.queue, &request.pool, &taken);
+        } else {
+            self.quota.give_back(&request.queue, &request.pool, &taken);
+        }
     }
 
     pub(crate) fn put_remembered(&mut self, remembered: Arc<Remembered>) {
@@ -93,11 +138,14 @@ impl Ledger {
                 && old.members == new.members;
             if !same_hold {
                 self.occupy(old, false);
+                self.charge(old, false);
                 self.occupy(&new, true);
+                self.charge(&new, true);
             }
             self.unlink(old);
         } else {
             self.occupy(&new, true);
+            self.charge(&new, true);
         }
         self.link(&new);
         if new.state.is_final()
@@ -132,7 +180,10 @@ impl Ledger {
         }
         if reservation.state == State::Pending {
             let key = (Reverse(reservation.priority), reservation.id);
-            self.queues.entry(reservation.request.pool.clone()).or_default().insert(key);
+            self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
+            if let Some(place) = queue_and_pool(reservation) {
+                self.queued.entry(place).or_default().insert(key);
+            }
         }
         if reservation.state.is_final() {
             self.ended.insert((reservation.ended_at, reservation.id));
@@ -152,11 +203,20 @@ impl Ledger {
         }
         if reservation.state == State::Pending
             && !mutant!("stale-queue")
-            && let Some(queue) = self.queues.get_mut(&reservation.request.pool)
+            && let Some(pending) = self.pending.get_mut(&reservation.request.pool)
         {
-            queue.remove(&(Reverse(reservation.priority), reservation.id));
-            if queue.is_empty() {
-                self.queues.remove(&reservation.request.pool);
+            let key = (Reverse(reservation.priority), reservation.id);
+            pending.remove(&key);
+            if pending.is_empty() {
+                self.pending.remove(&reservation.request.pool);
+            }
+            if let Some(place) = queue_and_pool(reservation)
+                && let Some(queued) = self.queued.get_mut(&place)
+            {
+                queued.remove(&key);
+                if queued.is_empty() {
+                    self.queued.remove(&place);
+                }
             }
         }
         if reservation.state.is_final() {
@@ -274,6 +334,12 @@ impl Ledger {
             .flat_map(|slot| &slot.usage.holders)
             .filter_map(|id| self.reservations.get(id))
     }
+}
+
+/// Where a reservation that names a queue waits.
+fn queue_and_pool(reservation: &Reservation) -> Option<(String, String)> {
+    let request = &reservation.request;
+    (!request.queue.is_empty()).then(|| (request.queue.clone(), request.pool.clone()))
 }
 
 fn change_usage(usage: &mut NodeUsage, amounts: &Resources, devices: &[DeviceGrant], add: bool) {

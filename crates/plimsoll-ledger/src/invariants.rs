@@ -23,6 +23,7 @@ impl Ledger {
         self.check_devices(&mut found);
         self.check_derived(&mut found);
         self.check_lives(&mut found);
+        self.check_quota_use(&mut found);
         found
     }
 
@@ -85,17 +86,24 @@ impl Ledger {
         };
         let checks = [
             ("node usage", slots(self) == slots(&rebuilt)),
-            ("queues", self.queues == rebuilt.queues),
+            ("pending", self.pending == rebuilt.pending && self.queued == rebuilt.queued),
+            ("quota", self.quota == rebuilt.quota),
             ("ended", self.ended == rebuilt.ended),
             ("counts", self.counts == rebuilt.counts),
             ("countables", used(self) == used(&rebuilt)),
             ("drains", self.drains == rebuilt.drains),
             ("remembered", self.answers == rebuilt.answers),
+            ("removed nodes", self.removed == rebuilt.removed),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {
             if !holds {
                 violation(found, "I3", format!("index of {what} differs from the rows"));
+            }
+        }
+        for removed in self.removed_nodes() {
+            if self.node(removed.id).is_some() {
+                violation(found, "I3", format!("node {} is both there and removed", removed.name));
             }
         }
         // Deadlines may stand earlier than due (a change of leader moves all at once), never later or not at all.
@@ -106,6 +114,36 @@ impl Ledger {
         for &(due, id) in &rebuilt.deadlines {
             if earliest.get(&id).is_none_or(|key| *key > due) {
                 violation(found, "I3", format!("{id} is due at {due} but not in the index by then"));
+            }
+        }
+    }
+
+    /// I4, as far as it can be seen at rest: what a queue has taken is what its reservations take. That nothing is granted beyond a quota
+    /// is looked at with each grant (`guard.rs`): a quota may be cut below what is taken.
+    fn check_quota_use(&self, found: &mut Vec<Violation>) {
+        let mut sums: BTreeMap<(&str, &str), Resources> = BTreeMap::new();
+        for r in self.reservations().filter(|r| r.state.is_occupying() && !r.request.queue.is_empty()) {
+            if self.queue(&r.request.queue).is_none() {
+                violation(
+                    found,
+                    "I4",
+                    format!("{} takes from queue {}, which is gone", r.id, r.request.queue),
+                );
+            }
+            let sum = sums.entry((&r.request.queue, &r.request.pool)).or_default();
+            let taken = crate::quota::charge(&r.amounts, &r.members);
+            if taken.is_none_or(|taken| sum.add_assign(&taken).is_err()) {
+                violation(found, "I21", format!("sum of queue {} overflows", r.request.queue));
+            }
+        }
+        for ((queue, pool), sum) in sums {
+            let taken = self.quota.own_use(queue, pool).cloned().unwrap_or_default();
+            if taken != sum {
+                violation(
+                    found,
+                    "I4",
+                    format!("queue {queue} in {pool}: taken {taken:?}, sum of grants {sum:?}"),
+                );
             }
         }
     }

@@ -12,16 +12,18 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
 use crate::answers::Answers;
 use crate::limits::{MAX_REMEMBERED, REMEMBER_MS};
+use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
+use crate::removed::RemovedNodes;
 use crate::touched::Touched;
 use crate::{
     Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, Entry, Event, EventObject, GENESIS_CLASSES,
-    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Reason, Refusal, Remembered, Reservation, Stamp, State,
-    Verdict, Violation,
+    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, Reason, Refusal, Remembered, Reservation, Stamp,
+    State, Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 1;
+pub const LATEST_VERSION: u32 = 3;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub(crate) struct Slot {
     pub(crate) node: Arc<Node>,
     pub(crate) usage: NodeUsage,
 }
+
+/// Pending reservations in order of class, then age.
+pub(crate) type Waiting = BTreeSet<(Reverse<i32>, ReservationId)>;
 
 /// The replicated state machine. Equal entries in equal order make equal ledgers, on every replica.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +43,19 @@ pub struct Ledger {
     pub(crate) pools: BTreeMap<String, Arc<Pool>>,
     pub(crate) classes: BTreeMap<String, Arc<Class>>,
     pub(crate) node_limits: BTreeMap<String, Arc<NodeLimits>>,
+    pub(crate) queues: BTreeMap<String, Arc<Queue>>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
+    pub(crate) removed: RemovedNodes,
     // Derived from them.
     pub(crate) node_names: BTreeMap<String, NodeId>,
-    pub(crate) queues: BTreeMap<String, BTreeSet<(Reverse<i32>, ReservationId)>>,
+    /// Per pool, in order of class and age.
+    pub(crate) pending: BTreeMap<String, Waiting>,
+    /// The same of those that name a queue: per queue and pool.
+    pub(crate) queued: BTreeMap<(String, String), Waiting>,
+    /// What queues have of their quotas.
+    pub(crate) quota: QuotaTree,
     pub(crate) deadlines: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) ended: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) drains: BTreeSet<(LedgerTime, NodeId)>,
@@ -200,6 +212,14 @@ impl Ledger {
         self.meta.revision
     }
 
+    /// Nothing was ever registered, submitted or put: entries so far changed leaders and versions, if anything.
+    pub fn is_untouched(&self) -> bool {
+        self.meta.next_node == 0
+            && self.meta.policy_changed == Revision(0)
+            && self.reservations.is_empty()
+            && self.answers.len() == 0
+    }
+
     /// Ledger time: the largest stamp so far.
     pub fn clock(&self) -> LedgerTime {
         self.meta.clock
@@ -290,14 +310,55 @@ impl Ledger {
         self.countables_used.get(pool).cloned().unwrap_or_default()
     }
 
-    /// Pending reservations of a pool in queue order: priority descending, then age.
-    pub fn queue(&self, pool: &str) -> impl Iterator<Item = ReservationId> {
-        self.queues.get(pool).into_iter().flatten().map(|(_, id)| *id)
+    /// A queue by name.
+    pub fn queue(&self, name: &str) -> Option<&Arc<Queue>> {
+        self.queues.get(name)
+    }
+
+    /// All queues, by name.
+    pub fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
+        self.queues.values()
+    }
+
+    /// The tree of queues with what is taken of their quotas.
+    pub fn quota(&self) -> &QuotaTree {
+        &self.quota
+    }
+
+    /// Pending reservations of a pool: priority descending, then age.
+    pub fn pending(&self, pool: &str) -> impl Iterator<Item = ReservationId> {
+        self.pending.get(pool).into_iter().flatten().map(|(_, id)| *id)
     }
 
     /// Number of pending reservations of a pool.
-    pub fn queue_len(&self, pool: &str) -> usize {
-        self.queues.get(pool).map_or(0, BTreeSet::len)
+    pub fn pending_len(&self, pool: &str) -> usize {
+        self.pending.get(pool).map_or(0, BTreeSet::len)
+    }
+
+    /// Queues with requests that wait for something of a pool.
+    pub fn queues_waiting(&self, pool: &str) -> impl Iterator<Item = &str> {
+        self.queued.keys().filter(move |(_, of)| of == pool).map(|(queue, _)| queue.as_str())
+    }
+
+    /// Pending reservations of a queue that wait for something of a pool: priority descending, then age.
+    pub fn pending_in(&self, queue: &str, pool: &str) -> impl Iterator<Item = ReservationId> {
+        self.queued.get(&(queue.to_owned(), pool.to_owned())).into_iter().flatten().map(|(_, id)| *id)
+    }
+
+    /// Number of pending reservations that name just this queue, or none, and wait for something of a pool: those that a strict order keeps
+    /// ahead of a new one. O(queues that wait).
+    pub fn pending_ahead(&self, queue: &str, pool: &str) -> usize {
+        if !queue.is_empty() {
+            return self.queued.get(&(queue.to_owned(), pool.to_owned())).map_or(0, BTreeSet::len);
+        }
+        let queued = self.queued.iter().filter(|((_, of), _)| of == pool).map(|(_, waiting)| waiting.len());
+        self.pending_len(pool) - queued.sum::<usize>()
+    }
+
+    /// Number of pending reservations of a queue. O(pools it waits for).
+    pub fn pending_of_queue(&self, queue: &str) -> usize {
+        let own = (queue.to_owned(), String::new())..;
+        self.queued.range(own).take_while(|((of, _), _)| of == queue).map(|(_, waiting)| waiting.len()).sum()
     }
 
     /// The remembered answer under a request id; `None` for the empty id.

@@ -18,7 +18,9 @@ mod node;
 mod outcome;
 mod placement;
 mod policy;
+mod quota;
 mod recent;
+mod removed;
 mod request;
 mod reservation;
 mod row;
@@ -36,9 +38,14 @@ pub use node::{
 pub use outcome::{Answer, Applied, Blocker, Event, EventObject, Outcome, Reason, Refusal};
 pub use placement::{DeviceGrant, MemberPlacement, Placement};
 pub use policy::{
-    Class, DEFAULT_CLASS, DEFAULT_POOL, GENESIS_CLASSES, NodeLimits, PolicyName, PolicyObject, Pool,
-    QueueOrder, Strategy,
+    Class, DEFAULT_CLASS, DEFAULT_POOL, Fairness, GENESIS_CLASSES, NodeLimits, PolicyName, PolicyObject,
+    Pool, Queue, QueueOrder, Strategy,
 };
+pub use quota::{
+    Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
+    fair_tree_order,
+};
+pub use removed::{RemovedDevice, RemovedNode};
 pub use request::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait};
 pub use reservation::{EndReason, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};

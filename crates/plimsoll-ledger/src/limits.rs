@@ -1,4 +1,4 @@
-//! Bounds and durations that the rules use. They are part of ledger version 1: changing one needs a new version.
+//! Bounds and durations that the rules use. They are part of the ledger's versions: changing one needs a new version.
 
 /// Lease length where neither request nor class names one, in milliseconds.
 pub const DEFAULT_TTL_MS: u64 = 60_000;
@@ -20,12 +20,20 @@ pub const MAX_PENDING: usize = 1_000_000;
 pub const MAX_LIVE: usize = 20_000_000;
 /// Most ended reservations kept for look-up.
 pub const MAX_ENDED: usize = 100_000;
+/// Most queues.
+pub const MAX_QUEUES: usize = 10_000;
+/// Most queues on the way from one to its root, both counted.
+pub const MAX_QUEUE_DEPTH: usize = 16;
+/// Largest weight of a queue, in thousandths.
+pub const MAX_WEIGHT_MILLI: u32 = 1_000_000_000;
 /// How long an ended reservation is kept for look-up, in milliseconds.
 pub const ENDED_RETENTION_MS: u64 = 3_600_000;
 /// How long an answer is remembered under its request id, in milliseconds.
 pub const REMEMBER_MS: u64 = 24 * 3_600_000;
 /// Most remembered answers; past this the one to be forgotten soonest goes first.
 pub const MAX_REMEMBERED: usize = 4_000_000;
+/// Most removed nodes of which the names are kept; past this the one removed first goes first.
+pub const MAX_REMOVED: usize = 100_000;
 /// Grace between the end of a lease and its expiry, beside the drift bound, in milliseconds.
 pub const EXPIRY_GRACE_MS: u64 = 1_000;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use crate::{Class, Node, NodeLimits, Pool, Reservation, State};
+use crate::{Class, Node, NodeLimits, Pool, Queue, Reservation, State};
 
 /// All that applying one entry yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub enum Reason {
     PoolNotFound,
     /// No such class.
     ClassNotFound,
+    /// No such queue.
+    QueueNotFound,
     /// A value makes no sense: zero members, a share above a device, an overflow.
     InvalidArgument,
     /// Policy objects changed after the revision given.
@@ -109,6 +111,8 @@ pub enum Reason {
     DeviceMismatch,
     /// The node is in another pool.
     PoolMismatch,
+    /// The queue, or one above it, has not enough quota left.
+    QuotaExceeded,
     /// A countable of the pool is used up.
     CountableExhausted,
     /// There is not enough free.
@@ -159,6 +163,10 @@ pub enum EventObject {
     NodeLimits(Arc<NodeLimits>),
     /// Node limits were deleted.
     NodeLimitsDeleted(String),
+    /// A queue was put.
+    Queue(Arc<Queue>),
+    /// A queue was deleted.
+    QueueDeleted(String),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

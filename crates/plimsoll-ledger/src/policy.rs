@@ -1,8 +1,10 @@
-//! Policy objects: pools, priority classes, node limits.
+//! Policy objects: pools, priority classes, node limits, queues.
 
 use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
+
+use crate::Quota;
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -26,6 +28,11 @@ pub struct Pool {
     pub queue_order: QueueOrder,
     /// Most pending requests; 0 for the ledger's own bound.
     pub max_pending: u32,
+    /// Which queue's turn it is. From ledger version 3 on.
+    pub fairness: Fairness,
+    /// What the pool's resources cost beside those of other pools, in thousandths, for shares between queues; 0 for 1,000. From ledger
+    /// version 3 on.
+    pub price_milli: u32,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -50,6 +57,10 @@ pub enum Strategy {
     FirstFitDecreasing,
     /// Any node that fits, from a seed: a baseline to compare with.
     Random,
+    /// The node on which the expected requests lose least of the GPU that they could use.
+    Fragmentation,
+    /// As `Fragmentation`; requests that arrive together are planned together, never worse than `Greedy` would.
+    Optimized,
 }
 
 /// Whether a blocked request holds back those behind it.
@@ -60,6 +71,53 @@ pub enum QueueOrder {
     BestEffortFifo,
     /// Nobody behind it starts first.
     StrictFifo,
+}
+
+/// Which queue's turn it is where several have requests that wait. Inside a queue it is class, then age, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fairness {
+    /// Class, then age, whichever queue it is.
+    #[default]
+    Priority,
+    /// The lowest share of what is borrowed, level by level; weights count as equal.
+    Fair,
+    /// Those who stay within their own quota, then class and age.
+    Quota,
+    /// The lowest share by weight, level by level.
+    Weighted,
+}
+
+/// Who may take how much: a node of the tree of queues. From ledger version 3 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Unique name.
+    pub name: String,
+    /// Labels of the queue itself.
+    pub labels: Labels,
+    /// The queue above it; empty for a root.
+    pub parent: String,
+    /// Weight among its siblings, in thousandths; 0 goes last.
+    pub weight_milli: u32,
+    /// Per pool and resource. `gpu` counts devices in thousandths.
+    pub quotas: BTreeMap<String, BTreeMap<ResourceName, Quota>>,
+    /// Most pending requests of its own; 0 for the pool's bound alone.
+    pub max_pending: u32,
+    /// Revision of the latest change.
+    pub changed: Revision,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            name: String::new(),
+            labels: Labels::default(),
+            parent: String::new(),
+            weight_milli: 1_000,
+            quotas: BTreeMap::new(),
+            max_pending: 0,
+            changed: Revision(0),
+        }
+    }
 }
 
 /// Who goes first.
@@ -99,6 +157,8 @@ pub enum PolicyObject {
     Class(Class),
     /// Node limits.
     NodeLimits(NodeLimits),
+    /// A queue.
+    Queue(Queue),
 }
 
 /// Kind and name of a policy object.
@@ -110,6 +170,8 @@ pub enum PolicyName {
     Class(String),
     /// Node limits.
     NodeLimits(String),
+    /// A queue.
+    Queue(String),
 }
 
 impl PolicyObject {
@@ -119,6 +181,19 @@ impl PolicyObject {
             PolicyObject::Pool(pool) => PolicyName::Pool(pool.name.clone()),
             PolicyObject::Class(class) => PolicyName::Class(class.name.clone()),
             PolicyObject::NodeLimits(limits) => PolicyName::NodeLimits(limits.name.clone()),
+            PolicyObject::Queue(queue) => PolicyName::Queue(queue.name.clone()),
+        }
+    }
+}
+
+impl PolicyName {
+    /// The name alone.
+    pub fn name(&self) -> &str {
+        match self {
+            PolicyName::Pool(name)
+            | PolicyName::Class(name)
+            | PolicyName::NodeLimits(name)
+            | PolicyName::Queue(name) => name,
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Request {
     pub pool: String,
     /// Priority class; never empty in the ledger (`standard` where the client named none).
     pub class: String,
+    /// Queue whose quota it counts against; empty for none. From ledger version 3 on.
+    pub queue: String,
     /// Team, user or namespace that the request is for; may be empty.
     pub tenant: String,
     /// Labels of the request itself.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use crate::{Answer, Class, Node, NodeLimits, Pool, Reservation};
+use crate::{Answer, Class, Node, NodeLimits, Pool, Queue, RemovedNode, Reservation};
 
 /// Key of a row. Order here is the canonical order of rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,10 @@ pub enum RowKey {
     Reservation(ReservationId),
     /// A remembered answer: actor and request id.
     Idempotency(String, String),
+    /// A removed node.
+    RemovedNode(NodeId),
+    /// A queue, by name.
+    Queue(String),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -43,6 +47,10 @@ pub enum RowPlace {
     Reservation(ReservationId),
     /// A remembered answer, by the revision of its command: no two have the same.
     Answer(Revision),
+    /// A removed node.
+    RemovedNode(NodeId),
+    /// A queue, by name.
+    Queue(String),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -62,6 +70,10 @@ pub enum Row {
     Reservation(Arc<Reservation>),
     /// A remembered answer.
     Idempotency(Arc<Remembered>),
+    /// What is kept of a removed node. From ledger version 2 on.
+    RemovedNode(Arc<RemovedNode>),
+    /// A queue. From ledger version 3 on.
+    Queue(Arc<Queue>),
 }
 
 /// A row as a store gives it back.
@@ -84,6 +96,8 @@ impl Row {
             Row::Node(node) => RowPlace::Node(node.id),
             Row::Reservation(reservation) => RowPlace::Reservation(reservation.id),
             Row::Idempotency(remembered) => RowPlace::Answer(remembered.answer.revision),
+            Row::RemovedNode(removed) => RowPlace::RemovedNode(removed.id),
+            Row::Queue(queue) => RowPlace::Queue(queue.name.clone()),
         }
     }
 }

@@ -58,6 +58,7 @@ impl Ledger {
                 StoredRow::Whole(Row::Pool(pool)) => ledger.put_pool(pool),
                 StoredRow::Whole(Row::Class(class)) => ledger.put_class(class),
                 StoredRow::Whole(Row::NodeLimits(limits)) => ledger.put_node_limits(limits),
+                StoredRow::Whole(Row::Queue(queue)) => ledger.put_queue(queue),
                 StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
                 StoredRow::Whole(Row::Reservation(reservation)) => {
                     ledger.check_placed(&reservation)?;
@@ -68,6 +69,7 @@ impl Ledger {
                     let answer = ledger.shared_answer(answer);
                     ledger.answers.put(answer);
                 }
+                StoredRow::Whole(Row::RemovedNode(removed)) => ledger.put_removed(removed),
                 StoredRow::Answer(mut answer, shown) => {
                     let shown = ledger.reservations.get(&shown).ok_or(RowError::Dangling(shown))?;
                     answer.answer.outcome = Outcome::Reservation(Arc::clone(shown));
@@ -81,6 +83,7 @@ impl Ledger {
         if !has_meta {
             return Err(RowError::NoMeta);
         }
+        ledger.recount_quota();
         ledger.touched.clear();
         Ok(ledger)
     }
@@ -130,6 +133,14 @@ impl Ledger {
                 Row::Idempotency(Arc::clone(row)),
             )
         });
-        meta.chain(pools).chain(classes).chain(limits).chain(nodes).chain(reservations).chain(remembered)
+        let removed = self
+            .removed_nodes()
+            .map(|node| (RowKey::RemovedNode(node.id), Row::RemovedNode(Arc::clone(node))));
+        let objects = meta.chain(pools).chain(classes).chain(limits).chain(nodes).chain(reservations);
+        let queues = self
+            .queues
+            .iter()
+            .map(|(name, queue)| (RowKey::Queue(name.clone()), Row::Queue(Arc::clone(queue))));
+        objects.chain(remembered).chain(removed).chain(queues)
     }
 }

@@ -103,6 +103,8 @@ impl Ledger {
             RowPlace::NodeLimits(name) => self.node_limits.get(name).cloned().map(Row::NodeLimits),
             RowPlace::Node(id) => self.node(*id).cloned().map(Row::Node),
             RowPlace::Reservation(id) => self.reservations.get(id).cloned().map(Row::Reservation),
+            RowPlace::Queue(name) => self.queues.get(name).cloned().map(Row::Queue),
+            RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use plimsoll_mutants::mutant;
 use plimsoll_types::{Resources, Selector, check_name};
 
-use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MIN_TTL_MS};
+use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_TTL_MS};
 use crate::{Blocker, GpuShare, PolicyObject, Reason, Registration, Request, WHOLE_DEVICE_MILLI};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
@@ -13,6 +13,9 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     let mut bad = Vec::new();
     name(&mut bad, "pool", &request.pool);
     name(&mut bad, "class", &request.class);
+    if !request.queue.is_empty() {
+        name(&mut bad, "queue", &request.queue);
+    }
     for (field, value) in [("ttl_ms", request.ttl_ms), ("hold_ms", request.hold_ms)] {
         if value != 0 {
             range(&mut bad, field, value, MIN_TTL_MS, MAX_TTL_MS);
@@ -109,6 +112,25 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
         PolicyObject::NodeLimits(limits) => {
             name(&mut bad, "node_limits.name", &limits.name);
             selector(&mut bad, "node_limits.select", &limits.select);
+        }
+        PolicyObject::Queue(queue) => {
+            name(&mut bad, "queue.name", &queue.name);
+            if !queue.parent.is_empty() {
+                name(&mut bad, "queue.parent", &queue.parent);
+            }
+            range(&mut bad, "queue.weight_milli", queue.weight_milli.into(), 0, MAX_WEIGHT_MILLI.into());
+            range(&mut bad, "queue.quotas", queue.quotas.len() as u64, 0, MAX_ITEMS as u64);
+            for (pool, quotas) in &queue.quotas {
+                range(&mut bad, "queue.quotas", quotas.len() as u64, 1, MAX_ITEMS as u64);
+                for (resource, quota) in quotas {
+                    let field = |which: &str| format!("queue.quotas.{pool}.{resource}.{which}");
+                    range(&mut bad, &field("nominal"), quota.nominal.0, 0, u64::MAX >> 1);
+                    range(&mut bad, &field("guaranteed"), quota.guaranteed.0, 0, quota.nominal.0);
+                    if let Some(limit) = quota.limit {
+                        range(&mut bad, &field("limit"), limit.0, quota.nominal.0, u64::MAX >> 1);
+                    }
+                }
+            }
         }
     }
     bad

@@ -120,7 +120,7 @@ fn what_does_not_fit_is_queued_by_class_and_age_or_refused() {
         submit(&mut f, "critical"),
         submit(&mut f, "standard"),
     );
-    assert_eq!(f.ledger.queue("default").collect::<Vec<_>>(), [critical, old, young, low]);
+    assert_eq!(f.ledger.pending("default").collect::<Vec<_>>(), [critical, old, young, low]);
     let placed = reservation(f.run(Command::Place { reservation: old, placement: on(&[0]) }));
     assert_eq!((placed.state, placed.token), (State::Held, f.ledger.revision()));
     assert_eq!(f.refused(Command::Place { reservation: old, placement: on(&[0]) }), Reason::WrongState);

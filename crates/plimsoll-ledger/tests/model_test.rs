@@ -6,11 +6,11 @@ mod model;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Model, came};
+use model::{Gone, Model, came};
 use plimsoll_ledger::{
-    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement,
-    NodeHealth, NodeLimits, Placement, PolicyName, PolicyObject, Pool, Registration, Request, Requirements,
-    Reservation, Stamp, TouchedRow, Verdict, Wait,
+    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, LATEST_VERSION, Ledger,
+    MemberPlacement, NodeHealth, NodeLimits, Placement, PolicyName, PolicyObject, Pool, Queue, Quota,
+    Registration, RemovedNode, Request, Requirements, Reservation, Stamp, TouchedRow, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -61,18 +61,21 @@ fn request() -> impl Strategy<Value = Request> {
     let pool = prop_oneof![8 => Just("default"), 3 => Just("gpu"), 1 => Just("nosuch")];
     let class =
         prop_oneof![4 => Just("standard"), 2 => Just("critical"), 2 => Just("batch"), 1 => Just("nosuch")];
+    let queue = prop_oneof![
+        6 => Just(""), 4 => Just("vision"), 4 => Just("speech"), 1 => Just("org"), 1 => Just("nosuch"),
+    ];
     let times = (prop_oneof![6 => 1_000u64..20_000, 1 => Just(0), 1 => Just(5)], 0u64..3, prop::bool::ANY);
     let wait = prop_oneof![
         Just(Wait::Refuse),
         Just(Wait::Queue { deadline_ms: 0 }),
         (1_000u64..30_000).prop_map(|deadline_ms| Wait::Queue { deadline_ms }),
     ];
-    (gpu, amounts, gang, pool, class, times, wait, prop::bool::weighted(0.2)).prop_map(
+    (gpu, amounts, gang, (pool, queue), class, times, wait, prop::bool::weighted(0.2)).prop_map(
         |(
             gpu,
             (cpu, licences),
             (min_members, max_members),
-            pool,
+            (pool, queue),
             class,
             (ttl_ms, duration, auto_confirm),
             wait,
@@ -82,6 +85,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request {
                 pool: pool.into(),
                 class: class.into(),
+                queue: queue.into(),
                 requirements: Requirements {
                     amounts: Resources::new(cpu, GIB).with("license/x", licences),
                     gpu,
@@ -123,10 +127,10 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0u32..4, health, right()).prop_map(|(node, health, right)| Step::Health(node, health, right)),
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
-        1 => (0u32..4).prop_map(Step::RemoveNode),
-        3 => (0u8..9, prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        2 => (0u32..4).prop_map(Step::RemoveNode),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..15], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         2 => Just(Step::Leader),
-        1 => (0u32..4).prop_map(Step::Upgrade),
+        1 => (0u32..5).prop_map(Step::Upgrade),
     ]
 }
 
@@ -180,8 +184,51 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
                 Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
             (vec![PolicyObject::Class(class)], vec![])
         }
-        _ => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
+        8 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
+        9 => {
+            (vec![queue("vision", "", &[("cpu", 1_000, 4_000, Some(6_000)), ("gpu", 0, 500, None)])], vec![])
+        }
+        10 => (queues(), vec![]),
+        11 => {
+            // Cut below what may be taken.
+            (
+                vec![queue("speech", "org", &[("cpu", 0, 1_000, Some(1_000)), ("license/x", 0, 1, None)])],
+                vec![],
+            )
+        }
+        12 => (vec![], vec![PolicyName::Queue("org".into())]),
+        13 => (vec![queue("org", "vision", &[])], vec![PolicyName::Queue("speech".into())]),
+        _ => {
+            let fair = Pool { price_milli: 2_000, ..pool("gpu", 0) };
+            let stranger = Queue {
+                quotas: BTreeMap::from([("gpu".into(), BTreeMap::from([("cpu".into(), Quota::default())]))]),
+                ..Queue { name: "speech".into(), max_pending: 1, ..Queue::default() }
+            };
+            (vec![PolicyObject::Queue(stranger), PolicyObject::Pool(fair)], vec![])
+        }
     }
+}
+
+/// org with vision and speech below it, which lend to each other.
+fn queues() -> Vec<PolicyObject> {
+    vec![
+        queue("org", "", &[("cpu", 0, 2_000, None), ("gpu", 0, 1_000, None)]),
+        queue("vision", "org", &[("cpu", 1_000, 3_000, Some(8_000)), ("gpu", 250, 1_000, Some(2_500))]),
+        queue("speech", "org", &[("cpu", 0, 4_000, None), ("memory", 0, 8 * GIB, None)]),
+    ]
+}
+
+/// Per resource of the default pool: guaranteed, nominal, limit.
+fn queue(name: &str, parent: &str, quotas: &[(&str, u64, u64, Option<u64>)]) -> PolicyObject {
+    let quota = |(resource, guaranteed, nominal, limit): &(&str, u64, u64, Option<u64>)| {
+        let quota =
+            Quota { guaranteed: Amount(*guaranteed), nominal: Amount(*nominal), limit: limit.map(Amount) };
+        ((*resource).to_owned(), quota)
+    };
+    let quotas: BTreeMap<String, Quota> = quotas.iter().map(quota).collect();
+    let quotas =
+        if quotas.is_empty() { BTreeMap::new() } else { BTreeMap::from([("default".to_owned(), quotas)]) };
+    PolicyObject::Queue(Queue { name: name.into(), parent: parent.into(), quotas, ..Queue::default() })
 }
 
 /// A placement of one member per node named, with the grants that the ask makes of the devices from `device` on.
@@ -312,6 +359,12 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
             (&m.amounts, m.members.clone(), m.ended_at, m.end)
         );
     }
+    prop_assert_eq!(ledger.meta().version, model.version);
+    let gone = |node: &Arc<RemovedNode>| {
+        let uuids = node.devices.iter().map(|device| device.uuid.clone()).collect();
+        (node.id.0, Gone { name: node.name.clone(), uuids, at: node.removed_at.0 })
+    };
+    prop_assert_eq!(ledger.removed_nodes().map(gone).collect::<BTreeMap<_, _>>(), model.removed.clone());
     let nodes: Vec<u32> = ledger.nodes().map(|n| n.id.0).collect();
     prop_assert_eq!(nodes, model.nodes.keys().copied().collect::<Vec<_>>());
     for n in ledger.nodes() {
@@ -326,7 +379,7 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         }
     }
     for pool in ["default", "gpu"] {
-        prop_assert_eq!(ledger.queue(pool).map(|id| id.0).collect::<Vec<_>>(), model.queue(pool));
+        prop_assert_eq!(ledger.pending(pool).map(|id| id.0).collect::<Vec<_>>(), model.queue(pool));
     }
     Ok(())
 }
@@ -345,6 +398,13 @@ proptest! {
         for index in 0..3 {
             let entry = Entry::system(Command::RegisterNode(registration(index, 1, 8_000, 2)));
             run(&mut ledger, &mut model, now_ms, &entry)?;
+        }
+        // Half of the histories begin under the newest rules, the others come to them by chance.
+        if steps.len().is_multiple_of(2) {
+            run(&mut ledger, &mut model, now_ms, &Entry::system(Command::Upgrade { to: LATEST_VERSION }))?;
+            let put = if steps.len().is_multiple_of(4) { queues() } else { Vec::new() };
+            let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
+            run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
         }
         for (step, pause_ms) in &steps {
             now_ms += pause_ms;

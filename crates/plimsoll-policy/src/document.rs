@@ -8,7 +8,7 @@ use plimsoll_proto::v1;
 use plimsoll_proto::v1::policy_object::Object;
 
 use crate::context::Context;
-use crate::kinds::{class, node_limits, pool};
+use crate::kinds::{class, node_limits, pool, queue};
 use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
@@ -19,14 +19,15 @@ use crate::variables::{Lookup, fill_in};
 pub const API_VERSION: &str = "plimsoll/v1";
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const KINDS: [(&str, Kind); 3] =
-    [("Pool", Kind::Pool), ("Class", Kind::Class), ("NodeLimits", Kind::NodeLimits)];
+const KINDS: [(&str, Kind); 4] =
+    [("Pool", Kind::Pool), ("Class", Kind::Class), ("NodeLimits", Kind::NodeLimits), ("Queue", Kind::Queue)];
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Pool,
     Class,
     NodeLimits,
+    Queue,
 }
 
 /// An object and where it came from.
@@ -66,9 +67,8 @@ pub fn parse_with(sources: &[Source], variables: Lookup<'_>) -> Result<Vec<Parse
             for node in list {
                 let Some((object, name_mark)) = object(&mut context, node) else { continue };
                 if let Some(first) = seen.get(&object.name()) {
-                    let (PolicyName::Pool(name) | PolicyName::Class(name) | PolicyName::NodeLimits(name)) =
-                        object.name();
-                    let kind = kind_word(&object.name());
+                    let full = object.name();
+                    let (kind, name) = (kind_word(&full), full.name());
                     context.fail(name_mark, format!("{kind} {name:?} is there twice, first at {first}"));
                     continue;
                 }
@@ -123,6 +123,11 @@ fn object(context: &mut Context<'_>, node: &Node) -> Option<(PolicyObject, Mark)
             let metadata = context.block(metadata, "metadata", &node_limits::METADATA);
             let spec = context.block(spec, "spec", &node_limits::SPEC);
             (Object::NodeLimits(node_limits::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::Queue => {
+            let metadata = context.block(metadata, "metadata", &queue::METADATA);
+            let spec = context.block(spec, "spec", &queue::SPEC);
+            (Object::Queue(queue::read(context, &metadata, &spec)), metadata.mark_of("name"))
         }
     };
     match policy_object_from_v1(&v1::PolicyObject { object: Some(object) }) {

@@ -1,4 +1,4 @@
-//! Policy files: YAML documents of kind Pool, Class and NodeLimits to policy objects and back.
+//! Policy files: YAML documents of kind Pool, Class, NodeLimits and Queue to policy objects and back.
 //!
 //! [`parse`] reads sources and either gives every object or every problem, each with file, line, column, the line itself
 //! and, where one is near, the word that was probably meant. What an object may hold is decided by the same conversion

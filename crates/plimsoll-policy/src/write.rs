@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Class, NodeLimits, PolicyObject, Pool, QueueOrder};
-use plimsoll_proto::convert::strategy_to_v1;
+use plimsoll_ledger::{Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Queue, QueueOrder, Quota};
+use plimsoll_proto::convert::{fairness_to_v1, strategy_to_v1};
 use plimsoll_proto::v1;
-use plimsoll_types::quantity::{format_duration_ms, format_resource};
+use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
 use plimsoll_types::{Operator, Selector, Term};
 use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
-use crate::kinds::pool::{QUEUE_ORDERS, STRATEGIES};
+use crate::kinds::pool::{FAIRNESS, QUEUE_ORDERS, STRATEGIES};
 use crate::label::kind_word;
 use crate::variables::escaped;
 
@@ -29,6 +29,7 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Pool(pool) => pool_parts(pool),
         PolicyObject::Class(class) => class_parts(class),
         PolicyObject::NodeLimits(limits) => limits_parts(limits),
+        PolicyObject::Queue(queue) => queue_parts(queue),
     };
     let kind = kind_word(&object.name());
     escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
@@ -56,7 +57,55 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     if pool.max_pending > 0 {
         spec.insert("maxPending".to_owned(), json!(pool.max_pending));
     }
+    if pool.fairness != Fairness::default() {
+        spec.insert("fairness".to_owned(), json!(word(&FAIRNESS, fairness_to_v1(pool.fairness))));
+    }
+    if pool.price_milli > 0 {
+        spec.insert("price".to_owned(), number(format_cpu_millis(pool.price_milli.into())));
+    }
     (metadata, Value::Object(spec))
+}
+
+fn queue_parts(queue: &Queue) -> (Value, Value) {
+    let mut metadata = json!({ "name": queue.name });
+    if !queue.labels.is_empty() {
+        metadata["labels"] = json!(queue.labels);
+    }
+    let mut spec = Map::new();
+    if !queue.parent.is_empty() {
+        spec.insert("parent".to_owned(), json!(queue.parent));
+    }
+    if queue.weight_milli != Queue::default().weight_milli {
+        spec.insert("weight".to_owned(), number(format_cpu_millis(queue.weight_milli.into())));
+    }
+    if !queue.quotas.is_empty() {
+        let pools = queue.quotas.iter().map(|(pool, quotas)| {
+            let quotas =
+                quotas.iter().map(|(resource, quota)| (resource.clone(), quota_value(resource, quota)));
+            (pool.clone(), json!(quotas.collect::<BTreeMap<String, Value>>()))
+        });
+        spec.insert("quotas".to_owned(), json!(pools.collect::<BTreeMap<String, Value>>()));
+    }
+    if queue.max_pending > 0 {
+        spec.insert("maxPending".to_owned(), json!(queue.max_pending));
+    }
+    (metadata, Value::Object(spec))
+}
+
+/// The parts that say something; the nominal amount always.
+fn quota_value(resource: &str, quota: &Quota) -> Value {
+    let amount = |amount: u64| {
+        number(if resource == GPU { format_cpu_millis(amount) } else { format_resource(resource, amount) })
+    };
+    let mut value = Map::new();
+    if !quota.guaranteed.is_zero() {
+        value.insert("guaranteed".to_owned(), amount(quota.guaranteed.0));
+    }
+    value.insert("nominal".to_owned(), amount(quota.nominal.0));
+    if let Some(limit) = quota.limit {
+        value.insert("limit".to_owned(), amount(limit.0));
+    }
+    Value::Object(value)
 }
 
 fn class_parts(class: &Class) -> (Value, Value) {
@@ -100,11 +149,13 @@ fn term(term: &Term) -> Value {
 
 /// Amounts by name, as numbers where they have no unit.
 fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> Value {
-    let text = amounts.map(|(name, amount)| {
-        let text = format_resource(name, amount);
-        (name.to_owned(), text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)))
-    });
+    let text = amounts.map(|(name, amount)| (name.to_owned(), number(format_resource(name, amount))));
     json!(text.collect::<BTreeMap<String, Value>>())
+}
+
+/// A number where the text is a whole one, else the text.
+fn number(text: String) -> Value {
+    text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
 }
 
 /// The word of a value; every value has one, as the tests of both tables show.

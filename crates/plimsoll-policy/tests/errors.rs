@@ -41,7 +41,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             in_pool("autoscaling: {}"),
-            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
+            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
         ),
         (
             in_pool("strategy: bestfit"),
@@ -65,7 +65,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             one("apiVersion: plimsoll/v1\nmetadata: { name: gpu }\n"),
-            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits\n  1 | apiVersion: plimsoll/v1\n    | ^",
+            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue\n  1 | apiVersion: plimsoll/v1\n    | ^",
         ),
         (
             in_limits("max: { mem: 4Gi }"),

@@ -30,5 +30,5 @@ fn every_example_is_valid_and_reads_back() {
         assert_eq!(again, objects, "{}", path.display());
     }
     assert!(files >= 4, "{files} files");
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["Class", "NodeLimits", "Pool"]);
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["Class", "NodeLimits", "Pool", "Queue"]);
 }

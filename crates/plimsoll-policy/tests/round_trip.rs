@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Class, NodeLimits, PolicyObject, Pool, QueueOrder, Strategy as Choice};
+use plimsoll_ledger::{
+    Class, Fairness, NodeLimits, PolicyObject, Pool, Queue, QueueOrder, Quota, Strategy as Choice,
+};
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
 use proptest::collection::{btree_map, vec};
@@ -76,11 +78,15 @@ fn object() -> impl Strategy<Value = PolicyObject> {
         Choice::WorstFit,
         Choice::FirstFitDecreasing,
         Choice::Random,
+        Choice::Fragmentation,
+        Choice::Optimized,
     ];
     let orders = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
     let labels = btree_map(text(), text(), 0..3);
-    let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, any::<u32>()).prop_map(
-        |(name, labels, select, strategy, countables, queue_order, max_pending)| {
+    let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
+    let more = (any::<u32>(), fairness, any::<u32>());
+    let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
+        |(name, labels, select, strategy, countables, queue_order, (max_pending, fairness, price_milli))| {
             PolicyObject::Pool(Pool {
                 name,
                 labels,
@@ -89,6 +95,8 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 countables,
                 queue_order,
                 max_pending,
+                fairness,
+                price_milli,
                 changed: Revision(0),
             })
         },
@@ -111,7 +119,22 @@ fn object() -> impl Strategy<Value = PolicyObject> {
             PolicyObject::NodeLimits(NodeLimits { name, select, max, changed: Revision(0) })
         },
     );
-    prop_oneof![pool, class, limits]
+    let quota = (0..1u64 << 50, 0..1u64 << 50, prop::option::of(0..1u64 << 50)).prop_map(
+        |(guaranteed, more, borrow)| {
+            let nominal = guaranteed + more;
+            let limit = borrow.map(|borrow| Amount(nominal + borrow));
+            Quota { guaranteed: Amount(guaranteed), nominal: Amount(nominal), limit }
+        },
+    );
+    let resource = select(vec!["cpu", "memory", "gpu", "license/x", "network/in"]).prop_map(str::to_owned);
+    let quotas = btree_map(name(), btree_map(resource, quota, 1..4), 0..3);
+    let parent = prop_oneof![Just(String::new()), name()];
+    let queue = (name(), btree_map(text(), text(), 0..3), parent, 0..1_000_000u32, quotas, any::<u32>())
+        .prop_map(|(name, labels, parent, weight_milli, quotas, max_pending)| {
+            let changed = Revision(0);
+            PolicyObject::Queue(Queue { name, labels, parent, weight_milli, quotas, max_pending, changed })
+        });
+    prop_oneof![pool, class, limits, queue]
 }
 
 fn read(text: &str) -> Vec<PolicyObject> {

@@ -66,10 +66,10 @@ pub fn explain(ledger: &Ledger, id: ReservationId) -> Option<Explanation> {
     };
     explanation.decision_revision = reservation.changed;
     if pending {
-        let rank = ledger.queue(&reservation.request.pool).position(|other| other == id);
+        let rank = ledger.pending(&reservation.request.pool).position(|other| other == id);
         explanation.rank = rank.map_or(0, |index| index as u64 + 1);
     }
-    explanation.queue_length = ledger.queue_len(&reservation.request.pool) as u64;
+    explanation.queue_length = ledger.pending_len(&reservation.request.pool) as u64;
     Some(explanation)
 }
 
@@ -91,7 +91,7 @@ pub fn explain_request(ledger: &Ledger, request: &Request) -> Explanation {
         admissible: placement.is_some(),
         infeasible,
         rank: 0,
-        queue_length: ledger.queue_len(&request.pool) as u64,
+        queue_length: ledger.pending_len(&request.pool) as u64,
         not_in_the_way: not_in_the_way(request, &blockers),
         blockers,
         placement,

@@ -112,6 +112,20 @@ impl NodeView {
         }
     }
 
+    /// Every device that has room for a share, by ascending index; none where whole devices are asked.
+    pub(crate) fn shares(&self, gpu: &GpuAsk) -> impl Iterator<Item = DeviceGrant> {
+        let devices = self.node.registration.devices.iter().zip(&self.devices).enumerate();
+        devices.filter_map(move |(index, (device, usage))| {
+            let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
+            let fits = gpu.share != GpuShare::Whole
+                && !device.failed
+                && device_matches(gpu, &device.model, device.memory_bytes)
+                && device_has_room(usage, gpu.share, milli, memory_bytes, device.memory_bytes);
+            let (milli, index) = (u16::try_from(milli).ok()?, u16::try_from(index).ok()?);
+            fits.then_some(DeviceGrant { device: DeviceIndex(index), milli, memory_bytes })
+        })
+    }
+
     /// Books one member.
     pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
         self.free.saturating_sub_assign(amounts);

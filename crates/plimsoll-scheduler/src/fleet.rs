@@ -8,6 +8,7 @@ use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request};
 use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, Term};
 
 use crate::fit::NodeView;
+use crate::fragmentation::Gradients;
 use crate::order::Key;
 use crate::views::{ViewId, Views};
 
@@ -17,6 +18,8 @@ pub(crate) struct Slot {
     pub(crate) view: NodeView,
     /// Its key in every view that holds it; none while it takes no work.
     pub(crate) places: Vec<(ViewId, Key)>,
+    /// Kind of each of its devices, as the gradients know them.
+    pub(crate) kinds: Vec<u16>,
     /// Left out of searches for the moment: a member of the same spread gang is on it.
     pub(crate) hidden: bool,
 }
@@ -47,6 +50,7 @@ type NodesByLabel = BTreeMap<(String, String), BTreeSet<NodeId>>;
 pub(crate) struct Fleet {
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) views: Views,
+    pub(crate) gradients: Gradients,
     /// Per pool.
     nodes: BTreeMap<String, BTreeSet<NodeId>>,
     labelled: BTreeMap<String, NodesByLabel>,
@@ -63,12 +67,14 @@ impl Fleet {
         self.slots.clear();
         self.nodes.clear();
         self.labelled.clear();
-        self.views = Views::new(ledger);
+        self.views = Views::default();
+        self.gradients.forget_nodes();
         for node in ledger.nodes() {
             self.sync(ledger, node.id);
         }
+        self.gradients.follow(ledger);
         for pool in ledger.pools() {
-            self.open_pool(&pool.name);
+            self.open_pool(&pool.name, pool.strategy);
         }
     }
 
@@ -104,7 +110,9 @@ impl Fleet {
         if self.slots.len() <= index {
             self.slots.resize(index + 1, None);
         }
-        let mut slot = Slot { view, places: Vec::new(), hidden: false };
+        let kinds = self.gradients.kinds_of(&node.registration.devices);
+        self.gradients.enter(&node.pool, &kinds);
+        let mut slot = Slot { view, places: Vec::new(), kinds, hidden: false };
         self.views.enter(&mut slot);
         self.slots[index] = Some(slot);
         Change { grew: node.is_eligible(), remade: true }
@@ -260,6 +268,7 @@ impl Fleet {
         let Some(mut slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return false };
         self.views.leave(&mut slot);
         let pool = &slot.view.node.pool;
+        self.gradients.leave(pool, &slot.kinds);
         if let Some(nodes) = self.nodes.get_mut(pool) {
             nodes.remove(&id);
         }

@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use plimsoll_ledger::{Device, GpuAsk, GpuShare, Request};
+use plimsoll_ledger::{Device, GpuAsk, GpuShare, Request, Strategy};
 use plimsoll_types::{Resources, Term};
 
 use crate::fit::NodeView;
@@ -13,6 +13,8 @@ use crate::order::Room;
 #[derive(Clone, Debug)]
 pub(crate) struct Lens<'a> {
     pub(crate) pool: &'a str,
+    /// Whose order the nodes are in.
+    pub(crate) strategy: Strategy,
     /// Required terms, and the wishes that are tried together with them.
     pub(crate) terms: Vec<&'a Term>,
     models: &'a [String],
@@ -25,6 +27,7 @@ pub(crate) struct Lens<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnedLens {
     pool: String,
+    pub(crate) strategy: Strategy,
     terms: Vec<Term>,
     models: Vec<String>,
     min_device_memory_bytes: u64,
@@ -33,10 +36,16 @@ pub(crate) struct OwnedLens {
 
 impl<'a> Lens<'a> {
     /// The lens of a request with some of its wishes. `amounts` are those that count against nodes.
-    pub(crate) fn new(request: &'a Request, amounts: &'a Resources, wishes: &[&'a Term]) -> Lens<'a> {
+    pub(crate) fn new(
+        request: &'a Request,
+        amounts: &'a Resources,
+        strategy: Strategy,
+        wishes: &[&'a Term],
+    ) -> Lens<'a> {
         let gpu = request.requirements.gpu.as_ref();
         Lens {
             pool: &request.pool,
+            strategy,
             terms: request.requirements.required.terms.iter().chain(wishes.iter().copied()).collect(),
             models: gpu.map_or(&[], |gpu| &gpu.models),
             min_device_memory_bytes: gpu.map_or(0, |gpu| gpu.min_device_memory_bytes),
@@ -45,19 +54,21 @@ impl<'a> Lens<'a> {
     }
 
     /// The lens of a pool: all nodes, all devices.
-    pub(crate) fn pool(pool: &'a str) -> Lens<'a> {
-        Lens { pool, terms: Vec::new(), models: &[], min_device_memory_bytes: 0, other: None }
+    pub(crate) fn pool(pool: &'a str, strategy: Strategy) -> Lens<'a> {
+        Lens { pool, strategy, terms: Vec::new(), models: &[], min_device_memory_bytes: 0, other: None }
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.pool, &self.terms, self.models, self.min_device_memory_bytes, self.other).hash(&mut hasher);
+        (self.pool, self.strategy, &self.terms, self.models, self.min_device_memory_bytes, self.other)
+            .hash(&mut hasher);
         hasher.finish()
     }
 
     pub(crate) fn to_owned(&self) -> OwnedLens {
         OwnedLens {
             pool: self.pool.to_owned(),
+            strategy: self.strategy,
             terms: self.terms.iter().map(|term| (*term).clone()).collect(),
             models: self.models.to_vec(),
             min_device_memory_bytes: self.min_device_memory_bytes,
@@ -69,6 +80,7 @@ impl<'a> Lens<'a> {
 impl PartialEq<Lens<'_>> for OwnedLens {
     fn eq(&self, lens: &Lens<'_>) -> bool {
         self.pool == lens.pool
+            && self.strategy == lens.strategy
             && self.terms.iter().eq(lens.terms.iter().copied())
             && self.models == lens.models
             && self.min_device_memory_bytes == lens.min_device_memory_bytes

@@ -7,11 +7,17 @@ mod blockers;
 mod explain;
 mod fit;
 mod fleet;
+mod fragmentation;
+mod headroom;
 mod lens;
+mod optimized;
 mod order;
 mod planner;
+pub mod queueing;
 mod score;
 mod search;
+mod serve;
+mod turns;
 mod views;
 
 pub use explain::{Explanation, Suggestion, explain, explain_request};

@@ -60,6 +60,8 @@ struct Entry {
     room: Room,
     /// Maxima over this entry and all below it.
     most: Room,
+    /// This entry and all below it.
+    count: u32,
     left: u32,
     right: u32,
 }
@@ -79,7 +81,7 @@ impl Order {
 
     /// Adds a node. Its key must not be there yet.
     pub(crate) fn insert(&mut self, key: Key, room: Room) {
-        let entry = Entry { key, room, most: room, left: NONE, right: NONE };
+        let entry = Entry { key, room, most: room, count: 1, left: NONE, right: NONE };
         let new = match self.vacant.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;
@@ -111,6 +113,44 @@ impl Order {
     /// The first node after `after` (from the start without it) whose room covers the need.
     pub(crate) fn next(&self, after: Option<Key>, need: &Room) -> Option<Key> {
         self.next_below(self.root, after, need)
+    }
+
+    /// Nodes in the order.
+    pub(crate) fn len(&self) -> usize {
+        self.count(self.root)
+    }
+
+    /// Nodes up to a key, this one included where it is there. O(log n).
+    pub(crate) fn rank(&self, key: Key) -> usize {
+        let (mut at, mut below) = (self.root, 0);
+        while at != NONE {
+            let entry = self.at(at);
+            if key < entry.key {
+                at = entry.left;
+            } else {
+                below += self.count(entry.left) + 1;
+                at = entry.right;
+            }
+        }
+        below
+    }
+
+    /// The key at a rank, from 0. O(log n).
+    pub(crate) fn at_rank(&self, rank: usize) -> Option<Key> {
+        let (mut at, mut rank) = (self.root, rank);
+        while at != NONE {
+            let entry = self.at(at);
+            let left = self.count(entry.left);
+            match rank.cmp(&left) {
+                std::cmp::Ordering::Less => at = entry.left,
+                std::cmp::Ordering::Equal => return Some(entry.key),
+                std::cmp::Ordering::Greater => {
+                    rank -= left + 1;
+                    at = entry.right;
+                }
+            }
+        }
+        None
     }
 
     /// All nodes in order, with their room.
@@ -249,13 +289,20 @@ impl Order {
 
     fn pull(&mut self, at: u32) {
         let entry = self.at(at);
-        let mut most = entry.room;
+        let (mut most, mut count) = (entry.room, 1);
         for child in [entry.left, entry.right] {
             if child != NONE {
-                most = most.max(&self.at(child).most);
+                let child = self.at(child);
+                most = most.max(&child.most);
+                count += child.count;
             }
         }
-        self.at_mut(at).most = most;
+        let entry = self.at_mut(at);
+        (entry.most, entry.count) = (most, count);
+    }
+
+    fn count(&self, at: u32) -> usize {
+        if at == NONE { 0 } else { self.at(at).count as usize }
     }
 
     fn at(&self, index: u32) -> &Entry {
@@ -322,6 +369,10 @@ mod tests {
             let known =
                 list.iter().find(|(k, room)| after.is_none_or(|after| **k > after) && room.covers(&need));
             assert_eq!(order.next(after, &need), known.map(|(key, _)| *key));
+            assert_eq!(order.len(), list.len());
+            assert_eq!(order.rank(key), list.range(..=key).count());
+            let rank = draw(90) as usize;
+            assert_eq!(order.at_rank(rank), list.keys().nth(rank).copied());
         }
         assert!(order.iter().eq(list));
     }

@@ -9,11 +9,11 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use plimsoll_ledger::{
     Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, Verdict,
 };
-use plimsoll_mutants::mutant;
 use plimsoll_types::{NodeId, ReservationId, Resources};
 
 use crate::blockers;
 use crate::fleet::{Fleet, split};
+use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
 
 /// A booking in flight.
@@ -24,17 +24,26 @@ pub struct Ticket(u64);
 #[derive(Clone, Debug)]
 pub struct Planner {
     fleet: Fleet,
-    bookings: BTreeMap<Ticket, (String, BTreeSet<NodeId>)>,
+    pub(crate) headroom: Headroom,
+    bookings: BTreeMap<Ticket, Booking>,
     /// Pending reservations whose place is proposed but not applied yet.
-    placing: BTreeSet<ReservationId>,
-    placing_by_ticket: BTreeMap<Ticket, ReservationId>,
+    pub(crate) placing: BTreeSet<ReservationId>,
+    pub(crate) placing_by_ticket: BTreeMap<Ticket, ReservationId>,
     next_ticket: u64,
     random: u64,
-    queue_pass_due: bool,
+    pub(crate) queue_pass_due: bool,
     /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
     /// Per shape: what stood in the way lately, and after how many changes of nodes that was.
     blocked: BTreeMap<u64, (u64, Vec<Blocker>)>,
+}
+
+/// What a proposal in flight will take.
+#[derive(Clone, Debug)]
+struct Booking {
+    pool: String,
+    nodes: BTreeSet<NodeId>,
+    charge: Option<Charge>,
 }
 
 /// Shapes of which it is remembered at a time what stands in their way.
@@ -47,6 +56,7 @@ impl Planner {
         fleet.rebuild(ledger);
         Planner {
             fleet,
+            headroom: Headroom::default(),
             bookings: BTreeMap::new(),
             placing: BTreeSet::new(),
             placing_by_ticket: BTreeMap::new(),
@@ -67,6 +77,9 @@ impl Planner {
                 self.blocked.clear();
             }
             self.queue_pass_due |= change.grew;
+            // What ends on a silent node gives back its quota and no room there.
+            let silent = ledger.node(node).is_none_or(|node| !node.is_eligible());
+            self.queue_pass_due |= silent && !ledger.quota().is_empty();
         }
     }
 
@@ -80,6 +93,7 @@ impl Planner {
     /// Re-reads everything: pools or node limits changed.
     pub fn sync_policies(&mut self, ledger: &Ledger) {
         self.fleet.rebuild(ledger);
+        self.headroom.forget();
         self.infeasible.clear();
         self.blocked.clear();
         self.queue_pass_due = true;
@@ -94,6 +108,7 @@ impl Planner {
     /// A place for a request, or all that stands in the way. Books nothing. In large fleets the numbers of what stands in
     /// the way may be those of a little earlier: until one node in 256 has changed.
     pub fn place(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
+        self.read_quota(ledger);
         match self.find(ledger, request) {
             Some(placement) => Verdict::Place(placement),
             None => self.refuse(ledger, request),
@@ -103,19 +118,29 @@ impl Planner {
     /// Plans new requests in the order that their pool's strategy wants and books what it finds. Verdicts come in the
     /// order of the requests.
     pub fn plan_batch(&mut self, ledger: &Ledger, requests: &[&Request]) -> Vec<(Verdict, Option<Ticket>)> {
+        for request in requests {
+            self.fleet.gradients.learn(request);
+        }
+        let mut together = self.plan_optimized(ledger, requests);
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|index| batch_rank(ledger, requests[*index], *index));
         let mut verdicts: Vec<Option<(Verdict, Option<Ticket>)>> = vec![None; requests.len()];
         let mut failed: BTreeMap<u64, Verdict> = BTreeMap::new();
         // Strict pools in which a request of this batch has to wait.
-        let mut held_back: BTreeSet<&str> = BTreeSet::new();
+        let mut held_back: BTreeSet<(&str, &str)> = BTreeSet::new();
         for index in order {
             let request = requests[index];
+            if let Some((placement, ticket)) = together.remove(&index) {
+                verdicts[index] = Some((Verdict::Place(placement), Some(ticket)));
+                continue;
+            }
             let strict =
                 ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
-            let behind = ledger.queue_len(&request.pool) as u64;
-            if strict && (behind > 0 || held_back.contains(request.pool.as_str())) {
-                let blocker = Blocker::new(Reason::BehindInQueue, request.pool.as_str(), 1, behind);
+            let line = (request.pool.as_str(), request.queue.as_str());
+            let behind = if strict { ledger.pending_ahead(&request.queue, &request.pool) as u64 } else { 0 };
+            if behind > 0 || held_back.contains(&line) {
+                let name = if request.queue.is_empty() { line.0 } else { line.1 };
+                let blocker = Blocker::new(Reason::BehindInQueue, name, 1, behind);
                 verdicts[index] = Some((Verdict::Blocked(vec![blocker]), None));
                 // What it waits behind may be on its way to its place: then only another walk finds room for this one.
                 self.queue_pass_due |= !self.placing.is_empty();
@@ -131,7 +156,7 @@ impl Planner {
                 Verdict::Blocked(_) | Verdict::Infeasible(_) => {
                     failed.insert(shape, verdict.clone());
                     if strict {
-                        held_back.insert(&request.pool);
+                        held_back.insert(line);
                     }
                     None
                 }
@@ -141,39 +166,41 @@ impl Planner {
         verdicts.into_iter().flatten().collect()
     }
 
-    /// Walks the queues in order and books places for what fits now, at most `limit`. A shape that found no place is not
-    /// tried again in the same walk.
-    pub fn plan_queue(&mut self, ledger: &Ledger, limit: usize) -> Vec<(ReservationId, Placement, Ticket)> {
-        let mut placed = Vec::new();
-        self.queue_pass_due = false;
-        let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
-        for pool in pools {
-            let mut failed: BTreeSet<u64> = BTreeSet::new();
-            for id in ledger.queue(&pool.name) {
-                if placed.len() >= limit {
-                    self.queue_pass_due = true;
-                    return placed;
-                }
-                let Some(reservation) = ledger.reservation(id) else { continue };
-                let shape = shape(&reservation.request);
-                if self.placing.contains(&id) || failed.contains(&shape) {
-                    continue;
-                }
-                match self.find(ledger, &reservation.request) {
-                    Some(placement) => {
-                        let ticket = self.book(ledger, &reservation.request, &placement);
-                        self.placing.insert(id);
-                        self.placing_by_ticket.insert(ticket, id);
-                        placed.push((id, placement, ticket));
-                    }
-                    None if pool.queue_order == QueueOrder::StrictFifo && !mutant!("overtake-the-head") => {
-                        break;
-                    }
-                    None => drop(failed.insert(shape)),
-                }
-            }
+    /// Books a place for one pending reservation, on `only` these nodes where they are named. O(nodes) where many are named.
+    pub(crate) fn plan_one(
+        &mut self,
+        ledger: &Ledger,
+        id: ReservationId,
+        request: &Request,
+        only: Option<&BTreeSet<NodeId>>,
+    ) -> Option<(Placement, Ticket)> {
+        if self.placing.contains(&id) {
+            return None;
         }
-        placed
+        self.read_quota(ledger);
+        let others: Vec<NodeId> = match only {
+            None => Vec::new(),
+            Some(only) => {
+                let views = self.fleet.pool_views(&request.pool).map(|view| view.node.id);
+                let open = |id: &NodeId| self.fleet.slot(*id).is_some_and(|slot| !slot.hidden);
+                views.filter(|id| !only.contains(id)).filter(open).collect()
+            }
+        };
+        self.set_aside(others.iter().copied(), true);
+        let found = self.find(ledger, request);
+        self.set_aside(others, false);
+        let placement = found?;
+        let ticket = self.book(ledger, request, &placement);
+        self.placing.insert(id);
+        self.placing_by_ticket.insert(ticket, id);
+        Some((placement, ticket))
+    }
+
+    /// Leaves nodes out of searches, or takes them in again.
+    pub(crate) fn set_aside(&mut self, nodes: impl IntoIterator<Item = NodeId>, aside: bool) {
+        for node in nodes {
+            self.fleet.hide(node, aside);
+        }
     }
 
     /// The proposal of a booking was applied, refused or lost: drops the booking and re-reads its nodes.
@@ -185,7 +212,10 @@ impl Planner {
     pub fn settle_all(&mut self, ledger: &Ledger, tickets: impl IntoIterator<Item = Ticket>) {
         let mut changed = BTreeSet::new();
         for ticket in tickets {
-            let Some((pool, nodes)) = self.bookings.remove(&ticket) else { continue };
+            let Some(Booking { pool, nodes, charge }) = self.bookings.remove(&ticket) else { continue };
+            if charge.is_some() {
+                self.headroom.forget();
+            }
             if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
                 self.placing.remove(&reservation);
             }
@@ -217,11 +247,27 @@ impl Planner {
         wrong
     }
 
+    /// Quotas as the ledger has them now, less what is booked.
+    pub(crate) fn read_quota(&mut self, ledger: &Ledger) {
+        self.headroom.refresh(ledger, self.bookings.values().filter_map(|booking| booking.charge.as_ref()));
+    }
+
+    /// A place by the strategy of the request's pool.
+    pub(crate) fn find(&mut self, ledger: &Ledger, request: &Request) -> Option<Placement> {
+        self.find_by(ledger, request, strategy_of(ledger, request))
+    }
+
     /// All members, greedily: as many as fit up to the maximum, or nothing below the minimum.
-    fn find(&mut self, ledger: &Ledger, request: &Request) -> Option<Placement> {
+    pub(crate) fn find_by(
+        &mut self,
+        ledger: &Ledger,
+        request: &Request,
+        strategy: Strategy,
+    ) -> Option<Placement> {
         let pool = ledger.pool(&request.pool)?;
         let (amounts, in_pool) = split(ledger, request);
         let most = self.most_by_countables(ledger, pool, &in_pool, request.gang.max_members);
+        let most = self.headroom.most_members(request, most);
         if most < request.gang.min_members {
             return None;
         }
@@ -230,7 +276,7 @@ impl Planner {
         let mut taken = BTreeMap::new();
         while (members.len() as u32) < most {
             let random = self.draw();
-            let Some((node, devices)) = self.fleet.best(request, &amounts, pool.strategy, random) else {
+            let Some((node, devices)) = self.fleet.best(request, &amounts, strategy, random) else {
                 break;
             };
             if most > 1 {
@@ -252,7 +298,9 @@ impl Planner {
                 self.fleet.restore(node, free, devices);
             }
         }
-        (members.len() as u32 >= request.gang.min_members.max(1)).then_some(Placement { members })
+        let mut placement = Placement { members };
+        self.headroom.trim(request, &mut placement);
+        (placement.members.len() as u32 >= request.gang.min_members.max(1)).then_some(placement)
     }
 
     /// Members that the pool's countables are enough for, at most `wanted`.
@@ -283,22 +331,33 @@ impl Planner {
                 found
             }
         };
-        if let Some(blockers) = infeasible {
-            return Verdict::Infeasible(blockers);
+        let never = [self.headroom.infeasible(request), infeasible.unwrap_or_default()].concat();
+        if !never.is_empty() {
+            return Verdict::Infeasible(never);
         }
+        // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
+        let short = self.headroom.blockers(request);
         let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
         if let Some((_, blockers)) = recent {
-            return Verdict::Blocked(blockers.clone());
+            return Verdict::Blocked([short, blockers.clone()].concat());
         }
         let blockers = blockers::now(ledger, &self.fleet, request);
         if self.blocked.len() >= MOST_SHAPES {
             self.blocked.clear();
         }
         self.blocked.insert(shape, (self.fleet.changes(), blockers.clone()));
-        Verdict::Blocked(blockers)
+        Verdict::Blocked([short, blockers].concat())
     }
 
-    fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {
+    /// Drops bookings that were never proposed.
+    pub(crate) fn give_back(&mut self, ledger: &Ledger, tickets: Vec<Ticket>) {
+        // What they took and give back is no news to the queue.
+        let due = self.queue_pass_due;
+        self.settle_all(ledger, tickets);
+        self.queue_pass_due = due;
+    }
+
+    pub(crate) fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let (amounts, in_pool) = split(ledger, request);
@@ -308,7 +367,11 @@ impl Planner {
             self.fleet.book_countables(ticket.0, &request.pool, total);
         }
         let nodes = placement.members.iter().map(|member| member.node).collect();
-        self.bookings.insert(ticket, (request.pool.clone(), nodes));
+        let charge = Charge::of(request, placement);
+        if let Some(charge) = &charge {
+            self.headroom.take(charge);
+        }
+        self.bookings.insert(ticket, Booking { pool: request.pool.clone(), nodes, charge });
         ticket
     }
 
@@ -329,35 +392,50 @@ fn batch_rank(
     request: &Request,
     index: usize,
 ) -> (i64, std::cmp::Reverse<(u64, u64, u64)>, usize) {
-    let strategy = ledger.pool(&request.pool).map(|pool| pool.strategy).unwrap_or_default();
-    let priority = ledger.class(&request.class).map_or(0, |class| i64::from(class.priority));
-    let size = || {
-        let members = u64::from(request.gang.max_members);
-        let gpu_milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
-            plimsoll_ledger::GpuShare::Whole => u64::from(gpu.count) * 1_000,
-            plimsoll_ledger::GpuShare::Milli(milli) => milli.into(),
-            plimsoll_ledger::GpuShare::Memory(_) => 500,
-        });
-        if gpu_milli > 0 {
-            // Among equal GPU asks the order of arrival stays: the heaviest cpu asks in a row would end up on the same
-            // nodes and strand GPUs there.
-            return (gpu_milli * members, 0, 0);
-        }
-        let amounts = &request.requirements.amounts;
-        let (cpu, memory) = (amounts.cpu_millis.0, amounts.memory_bytes.0);
-        (0, cpu.saturating_mul(members), memory.saturating_mul(members))
-    };
+    let priority = priority_of(ledger, request);
     let none = std::cmp::Reverse((0, 0, 0));
-    match strategy {
-        Strategy::Priority => (-priority, std::cmp::Reverse(size()), index),
-        Strategy::FirstFitDecreasing => (0, std::cmp::Reverse(size()), index),
+    match strategy_of(ledger, request) {
+        Strategy::Priority => (-priority, std::cmp::Reverse(size_of(request)), index),
+        Strategy::FirstFitDecreasing => (0, std::cmp::Reverse(size_of(request)), index),
         _ => (-priority, none, index),
     }
 }
 
+fn strategy_of(ledger: &Ledger, request: &Request) -> Strategy {
+    ledger.pool(&request.pool).map(|pool| pool.strategy).unwrap_or_default()
+}
+
+/// Priority of a request's class; higher goes first.
+pub(crate) fn priority_of(ledger: &Ledger, request: &Request) -> i64 {
+    ledger.class(&request.class).map_or(0, |class| i64::from(class.priority))
+}
+
+/// GPU thousandths that one member asks for. A share by memory, which is another on each model, counts as a half.
+pub(crate) fn gpu_milli_of(request: &Request) -> u64 {
+    request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+        plimsoll_ledger::GpuShare::Whole => u64::from(gpu.count) * 1_000,
+        plimsoll_ledger::GpuShare::Milli(milli) => milli.into(),
+        plimsoll_ledger::GpuShare::Memory(_) => 500,
+    })
+}
+
+/// Size of a request: GPU thousandths of all members; where no GPU is asked, cpu, then memory.
+pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
+    let members = u64::from(request.gang.max_members);
+    let gpu_milli = gpu_milli_of(request);
+    if gpu_milli > 0 {
+        // Among equal GPU asks the order of arrival stays: the heaviest cpu asks in a row would end up on the same
+        // nodes and strand GPUs there.
+        return (gpu_milli * members, 0, 0);
+    }
+    let amounts = &request.requirements.amounts;
+    let (cpu, memory) = (amounts.cpu_millis.0, amounts.memory_bytes.0);
+    (0, cpu.saturating_mul(members), memory.saturating_mul(members))
+}
+
 /// Requests of equal shape find a place or fail alike.
-fn shape(request: &Request) -> u64 {
+pub(crate) fn shape(request: &Request) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&request.pool, &request.requirements, request.gang).hash(&mut hasher);
+    (&request.pool, &request.queue, &request.requirements, request.gang).hash(&mut hasher);
     hasher.finish()
 }

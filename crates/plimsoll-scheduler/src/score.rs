@@ -17,12 +17,14 @@ pub(crate) struct Score {
     node: NodeId,
 }
 
-/// Order of a node before any grant, two levels, lower first. For all strategies but `Balanced` the first node that fits
-/// in this order has the best score.
+/// Order of a node before any grant, two levels, lower first. For all strategies but `Balanced` and those of the
+/// fragmentation gradient the first node that fits in this order has the best score.
 pub(crate) fn rank(strategy: Strategy, view: &NodeView) -> (u64, u64) {
     let cpu = view.free.cpu_millis.0;
     match strategy {
-        Strategy::BestFit | Strategy::Priority => (view.free_milli(), cpu),
+        Strategy::BestFit | Strategy::Priority | Strategy::Fragmentation | Strategy::Optimized => {
+            (view.free_milli(), cpu)
+        }
         Strategy::WorstFit | Strategy::Greedy => (u64::MAX - view.free_milli(), u64::MAX - cpu),
         Strategy::Balanced => {
             (fullest_permille(view, &Resources::default(), view.free_milli()), u64::MAX - cpu)
@@ -42,7 +44,9 @@ pub(crate) fn score(
     let gpu_left = view.free_milli().saturating_sub(taken);
     let cpu_left = view.free.cpu_millis.saturating_sub(amounts.cpu_millis).0;
     let (first, second) = match strategy {
-        Strategy::BestFit | Strategy::Priority => (gpu_left, cpu_left),
+        Strategy::BestFit | Strategy::Priority | Strategy::Fragmentation | Strategy::Optimized => {
+            (gpu_left, cpu_left)
+        }
         Strategy::WorstFit => (u64::MAX - gpu_left, u64::MAX - cpu_left),
         Strategy::Greedy => (u64::MAX - view.free_milli(), u64::MAX - view.free.cpu_millis.0),
         Strategy::Balanced => (fullest_permille(view, amounts, gpu_left), u64::MAX - cpu_left),

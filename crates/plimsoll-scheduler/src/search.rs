@@ -6,6 +6,7 @@ use plimsoll_types::{NodeId, Resources, Term};
 
 use crate::fit::NodeView;
 use crate::fleet::Fleet;
+use crate::fragmentation::descends;
 use crate::lens::Lens;
 use crate::order::Key;
 use crate::score::{Score, score};
@@ -23,8 +24,8 @@ pub(crate) type Spot = (NodeId, Vec<DeviceGrant>);
 
 impl Fleet {
     /// Makes the view of all nodes of a pool, so that the first request need not wait for it.
-    pub(crate) fn open_pool(&mut self, pool: &str) {
-        self.view_of(&Lens::pool(pool));
+    pub(crate) fn open_pool(&mut self, pool: &str, strategy: Strategy) {
+        self.view_of(&Lens::pool(pool, strategy));
     }
 
     /// The best spot for one member. `random` says where the random strategy starts.
@@ -74,19 +75,27 @@ impl Fleet {
         random: u64,
         wishes: &[&Term],
     ) -> Option<Spot> {
-        let lens = Lens::new(request, amounts, wishes);
+        let lens = Lens::new(request, amounts, strategy, wishes);
         if !lens.terms.is_empty() {
             let (count, ids) = self.candidates(lens.pool, &lens.terms);
             if count <= FEW {
                 let slots = ids.filter_map(|id| self.slot(id)).filter(|slot| !slot.hidden);
                 let views = slots.map(|slot| &slot.view);
                 let meeting = views.filter(|view| wishes.iter().all(|term| term.matches(&view.labels)));
+                if descends(strategy) {
+                    let nodes: Vec<NodeId> = meeting.map(|view| view.node.id).collect();
+                    return self.descend_among(nodes.into_iter(), request, amounts);
+                }
                 return best_of(meeting, request, amounts, strategy, usize::MAX);
             }
         }
         let view = self.view_of(&lens);
         let view = self.views.get(view)?;
         let need = view.lens.need(request.requirements.gpu.as_ref(), amounts, view.largest_device_bytes);
+        if descends(strategy) {
+            let nodes = self.candidates_of(&view.order, &need, request, amounts);
+            return self.descend_among(nodes.into_iter(), request, amounts);
+        }
         let walk = |start: Option<Key>| {
             let mut after = start;
             let keys = std::iter::from_fn(move || {
@@ -144,7 +153,8 @@ fn best_of<'a>(
     scored.min_by_key(|(score, _)| *score).map(|(_, spot)| spot)
 }
 
-fn wishes_missed(request: &Request, view: &NodeView) -> u64 {
+/// Weight of the wishes that a node does not fulfil.
+pub(crate) fn wishes_missed(request: &Request, view: &NodeView) -> u64 {
     let missed = request.requirements.preferred.iter().filter(|wish| !wish.term.matches(&view.labels));
     missed.map(|wish| u64::from(wish.weight)).sum()
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Ledger, Strategy};
 use plimsoll_types::NodeId;
 
 use crate::fit::NodeView;
@@ -23,7 +22,6 @@ pub(crate) type ViewId = u32;
 pub(crate) struct View {
     pub(crate) lens: OwnedLens,
     pub(crate) order: Order,
-    strategy: Strategy,
     /// Nodes that have a place in it.
     members: usize,
     /// Memory of the largest device that ever counted in it.
@@ -36,19 +34,12 @@ pub(crate) struct View {
 pub(crate) struct Views {
     views: BTreeMap<ViewId, View>,
     by_fingerprint: BTreeMap<u64, ViewId>,
-    strategies: BTreeMap<String, Strategy>,
     next: ViewId,
     uses: u64,
     places: usize,
 }
 
 impl Views {
-    /// No views yet, with the strategies of all pools.
-    pub(crate) fn new(ledger: &Ledger) -> Views {
-        let strategies = ledger.pools().map(|pool| (pool.name.clone(), pool.strategy)).collect();
-        Views { strategies, ..Views::default() }
-    }
-
     /// The view of a lens, where it is kept.
     pub(crate) fn find(&mut self, lens: &Lens<'_>) -> Option<ViewId> {
         let fingerprint = lens.fingerprint();
@@ -76,7 +67,6 @@ impl Views {
         let mut view = View {
             lens: lens.to_owned(),
             order: Order::new(),
-            strategy: self.strategies.get(lens.pool).copied().unwrap_or_default(),
             members: 0,
             largest_device_bytes: 0,
             fingerprint,
@@ -196,7 +186,7 @@ impl View {
     }
 
     fn key(&self, view: &NodeView) -> Key {
-        let (first, second) = rank(self.strategy, view);
+        let (first, second) = rank(self.lens.strategy, view);
         Key { first, second, node: view.node.id }
     }
 }

@@ -24,7 +24,10 @@ fn measure(ledger: &Ledger, id: NodeId, request: &Request) -> Option<(u64, u64, 
         PoolStrategy::BestFit | PoolStrategy::Priority => (milli, cpu),
         PoolStrategy::WorstFit | PoolStrategy::Greedy => (u64::MAX - milli, u64::MAX - cpu),
         PoolStrategy::FirstFit | PoolStrategy::FirstFitDecreasing => (0, 0),
-        PoolStrategy::Balanced | PoolStrategy::Random => return None,
+        PoolStrategy::Balanced
+        | PoolStrategy::Random
+        | PoolStrategy::Fragmentation
+        | PoolStrategy::Optimized => return None,
     };
     Some((missed, first, second, id))
 }

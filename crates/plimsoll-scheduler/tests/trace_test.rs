@@ -77,6 +77,7 @@ fn task(row: &BTreeMap<String, String>) -> Request {
 /// Thousandths of a GPU granted, and requests granted.
 fn pack(nodes: &[Registration], tasks: &[Request], strategy: Strategy) -> (u64, usize) {
     let mut ledger = Ledger::new();
+    apply(&mut ledger, Command::Upgrade { to: plimsoll_ledger::LATEST_VERSION });
     put_pool(&mut ledger, Pool { name: "default".into(), strategy, ..Pool::default() });
     for node in nodes {
         apply(&mut ledger, Command::RegisterNode(node.clone()));
@@ -122,6 +123,8 @@ fn strategies_on_the_openb_trace() {
     // the large ones going first.
     assert!(shares[&Strategy::BestFit] >= shares[&Strategy::Random]);
     assert!(shares[&Strategy::BestFit] >= shares[&Strategy::WorstFit]);
+    assert!(shares[&Strategy::Fragmentation] >= shares[&Strategy::BestFit] + 250);
+    assert!(shares[&Strategy::Optimized] >= shares[&Strategy::BestFit] + 250);
     assert!(shares[&Strategy::FirstFitDecreasing] + 200 >= shares[&Strategy::FirstFit]);
     assert!(
         shares.values().all(|share| *share > 5_000),

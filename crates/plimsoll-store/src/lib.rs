@@ -22,6 +22,7 @@ pub mod engine;
 mod error;
 #[cfg(test)]
 mod failpoint;
+pub mod files;
 mod frame;
 mod log_state;
 pub mod memory;

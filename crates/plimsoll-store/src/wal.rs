@@ -77,4 +77,15 @@ pub trait Wal: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Corrupt`] for a damaged entry or a gap; [`crate::Error::Failed`] where reading fails.
     fn load(&self) -> Result<Loaded, crate::Error>;
+
+    /// Reads the whole log as it is now and verifies it, while others go on writing. `goes_on` is told now and then how many
+    /// bytes were read since it was last told, and may take its time; where it says no, the rest is left out.
+    ///
+    /// # Errors
+    /// As for [`Wal::load`].
+    fn verify(&self, goes_on: &mut dyn FnMut(usize) -> bool) -> Result<(), crate::Error> {
+        let loaded = self.load()?;
+        goes_on(loaded.entries.iter().map(|(_, bytes)| bytes.len()).sum());
+        Ok(())
+    }
 }

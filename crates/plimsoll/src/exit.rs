@@ -54,7 +54,11 @@ impl Exit {
         (Exit::Infeasible, "infeasible: nothing that exists can ever hold it"),
         (Exit::Unreachable, "unreachable: no coordinator answered, or there is no quorum"),
         (Exit::Changes, "diff --exit-code: there are changes"),
-        (Exit::Fault, "coordinator: a fault of ours; it stopped rather than go on wrongly"),
+        (
+            Exit::Fault,
+            "coordinator: a fault of ours, or a ledger whose rules this build does not know; it stopped rather than go on \
+             wrongly",
+        ),
         (
             Exit::Storage,
             "coordinator: its storage failed for good; it must not be restarted before somebody looked. doctor, cluster \

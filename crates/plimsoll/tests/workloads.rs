@@ -46,6 +46,42 @@ fn a_simulation_is_one_document_with_the_rows_in_their_order() {
 }
 
 #[test]
+fn a_discipline_decides_who_goes_first_and_the_summary_says_how_it_went() {
+    let home = tempfile::tempdir().unwrap();
+    // Two nodes of eight: a wide row waits, and one behind it would fit.
+    let work = "submit_s,run_s,gpus,vc\n0,100,8,a\n0,400,4,a\n1,50,16,b\n2,1000,4,c\n3,1,99,c\n";
+    let run = |name: &str| -> Value {
+        let output = simulate(home.path(), work, &["--queueing", name, "--limit", "4"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let starts = |name: &str| {
+        let document = run(name);
+        let rows = document["requests"].as_array().unwrap();
+        rows.iter().map(|row| row["start_s"].to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(starts("fcfs"), "0 0 400 450");
+    assert_eq!(starts("skip"), "0 0 1002 2");
+    assert_eq!(starts("backfill-1"), "0 0 400 450", "the fourth would delay the third");
+    let summary = &run("las")["summary"];
+    assert_eq!(
+        (&summary["queueing"], summary["preemptions"].as_u64() > Some(0)),
+        (&Value::from("las"), true)
+    );
+    for figure in
+        ["mean_wait_s", "mean_completion_s", "mean_bounded_slowdown", "p95_bounded_slowdown", "max_wait_s"]
+    {
+        assert!(summary[figure].as_f64().is_some(), "{figure}: {summary}");
+    }
+    assert_eq!(simulate(home.path(), work, &["--queueing", "learned"]).status.code(), Some(0));
+    let output = simulate(home.path(), work, &["--queueing", "learnt"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean learned?"));
+    let output = simulate(home.path(), work, &["--queueing", "las", "--no-departures"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn extreme_rows_are_refused_and_break_nothing() {
     let home = tempfile::tempdir().unwrap();
     let work = "submit_s,run_s,gpus\n0,1e11,16\n1e11,1e11,16\n1,1,4294967295\n0,0,0\n";

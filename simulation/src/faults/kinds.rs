@@ -43,6 +43,9 @@ pub enum Fault {
     BitRot,
     /// A clock jumps, forward or back.
     StepClock,
+    /// A coordinator of an older build loses power and comes back as one of the newest. At moments of its own, in seeds
+    /// that begin on an older build.
+    NewBuild,
 }
 
 /// How often each happens. Coverage is printed by every run: keep each above zero.

@@ -24,6 +24,19 @@ const RESTART_MS: u64 = 500;
 /// A coordinator's host is being taken down.
 static POWER_FAILS: AtomicBool = AtomicBool::new(false);
 
+/// Something panicked that would have ended a process.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Something panicked: a process would have ended there, and the host that is left is none that there could be.
+pub fn note_panic() {
+    PANICKED.store(true, Ordering::Relaxed);
+}
+
+/// Something panicked in this run.
+pub fn panicked() -> bool {
+    PANICKED.load(Ordering::Relaxed)
+}
+
 /// True while a coordinator loses its power: destructors run then that in the world would not run any more.
 pub fn power_fails() -> bool {
     POWER_FAILS.load(Ordering::Relaxed)
@@ -57,6 +70,9 @@ pub struct Faults {
     counts: BTreeMap<Fault, u64>,
     /// What comes instead of what is drawn, and which of it is next.
     script: Option<(&'static Scenario, usize)>,
+    /// When coordinators get the newest build, in milliseconds after the chaos began; the next one last.
+    installs_ms: Vec<u64>,
+    chaos_since_ms: Option<u64>,
 }
 
 impl Faults {
@@ -70,7 +86,15 @@ impl Faults {
             down: Vec::new(),
             rotten: BTreeSet::new(),
             counts: BTreeMap::new(),
+            installs_ms: Vec::new(),
+            chaos_since_ms: None,
         }
+    }
+
+    /// Coordinators are of an older build and get the newest at these moments, in milliseconds after the chaos began.
+    pub fn install_at(&mut self, mut at_ms: Vec<u64>) {
+        at_ms.sort_unstable_by(|one, other| other.cmp(one));
+        self.installs_ms = at_ms;
     }
 
     /// How often each kind happened.
@@ -113,14 +137,22 @@ impl Faults {
         if !chaos {
             return;
         }
-        let there: Vec<Member> = members.iter().filter(|one| board.was_member(one.id)).cloned().collect();
+        let since_ms = *self.chaos_since_ms.get_or_insert(now_ms);
+        while self.installs_ms.pop_if(|at_ms| since_ms + *at_ms <= now_ms).is_some() {
+            let lasts_ms = self.rng.between(100, 1_500);
+            if let Some(end) = self.begin(now_ms, Fault::NewBuild, lasts_ms, sim, members, board) {
+                *self.counts.entry(Fault::NewBuild).or_default() += 1;
+                self.active.push((now_ms + lasts_ms, end));
+            }
+        }
         if let Some((scenario, place)) = self.script {
             let step = scenario.round[place % scenario.round.len()];
             if self.next_ms == 0 {
                 self.next_ms = now_ms + step.after_ms;
             }
             if now_ms >= self.next_ms
-                && let Some(end) = self.begin(now_ms, step.fault, step.lasts_ms, sim, &there, board)
+                && let Some(end) =
+                    self.begin(now_ms, step.fault, step.lasts_ms, sim, &there(members, board), board)
             {
                 *self.counts.entry(step.fault).or_default() += 1;
                 self.active.push((now_ms + step.lasts_ms, end));
@@ -139,7 +171,7 @@ impl Faults {
         self.next_ms = now_ms + self.rng.between(300, 2_200);
         let Some((fault, lasts_ms)) = Fault::draw(&mut self.rng) else { return };
         if self.active.len() < MOST_AT_ONCE
-            && let Some(end) = self.begin(now_ms, fault, lasts_ms, sim, &there, board)
+            && let Some(end) = self.begin(now_ms, fault, lasts_ms, sim, &there(members, board), board)
         {
             *self.counts.entry(fault).or_default() += 1;
             self.active.push((now_ms + lasts_ms, end));
@@ -172,6 +204,12 @@ impl Faults {
     pub fn heal(&mut self, now_ms: u64, sim: &mut Sim<'_>, members: &[Member], board: &Board) {
         for (_, end) in std::mem::take(&mut self.active) {
             self.end(now_ms, end, sim, members, board);
+        }
+        while self.installs_ms.pop().is_some() {
+            if let Some(end) = self.begin(now_ms, Fault::NewBuild, 0, sim, members, board) {
+                *self.counts.entry(Fault::NewBuild).or_default() += 1;
+                self.end(now_ms, end, sim, members, board);
+            }
         }
         let mut hosts: Vec<String> = members.iter().map(|member| host(member.id)).collect();
         hosts.extend([AGENT.to_owned(), LOAD.to_owned()]);
@@ -274,6 +312,12 @@ impl Faults {
                 self.rotten.insert(one);
                 (format!("{} at log index {index}", host(one)), end)
             }
+            Fault::NewBuild => {
+                let older: Vec<&Member> = members.iter().filter(|member| !member.is_newest()).collect();
+                let member = *self.rng.pick(&older)?;
+                member.install();
+                (host(member.id), self.crash(&[member.id], sim, members, board)?)
+            }
             Fault::StepClock => {
                 members.iter().find(|member| member.id == one)?.clock.step(step_ms);
                 (format!("{} by {step_ms} ms", host(one)), End::Nothing)
@@ -339,6 +383,11 @@ impl Faults {
             End::Nothing => {}
         }
     }
+}
+
+/// Coordinators that are or were members.
+fn there(members: &[Member], board: &Board) -> Vec<Member> {
+    members.iter().filter(|one| board.was_member(one.id)).cloned().collect()
 }
 
 /// Every pair of one of these and anybody else, each once.

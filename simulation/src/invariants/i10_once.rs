@@ -1,8 +1,9 @@
 //! I10: one request id, one effect, one answer. An unknown outcome may be in the log once or not at all; a definite
 //! refusal is not in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll_ledger::Command;
 use plimsoll_types::Revision;
 
 use super::{Findings, Invariant};
@@ -13,10 +14,21 @@ use crate::oracle::{Case, Step};
 #[derive(Default)]
 pub(super) struct Once {
     effects: BTreeMap<String, Revision>,
+    /// The names of removed nodes are kept for the answers that show them.
+    keeps_names: bool,
+    /// Nodes that were removed before that was so, as an answer shows them then: by their numbers.
+    nameless: BTreeSet<String>,
 }
 
 impl Invariant for Once {
     fn step(&mut self, step: &Step, findings: &mut Findings) {
+        match step.entry.command {
+            Command::Upgrade { to } if step.has_effect() => self.keeps_names |= to >= 2,
+            Command::RemoveNode { node } if step.has_effect() && !self.keeps_names => {
+                self.nameless.insert(format!("#{}", node.0));
+            }
+            _ => {}
+        }
         let id = &step.entry.request_id;
         if id.is_empty() || !step.has_effect() {
             return;
@@ -40,7 +52,7 @@ impl Invariant for Once {
                     let revision = Revision(other.answer.done().map_or(0, |done| done.revision));
                     if other.request != first.request {
                         findings.add("I10", revision, format!("{id} was done for two requests"));
-                    } else if !same_answer(&first.answer, &other.answer) {
+                    } else if !same_answer(&first.answer, &other.answer, &self.nameless) {
                         let detail =
                             format!("{id} has two answers: {:?} and {:?}", first.answer, other.answer);
                         findings.add("I10", revision, detail);
@@ -57,14 +69,14 @@ impl Invariant for Once {
     }
 }
 
-/// The same answer, but for nodes that an operator has removed since: the answer is made anew of what the ledger remembers,
-/// and of a removed node that is the number alone, without name and devices.
-fn same_answer(one: &Answer, other: &Answer) -> bool {
+/// The same answer, but for nodes that an operator removed in ledger version 1: the answer is made anew of what the ledger
+/// remembers, and of such a node that is the number alone, without name and devices.
+fn same_answer(one: &Answer, other: &Answer, nameless: &BTreeSet<String>) -> bool {
     let (Answer::Done(one), Answer::Done(other)) = (one, other) else { return one == other };
     let (mut one, mut other) = (one.clone(), other.clone());
     if let (Some(a), Some(b)) = (&mut one.reservation, &mut other.reservation) {
         for (a, b) in a.allocations.iter_mut().zip(&mut b.allocations) {
-            if a.node.starts_with('#') || b.node.starts_with('#') {
+            if nameless.contains(&a.node) || nameless.contains(&b.node) {
                 (a.node, b.node) = (String::new(), String::new());
                 (a.devices, b.devices) = (Vec::new(), Vec::new());
             }
@@ -75,7 +87,10 @@ fn same_answer(one: &Answer, other: &Answer) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_client::v1;
+
     use super::*;
+    use crate::history::Done;
     use crate::invariants::fixture::{Good, found, node, reservation, step};
 
     #[test]
@@ -96,6 +111,28 @@ mod tests {
         assert_eq!(good.judge(), Vec::<&str>::new());
         good.calls[0].answer = Answer::Refused("NO_CAPACITY".to_owned());
         assert_eq!(good.judge(), ["I10"]);
+    }
+
+    #[test]
+    fn a_node_without_its_name_is_found_unless_it_was_removed_in_version_1() {
+        let shown = |node: &str| {
+            let allocations = vec![v1::Allocation { node: node.to_owned(), ..Default::default() }];
+            let reservation = Some(v1::Reservation { allocations, ..Default::default() });
+            Answer::Done(Done { revision: 3, reservation })
+        };
+        let (named, nameless) = (shown("n1"), shown("#0"));
+        assert!(!same_answer(&named, &nameless, &BTreeSet::new()));
+        let mut once = Once::default();
+        let mut remove = step(&[node(0)], &[]);
+        remove.entry.command = Command::RemoveNode { node: plimsoll_types::NodeId(0) };
+        found(&mut once, &remove);
+        assert!(same_answer(&named, &nameless, &once.nameless));
+        let mut raise = step(&[node(0)], &[]);
+        raise.entry.command = Command::Upgrade { to: 2 };
+        found(&mut once, &raise);
+        remove.entry.command = Command::RemoveNode { node: plimsoll_types::NodeId(1) };
+        found(&mut once, &remove);
+        assert!(!same_answer(&shown("n2"), &shown("#1"), &once.nameless));
     }
 
     #[test]

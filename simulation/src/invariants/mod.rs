@@ -4,6 +4,7 @@
 mod i01_conservation;
 mod i02_devices;
 mod i03_derived;
+mod i04_quota;
 mod i05_tokens;
 mod i06_life;
 mod i07_gangs;
@@ -16,6 +17,7 @@ mod i14_time;
 mod i15_order;
 mod i21_arithmetic;
 mod i23_watch;
+mod m06_versions;
 
 #[cfg(test)]
 mod fixture;
@@ -48,6 +50,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i01_conservation::Conservation),
         Box::new(i02_devices::Devices),
         Box::new(i03_derived::Derived),
+        Box::new(i04_quota::Quotas),
         Box::new(i05_tokens::Tokens::default()),
         Box::new(i06_life::Life),
         Box::new(i07_gangs::Gangs),
@@ -60,6 +63,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i15_order::Order),
         Box::new(i21_arithmetic::Arithmetic),
         Box::new(i23_watch::Watch),
+        Box::new(m06_versions::Versions::default()),
     ]
 }
 

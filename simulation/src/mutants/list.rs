@@ -26,7 +26,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 29] = [
+pub const SEEDED: [Seeded; 30] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -37,6 +37,7 @@ pub const SEEDED: [Seeded; 29] = [
     bug("wrap-on-overflow", "amounts times members wrap", &[MODEL, SEEDS]),
     bug("panic-on-empty-gang", "a gang of nobody ends the process", &[MODEL, SEEDS]),
     bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
+    bug("forget-quota", "a grant is not held against its queue's quota", &[MODEL, SEEDS]),
     bug("expire-without-recheck", "a due time that was moved on ends the lease", &[MODEL, SEEDS]),
     bug("new-leader-expires-all", "a new leader does not give leases a full length", &[MODEL, SEEDS]),
     bug("time-goes-back", "ledger time follows the clock of the leader of the moment", &[MODEL, SEEDS]),
@@ -68,7 +69,7 @@ pub const NOT_THERE: [(&str, &str); 6] = [
     ("forget quota at one tree level", "there are no quotas yet"),
     (
         "quota check before propose",
-        "there are no quotas yet; trust-the-planner is the same mistake with capacity",
+        "forget-quota at every level, and trust-the-planner for what is checked before the proposal only",
     ),
     ("backfill delays head job", "there is no backfill yet; overtake-the-head is its forerunner"),
     (

@@ -15,6 +15,7 @@ use crate::history::{Answer, Call, Done};
 use crate::net::{PORT, SimNet};
 use crate::request::{Request, send_batch};
 use crate::rng::Rng;
+pub(crate) use operator::send;
 pub use operator::{Operator, settle};
 
 /// Nodes of the simulated fleet.

@@ -212,7 +212,7 @@ impl Operator {
 }
 
 /// Makes a call and records what came of it.
-async fn send(board: &Board, client: &Client, worker: usize, request: Request) -> Answer {
+pub(crate) async fn send(board: &Board, client: &Client, worker: usize, request: Request) -> Answer {
     let called_ms = Board::now_ms();
     let answer = Answer::of(request.clone().send(client).await);
     let answered_ms = Board::now_ms();

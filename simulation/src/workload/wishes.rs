@@ -8,6 +8,8 @@ use crate::rng::Rng;
 const CLASSES: [(u64, &str); 5] = [(8, "standard"), (4, "high"), (4, "low"), (4, "batch"), (1, "sim")];
 /// A pool that an operator makes and deletes.
 pub const SIDE_POOL: &str = "side";
+/// Queues that an operator makes, cuts and deletes: the first is above the others.
+const QUEUES: [&str; 3] = ["org", "vision", "speech"];
 /// A countable that is a pool's while an operator says so.
 pub const COUNTABLE: &str = "seat/sim";
 
@@ -38,12 +40,14 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     let (auto_confirm, long) = (rng.percent(50), rng.percent(15));
     let hold_ms = rng.between(1_000, 4_000);
     let max_duration_ms = if long { rng.between(1_000, 6_000) } else { 0 };
+    let queue = if rng.percent(30) { rng.pick(&QUEUES).copied().unwrap_or_default() } else { "" };
     let pool = if rng.percent(4) { SIDE_POOL.to_owned() } else { String::new() };
     let required = if rng.percent(3) { vec![term("simulated", &["no"])] } else { Vec::new() };
     let requirements = v1::Requirements { amounts: Some(amounts(rng)), gpu, required, ..Default::default() };
     v1::ReservationSpec {
         pool,
         class,
+        queue: queue.to_owned(),
         requirements: Some(requirements),
         gang,
         ttl_ms: ttl_ms(rng),
@@ -82,7 +86,7 @@ pub fn amounts(rng: &mut Rng) -> v1::Quantities {
 /// Policy that an operator may put: the pool that everybody uses, another one, a class, limits of nodes.
 pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
     use v1::policy_object::Object;
-    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3)]).unwrap_or(0) {
+    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3), (5, 4)]).unwrap_or(0) {
         0 => {
             let strategies = [v1::Strategy::Greedy, v1::Strategy::BestFit, v1::Strategy::WorstFit];
             let strategy = rng.pick(&strategies).copied().unwrap_or_default().into();
@@ -93,8 +97,11 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
             let countables = seats.into_iter().collect();
             let queue_order = order.into();
             let name = "default".to_owned();
+            let fairness =
+                [v1::Fairness::Priority, v1::Fairness::Fair, v1::Fairness::Quota, v1::Fairness::Weighted];
             Object::Pool(v1::Pool {
                 name,
+                fairness: rng.pick(&fairness).copied().unwrap_or_default().into(),
                 strategy,
                 queue_order,
                 max_pending,
@@ -118,6 +125,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 ..Default::default()
             })
         }
+        4 => Object::Queue(queue(rng)),
         _ => {
             let cpu_millis = 1_000 * rng.between(2, 8);
             let max = Some(v1::Quantities { cpu_millis, memory_bytes: 24 << 30, ..Default::default() });
@@ -128,6 +136,34 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
     v1::PolicyObject { object: Some(object) }
 }
 
+/// One of the queues, with quotas that bind now and then: cpu of all, devices of some.
+fn queue(rng: &mut Rng) -> v1::Queue {
+    let name = rng.pick(&QUEUES).copied().unwrap_or_default();
+    let parent = if name == QUEUES[0] { "" } else { QUEUES[0] };
+    let mut quota = |unit: u64| {
+        let (guaranteed, more) = (unit * rng.between(0, 2), unit * rng.between(0, 4));
+        let nominal = guaranteed + more;
+        let limit = rng.percent(40).then(|| nominal + unit * rng.between(0, 3));
+        v1::Quota { guaranteed, nominal, limit }
+    };
+    let mut resources =
+        std::collections::BTreeMap::from([("cpu".to_owned(), quota(1_000)), ("gpu".to_owned(), quota(500))]);
+    if rng.percent(30) {
+        resources.remove("gpu");
+    }
+    let quotas = vec![v1::PoolQuotas { pool: "default".to_owned(), resources }];
+    let max_pending = rng.weighted(&[(4, 0), (1, 2)]).unwrap_or(0);
+    let weight_milli = Some(u32::try_from(500 * rng.between(0, 4)).unwrap_or(1_000));
+    v1::Queue {
+        name: name.to_owned(),
+        parent: parent.to_owned(),
+        quotas,
+        max_pending,
+        weight_milli,
+        ..Default::default()
+    }
+}
+
 /// Names that an operator may delete: also what is not there, and what never goes.
 pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
     let (kind, name) = rng
@@ -136,6 +172,8 @@ pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
             (3, (v1::PolicyKind::Class, "sim")),
             (6, (v1::PolicyKind::NodeLimits, "cap")),
             (1, (v1::PolicyKind::Pool, "default")),
+            (3, (v1::PolicyKind::Queue, QUEUES[2])),
+            (1, (v1::PolicyKind::Queue, QUEUES[0])),
         ])
         .unwrap_or((v1::PolicyKind::NodeLimits, "cap"));
     v1::PolicyName { kind: kind.into(), name: name.to_owned() }

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use super::check::{Evidence, Replica};
 use super::history::{Seen, number};
 use super::record::Record;
-use super::status;
+use crate::Access;
 
 /// Between looks of an auditor.
 const COPY_EVERY: Duration = Duration::from_millis(500);
@@ -25,6 +25,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Copies what replicas apply, as they go.
 #[derive(Clone, Default)]
 pub struct Auditor {
+    access: Access,
     seen: Arc<Mutex<Copied>>,
 }
 
@@ -35,12 +36,17 @@ struct Copied {
 }
 
 impl Auditor {
+    /// One that has seen nothing yet.
+    pub fn new(access: Access) -> Auditor {
+        Auditor { access, seen: Arc::default() }
+    }
+
     /// Follows one replica until the task is aborted.
     pub fn follow(&self, id: u64, address: String) -> JoinHandle<()> {
         let auditor = self.clone();
         tokio::spawn(async move {
             let mut next = 1;
-            let mut audit = service(&address);
+            let mut audit = service(&auditor.access, &address);
             loop {
                 let copy = async {
                     match log(&mut audit, next).await {
@@ -90,7 +96,7 @@ impl Auditor {
         // First the list, then the log: so the log reaches at least to the list.
         let (live, live_at) = live(client).await?;
         let replicas = loop {
-            match replicas(members).await {
+            match replicas(&self.access, members).await {
                 Ok(Some(replicas)) => break replicas,
                 Ok(None) if Instant::now() >= until => {
                     return Err("replicas never came to one revision".to_owned());
@@ -128,10 +134,10 @@ impl Auditor {
 
 type Said = (Vec<v1::GetStateDigestResponse>, Vec<(u64, Vec<v1::LogRecord>)>);
 
-async fn replicas(members: &[(u64, String)]) -> Result<Option<Said>, String> {
+async fn replicas(access: &Access, members: &[(u64, String)]) -> Result<Option<Said>, String> {
     let mut digests: Vec<v1::GetStateDigestResponse> = Vec::new();
     for (id, address) in members {
-        let asked = digest(address).await.map_err(|error| format!("c{id}: {error}"))?;
+        let asked = digest(access, address).await.map_err(|error| format!("c{id}: {error}"))?;
         if digests.first().is_some_and(|first| first.revision != asked.revision) {
             return Ok(None);
         }
@@ -140,7 +146,8 @@ async fn replicas(members: &[(u64, String)]) -> Result<Option<Said>, String> {
     let revision = digests.first().map_or(0, |digest| digest.revision);
     let mut logs = Vec::new();
     for (id, address) in members {
-        let mut records = log(&mut service(address), 0).await.map_err(|error| format!("c{id}: {error}"))?;
+        let mut records =
+            log(&mut service(access, address), 0).await.map_err(|error| format!("c{id}: {error}"))?;
         records.retain(|record| record.revision <= revision);
         logs.push((*id, records));
     }
@@ -151,9 +158,9 @@ async fn replicas(members: &[(u64, String)]) -> Result<Option<Said>, String> {
 ///
 /// # Errors
 /// Where it does not answer.
-pub async fn digest(address: &str) -> Result<v1::GetStateDigestResponse, tonic::Status> {
+pub async fn digest(access: &Access, address: &str) -> Result<v1::GetStateDigestResponse, tonic::Status> {
     let request = v1::GetStateDigestRequest { at_revision: 0 };
-    let mut audit = service(address);
+    let mut audit = service(access, address);
     let asked = tokio::time::timeout(COPY_TIMEOUT, audit.get_state_digest(request)).await;
     asked.map_err(|_| tonic::Status::deadline_exceeded("no digest in time"))?.map(tonic::Response::into_inner)
 }
@@ -193,6 +200,6 @@ async fn log(
     Ok(records)
 }
 
-fn service(address: &str) -> AuditServiceClient<Channel> {
-    AuditServiceClient::new(status::channel(address)).max_decoding_message_size(MAX_ANSWER_BYTES)
+fn service(access: &Access, address: &str) -> AuditServiceClient<Channel> {
+    AuditServiceClient::new(access.channel(address)).max_decoding_message_size(MAX_ANSWER_BYTES)
 }

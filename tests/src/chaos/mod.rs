@@ -5,12 +5,14 @@
 pub mod check;
 pub mod collect;
 pub mod history;
+pub mod holder;
 pub mod nemesis;
 pub mod net;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod setup;
 pub mod stage;
 pub mod status;
 pub mod workload;

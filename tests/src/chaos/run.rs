@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use plimsoll_client::{Client, v1};
+use plimsoll_client::v1;
 use rand::Rng;
 use tokio::task::JoinHandle;
 
@@ -11,8 +11,9 @@ use super::check::{self, Finding};
 use super::collect::{self, Auditor};
 use super::nemesis::{Failed, Nemesis};
 use super::report::{Fault, Report};
+use super::setup::Setup;
 use super::stage::{Plan, Stage};
-use super::workload::{self, Load, Workload};
+use super::workload::{Load, Workload};
 
 /// After the last fault is mended, everything must be well within this.
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
@@ -27,6 +28,8 @@ const COLLECT_WITHIN: Duration = Duration::from_secs(30);
 pub struct Schedule {
     /// Seed of everything drawn.
     pub seed: u64,
+    /// What kind of cluster.
+    pub setup: Setup,
     /// Which faults there are.
     pub nemeses: Vec<Box<dyn Nemesis>>,
     /// In which order, by name; where this is empty, drawn until the time is over.
@@ -50,8 +53,11 @@ pub struct Schedule {
 pub async fn run(schedule: Schedule) -> Result<Report, String> {
     let mut report =
         Report { seed: schedule.seed, least_operations: schedule.least_operations, ..Report::default() };
+    let setup = schedule.setup.clone().possible();
+    // What is not possible as asked is skipped, although it might be in the cluster that is built instead.
+    let why = |one: &dyn Nemesis| one.forbidden(&schedule.setup).or_else(|| one.forbidden(&setup));
     let (usable, forbidden): (Vec<_>, Vec<_>) =
-        schedule.nemeses.iter().map(|one| (one, one.forbidden())).partition(|(_, why)| why.is_none());
+        schedule.nemeses.iter().map(|one| (one, why(one.as_ref()))).partition(|(_, why)| why.is_none());
     report.skipped = forbidden.iter().filter_map(|(one, why)| Some((one.name(), why.clone()?))).collect();
     let nemeses: Vec<&dyn Nemesis> = usable.into_iter().map(|(one, _)| one.as_ref()).collect();
     if nemeses.is_empty() {
@@ -59,20 +65,20 @@ pub async fn run(schedule: Schedule) -> Result<Report, String> {
     }
     let uses = |name: &str| nemeses.iter().any(|one| one.name() == name);
     let plan = Plan {
-        members: 3,
+        setup,
         agents: 5,
         seed: schedule.seed,
         fake_clocks: uses("clock-jump") || uses("clock-drift"),
-        small_disk: uses("full-disk"),
+        small_disks: uses("full-disk") || uses("full-disk-leader"),
     };
     let began = Instant::now();
     let mut stage = Stage::build(plan).await?;
     report.build_ms = millis(began);
-    let auditor = Auditor::default();
+    let auditor = Auditor::new(stage.access().clone());
     let mut followed = BTreeMap::new();
     follow(&stage, &auditor, &mut followed);
     let load = Load { clients: schedule.clients, pause_ms: schedule.pause_ms, seed: schedule.seed };
-    let workload = Workload::start(&stage.cluster.addresses(), load, &stage.recorder);
+    let workload = Workload::start(&stage.cluster.addresses(), &stage.options(), load, &stage.recorder);
     tokio::time::sleep(WARM_UP).await;
     report.planned = schedule.order.clone();
     faults(&schedule, &nemeses, &mut stage, &mut report, |stage| follow(stage, &auditor, &mut followed))
@@ -132,6 +138,7 @@ async fn faults(
         untried.remove(nemesis.name());
         let began_us = stage.recorder.now_us();
         let struck = nemesis.strike(stage).await;
+        let began_us = stage.struck_us().unwrap_or(began_us);
         let ended_us = stage.recorder.now_us();
         each(stage);
         let fault = |target| Fault { nemesis: nemesis.name(), target, began_us, ended_us };
@@ -169,8 +176,7 @@ async fn serves(stage: &Stage, healed: Instant) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (id, address) in stage.addresses() {
         let left = HEALED_WITHIN.saturating_sub(healed.elapsed()).max(Duration::from_millis(1));
-        let client =
-            Client::new([address], workload::options().timeout(left)).expect("an address that was bound");
+        let client = stage.client_of(vec![address]).with_timeout(left);
         let spec = v1::ReservationSpec {
             name: "healed".to_owned(),
             requirements: Some(v1::Requirements {
@@ -197,7 +203,10 @@ async fn converges(stage: &Stage) -> Vec<Finding> {
     while began.elapsed() < HEALED_WITHIN {
         said.clear();
         for (id, address) in stage.addresses() {
-            said.push((id, collect::digest(&address).await.map(|digest| digest.revision).unwrap_or(0)));
+            said.push((
+                id,
+                collect::digest(stage.access(), &address).await.map(|digest| digest.revision).unwrap_or(0),
+            ));
         }
         if said.iter().all(|(_, revision)| *revision > 0 && *revision == said[0].1) {
             return Vec::new();

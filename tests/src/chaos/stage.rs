@@ -1,18 +1,22 @@
 //! What faults play on: the processes, the network between them, and what is known of them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use plimsoll_client::Client;
+use plimsoll_client::{Client, ClientOptions};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::history::Recorder;
+use super::nemesis::Failed;
+use super::nemesis::full_disk::SmallDisk;
 use super::net::Network;
+use super::setup::{Carrier, Setup};
 use super::{status, workload};
 use crate::agents::Agents;
-use crate::{Cluster, Layout, ports};
+use crate::{Access, Cluster, Layout, plimsoll};
 
 /// Longest wait for a coordinator that was started, or for a leader.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,25 +36,29 @@ pub struct Stage {
     /// Where members have a faked clock: the file that each obeys.
     pub clocks: BTreeMap<u64, std::path::PathBuf>,
     /// Members whose disk is small, with the mount.
-    pub small_disks: BTreeMap<u64, super::nemesis::full_disk::SmallDisk>,
+    pub small_disks: BTreeMap<u64, SmallDisk>,
+    /// What kind of cluster it is.
+    pub setup: Setup,
+    /// When the present fault struck, where that is known more closely than that it was asked for.
+    struck_us: Option<u64>,
     newest_member: u64,
     /// Last, because mounts in it are taken away first.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What to build.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Coordinators.
-    pub members: u64,
+    /// What kind of cluster.
+    pub setup: Setup,
     /// Agents, of four GPUs each.
     pub agents: usize,
     /// Seed of everything drawn.
     pub seed: u64,
     /// Coordinators run under a library that fakes their clocks.
     pub fake_clocks: bool,
-    /// The last member has a small disk.
-    pub small_disk: bool,
+    /// Every member has a small disk.
+    pub small_disks: bool,
 }
 
 impl Stage {
@@ -59,31 +67,35 @@ impl Stage {
     /// # Errors
     /// Where this machine cannot do what is planned.
     pub async fn build(plan: Plan) -> Result<Stage, String> {
-        let network = Network::new().map_err(|error| error.to_string())?;
+        let network = Network::new(plan.setup.carrier)?;
         let mut layout = Layout::default();
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        if plan.setup.carrier == Carrier::Tun {
+            // Where others could listen in, coordinators insist on certificates.
+            layout.access = Access::with_certificates(folder.path())?;
+        }
         let (mut clocks, mut small_disks) = (BTreeMap::new(), BTreeMap::new());
-        for id in 1..=plan.members {
-            let port = ports::free();
-            let address = network.proxy(id, port).map_err(|error| error.to_string())?;
-            layout.advertised.insert(id, (port, address));
+        for id in 1..=plan.setup.members {
+            network.attach(id, &mut layout)?;
+            // The first begins the cluster, so that its ledger is one that both builds know.
+            if let Some(previous) = plan.setup.previous.as_ref().filter(|_| id % 2 == 1) {
+                layout.programs.insert(id, previous.clone());
+            }
             if plan.fake_clocks {
                 let file = folder.path().join(format!("clock-{id}"));
                 layout.env.insert(id, super::nemesis::clock::environment(&file)?);
                 clocks.insert(id, file);
             }
-            if plan.small_disk && id == plan.members {
-                let disk =
-                    super::nemesis::full_disk::SmallDisk::mount(&folder.path().join(format!("disk-{id}")))?;
+            if plan.small_disks {
+                let disk = SmallDisk::mount(&folder.path().join(format!("disk-{id}")))?;
                 layout.data.insert(id, disk.path().join("data"));
                 small_disks.insert(id, disk);
             }
         }
-        let cluster = Cluster::start_as(plan.members, layout).await;
-        let client =
-            Client::new(cluster.addresses(), workload::options()).map_err(|error| error.to_string())?;
-        let agents =
-            Agents::start(plan.agents, "a100:4", &cluster.addresses(), cluster.root(), &client).await;
+        let cluster = Cluster::start_as(plan.setup.members, layout).await;
+        let options = cluster.access().options(workload::options());
+        let client = Client::new(cluster.addresses(), options).map_err(|error| error.to_string())?;
+        let agents = Agents::start(plan.agents, "a100:4", &cluster, &client).await;
         Ok(Stage {
             cluster,
             network,
@@ -92,8 +104,10 @@ impl Stage {
             random: SmallRng::seed_from_u64(plan.seed),
             clocks,
             small_disks,
-            newest_member: plan.members,
-            _folder: folder,
+            newest_member: plan.setup.members,
+            setup: plan.setup,
+            struck_us: None,
+            folder,
         })
     }
 
@@ -112,7 +126,25 @@ impl Stage {
     /// # Panics
     /// Never: these addresses were bound.
     pub fn client(&self) -> Client {
-        Client::new(self.cluster.addresses(), workload::options()).expect("addresses that were bound")
+        self.client_of(self.cluster.addresses())
+    }
+
+    /// A client of these addresses alone.
+    ///
+    /// # Panics
+    /// Where one makes no sense.
+    pub fn client_of(&self, addresses: Vec<String>) -> Client {
+        Client::new(addresses, self.options()).expect("addresses that were bound")
+    }
+
+    /// Options of a client.
+    pub fn options(&self) -> ClientOptions {
+        self.access().options(workload::options())
+    }
+
+    /// How members are reached.
+    pub fn access(&self) -> &Access {
+        self.cluster.access()
     }
 
     /// Who leads, as soon as somebody does.
@@ -122,7 +154,7 @@ impl Stage {
     pub async fn leader(&self) -> Result<u64, String> {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(leader) = status::leader(&self.addresses()).await {
+            if let Some(leader) = status::leader(self.access(), &self.addresses()).await {
                 return Ok(leader);
             }
             if Instant::now() >= until {
@@ -158,7 +190,7 @@ impl Stage {
     pub async fn wait_ready(&mut self, id: u64) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         let address = self.cluster.member(id).address.clone();
-        while status::of(&address).await.is_none() {
+        while status::of(self.access(), &address).await.is_none() {
             let exit = self.cluster.member_mut(id).wait_exit(Duration::ZERO);
             if exit.is_some() || Instant::now() >= until {
                 return Err(format!("c{id} does not come back ({exit:?}): {}", self.last_words(id)));
@@ -166,6 +198,39 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Asks a member to stop and waits; how long it took.
+    ///
+    /// # Errors
+    /// Where it does not stop, or not well. It runs again in any case.
+    pub async fn stop(&mut self, id: u64) -> Result<Duration, Failed> {
+        let asked = Instant::now();
+        self.cluster.member(id).signal(Signal::SIGTERM);
+        let exit = loop {
+            match self.cluster.member_mut(id).wait_exit(Duration::ZERO) {
+                Some(exit) => break Some(exit),
+                None if asked.elapsed() >= PATIENCE => break None,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let took = asked.elapsed();
+        let wrong = match exit {
+            Some(exit) if exit.code() == Some(0) => return Ok(took),
+            Some(exit) => format!("c{id} ended with {exit} on SIGTERM: {}", self.last_words(id)),
+            None => {
+                self.cluster.member_mut(id).kill();
+                format!("c{id} does not stop within {PATIENCE:?} of SIGTERM")
+            }
+        };
+        self.restart(id).await?;
+        Err(Failed::Product(wrong))
+    }
+
+    /// The other build than the one that a member runs, where there are two.
+    pub fn other_build(&self, id: u64) -> Option<PathBuf> {
+        let previous = self.setup.previous.clone()?;
+        Some(if self.cluster.member(id).program() == previous { plimsoll() } else { previous })
     }
 
     /// The end of what a member printed.
@@ -181,9 +246,13 @@ impl Stage {
     /// Where it does not come up.
     pub async fn spawn(&mut self) -> Result<u64, String> {
         self.newest_member += 1;
-        let (id, port) = (self.newest_member, ports::free());
-        let address = self.network.proxy(id, port).map_err(|error| error.to_string())?;
-        self.cluster.advertise(id, port, address);
+        let id = self.newest_member;
+        self.network.attach(id, self.cluster.layout_mut())?;
+        if !self.small_disks.is_empty() {
+            let disk = SmallDisk::mount(&self.folder.path().join(format!("disk-{id}")))?;
+            self.cluster.layout_mut().data.insert(id, disk.path().join("data"));
+            self.small_disks.insert(id, disk);
+        }
         self.cluster.spawn(id, false);
         self.wait_ready(id).await?;
         Ok(id)
@@ -192,6 +261,16 @@ impl Stage {
     /// Draws a length of time, in milliseconds.
     pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(self.random.random_range(least..=most))
+    }
+
+    /// The fault strikes now: finding its target took a moment in which clients went on.
+    pub fn strikes(&mut self) {
+        self.struck_us = Some(self.recorder.now_us());
+    }
+
+    /// When the latest fault struck, asked once.
+    pub fn struck_us(&mut self) -> Option<u64> {
+        self.struck_us.take()
     }
 
     /// Takes away every fault that is still there.

@@ -42,10 +42,10 @@ impl Workload {
     ///
     /// # Panics
     /// Where an address makes no sense.
-    pub fn start(addresses: &[String], load: Load, recorder: &Recorder) -> Workload {
+    pub fn start(addresses: &[String], options: &ClientOptions, load: Load, recorder: &Recorder) -> Workload {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |number: u32| {
-            let client = Client::new(addresses.to_vec(), options()).expect("addresses that were bound");
+            let client = Client::new(addresses.to_vec(), options.clone()).expect("addresses that were bound");
             let is_hasty = number % HASTY_EVERY == HASTY_EVERY - 1;
             let client = if is_hasty { client.with_timeout(HASTY_TIMEOUT) } else { client };
             let lane = Lane::new(number, client, recorder.clone(), load);

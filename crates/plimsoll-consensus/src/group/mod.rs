@@ -21,7 +21,7 @@ use crate::log_store::{Held, LogStore};
 use crate::machine::{Machine, StateMachine};
 use crate::network::{Dialer, MAX_MESSAGE_BYTES, Network};
 use crate::service::PeerService;
-use crate::snapshot::SnapshotDir;
+use crate::snapshot::{Room, SnapshotDir};
 use crate::status::{self, GroupStatus};
 use crate::types::{NodeInfo, Runtime, TypeConfig};
 
@@ -89,6 +89,7 @@ struct Inner {
     raft: RaftHandle,
     network: Network,
     snapshots: SnapshotDir,
+    room: Arc<Room>,
     /// Until shutdown: connections of peers may hold this member for longer, and its files must not stay open for them.
     log: parking_lot::Mutex<Option<LogStore>>,
     held: [Held; 2],
@@ -138,6 +139,7 @@ impl Group {
             applied_tx,
         )?;
         let held = [log.watch_drop(), state_machine.watch_drop()];
+        let room = state_machine.room();
         let network = Network::new(&config, dialer);
         let start = RaftHandle::new(config.node_id, raft_config, network.clone(), log.clone(), state_machine);
         let raft =
@@ -149,6 +151,7 @@ impl Group {
             raft,
             network,
             snapshots,
+            room,
             log: parking_lot::Mutex::new(Some(log)),
             held,
             seeds: AtomicU64::new(config.seed),
@@ -182,6 +185,11 @@ impl Group {
     /// How this member is now.
     pub fn metrics(&self) -> GroupStatus {
         GroupStatus::of(&self.raft().metrics().borrow_watched())
+    }
+
+    /// How many snapshots were put off because the disk had no room for them.
+    pub fn snapshots_deferred(&self) -> u64 {
+        self.inner.room.deferred()
     }
 
     /// Changes of status, leadership among them.

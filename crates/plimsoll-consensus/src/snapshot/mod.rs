@@ -3,6 +3,7 @@
 mod examine;
 mod format;
 mod found;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -14,13 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use plimsoll_store::WriteBatch;
+use plimsoll_store::{WriteBatch, files as durable};
 
 use crate::types::SnapshotMeta;
 
 pub use examine::{ExaminedLog, ExaminedSnapshot, ExaminedState, LogPosition};
 pub use format::{read_sealed, write_sealed};
 pub use found::{NewCluster, found_cluster};
+pub(crate) use room::{Room, is_full};
 
 /// Where snapshots are kept.
 #[derive(Clone, Debug)]
@@ -63,6 +65,11 @@ const KEPT: usize = 2;
 impl SnapshotData {
     fn memory(bytes: Bytes) -> SnapshotData {
         SnapshotData(Source::Memory(bytes))
+    }
+
+    /// What stands in for a snapshot that could not be made.
+    pub(crate) fn nothing() -> SnapshotData {
+        SnapshotData::memory(Bytes::new())
     }
 
     fn file(path: PathBuf, passing: bool) -> SnapshotData {
@@ -135,11 +142,19 @@ impl SnapshotDir {
                 Ok(SnapshotData::memory(out.into()))
             }
             SnapshotDir::Path(dir) => {
-                create_dir(dir)?;
+                durable::create_dir(dir)?;
                 let index = meta.last_log_id.map_or(0, |id| id.index);
                 let part = dir.join(format!("snap-{index:020}.part"));
-                let kept = write_synced(&part, |out| format::write(out, cluster_id, meta, rows))
-                    .and_then(|()| self.keep(dir, &part, index));
+                let written = durable::write_synced(&part, |out| {
+                    failpoint!("snapshot-begun");
+                    format::write(out, cluster_id, meta, rows)?;
+                    failpoint!("snapshot-written");
+                    Ok(())
+                });
+                let kept = written.and_then(|_| {
+                    failpoint!("snapshot-synced");
+                    self.keep(dir, &part, index)
+                });
                 if kept.is_err() {
                     // On a full disk what was written so far is in the way of everything else.
                     drop(fs::remove_file(&part));
@@ -157,7 +172,7 @@ impl SnapshotDir {
                 self.keep(dir, &stored.path, index)
             }
             (SnapshotDir::Path(dir), Source::File(stored)) => {
-                create_dir(dir)?;
+                durable::create_dir(dir)?;
                 let part = passing(dir);
                 fs::copy(&stored.path, &part)?;
                 fs::File::open(&part)?.sync_all()?;
@@ -172,7 +187,7 @@ impl SnapshotDir {
         match self {
             SnapshotDir::Memory => Ok(Receiver::Memory(Vec::new())),
             SnapshotDir::Path(dir) => {
-                create_dir(dir)?;
+                durable::create_dir(dir)?;
                 let path = passing(dir);
                 let file = fs::File::create_new(&path)?;
                 failpoint!("snapshot-receiving");
@@ -212,7 +227,7 @@ impl SnapshotDir {
         let path = dir.join(format!("snap-{index:020}"));
         fs::rename(part, &path)?;
         failpoint!("snapshot-renamed");
-        fs::File::open(dir)?.sync_all()?;
+        durable::sync_dir(dir)?;
         failpoint!("snapshot-kept");
         let mut old = files(dir);
         old.truncate(old.len().saturating_sub(KEPT));
@@ -252,30 +267,6 @@ impl Receiver {
             Receiver::Memory(bytes) => Ok(SnapshotData::memory(bytes.into())),
         }
     }
-}
-
-/// Creates the directory where absent; its name survives a power cut.
-fn create_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(dir)?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// Writes a file, durable when this returns; its name may not be.
-fn write_synced(path: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = io::BufWriter::with_capacity(CHUNK_BYTES, fs::File::create(path)?);
-    failpoint!("snapshot-begun");
-    write(&mut file)?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    failpoint!("snapshot-written");
-    file.sync_all()?;
-    failpoint!("snapshot-synced");
-    Ok(())
 }
 
 /// A name that no other stream of this process has: two leaders may send at the same time.

@@ -35,8 +35,13 @@ pub struct CoreConfig {
     pub snapshot_every: u64,
     /// Raft entries kept after a snapshot, for followers that lag.
     pub keep_logs: u64,
+    /// How often all data on the disk are read again, in milliseconds; 0 for never.
+    pub scrub_every_ms: u64,
     /// Seed of all that is random: election timeouts, the planner's random strategy.
     pub seed: u64,
+    /// Newest ledger version that this replica applies. Less than this build's own only where an older build is played
+    /// (simulation, tests); no setting of a process leads here.
+    pub newest_version: u32,
 }
 
 /// Where data is kept.
@@ -120,7 +125,9 @@ impl CoreConfig {
             watch_ring: 65_536,
             snapshot_every: 50_000,
             keep_logs: 10_000,
+            scrub_every_ms: 24 * 3_600_000,
             seed: 0,
+            newest_version: plimsoll_ledger::LATEST_VERSION,
         }
     }
 }

@@ -17,8 +17,12 @@ pub enum SubmitError {
     #[error("the outcome is unknown: leadership changed while the command was in flight")]
     Unknown,
     /// Definite: the intake is full.
-    #[error("the intake is full, retry in {retry_after_ms} ms")]
+    #[error("the intake is full: {waiting} commands wait, {limit} may; retry in {retry_after_ms} ms")]
     Overloaded {
+        /// How many commands of its kind wait.
+        waiting: u64,
+        /// How many may, in number or by their bytes.
+        limit: u64,
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
@@ -124,6 +128,17 @@ pub enum StartError {
     /// The data directory is not this member's, or not whole.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The data are those of a newer build.
+    #[error(
+        "the data here are of ledger version {found}, and this build knows up to {newest}: start a build that knows version \
+         {found}; nothing was changed"
+    )]
+    TooOld {
+        /// Ledger version of the data.
+        found: u32,
+        /// Newest that this build knows.
+        newest: u32,
+    },
     /// The group did not start.
     #[error("cannot start the consensus group")]
     Group(#[from] plimsoll_consensus::Error),

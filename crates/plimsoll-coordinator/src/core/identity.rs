@@ -4,10 +4,11 @@
 //! help to lose what it has acknowledged. So every data directory gets a random incarnation when it is made, the group
 //! remembers it with the member, and peers refuse the same id in another incarnation until an operator replaces it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
+use plimsoll_store::files;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,8 +16,6 @@ use uuid::Uuid;
 const FILE: &str = "identity.json";
 /// Name of the file that says why a replica must not run again.
 const CONDEMNED: &str = "diverged";
-/// Where a new one is written before it gets its name.
-const DRAFT: &str = "identity.json.new";
 /// The only version so far.
 const VERSION: u32 = 1;
 
@@ -144,31 +143,20 @@ impl Identity {
         };
         let path = directory.join(FILE);
         let place = path.display().to_string();
-        identity.write(directory, &path).map_err(|source| IdentityError::Io { place, source })?;
+        identity.write(&path).map_err(|source| IdentityError::Io { place, source })?;
         Ok(identity)
     }
 
     /// Marks a directory, on disk when this returns: the replica whose data it holds must not run again.
     pub(super) fn condemn(directory: &Path, why: &str) -> io::Result<()> {
-        write(directory, &directory.join(CONDEMNED), format!("{why}\n").as_bytes())
+        files::create_whole(&directory.join(CONDEMNED), |out| writeln!(out, "{why}")).map(drop)
     }
 
-    fn write(&self, directory: &Path, path: &Path) -> io::Result<()> {
+    fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        write(directory, path, &text)
+        files::create_whole(path, |out| out.write_all(&text)).map(drop)
     }
-}
-
-/// Writes a file whole or not at all.
-fn write(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let draft = directory.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    // The name too has to survive a power cut.
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -188,9 +188,15 @@ impl Intake {
                 && (queue.items.len() + more > limits.max_waiting
                     || queue.bytes + bytes > limits.max_waiting_bytes)
         };
-        if full(&state.requests, requests) || full(&state.urgent, items.len() - requests) {
-            Counters::add(&self.counters.overloaded, items.len() as u64);
-            return Err((SubmitError::Overloaded { retry_after_ms: RETRY_AFTER_MS }, items));
+        for (queue, more) in [(&state.requests, requests), (&state.urgent, items.len() - requests)] {
+            if full(queue, more) {
+                Counters::add(&self.counters.overloaded, items.len() as u64);
+                let (waiting, limit) = (queue.items.len() as u64, limits.max_waiting as u64);
+                return Err((
+                    SubmitError::Overloaded { waiting, limit, retry_after_ms: RETRY_AFTER_MS },
+                    items,
+                ));
+            }
         }
         for item in items {
             let queue = if item.is_request { &mut state.requests } else { &mut state.urgent };

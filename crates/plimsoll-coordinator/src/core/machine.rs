@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use plimsoll_consensus::{Machine, MachineError, Payload, ROW_PREFIX, Reply};
 use plimsoll_ledger::{
-    Applied, Command, Entry, EventObject, Ledger, Outcome, Reservation, Row, Stamp, State, Violation,
+    Applied, Command, Entry, EventObject, Ledger, Outcome, Reservation, Row, RowError, Stamp, State,
+    Violation,
 };
 use plimsoll_mutants::mutant;
 use plimsoll_store::WriteBatch;
@@ -38,6 +39,12 @@ pub struct LedgerMachine {
     notice: Arc<AppliedNotice>,
     agents: AgentHub,
     counters: Arc<Counters>,
+    /// Newest ledger version that it applies.
+    newest_version: u32,
+    /// Version of rows that were refused, since they are newer; 0 for none.
+    refused_version: AtomicU32,
+    /// It has started: what it cannot restore from now on comes from a peer.
+    running: AtomicBool,
 }
 
 impl LedgerMachine {
@@ -48,6 +55,7 @@ impl LedgerMachine {
         notice: Arc<AppliedNotice>,
         agents: AgentHub,
         counters: Arc<Counters>,
+        newest_version: u32,
     ) -> LedgerMachine {
         LedgerMachine {
             ledger,
@@ -59,7 +67,39 @@ impl LedgerMachine {
             notice,
             agents,
             counters,
+            newest_version,
+            refused_version: AtomicU32::new(0),
+            running: AtomicBool::new(false),
         }
+    }
+
+    /// Ledger version of rows that it refused for being newer than it knows; `None` where it refused none.
+    pub(super) fn refused_version(&self) -> Option<u32> {
+        Some(self.refused_version.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    }
+
+    /// The group runs: a state that cannot be restored ends the process from now on, since nobody waits for the error.
+    pub(super) fn runs(&self) {
+        self.running.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses a state that needs a newer build, and keeps in mind which version it was.
+    fn check_version(&self, restored: Result<Ledger, RowError>) -> Result<Ledger, MachineError> {
+        let found = match &restored {
+            Ok(ledger) => ledger.meta().version,
+            Err(RowError::Version { found, .. }) => *found,
+            Err(_) => 0,
+        };
+        if found <= self.newest_version {
+            return restored.map_err(bad_rows);
+        }
+        self.refused_version.store(found, Ordering::Relaxed);
+        let newest = self.newest_version;
+        let why = format!("the state is of ledger version {found}, and this build knows up to {newest}");
+        if self.running.load(Ordering::Relaxed) {
+            panic!("{why}: start a build that knows version {found}");
+        }
+        Err(MachineError(why))
     }
 
     /// Chain hash after the latest command applied.
@@ -109,6 +149,7 @@ impl Machine for LedgerMachine {
     fn apply(&self, payload: &Payload) -> Reply {
         let begun = tokio::time::Instant::now();
         let batch = batch_of(payload);
+        check_upgrades(&batch, self.newest_version);
         let mut changes = Changes::default();
         let mut applied = Vec::with_capacity(batch.entries.len());
         {
@@ -220,7 +261,7 @@ impl Machine for LedgerMachine {
         if let Some(error) = failure {
             return Err(error);
         }
-        let ledger = if any { ledger.map_err(bad_rows)? } else { Ledger::new() };
+        let ledger = if any { self.check_version(ledger)? } else { Ledger::new() };
         let revision = ledger.revision();
         *self.ledger.write() = ledger;
         *self.chain.lock() = chain;
@@ -251,6 +292,22 @@ fn batch_of(payload: &Payload) -> Arc<Batch> {
             Arc::new(Batch { proposed_at: LedgerTime(0), entries: Vec::new(), encoded: Vec::new() })
         }
         Err(error) => panic!("a committed entry cannot be decoded, so this build must not go on: {error}"),
+    }
+}
+
+/// From an upgrade on, the rules are those of its version. Whoever does not know them stops before it applies anything by
+/// others: the log has the entry, and a newer build goes on from there.
+fn check_upgrades(batch: &Batch, newest_version: u32) {
+    for entry in &batch.entries {
+        if let Command::Upgrade { to } = entry.command
+            && to > newest_version
+            && !mutant!("skip-unknown-command")
+        {
+            panic!(
+                "the ledger goes on at version {to} and this build knows up to {newest_version}, so it must not go on: start \
+                 a build that knows version {to}"
+            );
+        }
     }
 }
 
@@ -309,7 +366,9 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::Class(_)
             | EventObject::ClassDeleted(_)
             | EventObject::NodeLimits(_)
-            | EventObject::NodeLimitsDeleted(_) => changes.policies = true,
+            | EventObject::NodeLimitsDeleted(_)
+            | EventObject::Queue(_)
+            | EventObject::QueueDeleted(_) => changes.policies = true,
             EventObject::ReservationForgotten(_) | EventObject::Leader(_) | EventObject::Version(_) => {}
         }
     }

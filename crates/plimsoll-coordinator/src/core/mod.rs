@@ -17,6 +17,7 @@ mod leader;
 mod machine;
 mod notice;
 mod record;
+mod scrub;
 mod start;
 mod status;
 mod stored;
@@ -42,6 +43,7 @@ pub use history::History;
 pub use identity::IdentityError;
 pub use machine::LedgerMachine;
 pub use record::Record;
+pub use scrub::Scrubbed;
 pub use status::{CoreStatus, Counters};
 pub use view::{Consistency, LedgerView};
 pub use watch::Watcher;
@@ -212,6 +214,16 @@ impl Core {
     /// The configuration it was started with.
     pub fn config(&self) -> &CoreConfig {
         &self.inner.config
+    }
+
+    /// How full the disk with the data is; `None` where none are kept there.
+    pub(crate) fn disk(&self) -> Option<&plimsoll_store::rocks::Headroom> {
+        self.inner.disk.as_ref()
+    }
+
+    /// What was read again of the data on the disk.
+    pub fn scrubbed(&self) -> &Scrubbed {
+        &self.inner.scrubbed
     }
 
     /// The leader's clock, for stamps outside the log (none in answers).

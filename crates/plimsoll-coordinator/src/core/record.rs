@@ -170,6 +170,10 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
             StoredEvent { kind: 9, row: row(Row::NodeLimits(Arc::clone(limits))), ..base }
         }
         EventObject::NodeLimitsDeleted(name) => StoredEvent { kind: 10, name: name.clone(), ..base },
+        EventObject::Queue(queue) => {
+            StoredEvent { kind: 13, row: row(Row::Queue(Arc::clone(queue))), ..base }
+        }
+        EventObject::QueueDeleted(name) => StoredEvent { kind: 14, name: name.clone(), ..base },
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -193,7 +197,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 => {
+        1 | 3 | 5 | 7 | 9 | 13 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
@@ -201,7 +205,8 @@ fn load_event(
                 Row::Pool(pool) => EventObject::Pool(pool),
                 Row::Class(class) => EventObject::Class(class),
                 Row::NodeLimits(limits) => EventObject::NodeLimits(limits),
-                Row::Meta(_) | Row::Idempotency(_) => {
+                Row::Queue(queue) => EventObject::Queue(queue),
+                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
             }
@@ -213,6 +218,7 @@ fn load_event(
         10 => EventObject::NodeLimitsDeleted(stored.name),
         11 => EventObject::Leader(number),
         12 => EventObject::Version(small()?),
+        14 => EventObject::QueueDeleted(stored.name),
         kind => return Err(format!("an event of unknown kind {kind}")),
     };
     Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
@@ -298,6 +304,11 @@ mod tests {
             event(EventObject::PoolDeleted("old".to_owned())),
             event(EventObject::ClassDeleted("old".to_owned())),
             event(EventObject::NodeLimitsDeleted("old".to_owned())),
+            event(EventObject::Queue(Arc::new(plimsoll_ledger::Queue {
+                name: "vision".to_owned(),
+                ..Default::default()
+            }))),
+            event(EventObject::QueueDeleted("old".to_owned())),
             event(EventObject::Leader(3)),
             event(EventObject::Version(2)),
         ];

@@ -10,9 +10,9 @@ use plimsoll_ledger::Stamp;
 use plimsoll_ledger::{Answer, Command, Entry, Ledger, Verdict};
 use plimsoll_scheduler::Planner;
 use plimsoll_store::memory::{MemoryEngine, MemoryWal};
-use plimsoll_store::rocks::{RocksEngine, RocksWal, RocksWalOptions};
+use plimsoll_store::rocks::{Headroom, RocksEngine, RocksWal, RocksWalOptions};
 use plimsoll_types::{LedgerTime, Revision};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::intake::Intake;
 use super::leader::LeaderLoop;
 use super::notice::AppliedNotice;
+use super::scrub::{Scrubbable, Scrubbed, Scrubber};
 use super::watch::WatchHub;
 use super::{
     Consistency, CoreConfig, CoreStatus, Counters, Data, History, HistoryError, LedgerMachine, LedgerView,
@@ -42,6 +43,11 @@ pub(super) struct Inner {
     pub(super) agents: AgentHub,
     pub(super) group: Group,
     pub(super) counters: Arc<Counters>,
+    /// Of the data directory, where there is one.
+    pub(super) disk: Option<Headroom>,
+    pub(super) scrubbed: Arc<Scrubbed>,
+    /// Until the stop: it reads from the stores.
+    scrubber: Mutex<Option<Scrubber>>,
     machine: Arc<LedgerMachine>,
     stop: watch::Sender<bool>,
     serving: watch::Receiver<bool>,
@@ -64,6 +70,7 @@ pub(super) async fn start(
     let Opened { stores, snapshots, incarnation } = open(&config)?;
     config.incarnation = incarnation;
     let config = Arc::new(config);
+    let scrubbable = scrubbable(&config, &stores);
     let counters = Arc::new(Counters::default());
     let wake = Arc::new(Notify::new());
     let ledger = Arc::new(RwLock::new(Ledger::new()));
@@ -81,6 +88,7 @@ pub(super) async fn start(
         Arc::clone(&notice),
         agents.clone(),
         Arc::clone(&counters),
+        config.newest_version,
     ));
     let group_config = GroupConfig {
         node_id: config.node_id,
@@ -96,7 +104,12 @@ pub(super) async fn start(
     };
     let group =
         Group::start(group_config, stores.wal, stores.engine, snapshots, Arc::clone(&machine) as _, dialer)
-            .await?;
+            .await
+            .map_err(|error| match machine.refused_version() {
+                Some(found) => StartError::TooOld { found, newest: config.newest_version },
+                None => StartError::Group(error),
+            })?;
+    machine.runs();
     if config.bootstrap {
         match group.initialize().await {
             Ok(()) | Err(plimsoll_consensus::Error::AlreadyInitialized) => {}
@@ -118,6 +131,18 @@ pub(super) async fn start(
         stop: stopped,
         serving,
     };
+    let disk = keep_headroom(&config);
+    let scrubbed = Arc::new(Scrubbed::default());
+    let (found, damage) = oneshot::channel();
+    let scrubber = match scrubbable {
+        Some(what) => {
+            let every = Duration::from_millis(config.scrub_every_ms);
+            Scrubber::start(what, every, Arc::clone(&scrubbed), found)
+                .inspect_err(|error| tracing::warn!(%error, "the data are not read again while this runs"))
+                .ok()
+        }
+        None => None,
+    };
     let (end, ended) = watch::channel(false);
     tokio::spawn(supervise(
         tokio::spawn(leader_loop.run()),
@@ -126,7 +151,8 @@ pub(super) async fn start(
         Arc::clone(&hub),
         end,
     ));
-    Ok(Arc::new(Inner {
+    let has_scrubber = scrubber.is_some();
+    let inner = Arc::new(Inner {
         config,
         clock,
         ledger,
@@ -136,6 +162,9 @@ pub(super) async fn start(
         agents,
         group,
         counters,
+        disk,
+        scrubbed,
+        scrubber: Mutex::new(scrubber),
         machine,
         stop,
         serving: serves,
@@ -143,7 +172,39 @@ pub(super) async fn start(
         confirmed: Mutex::new(Instant::now()),
         fault: OnceLock::new(),
         scratch: Semaphore::new(1),
-    }))
+    });
+    if has_scrubber {
+        let rotten = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            // An error means that nothing was found until the end.
+            let Ok(damage) = damage.await else { return };
+            if let Some(inner) = rotten.upgrade() {
+                inner.give_up(&damage).await;
+            }
+        });
+    }
+    Ok(inner)
+}
+
+/// Room on the disk with the data, where they are on one.
+fn keep_headroom(config: &CoreConfig) -> Option<Headroom> {
+    let Data::Directory(directory) = &config.data else { return None };
+    Headroom::keep(directory)
+        .inspect_err(|error| tracing::warn!(%error, "no room is set aside on the disk"))
+        .ok()
+}
+
+/// What is read again while the core runs; `None` where that is not wanted.
+fn scrubbable(config: &CoreConfig, stores: &Stores) -> Option<Scrubbable> {
+    let Data::Directory(directory) = &config.data else { return None };
+    (config.scrub_every_ms > 0).then(|| Scrubbable {
+        wal: Arc::downgrade(&stores.wal),
+        engines: vec![
+            ("state", Arc::downgrade(&stores.engine)),
+            ("history", Arc::downgrade(&stores.history)),
+        ],
+        snapshots: directory.join("snapshots"),
+    })
 }
 
 /// Waits for the end of the leader's loop, and ends everything that depends on it.
@@ -388,6 +449,7 @@ impl Inner {
         }
         self.stop.send_replace(true);
         self.ended().await;
+        self.stop_scrubbing().await;
         self.group.shutdown().await;
         if let Err(error) = self.history.sync() {
             tracing::error!(%error, "history was not synced");
@@ -405,6 +467,23 @@ impl Inner {
         let _ = self.fault.set(why);
         self.stop.send_replace(true);
         self.group.shutdown().await;
+    }
+
+    /// Stops this replica because its disk has lost something: what it does next might need just that. The others have it.
+    async fn give_up(&self, damage: &str) {
+        tracing::error!(
+            damage,
+            "this coordinator stops itself; run `plimsoll doctor` on its data, then replace the member"
+        );
+        self.stop.send_replace(true);
+        self.group.shutdown().await;
+    }
+
+    /// Ends the thread that reads the stores, which then can be closed.
+    async fn stop_scrubbing(&self) {
+        let Some(scrubber) = self.scrubber.lock().take() else { return };
+        // It may be in the middle of a page.
+        let _ = tokio::task::spawn_blocking(move || drop(scrubber)).await;
     }
 
     /// Makes this replica differ from the others from the next command on.

@@ -20,6 +20,8 @@ const NODE_LIMITS: u8 = 3;
 const NODE: u8 = 4;
 const RESERVATION: u8 = 5;
 const ANSWER: u8 = 6;
+const REMOVED_NODE: u8 = 7;
+const QUEUE: u8 = 8;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -58,8 +60,10 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Pool(name) => add(POOL, name.as_bytes()),
         RowPlace::Class(name) => add(CLASS, name.as_bytes()),
         RowPlace::NodeLimits(name) => add(NODE_LIMITS, name.as_bytes()),
+        RowPlace::Queue(name) => add(QUEUE, name.as_bytes()),
         RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
         RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
+        RowPlace::RemovedNode(id) => add(REMOVED_NODE, &id.0.to_be_bytes()),
         RowPlace::Answer(revision) => add(ANSWER, &revision.0.to_be_bytes()),
     }
     bytes

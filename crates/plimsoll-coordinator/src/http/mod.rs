@@ -1,7 +1,7 @@
 //! HTTP beside the gRPC API: metrics for Prometheus, health for orchestrators, and a small page for people.
 
-mod listener;
 mod page;
+mod pages;
 
 use std::future::Future;
 use std::io;
@@ -13,11 +13,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
 
 use crate::core::Core;
-use crate::services::ListenerLimits;
+use crate::services::{Listener, ListenerLimits};
 use crate::telemetry::Telemetry;
-use listener::BoundedListener;
+use pages::Pages;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -26,10 +27,13 @@ struct Shown {
     telemetry: Telemetry,
 }
 
+/// Most open connections; more wait in the system's queue. Who reads pages needs few.
+const MOST_OPEN: usize = 1_000;
+
 /// Serves HTTP on a bound listener until `shutdown` is done. With `tls`, callers must show a certificate.
 ///
 /// # Errors
-/// Where the listener fails for good.
+/// None so far: a connection that cannot be accepted is not the listener's end.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -38,8 +42,12 @@ pub async fn serve(
     telemetry: Telemetry,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let listener = BoundedListener::new(listener, tls, limits);
-    axum::serve(listener, router(core, telemetry)).with_graceful_shutdown(shutdown).await
+    let limits = ListenerLimits { connections: MOST_OPEN.min(limits.connections), ..limits.clone() };
+    let seed = core.config().seed;
+    let talk = Pages(router(core, telemetry));
+    let listening = Listener { talk, tls, limits: Arc::new(limits), counts: None, seed };
+    listening.serve(TcpIncoming::from(listener), shutdown).await;
+    Ok(())
 }
 
 /// The pages, for callers with a server of their own.

@@ -117,7 +117,11 @@ impl Served {
                 Some(registered) = self.registering.next() => self.registered(registered).await,
                 request = requests.message() => match request {
                     Ok(Some(request)) => self.take(request).await,
-                    Ok(None) | Err(_) => return,
+                    Ok(None) => return,
+                    Err(status) => {
+                        let _ = answers.send(Err(status)).await;
+                        return;
+                    }
                 },
                 notices = session.next(NOTICES) => match notices {
                     Ok(notices) => self.tell(notices).await,

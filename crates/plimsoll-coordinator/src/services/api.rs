@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plimsoll_ledger::{Answer, Command, Outcome};
 use plimsoll_proto::{convert, v1};
-use plimsoll_store::rocks::Headroom;
 use plimsoll_types::Revision;
 use tokio::time::Instant;
 
 use super::intent::Intent;
 use super::page::Page;
 use super::problem::Problem;
-use crate::core::{Consistency, Core, Data, HistoryError, LedgerView, SubmitError};
+use crate::core::{Consistency, Core, HistoryError, LedgerView, SubmitError};
 use crate::telemetry::{Calls, Memory, Telemetry};
 
 /// A handle that every service has a clone of.
@@ -21,8 +20,6 @@ pub(crate) struct Api {
     pub(crate) core: Core,
     pub(crate) calls: Calls,
     memory: Arc<Memory>,
-    /// Of the data directory, where there is one.
-    disk: Option<Arc<Headroom>>,
     shown: Arc<Shown>,
 }
 
@@ -44,13 +41,7 @@ impl Shown {
 impl Api {
     pub(crate) fn new(core: Core, telemetry: Telemetry) -> Api {
         let (calls, memory) = (telemetry.calls().clone(), Arc::clone(telemetry.memory()));
-        let disk = match &core.config().data {
-            Data::Directory(directory) => Headroom::keep(directory)
-                .inspect_err(|error| tracing::warn!(%error, "no room is set aside on the disk"))
-                .ok(),
-            Data::Memory | Data::Custom(_) => None,
-        };
-        Api { core, calls, memory, disk: disk.map(Arc::new), shown: Arc::default() }
+        Api { core, calls, memory, shown: Arc::default() }
     }
 
     /// What was shown so far.
@@ -77,7 +68,7 @@ impl Api {
 
     /// Refuses what would take more memory or disk, where that is short. What keeps or gives back is always taken.
     fn check_room(&self, intent: &Intent) -> Result<(), Problem> {
-        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_short())
+        if let Some(disk) = self.core.disk().filter(|disk| disk.is_short())
             && matches!(intent.entry.command, Command::Submit { .. })
         {
             self.memory.turned_away();

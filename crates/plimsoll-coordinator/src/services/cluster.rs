@@ -1,21 +1,23 @@
 //! `ClusterService`: the coordinators themselves.
 
 mod members;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use plimsoll_consensus::{Dialer, Error, NodeInfo};
-use plimsoll_ledger::LATEST_VERSION;
 use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
 use plimsoll_proto::v1::cluster_service_server::ClusterService;
 use plimsoll_proto::v1::{self, ErrorReason};
 use prost::Message;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::api::Api;
+use super::edge::Actor;
 use super::page::Page;
 use super::problem::Problem;
 use crate::core::ReadError;
@@ -34,11 +36,13 @@ pub(super) struct Cluster {
     api: Api,
     dialer: Arc<dyn Dialer>,
     started: Instant,
+    /// Members do not come while it is asked what the members can do, and the other way round.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Cluster {
     pub(super) fn new(api: Api, dialer: Arc<dyn Dialer>) -> Cluster {
-        Cluster { api, dialer, started: Instant::now() }
+        Cluster { api, dialer, started: Instant::now(), turn: Arc::default() }
     }
 
     fn members(&self) -> Vec<v1::Member> {
@@ -88,7 +92,7 @@ impl Cluster {
             learner: own.is_some_and(|member| !member.voter),
             members,
             ledger_version: status.ledger_version,
-            supported_version: LATEST_VERSION,
+            supported_version: self.api.core.config().newest_version,
             revision: status.revision.0,
             log_time_ms: status.log_time.0,
             chain_hash: Bytes::copy_from_slice(&status.chain),
@@ -167,6 +171,7 @@ impl ClusterService for Cluster {
         }
         let is_there = known.is_some_and(|member| member.voter || request.learner);
         if !is_there && !request.validate_only {
+            let _turn = self.turn()?;
             info.incarnation = self.incarnation_at(request.id, &info).await?;
             let group = self.api.core.group();
             let added = if request.learner {
@@ -219,6 +224,7 @@ impl ClusterService for Cluster {
             return Err(Problem::not_found("member", &request.old_id.to_string()).into());
         }
         if !is_done && !request.validate_only {
+            let _turn = self.turn()?;
             info.incarnation = self.incarnation_at(request.new_id, &info).await?;
             let replaced = self.api.core.group().replace(request.old_id, request.new_id, info).await;
             replaced.map_err(Problem::from)?;
@@ -244,6 +250,14 @@ impl ClusterService for Cluster {
         let (revision, log_time_ms) = self.stamp();
         let leader_id = self.api.core.leader_address().map_or(own, |(id, _)| id);
         Ok(Response::new(v1::TransferLeaderResponse { revision, log_time_ms, leader_id }))
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<v1::UpgradeRequest>,
+    ) -> Result<Response<v1::UpgradeResponse>, Status> {
+        let actor = Actor::of(&request);
+        Ok(Response::new(self.raise(&actor, request.into_inner()).await?))
     }
 
     async fn bootstrap_cluster(
@@ -279,10 +293,19 @@ impl Cluster {
         Err(problem.because(&why).with("members", known.join(",")))
     }
 
-    /// Which life of a member to be answers at its address: the group remembers it with the member.
+    /// One at a time: changes that bring members, and upgrades.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, Problem> {
+        self.turn.try_lock().map_err(|_| Problem::from(Error::ChangeInProgress))
+    }
+
+    /// Which life of a member to be answers at its address: the group remembers it with the member. It must be able to apply
+    /// what the members apply.
     async fn incarnation_at(&self, id: u64, info: &NodeInfo) -> Result<String, Problem> {
         let unusable = |detail: String| Error::Unusable { id, address: info.address.clone(), detail };
         let status = self.ask(&info.address).await.map_err(unusable)?;
+        // A new leader may not yet have applied the upgrade that came before it.
+        self.api.core.linearize().await?;
+        upgrade::check_newcomer(id, &status, self.api.core.status().ledger_version)?;
         Ok(status.incarnation)
     }
 

@@ -5,18 +5,19 @@ use std::time::Duration;
 pub(super) use plimsoll_proto::limits::MAX_REQUEST_BYTES as MOST_REQUEST;
 use tonic::transport::Server;
 
-use super::Port;
-
 /// Largest message of an agent, which may speak for many nodes, in bytes.
 pub(super) const MOST_AGENT_MESSAGE: usize = 4 << 20;
-/// Longest silence at the beginning of a connection: who says nothing for so long gives the place back. Who makes no call
-/// for so long is asked to end.
+/// Longest time to the end of a connection's beginning: who is silent or slow for so long gives the place back. Who makes no
+/// call for so long is asked to end.
 pub(crate) const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// Largest list of headers, in bytes.
 const MOST_HEADERS: u32 = 16 << 10;
-/// Streams of one connection at a port for clients.
+/// A client takes something of an answer at least so often, or its connection is cut off: of a call's, and of a stream's.
+pub(super) const CALL_UNREAD: Duration = Duration::from_secs(30);
+pub(super) const STREAM_UNREAD: Duration = Duration::from_secs(300);
+/// Streams of one connection of a client.
 const CLIENT_STREAMS: u32 = 100;
-/// Streams of one connection at a port that coordinators use: they pass on calls of many clients over one connection.
+/// Streams of one connection that may be a coordinator's: they pass on calls of many clients over one connection.
 const PEER_STREAMS: u32 = 16_384;
 /// Streams that a client may reset while they wait to be accepted.
 const MOST_RESETS: usize = 20;
@@ -56,10 +57,10 @@ impl Default for ListenerLimits {
     }
 }
 
-/// A server with all limits set.
-pub(super) fn server(port: &Port) -> Server {
+/// A server with all limits set, for a connection of a client, or one that may be a coordinator's.
+pub(super) fn server(peer: bool) -> Server {
     Server::builder()
-        .max_concurrent_streams(if port.peers { PEER_STREAMS } else { CLIENT_STREAMS })
+        .max_concurrent_streams(if peer { PEER_STREAMS } else { CLIENT_STREAMS })
         .http2_max_pending_accept_reset_streams(Some(MOST_RESETS))
         .http2_max_header_list_size(MOST_HEADERS)
         .http2_keepalive_interval(Some(PING_EVERY))

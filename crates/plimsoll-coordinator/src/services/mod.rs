@@ -47,12 +47,11 @@ use tonic::transport::server::Connected;
 use crate::core::Core;
 use crate::telemetry::Telemetry;
 use api::Api;
-use connections::Listener;
+use connections::Grpc;
 use edge::{EdgeLayer, Heads, Rates};
 
-pub(crate) use connections::Sources;
+pub(crate) use connections::{Guarded, Language, Listener, Talk};
 pub(crate) use health::serves;
-pub(crate) use limits::FIRST_BYTES;
 pub use limits::ListenerLimits;
 
 /// Answers of a server stream.
@@ -72,6 +71,11 @@ pub struct Services {
     heads: Heads,
     limits: Arc<ListenerLimits>,
     simulation: bool,
+}
+
+/// True where a method's answer is a stream, or no method is known by that path.
+fn streams(path: &str) -> bool {
+    edge::streams(path)
 }
 
 /// What a gRPC listener is for.
@@ -150,11 +154,10 @@ impl Services {
             routes = routes.add_service(health::reflection());
         }
         let listener = Listener {
-            server: limits::server(&port),
-            service: Listener::service(&edge, routes),
+            talk: Grpc::new(&edge, routes, &port),
             tls: port.tls,
             limits: Arc::clone(&self.limits),
-            counts: self.telemetry.connections().clone(),
+            counts: Some(self.telemetry.connections().clone()),
             seed: self.core.config().seed,
         };
         listener.serve(incoming, shutdown).await;

@@ -21,6 +21,9 @@ use crate::core::Consistency;
 /// Silent nodes named in one answer.
 const MOST_UNREACHABLE: usize = 1_000;
 
+/// The id of no node: ids are given out from 0 on, and memory ends before they do.
+const NOBODY: NodeId = NodeId(u32::MAX);
+
 /// The service.
 #[derive(Clone)]
 pub(super) struct Nodes {
@@ -52,8 +55,15 @@ impl Nodes {
         let (id, command) = {
             // A new leader may not yet have applied all that was acknowledged before it.
             let view = self.api.core.read(Consistency::Linearizable, Revision(0)).await?;
-            let node = view.node_by_name(name).ok_or_else(|| Problem::not_found("node", name))?;
-            (node.id, command(node)?)
+            match view.node_by_name(name) {
+                Some(node) => (node.id, command(node)?),
+                // The request that is repeated here, or a later one, removed the node: the answer is remembered, whatever
+                // the command. Were it forgotten in the meantime, there is nothing to remove under this id.
+                None if view.remembered(&change.actor.0, &change.request_id).is_some() => {
+                    (NOBODY, Command::RemoveNode { node: NOBODY })
+                }
+                None => return Err(Problem::not_found("node", name)),
+            }
         };
         let Change { actor, method, request_id, validate_only, rest, .. } = change;
         let intent = Intent::of_command(&actor, method, request_id, validate_only, rest, command)?;

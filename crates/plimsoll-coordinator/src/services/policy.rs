@@ -1,4 +1,4 @@
-//! `PolicyService`: pools, priority classes and node limits.
+//! `PolicyService`: pools, priority classes, node limits and queues.
 
 use plimsoll_ledger::{Command, PolicyName};
 use plimsoll_proto::convert::Violation;
@@ -183,6 +183,34 @@ impl PolicyService for Policies {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             classes: classes.iter().map(|class| convert::class_to_v1(class)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
+    async fn get_queue(
+        &self,
+        request: Request<v1::GetQueueRequest>,
+    ) -> Result<Response<v1::GetQueueResponse>, Status> {
+        let (view, queue) = get!(self, request, "queues", "queue", queue);
+        Ok(Response::new(v1::GetQueueResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            queue: Some(convert::queue_to_v1(&queue)),
+            status: Some(convert::queue_status(&queue, &view)),
+        }))
+    }
+
+    async fn list_queues(
+        &self,
+        request: Request<v1::ListQueuesRequest>,
+    ) -> Result<Response<v1::ListQueuesResponse>, Status> {
+        let (view, queues, next_page_token) = list!(self, request, queues);
+        Ok(Response::new(v1::ListQueuesResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            statuses: queues.iter().map(|queue| convert::queue_status(queue, &view)).collect(),
+            queues: queues.iter().map(|queue| convert::queue_to_v1(queue)).collect(),
             next_page_token,
             policy_revision: view.meta().policy_changed.0,
         }))

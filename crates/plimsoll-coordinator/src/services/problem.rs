@@ -18,6 +18,8 @@ pub(crate) struct Problem(Box<Details>);
 const RETRY_ELECTION_MS: u64 = 200;
 /// Advice where memory is short.
 const RETRY_MEMORY_MS: u64 = 1_000;
+/// Advice where the disk is full: that takes somebody to make room.
+const RETRY_DISK_MS: u64 = 5_000;
 /// Characters of a caller's path that are repeated to it.
 const LONGEST_PATH: usize = 200;
 
@@ -102,7 +104,7 @@ impl Problem {
     /// The disk is nearly full.
     pub(crate) fn disk_short(free: u64) -> Problem {
         let message = format!("the disk is nearly full here: {free} bytes are free");
-        let problem = Problem::new(ErrorReason::RateLimited, message).after(RETRY_MEMORY_MS);
+        let problem = Problem::new(ErrorReason::DiskFull, message).after(RETRY_DISK_MS);
         problem.with("disk_free_bytes", free.to_string())
     }
 
@@ -222,8 +224,10 @@ impl From<SubmitError> for Problem {
             SubmitError::Unknown => {
                 Problem::outcome_unknown("leadership changed while the command was in flight")
             }
-            SubmitError::Overloaded { retry_after_ms } => {
-                Problem::new(ErrorReason::RateLimited, "the intake is full").after(retry_after_ms)
+            SubmitError::Overloaded { waiting, limit, retry_after_ms } => {
+                let message = format!("the intake is full: {waiting} commands wait, {limit} may");
+                let problem = Problem::new(ErrorReason::RateLimited, message).after(retry_after_ms);
+                problem.with("waiting", waiting.to_string()).with("limit", limit.to_string())
             }
             SubmitError::TooLarge { what, given, limit } => {
                 let message = format!("{given} {what} in one call, at most {limit} are taken");

@@ -9,13 +9,13 @@ pub(super) fn rank(ledger: &Ledger, reservation: &Reservation) -> u64 {
     if reservation.state != State::Pending {
         return 0;
     }
-    let before = ledger.queue(&reservation.request.pool).position(|id| id == reservation.id);
+    let before = ledger.pending(&reservation.request.pool).position(|id| id == reservation.id);
     before.map_or(0, |before| before as u64 + 1)
 }
 
 /// Requests in the queue of the reservation's pool; 0 where it is not queued.
 pub(super) fn queue_length(ledger: &Ledger, reservation: &Reservation) -> u64 {
-    if reservation.state == State::Pending { ledger.queue_len(&reservation.request.pool) as u64 } else { 0 }
+    if reservation.state == State::Pending { ledger.pending_len(&reservation.request.pool) as u64 } else { 0 }
 }
 
 /// The last part of the resource name of what an event is about.
@@ -27,10 +27,12 @@ pub(super) fn object_id(object: &EventObject) -> String {
         EventObject::Pool(pool) => pool.name.clone(),
         EventObject::Class(class) => class.name.clone(),
         EventObject::NodeLimits(limits) => limits.name.clone(),
+        EventObject::Queue(queue) => queue.name.clone(),
         EventObject::NodeRemoved(_, name)
         | EventObject::PoolDeleted(name)
         | EventObject::ClassDeleted(name)
-        | EventObject::NodeLimitsDeleted(name) => name.clone(),
+        | EventObject::NodeLimitsDeleted(name)
+        | EventObject::QueueDeleted(name) => name.clone(),
         EventObject::Leader(_) | EventObject::Version(_) => "cluster".to_owned(),
     }
 }

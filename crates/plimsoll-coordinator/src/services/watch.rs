@@ -190,6 +190,7 @@ fn present_objects(ledger: &Ledger) -> Vec<EventObject> {
     objects.extend(ledger.pools().map(|pool| EventObject::Pool(Arc::clone(pool))));
     objects.extend(ledger.classes().map(|class| EventObject::Class(Arc::clone(class))));
     objects.extend(ledger.all_node_limits().map(|limits| EventObject::NodeLimits(Arc::clone(limits))));
+    objects.extend(ledger.queues().map(|queue| EventObject::Queue(Arc::clone(queue))));
     objects.extend(ledger.nodes().map(|node| EventObject::Node(Arc::clone(node))));
     let reservations = ledger.reservations().filter(|reservation| !reservation.state.is_final());
     objects.extend(reservations.map(|reservation| EventObject::Reservation(Arc::clone(reservation), None)));
@@ -245,6 +246,8 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         | EventObject::ClassDeleted(_)
         | EventObject::NodeLimits(_)
         | EventObject::NodeLimitsDeleted(_)
+        | EventObject::Queue(_)
+        | EventObject::QueueDeleted(_)
         | EventObject::Leader(_)
         | EventObject::Version(_) => None,
     }

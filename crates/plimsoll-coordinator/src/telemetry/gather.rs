@@ -66,11 +66,31 @@ impl Gatherer {
         page.gauge("watchers", "Open watches", Counters::get(&counters.watchers))?;
         page.counter(
             "requests_shed",
-            "New requests turned away because memory was short",
+            "New requests turned away because memory or disk was short",
             self.memory.shed(),
         )?;
         page.gauge("memory_used_bytes", "Memory of this process that no file backs", self.memory.used())?;
         page.gauge("memory_budget_bytes", "Memory that it may use, 0 for no bound", self.memory.budget())?;
+        let disk_free = self.core.disk().map_or(0, plimsoll_store::rocks::Headroom::free_bytes);
+        page.gauge(
+            "disk_free_bytes",
+            "Free bytes of the disk with the data, without those set aside",
+            disk_free,
+        )?;
+        let scrubbed = self.core.scrubbed();
+        page.counter("scrub_passes", "Times that all data on the disk were read again", scrubbed.passes())?;
+        page.counter("scrub_bytes", "Bytes of the data on the disk that were read again", scrubbed.bytes())?;
+        page.counter(
+            "scrub_findings",
+            "Damaged things found on the disk while running",
+            scrubbed.findings(),
+        )?;
+        let deferred = self.core.group().snapshots_deferred();
+        page.counter(
+            "snapshots_deferred",
+            "Snapshots put off because they did not fit on the disk",
+            deferred,
+        )?;
         let violations = self.invariants.violations() + Counters::get(&counters.violations);
         page.counter("invariant_violations", "Invariants of the ledger found broken here", violations)?;
         let help = "Revision of the ledger whose invariants were checked last here, 0 for none";
@@ -107,7 +127,7 @@ impl Gatherer {
         let (queues, pools, ids) = {
             let view = self.core.local();
             let queues: Vec<_> =
-                view.pools().map(|pool| (pool.name.clone(), view.queue_len(&pool.name))).collect();
+                view.pools().map(|pool| (pool.name.clone(), view.pending_len(&pool.name))).collect();
             let ids: Vec<_> =
                 if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
             (queues, capacities(&view), ids)

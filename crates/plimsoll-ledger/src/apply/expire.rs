@@ -45,6 +45,7 @@ impl Ledger {
             drain.map(|(due, _)| *due),
             self.ended.first().map(|(ended_at, _)| ended_at.plus_ms(ENDED_RETENTION_MS)),
             self.answers.first().map(|remembered| remembered.keep_until),
+            self.first_removed().map(|(keep_until, _)| keep_until),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -97,6 +98,16 @@ impl Ledger {
                 Some(due) if due.keep_until <= context.now && !mutant!("never-forget-answers") => {
                     self.forget_or_keep_answer(&due, context.now)
                 }
+                _ => break,
+            }
+        }
+        // Last, and only once no answer is left that may need the names.
+        if self.answers.first().is_some_and(|due| due.keep_until <= context.now) {
+            return;
+        }
+        for _ in 0..limit {
+            match self.first_removed() {
+                Some((keep_until, id)) if keep_until <= context.now => self.forget_removed(id),
                 _ => break,
             }
         }

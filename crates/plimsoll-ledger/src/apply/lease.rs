@@ -67,7 +67,7 @@ impl Ledger {
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
-        self.admit_resize(&old.request.pool, &old.members, &old.amounts, amounts)?;
+        self.admit_resize(&old.request, &old.members, &old.amounts, amounts)?;
         let mut new = Reservation::clone(&old);
         new.amounts = amounts.clone();
         Ok(self.store(context, "resize", new, Some(old.state)))

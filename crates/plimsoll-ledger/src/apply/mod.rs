@@ -4,4 +4,5 @@ mod expire;
 mod lease;
 mod node;
 mod policy;
+mod queues;
 mod submit;

@@ -8,6 +8,7 @@ use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId};
 use super::submit::cap_deadline;
 use crate::command::AdminChange;
 use crate::ledger::Context;
+use crate::removed::{self, RemovedNode};
 use crate::validate::validate_registration;
 use crate::{
     DEFAULT_POOL, Device, EndReason, EventObject, Ledger, Node, NodeAdmin, NodeHealth, Outcome, Reason,
@@ -162,6 +163,9 @@ impl Ledger {
             return Err(Refusal::one(Reason::InUse, format!("leases on node {}", node.name()), 0, holders));
         }
         self.remove_node(id);
+        if self.meta.version >= removed::SINCE_VERSION {
+            self.put_removed(Arc::new(RemovedNode::of(&node, context.now)));
+        }
         context.event("node/remove", EventObject::NodeRemoved(id, node.name().to_owned()));
         Ok(Outcome::Done)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_types::Revision;
 
+use super::queues::touches_queues;
 use crate::ledger::Context;
 use crate::validate::validate_policy;
 use crate::{
@@ -36,16 +37,21 @@ impl Ledger {
         if self.countable_names() != countables_before {
             self.recount_usage();
         }
+        if touches_queues(put, delete) {
+            self.remake_quota();
+        }
         self.review_nodes(context);
         Ok(Outcome::Done)
     }
 
     fn check_policy(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
         let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
+        self.check_queues(put, delete, &mut blockers);
         for name in delete {
             let (missing, label) = match name {
                 PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
                 PolicyName::Class(name) => (!self.classes.contains_key(name), format!("class {name}")),
+                PolicyName::Queue(name) => (!self.queues.contains_key(name), format!("queue {name}")),
                 PolicyName::NodeLimits(name) => {
                     (!self.node_limits.contains_key(name), format!("node limits {name}"))
                 }
@@ -62,6 +68,12 @@ impl Ledger {
                 }
                 PolicyName::Class(class) if class == DEFAULT_CLASS => {
                     blockers.push(Blocker::new(Reason::InUse, label, 0, 1));
+                }
+                PolicyName::Queue(queue) => {
+                    let live = self.live_in_queue(queue);
+                    if live > 0 {
+                        blockers.push(Blocker::new(Reason::InUse, label, 0, live));
+                    }
                 }
                 PolicyName::Class(_) | PolicyName::NodeLimits(_) => {}
             }
@@ -85,6 +97,11 @@ impl Ledger {
                 self.put_class(Arc::clone(&class));
                 context.event("policy/put", EventObject::Class(class));
             }
+            PolicyObject::Queue(queue) => {
+                let queue = Arc::new(crate::Queue { changed: context.revision, ..queue.clone() });
+                self.put_queue(Arc::clone(&queue));
+                context.event("policy/put", EventObject::Queue(queue));
+            }
             PolicyObject::NodeLimits(limits) => {
                 let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
                 self.put_node_limits(Arc::clone(&limits));
@@ -105,6 +122,10 @@ impl Ledger {
                 self.touched.row(RowPlace::Class(name.clone()));
                 context.event("policy/delete", EventObject::ClassDeleted(name.clone()));
             }
+            PolicyName::Queue(name) => {
+                self.remove_queue(name);
+                context.event("policy/delete", EventObject::QueueDeleted(name.clone()));
+            }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);
                 self.touched.row(RowPlace::NodeLimits(name.clone()));
@@ -123,6 +144,10 @@ impl Ledger {
                 self.store_node(context, "policy/node", Node { pool, allocatable, ..Node::clone(&node) });
             }
         }
+    }
+
+    fn live_in_queue(&self, queue: &str) -> u64 {
+        self.reservations.values().filter(|r| !r.state.is_final() && r.request.queue == queue).count() as u64
     }
 
     fn live_in_pool(&self, pool: &str) -> u64 {

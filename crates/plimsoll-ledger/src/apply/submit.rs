@@ -94,6 +94,13 @@ impl Ledger {
         if self.class(&request.class).is_none() {
             return Err(Refusal::one(Reason::ClassNotFound, request.class.as_str(), 1, 0));
         }
+        if !request.queue.is_empty() && self.meta.version < super::queues::SINCE_VERSION {
+            let (needed, have) = (super::queues::SINCE_VERSION.into(), self.meta.version.into());
+            return Err(Refusal::one(Reason::UnsupportedVersion, "queues", needed, have));
+        }
+        if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
+            return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
+        }
         let bad = validate_request(request);
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
@@ -146,9 +153,16 @@ impl Ledger {
         let pool = &reservation.request.pool;
         let own_bound = self.pool(pool).map_or(0, |pool| pool.max_pending as usize);
         let most = if own_bound > 0 { own_bound } else { MAX_PENDING };
-        let waiting = self.queue_len(pool);
+        let waiting = self.pending_len(pool);
         if waiting >= most {
             let blocker = Blocker::new(Reason::QueueFull, pool.as_str(), waiting as u64 + 1, most as u64);
+            return Err(Refusal { reason: Reason::QueueFull, blockers: [vec![blocker], blockers].concat() });
+        }
+        let queue = &reservation.request.queue;
+        let most = self.queue(queue).map_or(0, |queue| queue.max_pending as usize);
+        let waiting = if most > 0 { self.pending_of_queue(queue) } else { 0 };
+        if most > 0 && waiting >= most {
+            let blocker = Blocker::new(Reason::QueueFull, queue.as_str(), waiting as u64 + 1, most as u64);
             return Err(Refusal { reason: Reason::QueueFull, blockers: [vec![blocker], blockers].concat() });
         }
         if let Wait::Queue { deadline_ms: wait_ms @ 1.. } = reservation.request.wait {

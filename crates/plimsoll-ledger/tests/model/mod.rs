@@ -1,6 +1,8 @@
 //! A second ledger, written from `docs/semantics.md` alone: no index, no sharing, every sum made anew. It is slow and
 //! plain on purpose; where it and the real ledger differ, one of them or the page is wrong.
 
+mod quota;
+
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
@@ -48,6 +50,14 @@ pub(crate) struct Nod {
     pub(crate) pending: Vec<(u64, Resources, Vec<DeviceGrant>)>,
 }
 
+/// A node that was removed: its name, its devices' uuids, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) name: String,
+    pub(crate) uuids: Vec<String>,
+    pub(crate) at: u64,
+}
+
 #[derive(Clone, Debug)]
 struct Kept {
     hash: [u8; 32],
@@ -67,14 +77,17 @@ pub(crate) struct Model {
     pools: BTreeMap<String, plimsoll_ledger::Pool>,
     classes: BTreeMap<String, (i32, u64)>,
     limits: BTreeMap<String, plimsoll_ledger::NodeLimits>,
+    queues: BTreeMap<String, plimsoll_ledger::Queue>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
+    pub(crate) version: u32,
+    pub(crate) removed: BTreeMap<u32, Gone>,
 }
 
 impl Model {
     pub(crate) fn new() -> Model {
-        let mut model = Model::default();
+        let mut model = Model { version: 1, ..Model::default() };
         let pool = plimsoll_ledger::Pool { name: "default".into(), ..Default::default() };
         model.pools.insert("default".into(), pool);
         for (name, priority) in
@@ -182,7 +195,10 @@ impl Model {
                 if !self.holders(node.0).is_empty() {
                     return Err(Reason::InUse);
                 }
-                self.nodes.remove(&node.0);
+                if let Some(n) = self.nodes.remove(&node.0).filter(|_| self.version >= 2) {
+                    let uuids = n.reg.devices.iter().map(|device| device.uuid.clone()).collect();
+                    self.removed.insert(node.0, Gone { name: n.reg.name, uuids, at: self.clock });
+                }
                 return Ok(Came::To("done"));
             }
             Command::ApplyPolicy { put, delete, if_revision } => {
@@ -194,7 +210,14 @@ impl Model {
                 return Ok(Came::To("done"));
             }
             Command::Upgrade { to } => {
-                return Err(if *to <= 1 { Reason::WrongState } else { Reason::UnsupportedVersion });
+                if *to <= self.version {
+                    return Err(Reason::WrongState);
+                }
+                if *to > 3 {
+                    return Err(Reason::UnsupportedVersion);
+                }
+                self.version = *to;
+                return Ok(Came::To("done"));
             }
         }
         touched.get_or_insert(id);
@@ -206,6 +229,12 @@ impl Model {
             return Err(Reason::PoolNotFound);
         }
         let &(priority, class_ttl_ms) = self.classes.get(&request.class).ok_or(Reason::ClassNotFound)?;
+        if !request.queue.is_empty() && self.version < 3 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
+            return Err(Reason::QueueNotFound);
+        }
         if !makes_sense(request) {
             return Err(Reason::InvalidArgument);
         }
@@ -244,6 +273,12 @@ impl Model {
                     most => most as usize,
                 };
                 if self.queue(&r.request.pool).len() >= most {
+                    return Err(Reason::QueueFull);
+                }
+                let own =
+                    |other: &&Res| other.state == State::Pending && other.request.queue == r.request.queue;
+                let most = self.queues.get(&r.request.queue).map_or(0, |queue| queue.max_pending as usize);
+                if most > 0 && self.reservations.values().filter(own).count() >= most {
                     return Err(Reason::QueueFull);
                 }
                 r.deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };
@@ -337,6 +372,10 @@ impl Model {
                     reasons.push(Reason::NoCapacity);
                 }
             }
+        }
+        let place = (r.request.queue.as_str(), r.request.pool.as_str());
+        if self.quota_short(place, (&r.amounts, &r.members), (new, &r.members)) {
+            reasons.push(Reason::QuotaExceeded);
         }
         least(reasons)?;
         r.amounts = new.clone();
@@ -470,10 +509,19 @@ impl Model {
                 self.kept.remove(&key);
             }
         }
+        if over(self).is_empty() {
+            let due = self.removed.iter().filter(|(_, gone)| gone.at + 24 * HOUR_MS <= self.clock);
+            let mut due: Vec<(u64, u32)> = due.map(|(id, gone)| (gone.at, *id)).collect();
+            due.sort_unstable();
+            for (_, id) in due.into_iter().take(limit as usize) {
+                self.removed.remove(&id);
+            }
+        }
         let more = !self.due().is_empty()
             || self.drained().is_some()
             || !forgettable(self).is_empty()
-            || !over(self).is_empty();
+            || !over(self).is_empty()
+            || self.removed.values().any(|gone| gone.at + 24 * HOUR_MS <= self.clock);
         Came::Expired(ended, more)
     }
 
@@ -598,12 +646,13 @@ impl Model {
         if if_revision > 0 && self.policy_changed > if_revision {
             return Err(Reason::RevisionMoved);
         }
-        let mut reasons = Vec::new();
+        let mut reasons = self.queue_reasons(put, delete);
         for name in delete {
             let there = match name {
                 PolicyName::Pool(n) => self.pools.contains_key(n),
                 PolicyName::Class(n) => self.classes.contains_key(n),
                 PolicyName::NodeLimits(n) => self.limits.contains_key(n),
+                PolicyName::Queue(n) => self.queues.contains_key(n),
             };
             if !there {
                 reasons.push(Reason::NotFound);
@@ -614,6 +663,9 @@ impl Model {
                         || self.reservations.values().any(|r| !r.state.is_final() && r.request.pool == *n)
                 }
                 PolicyName::Class(n) => n == "standard",
+                PolicyName::Queue(n) => {
+                    self.reservations.values().any(|r| !r.state.is_final() && r.request.queue == *n)
+                }
                 PolicyName::NodeLimits(_) => false,
             };
             if in_use {
@@ -629,6 +681,9 @@ impl Model {
                 PolicyObject::Class(c) => {
                     self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms));
                 }
+                PolicyObject::Queue(q) => {
+                    self.queues.insert(q.name.clone(), q);
+                }
                 PolicyObject::NodeLimits(l) => {
                     self.limits.insert(l.name.clone(), l);
                 }
@@ -639,6 +694,7 @@ impl Model {
                 PolicyName::Pool(n) => drop(self.pools.remove(n)),
                 PolicyName::Class(n) => drop(self.classes.remove(n)),
                 PolicyName::NodeLimits(n) => drop(self.limits.remove(n)),
+                PolicyName::Queue(n) => drop(self.queues.remove(n)),
             }
         }
         self.policy_changed = self.revision;
@@ -735,6 +791,10 @@ impl Model {
                     reasons.push(Reason::NoCapacity);
                 }
             }
+        }
+        let place = (request.queue.as_str(), request.pool.as_str());
+        if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, &members)) {
+            reasons.push(Reason::QuotaExceeded);
         }
         least(reasons)
     }

@@ -3,6 +3,7 @@
 pub(crate) mod class;
 pub(crate) mod node_limits;
 pub(crate) mod pool;
+pub(crate) mod queue;
 mod selector;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use plimsoll_types::quantity::parse_resource;
 
 use crate::context::{Block, Context};
 use crate::node::Node;
+use crate::problem::Mark;
 
 /// Words that people use for resources that have another name here.
 const OTHER_WORDS: [(&str, &str); 8] = [
@@ -58,19 +60,32 @@ pub(crate) fn amounts(
     wire: impl Fn(&str) -> String,
 ) -> BTreeMap<String, u64> {
     let mut amounts = BTreeMap::new();
-    for (name, mark, value) in context.entries(node, path) {
+    for (name, mark, value) in resources(context, node, path) {
         let path = format!("{path}.{name}");
-        let plain = name.to_lowercase();
-        let meant = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
-        let meant = meant.or_else(|| ["cpu", "memory", "gpu"].into_iter().find(|known| *known == plain));
-        if let Some(meant) = meant.filter(|meant| *meant != name) {
-            context.fail(mark, format!("unknown resource {name:?}; did you mean {meant:?}?"));
-            continue;
-        }
         context.locate(wire(&name), mark, path.clone());
         if let Some(amount) = context.quantity(value, &path, |text| parse_resource(&name, text)) {
             amounts.insert(name, amount);
         }
     }
     amounts
+}
+
+/// Entries of a block whose keys are resources; a key that means another resource is told and left out.
+pub(crate) fn resources<'n>(
+    context: &mut Context<'_>,
+    node: &'n Node,
+    path: &str,
+) -> Vec<(String, Mark, &'n Node)> {
+    let mut entries = context.entries(node, path);
+    entries.retain(|(name, mark, _)| {
+        let plain = name.to_lowercase();
+        let meant = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
+        let meant = meant.or_else(|| ["cpu", "memory", "gpu"].into_iter().find(|known| *known == plain));
+        let wrong = meant.filter(|meant| meant != name);
+        if let Some(meant) = wrong {
+            context.fail(*mark, format!("unknown resource {name:?}; did you mean {meant:?}?"));
+        }
+        wrong.is_none()
+    });
+    entries
 }

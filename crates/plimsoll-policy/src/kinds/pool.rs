@@ -1,7 +1,8 @@
 //! `kind: Pool`.
 
 use plimsoll_proto::v1;
-use plimsoll_proto::v1::{QueueOrder, Strategy};
+use plimsoll_proto::v1::{Fairness, QueueOrder, Strategy};
+use plimsoll_types::quantity::parse_cpu_millis;
 
 use super::{amounts, labels, name, selector};
 use crate::context::{Block, Context};
@@ -9,10 +10,11 @@ use crate::context::{Block, Context};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 5] = ["select", "strategy", "countables", "queueOrder", "maxPending"];
+pub(crate) const SPEC: [&str; 7] =
+    ["select", "strategy", "countables", "queueOrder", "maxPending", "fairness", "price"];
 
 /// Strategies as files write them.
-pub(crate) const STRATEGIES: [(&str, Strategy); 8] = [
+pub(crate) const STRATEGIES: [(&str, Strategy); 10] = [
     ("greedy", Strategy::Greedy),
     ("balanced", Strategy::Balanced),
     ("priority", Strategy::Priority),
@@ -21,11 +23,21 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 8] = [
     ("worst_fit", Strategy::WorstFit),
     ("first_fit_decreasing", Strategy::FirstFitDecreasing),
     ("random", Strategy::Random),
+    ("fragmentation", Strategy::Fragmentation),
+    ("optimized", Strategy::Optimized),
 ];
 
 /// Queue orders as files write them.
 pub(crate) const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
     [("best_effort_fifo", QueueOrder::BestEffortFifo), ("strict_fifo", QueueOrder::StrictFifo)];
+
+/// Ways of being fair between queues as files write them.
+pub(crate) const FAIRNESS: [(&str, Fairness); 4] = [
+    ("priority", Fairness::Priority),
+    ("fair", Fairness::Fair),
+    ("quota", Fairness::Quota),
+    ("weighted", Fairness::Weighted),
+];
 
 /// Reads a pool.
 pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::Pool {
@@ -58,6 +70,14 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     {
         pool.queue_order = order.into();
     }
+    if let Some(fairness) =
+        spec.get("fairness").and_then(|node| context.word(node, "spec.fairness", &FAIRNESS))
+    {
+        pool.fairness = fairness.into();
+    }
+    // Thousandths, written as cpu is: 3, 0.5.
+    let price = spec.get("price").and_then(|node| context.quantity(node, "spec.price", parse_cpu_millis));
+    pool.price_milli = price.map_or(0, |price| u32::try_from(price).unwrap_or(u32::MAX));
     let most =
         spec.get("maxPending").and_then(|node| context.integer(node, "spec.maxPending", 0, u32::MAX.into()));
     pool.max_pending = most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();

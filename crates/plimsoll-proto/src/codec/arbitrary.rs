@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, EndReason, Entry, FencePending, Gang,
-    GpuAsk, GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeHealth, NodeLimits, Outcome, Placement,
-    PolicyName, PolicyObject, Pool, Preferred, QueueOrder, Reason, Refusal, Registration, Remembered,
-    Request, Requirements, Reservation, Row, State, Verdict, Wait,
+    AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, EndReason, Entry, Fairness,
+    FencePending, Gang, GpuAsk, GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeHealth, NodeLimits,
+    Outcome, Placement, PolicyName, PolicyObject, Pool, Preferred, Queue, QueueOrder, Quota, Reason, Refusal,
+    Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Row, State,
+    Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -107,15 +108,17 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
         (0..1_000_000u64).prop_map(|deadline_ms| Wait::Queue { deadline_ms })
     ];
     let length = || prop_oneof![Just(0), 1_000..1_000_000u64];
-    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels());
+    let queue = prop_oneof![Just(String::new()), name()];
+    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), queue);
     let times = (length(), length(), 0..1_000_000u64, any::<bool>());
     (words, requirements(), gang, times, wait).prop_map(|(words, requirements, gang, times, wait)| {
-        let (name, pool, class, tenant, labels) = words;
+        let (name, pool, class, tenant, labels, queue) = words;
         let (ttl_ms, hold_ms, max_duration_ms, auto_confirm) = times;
         Request {
             name,
             pool,
             class,
+            queue,
             tenant,
             labels,
             requirements,
@@ -140,17 +143,49 @@ fn pool() -> impl Strategy<Value = Pool> {
         Choice::WorstFit,
         Choice::FirstFitDecreasing,
         Choice::Random,
+        Choice::Fragmentation,
+        Choice::Optimized,
     ]);
     let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
     let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
-    (name(), labels(), selector(), strategy, countables, order, any::<u32>()).prop_map(
-        |(name, labels, select, strategy, countables, queue_order, max_pending)| Pool {
+    let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
+    let more = (any::<u32>(), fairness, any::<u32>());
+    (name(), labels(), selector(), strategy, countables, order, more).prop_map(
+        |(name, labels, select, strategy, countables, queue_order, (max_pending, fairness, price_milli))| {
+            Pool {
+                name,
+                labels,
+                select,
+                strategy,
+                countables,
+                queue_order,
+                max_pending,
+                fairness,
+                price_milli,
+                changed: Revision(0),
+            }
+        },
+    )
+}
+
+fn queue() -> impl Strategy<Value = Queue> {
+    let quota = (0..1u64 << 40, 0..1u64 << 40, prop::option::of(0..1u64 << 40)).prop_map(
+        |(guaranteed, more, borrow)| {
+            let nominal = guaranteed + more;
+            let limit = borrow.map(|borrow| Amount(nominal + borrow));
+            Quota { guaranteed: Amount(guaranteed), nominal: Amount(nominal), limit }
+        },
+    );
+    let resource = prop_oneof![Just("cpu".to_owned()), Just("gpu".to_owned()), "license/[a-z]{1,4}"];
+    let quotas = btree_map(name(), btree_map(resource, quota, 1..3), 0..3);
+    let parent = prop_oneof![Just(String::new()), name()];
+    (name(), labels(), parent, 0..1_000_000u32, quotas, any::<u32>()).prop_map(
+        |(name, labels, parent, weight_milli, quotas, max_pending)| Queue {
             name,
             labels,
-            select,
-            strategy,
-            countables,
-            queue_order,
+            parent,
+            weight_milli,
+            quotas,
             max_pending,
             changed: Revision(0),
         },
@@ -179,6 +214,7 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         pool().prop_map(PolicyObject::Pool),
         class().prop_map(PolicyObject::Class),
         node_limits().prop_map(PolicyObject::NodeLimits),
+        queue().prop_map(PolicyObject::Queue),
     ]
 }
 
@@ -205,6 +241,8 @@ fn reason() -> impl Strategy<Value = Reason> {
         Reason::KeyConflict,
         Reason::NotFound,
         Reason::PoolNotFound,
+        Reason::QueueNotFound,
+        Reason::QuotaExceeded,
         Reason::ClassNotFound,
         Reason::InvalidArgument,
         Reason::RevisionMoved,
@@ -385,15 +423,21 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
             keep_until: LedgerTime(keep),
         },
     );
+    let device = (text(), text()).prop_map(|(uuid, model)| RemovedDevice { uuid, model });
+    let removed = (any::<u32>(), text(), vec(device, 0..3), number()).prop_map(|(id, name, devices, at)| {
+        RemovedNode { id: NodeId(id), name, devices, removed_at: LedgerTime(at) }
+    });
     prop_oneof![
         meta.prop_map(Row::Meta),
         (pool(), changed()).prop_map(|(pool, changed)| Row::Pool(Arc::new(Pool { changed, ..pool }))),
         (class(), changed()).prop_map(|(class, changed)| Row::Class(Arc::new(Class { changed, ..class }))),
         (node_limits(), changed())
             .prop_map(|(limits, changed)| Row::NodeLimits(Arc::new(NodeLimits { changed, ..limits }))),
+        (queue(), changed()).prop_map(|(queue, changed)| Row::Queue(Arc::new(Queue { changed, ..queue }))),
         node().prop_map(|node| Row::Node(Arc::new(node))),
         reservation().prop_map(|reservation| Row::Reservation(Arc::new(reservation))),
         remembered.prop_map(|remembered| Row::Idempotency(Arc::new(remembered))),
+        removed.prop_map(|removed| Row::RemovedNode(Arc::new(removed))),
     ]
 }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, Entry, FencePending, Gang, GpuAsk,
     GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeLimits, Outcome, Placement, PolicyName,
-    PolicyObject, Pool, Preferred, Refusal, Registration, Remembered, Request, Requirements, Reservation,
-    Row, Verdict, Wait,
+    PolicyObject, Pool, Preferred, Queue as PolicyQueue, Quota, Refusal, Registration, Remembered,
+    RemovedDevice, RemovedNode, Request, Requirements, Reservation, Row, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,
@@ -159,7 +159,19 @@ pub(super) fn row(from: log::Row) -> Result<Row> {
             answer: answer(need(from.answer, "remembered.answer")?)?,
             keep_until: LedgerTime(from.keep_until_ms),
         })),
+        From::RemovedNode(from) => Row::RemovedNode(Arc::new(removed_node(from))),
+        From::Queue(from) => Row::Queue(Arc::new(queue(from)?)),
     })
+}
+
+fn removed_node(from: log::RemovedNode) -> RemovedNode {
+    let device = |device: log::RemovedDevice| RemovedDevice { uuid: device.uuid, model: device.model };
+    RemovedNode {
+        id: NodeId(from.id),
+        name: from.name,
+        devices: from.devices.into_iter().map(device).collect(),
+        removed_at: LedgerTime(from.removed_at_ms),
+    }
 }
 
 fn reservation(from: log::Reservation) -> Result<Reservation> {
@@ -192,6 +204,7 @@ fn request(from: log::Request) -> Result<Request> {
         pool: from.pool,
         class: from.class,
         tenant: from.tenant,
+        queue: from.queue_name,
         labels: labels(from.labels)?,
         requirements: requirements(need(from.requirements, "request.requirements")?)?,
         gang: Gang { min_members: gang.min_members, max_members: gang.max_members, spread: gang.spread },
@@ -300,6 +313,7 @@ fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Pool(from) => PolicyObject::Pool(pool(from)?),
         From::Class(from) => PolicyObject::Class(class(from)),
         From::NodeLimits(from) => PolicyObject::NodeLimits(node_limits(from)?),
+        From::Queue(from) => PolicyObject::Queue(queue(from)?),
     })
 }
 
@@ -309,6 +323,7 @@ fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Pool(name) => PolicyName::Pool(name),
         From::Class(name) => PolicyName::Class(name),
         From::NodeLimits(name) => PolicyName::NodeLimits(name),
+        From::Queue(name) => PolicyName::Queue(name),
     })
 }
 
@@ -322,6 +337,8 @@ fn pool(from: log::Pool) -> Result<Pool> {
         queue_order: names::decode_order(from.queue_order)?,
         max_pending: from.max_pending,
         changed: Revision(from.changed),
+        fairness: names::decode_fairness(from.fairness)?,
+        price_milli: from.price_milli,
     })
 }
 
@@ -333,6 +350,32 @@ fn class(from: log::Class) -> Class {
         default_ttl_ms: from.default_ttl_ms,
         changed: Revision(from.changed),
     }
+}
+
+fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
+    let quota = |from: log::ResourceQuota| {
+        let quota = Quota {
+            guaranteed: Amount(from.guaranteed),
+            nominal: Amount(from.nominal),
+            limit: from.limit.map(|limit| Amount(limit.amount)),
+        };
+        (from.resource, quota)
+    };
+    let in_order = from.quotas.is_sorted_by(|a, b| a.pool < b.pool)
+        && from.quotas.iter().all(|pool| pool.quotas.is_sorted_by(|a, b| a.resource < b.resource));
+    if !in_order {
+        return Err(CodecError::NotCanonical { what: "map of quotas" });
+    }
+    let pools = from.quotas.into_iter().map(|from| (from.pool, from.quotas.into_iter().map(quota).collect()));
+    Ok(PolicyQueue {
+        name: from.name,
+        labels: labels(from.labels)?,
+        parent: from.parent,
+        weight_milli: from.weight_milli,
+        quotas: pools.collect(),
+        max_pending: from.max_pending,
+        changed: Revision(from.changed),
+    })
 }
 
 fn node_limits(from: log::NodeLimits) -> Result<NodeLimits> {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, Entry, FencePending, GpuAsk, GpuShare,
     MemberPlacement, Node, NodeAdmin, NodeLimits, Outcome, Placement, PolicyName, PolicyObject, Pool,
-    Refusal, Registration, Request, Requirements, Reservation, Row, Verdict, Wait,
+    Queue as PolicyQueue, Quota, Refusal, Registration, RemovedDevice, RemovedNode, Request, Requirements,
+    Reservation, Row, Verdict, Wait,
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
@@ -153,6 +154,8 @@ pub(super) fn row(row: &Row) -> log::Row {
             answer: Some(answer(&kept.answer)),
             keep_until_ms: kept.keep_until.0,
         }),
+        Row::RemovedNode(object) => To::RemovedNode(removed_node(object)),
+        Row::Queue(object) => To::Queue(queue(object)),
     };
     log::Row { row: Some(to) }
 }
@@ -186,6 +189,7 @@ fn request(request: &Request) -> log::Request {
         pool: request.pool.clone(),
         class: request.class.clone(),
         tenant: request.tenant.clone(),
+        queue_name: request.queue.clone(),
         labels: labels(&request.labels),
         requirements: Some(requirements(&request.requirements)),
         gang: Some(log::Gang {
@@ -280,6 +284,19 @@ fn node(node: &Node) -> log::Node {
     }
 }
 
+fn removed_node(removed: &RemovedNode) -> log::RemovedNode {
+    let device = |device: &RemovedDevice| log::RemovedDevice {
+        uuid: device.uuid.clone(),
+        model: device.model.clone(),
+    };
+    log::RemovedNode {
+        id: removed.id.0,
+        name: removed.name.clone(),
+        devices: removed.devices.iter().map(device).collect(),
+        removed_at_ms: removed.removed_at.0,
+    }
+}
+
 fn registration(registration: &Registration) -> log::Registration {
     let device = |device: &Device| log::Device {
         uuid: device.uuid.clone(),
@@ -305,6 +322,7 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Pool(object) => Object::Pool(pool(object)),
         PolicyObject::Class(object) => Object::Class(class(object)),
         PolicyObject::NodeLimits(object) => Object::NodeLimits(node_limits(object)),
+        PolicyObject::Queue(object) => Object::Queue(queue(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -315,6 +333,7 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Pool(name) => Name::Pool(name.clone()),
         PolicyName::Class(name) => Name::Class(name.clone()),
         PolicyName::NodeLimits(name) => Name::NodeLimits(name.clone()),
+        PolicyName::Queue(name) => Name::Queue(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }
@@ -329,6 +348,8 @@ fn pool(pool: &Pool) -> log::Pool {
         queue_order: names::encode_order(pool.queue_order),
         max_pending: pool.max_pending,
         changed: pool.changed.0,
+        fairness: names::encode_fairness(pool.fairness),
+        price_milli: pool.price_milli,
     }
 }
 
@@ -339,6 +360,28 @@ fn class(class: &Class) -> log::Class {
         preemptible: class.preemptible,
         default_ttl_ms: class.default_ttl_ms,
         changed: class.changed.0,
+    }
+}
+
+fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
+    let quota = |(resource, quota): (&String, &Quota)| log::ResourceQuota {
+        resource: resource.clone(),
+        guaranteed: quota.guaranteed.0,
+        nominal: quota.nominal.0,
+        limit: quota.limit.map(|limit| log::QuotaLimit { amount: limit.0 }),
+    };
+    let quotas = queue.quotas.iter().map(|(pool, quotas)| log::PoolQuotas {
+        pool: pool.clone(),
+        quotas: quotas.iter().map(quota).collect(),
+    });
+    log::QuotaQueue {
+        name: queue.name.clone(),
+        labels: labels(&queue.labels),
+        parent: queue.parent.clone(),
+        weight_milli: queue.weight_milli,
+        quotas: quotas.collect(),
+        max_pending: queue.max_pending,
+        changed: queue.changed.0,
     }
 }
 

@@ -13,6 +13,8 @@ const NODE_LIMITS: u8 = 4;
 const NODE: u8 = 5;
 const RESERVATION: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
+const REMOVED_NODE: u8 = 8;
+const QUEUE: u8 = 9;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -22,12 +24,17 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Pool(name) => named(&mut bytes, POOL, name),
         RowKey::Class(name) => named(&mut bytes, CLASS, name),
         RowKey::NodeLimits(name) => named(&mut bytes, NODE_LIMITS, name),
+        RowKey::Queue(name) => named(&mut bytes, QUEUE, name),
         RowKey::Node(id) => {
             bytes.push(NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
         }
         RowKey::Reservation(id) => {
             bytes.push(RESERVATION);
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
+        RowKey::RemovedNode(id) => {
+            bytes.push(REMOVED_NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
         }
         RowKey::Idempotency(actor, request_id) => {
@@ -58,9 +65,14 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         POOL => Ok(RowKey::Pool(text(rest)?)),
         CLASS => Ok(RowKey::Class(text(rest)?)),
         NODE_LIMITS => Ok(RowKey::NodeLimits(text(rest)?)),
+        QUEUE => Ok(RowKey::Queue(text(rest)?)),
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
+        }
+        REMOVED_NODE => {
+            let id = rest.try_into().map_err(|_| bad)?;
+            Ok(RowKey::RemovedNode(NodeId(u32::from_be_bytes(id))))
         }
         RESERVATION => {
             let id = rest.try_into().map_err(|_| bad)?;
@@ -82,8 +94,10 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Pool(pool) => RowKey::Pool(pool.name.clone()),
         Row::Class(class) => RowKey::Class(class.name.clone()),
         Row::NodeLimits(limits) => RowKey::NodeLimits(limits.name.clone()),
+        Row::Queue(queue) => RowKey::Queue(queue.name.clone()),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
+        Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
         Row::Idempotency(answer) => RowKey::Idempotency(answer.actor.clone(), answer.request_id.clone()),
     }
 }
@@ -125,7 +139,9 @@ mod tests {
             ".{0,6}".prop_map(RowKey::Pool),
             ".{0,6}".prop_map(RowKey::Class),
             ".{0,6}".prop_map(RowKey::NodeLimits),
+            ".{0,6}".prop_map(RowKey::Queue),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
+            any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),
             ("[a\u{0}\u{1}b]{0,4}", "[a\u{0}\u{1}b]{0,4}").prop_map(|(a, b)| RowKey::Idempotency(a, b)),
         ]
@@ -145,7 +161,15 @@ mod tests {
 
     #[test]
     fn damaged_keys_are_refused() {
-        for bad in [&[][..], &[META, 0], &[NODE, 1, 2], &[RESERVATION], &[IDEMPOTENCY, b'a', 0], &[99]] {
+        for bad in [
+            &[][..],
+            &[META, 0],
+            &[NODE, 1, 2],
+            &[RESERVATION],
+            &[REMOVED_NODE, 1],
+            &[IDEMPOTENCY, b'a', 0],
+            &[99],
+        ] {
             assert!(decode_key(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
-use plimsoll_ledger::{EndReason, NodeHealth, QueueOrder, Reason, State, Strategy};
+use plimsoll_ledger::{EndReason, Fairness, NodeHealth, QueueOrder, Reason, State, Strategy};
 use plimsoll_types::Operator;
 
 use super::CodecError;
@@ -34,7 +34,18 @@ pair!(
     decode_strategy,
     Strategy,
     "strategy",
-    [Greedy, Balanced, Priority, FirstFit, BestFit, WorstFit, FirstFitDecreasing, Random]
+    [
+        Greedy,
+        Balanced,
+        Priority,
+        FirstFit,
+        BestFit,
+        WorstFit,
+        FirstFitDecreasing,
+        Random,
+        Fragmentation,
+        Optimized
+    ]
 );
 pair!(encode_order, decode_order, QueueOrder, "queue order", [BestEffortFifo, StrictFifo]);
 pair!(
@@ -73,7 +84,9 @@ pair!(
         NoCapacity,
         BehindInQueue,
         QueueFull,
-        TableFull
+        TableFull,
+        QueueNotFound,
+        QuotaExceeded
     ]
 );
 pair!(
@@ -103,4 +116,22 @@ pub(super) fn encode_end(reason: Option<EndReason>) -> i32 {
 /// 0 is `None`.
 pub(super) fn decode_end(number: i32) -> Result<Option<EndReason>, CodecError> {
     if number == 0 { Ok(None) } else { decode_some_end(number).map(Some) }
+}
+
+/// By priority is 0: pools had no word for it before ledger version 3.
+pub(super) fn encode_fairness(fairness: Fairness) -> i32 {
+    match fairness {
+        Fairness::Priority => 0,
+        Fairness::Fair => 1,
+        Fairness::Quota => 2,
+        Fairness::Weighted => 3,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_fairness(number: i32) -> Result<Fairness, CodecError> {
+    [Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]
+        .into_iter()
+        .find(|fairness| encode_fairness(*fairness) == number)
+        .ok_or(CodecError::UnknownKind { what: "fairness" })
 }

@@ -47,6 +47,8 @@ reasons!(
     BehindInQueue,
     QueueFull,
     TableFull,
+    QueueNotFound,
+    QuotaExceeded,
 );
 
 /// A blocker as a message, with a sentence made of its numbers.
@@ -69,6 +71,9 @@ fn sentence(from: &Blocker) -> String {
         Reason::NoCapacity | Reason::CountableExhausted => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} free")
         }
+        Reason::QuotaExceeded => {
+            format!("{subject}: {asked}{unit} asked, {available}{unit} left of the quota")
+        }
         Reason::Infeasible => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} is the most there could be")
         }
@@ -81,6 +86,7 @@ fn sentence(from: &Blocker) -> String {
         | Reason::NotFound
         | Reason::PoolNotFound
         | Reason::ClassNotFound
+        | Reason::QueueNotFound
         | Reason::WrongState
         | Reason::Expired
         | Reason::InUse
@@ -101,11 +107,13 @@ fn sentence(from: &Blocker) -> String {
 
 /// The unit of a resource's amounts, with a space in front.
 fn unit(subject: &str) -> &'static str {
-    match subject {
+    // Quotas name the queue behind the resource.
+    match subject.split(' ').next().unwrap_or_default() {
+        "gpu" if subject.contains(" in queue ") => " thousandths",
         "cpu" => " millicores",
         "memory" => " bytes",
-        _ if subject.starts_with("storage/") => " bytes",
-        _ if subject.starts_with("network/") => " bit/s",
+        resource if resource.starts_with("storage/") => " bytes",
+        resource if resource.starts_with("network/") => " bit/s",
         _ => "",
     }
 }
@@ -127,6 +135,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 21);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 23);
     }
 }

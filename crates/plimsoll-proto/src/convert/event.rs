@@ -4,8 +4,8 @@ use plimsoll_ledger::{Event, EventObject, Ledger, State};
 use plimsoll_types::ReservationId;
 
 use super::{
-    class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, reservation_name, reservation_to_v1,
-    state_to_v1,
+    class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, queue_to_v1, reservation_name,
+    reservation_to_v1, state_to_v1,
 };
 use crate::v1;
 use crate::v1::event::Object;
@@ -18,6 +18,7 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         EventObject::Pool(_) | EventObject::PoolDeleted(_) => v1::ObjectKind::Pool,
         EventObject::Class(_) | EventObject::ClassDeleted(_) => v1::ObjectKind::Class,
         EventObject::NodeLimits(_) | EventObject::NodeLimitsDeleted(_) => v1::ObjectKind::NodeLimits,
+        EventObject::Queue(_) | EventObject::QueueDeleted(_) => v1::ObjectKind::Queue,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -72,6 +73,10 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
             );
         }
         EventObject::NodeLimitsDeleted(name) => gone(&mut event, format!("nodeLimits/{name}"), "deleted"),
+        EventObject::Queue(queue) => {
+            put(&mut event, format!("queues/{}", queue.name), Object::Queue(queue_to_v1(queue)));
+        }
+        EventObject::QueueDeleted(name) => gone(&mut event, format!("queues/{name}"), "deleted"),
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();
             event.message = format!("coordinator {leader} leads");

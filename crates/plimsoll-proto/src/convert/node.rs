@@ -15,7 +15,7 @@ use crate::v1;
 
 /// Bare name of a node; its number where the ledger no longer knows it.
 pub fn node_name(ledger: &Ledger, id: NodeId) -> String {
-    ledger.node(id).map_or_else(|| format!("#{}", id.0), |node| node.name().to_owned())
+    ledger.node_name(id).map_or_else(|| format!("#{}", id.0), ToOwned::to_owned)
 }
 
 /// How a node is, in one word.

@@ -1,10 +1,13 @@
 //! Policy objects.
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
-use plimsoll_ledger::{Class, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, QueueOrder, Strategy};
+use plimsoll_ledger::{
+    Class, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, QueueOrder, Strategy,
+};
 use plimsoll_types::{Resources, Revision};
 
 use super::check::Check;
+use super::queue::{queue, queue_to_v1};
 use super::{Violation, resources, resources_to_v1, selector_to_v1};
 use crate::limits::MAX_POLICY_OBJECTS;
 use crate::v1;
@@ -21,6 +24,8 @@ pub fn strategy_from_v1(from: i32) -> Option<Strategy> {
         v1::Strategy::WorstFit => Strategy::WorstFit,
         v1::Strategy::FirstFitDecreasing => Strategy::FirstFitDecreasing,
         v1::Strategy::Random => Strategy::Random,
+        v1::Strategy::Fragmentation => Strategy::Fragmentation,
+        v1::Strategy::Optimized => Strategy::Optimized,
     })
 }
 
@@ -35,6 +40,28 @@ pub fn strategy_to_v1(from: Strategy) -> v1::Strategy {
         Strategy::WorstFit => v1::Strategy::WorstFit,
         Strategy::FirstFitDecreasing => v1::Strategy::FirstFitDecreasing,
         Strategy::Random => v1::Strategy::Random,
+        Strategy::Fragmentation => v1::Strategy::Fragmentation,
+        Strategy::Optimized => v1::Strategy::Optimized,
+    }
+}
+
+/// Fairness between queues; `Unspecified` is the default. `None` for a number that this build does not know.
+pub fn fairness_from_v1(from: i32) -> Option<Fairness> {
+    Some(match v1::Fairness::try_from(from).ok()? {
+        v1::Fairness::Unspecified | v1::Fairness::Priority => Fairness::Priority,
+        v1::Fairness::Fair => Fairness::Fair,
+        v1::Fairness::Quota => Fairness::Quota,
+        v1::Fairness::Weighted => Fairness::Weighted,
+    })
+}
+
+/// Fairness as a message has it.
+pub fn fairness_to_v1(from: Fairness) -> v1::Fairness {
+    match from {
+        Fairness::Priority => v1::Fairness::Priority,
+        Fairness::Fair => v1::Fairness::Fair,
+        Fairness::Quota => v1::Fairness::Quota,
+        Fairness::Weighted => v1::Fairness::Weighted,
     }
 }
 
@@ -63,12 +90,14 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         .into(),
         max_pending: from.max_pending,
         revision: from.changed.0,
+        fairness: fairness_to_v1(from.fairness).into(),
+        price_milli: from.price_milli,
     }
 }
 
 /// What a pool looks like now. Looks at every node.
 pub fn pool_status(from: &Pool, ledger: &Ledger) -> v1::PoolStatus {
-    let mut status = v1::PoolStatus { pending: ledger.queue_len(&from.name) as u64, ..Default::default() };
+    let mut status = v1::PoolStatus { pending: ledger.pending_len(&from.name) as u64, ..Default::default() };
     let mut allocatable = Resources { other: from.countables.clone(), ..Resources::default() };
     let mut used = ledger.countables_used(&from.name);
     for node in ledger.nodes().filter(|node| node.pool == from.name) {
@@ -163,6 +192,7 @@ pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
         PolicyObject::Pool(from) => Object::Pool(pool_to_v1(from)),
         PolicyObject::Class(from) => Object::Class(class_to_v1(from)),
         PolicyObject::NodeLimits(from) => Object::NodeLimits(node_limits_to_v1(from)),
+        PolicyObject::Queue(from) => Object::Queue(queue_to_v1(from)),
     };
     v1::PolicyObject { object: Some(object) }
 }
@@ -179,6 +209,7 @@ pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Viol
         Ok(v1::PolicyKind::Pool) => PolicyName::Pool(name),
         Ok(v1::PolicyKind::Class) => PolicyName::Class(name),
         Ok(v1::PolicyKind::NodeLimits) => PolicyName::NodeLimits(name),
+        Ok(v1::PolicyKind::Queue) => PolicyName::Queue(name),
         Ok(v1::PolicyKind::Unspecified) | Err(_) => {
             check.fail("kind", format!("{} is not a kind of policy object", from.kind));
             PolicyName::Pool(name)
@@ -193,6 +224,7 @@ pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
         PolicyName::Pool(name) => (v1::PolicyKind::Pool, name),
         PolicyName::Class(name) => (v1::PolicyKind::Class, name),
         PolicyName::NodeLimits(name) => (v1::PolicyKind::NodeLimits, name),
+        PolicyName::Queue(name) => (v1::PolicyKind::Queue, name),
     };
     v1::PolicyName { kind: kind.into(), name: name.clone() }
 }
@@ -207,8 +239,11 @@ fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
         Some(Object::NodeLimits(from)) => {
             Some(PolicyObject::NodeLimits(check.within("node_limits", |check| node_limits(check, from))))
         }
+        Some(Object::Queue(from)) => {
+            Some(PolicyObject::Queue(check.within("queue", |check| queue(check, from))))
+        }
         None => {
-            check.fail("object", "is missing: give a pool, class or node_limits");
+            check.fail("object", "is missing: give a pool, class, node_limits or queue");
             None
         }
     }
@@ -229,6 +264,10 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
             QueueOrder::default()
         }
     };
+    let fairness = fairness_from_v1(from.fairness).unwrap_or_else(|| {
+        check.fail("fairness", format!("{} is not a fairness", from.fairness));
+        Fairness::default()
+    });
     Pool {
         name: from.name.clone(),
         labels: check.labels("labels", &from.labels),
@@ -238,6 +277,8 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         queue_order,
         max_pending: from.max_pending,
         changed: Revision(0),
+        fairness,
+        price_milli: from.price_milli,
     }
 }
 

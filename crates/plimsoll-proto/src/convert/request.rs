@@ -22,6 +22,9 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
     check.name("pool", &pool);
     check.name("class", &class);
     check.short_text("tenant", &from.tenant);
+    if !from.queue.is_empty() {
+        check.name("queue", &from.queue);
+    }
     let labels = check.labels("labels", &from.labels);
     let needs = from.requirements.clone().unwrap_or_default();
     let requirements = check.within("requirements", |check| resources::requirements(check, &needs));
@@ -42,6 +45,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         pool,
         class,
         tenant: from.tenant.clone(),
+        queue: from.queue.clone(),
         labels,
         requirements,
         gang,
@@ -61,6 +65,7 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         pool: from.pool.clone(),
         class: from.class.clone(),
         tenant: from.tenant.clone(),
+        queue: from.queue.clone(),
         labels: from.labels.clone(),
         requirements: Some(requirements_to_v1(&from.requirements)),
         gang: Some(v1::Gang {

@@ -95,16 +95,15 @@ pub fn allocations(members: &[MemberPlacement], amounts: &Resources, ledger: &Le
 }
 
 fn device_grants(member: &MemberPlacement, ledger: &Ledger) -> Vec<v1::DeviceGrant> {
-    let node = ledger.node(member.node);
     let one = |grant: &DeviceGrant| {
-        let device = node.and_then(|node| node.registration.devices.get(usize::from(grant.device.0)));
+        let (uuid, model) = ledger.device_names(member.node, grant.device).unwrap_or_default();
         let whole = grant.milli >= WHOLE_DEVICE_MILLI;
         v1::DeviceGrant {
-            uuid: device.map(|device| device.uuid.clone()).unwrap_or_default(),
+            uuid: uuid.to_owned(),
             index: grant.device.0.into(),
             milli: grant.milli.into(),
             memory_bytes: grant.memory_bytes,
-            model: device.map(|device| device.model.clone()).unwrap_or_default(),
+            model: model.to_owned(),
             // Shares are counted by the ledger; nothing on the device enforces them yet.
             isolation: if whole { v1::DeviceIsolation::Whole } else { v1::DeviceIsolation::Advisory }.into(),
         }

@@ -13,9 +13,9 @@ use super::floor::Floor;
 use super::recovery::InFlight;
 use super::snapshots::Snapshots;
 use super::view::RocksView;
-use super::{error, files, recovery};
-use crate::Error;
+use super::{error, recovery};
 use crate::engine::{Engine, View, WriteBatch};
+use crate::{Error, files};
 
 /// Rows in a RocksDB database of their own, written without waiting for the disk.
 ///
@@ -67,7 +67,7 @@ impl RocksEngine {
 
     fn open_with(dir: &Path, options: &Options, in_memory: bool) -> Result<Self, Error> {
         KEEP_FREED_MEMORY.call_once(keep_freed_memory);
-        files::create_dir(dir)?;
+        files::create_dir(dir).map_err(|source| Error::failed("create directory", dir, source))?;
         let floor = Floor::open(dir)?;
         recovery::prepare(dir, floor.sequence(), InFlight::Many)?;
         let db = DB::open(options, dir).map_err(|source| error("open engine", dir, source))?;

@@ -12,8 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
-use crate::rocks::files;
+use crate::{Error, files};
 
 /// Name of the file in the database's directory. RocksDB leaves files alone whose names it does not know.
 pub(crate) const FILE_NAME: &str = "PLIMSOLL-FLOOR";
@@ -48,7 +47,7 @@ impl Floor {
                 return Err(Error::corrupt(dir, None, format!("a database without its {FILE_NAME}")));
             }
             let slots = [slot(0, 0), slot(1, 0)].concat();
-            files::create_whole(&path, &slots)
+            files::create_whole(&path, |out| out.write_all(&slots))
                 .map_err(|source| Error::failed("create floor", &path, source))?;
         }
         let file = OpenOptions::new()

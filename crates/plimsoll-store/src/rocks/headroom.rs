@@ -39,9 +39,24 @@ pub struct Space {
 }
 
 impl Space {
+    /// Of the file system that a path is on. Nothing is taken off for what should be set aside.
+    ///
+    /// # Errors
+    /// What the system fails with.
+    pub fn of(path: &Path) -> io::Result<Space> {
+        let found = statvfs(path)?;
+        let block = found.fragment_size();
+        Ok(Space { total_bytes: found.blocks() * block, free_bytes: found.blocks_available() * block })
+    }
+
+    /// What should stay free: less is short.
+    pub fn enough_bytes(&self) -> u64 {
+        (self.total_bytes / 10).min(ENOUGH_BYTES)
+    }
+
     /// Nothing new should be taken in.
     fn is_short(&self, was_short: bool) -> bool {
-        let enough = (self.total_bytes / 10).min(ENOUGH_BYTES);
+        let enough = self.enough_bytes();
         // A little more is wanted back than was lost, or it would change all the time.
         let enough = if was_short { enough + enough / 8 } else { enough };
         self.free_bytes < enough
@@ -115,12 +130,11 @@ impl Kept {
     fn look(&self) -> io::Result<()> {
         let path = self.directory.join(FILE_NAME);
         let held = fs::metadata(&path).map_or(0, |data| data.len());
-        let found = statvfs(&self.directory)?;
-        let block = found.fragment_size();
-        let beside = found.blocks_available() * block;
+        let found = Space::of(&self.directory)?;
+        let beside = found.free_bytes;
         // Given up, the room is owed: it is for what must be written, and not for new work.
         let owed = RESERVE_BYTES.saturating_sub(held);
-        let space = Space { total_bytes: found.blocks() * block, free_bytes: beside.saturating_sub(owed) };
+        let space = Space { free_bytes: beside.saturating_sub(owed), ..found };
         if held > 0 && beside < LET_GO_BYTES {
             tracing::warn!(free_bytes = beside, "the disk is full: the room that was set aside is given up");
             fs::remove_file(&path)?;

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, DBPinnableSlice, IteratorMode, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
 
 use super::chain::{self, Link};
 use crate::log_state::check_contiguous;
@@ -65,33 +67,58 @@ impl LogDb {
     /// Everything, verified: checksums, order and the hash chain.
     pub(super) fn load(&self) -> Result<Loaded, Error> {
         let purged = self.purged()?;
-        let base = self.base(purged.as_ref().map(|(index, _)| *index))?;
-        let mut before = base;
-        let entries = self.entries(purged.as_ref().map(|(index, _)| *index), |index, payload| {
+        let mut entries = Vec::new();
+        self.linked_entries(None, |index, bytes| {
+            entries.push((index, bytes));
+            true
+        })?;
+        Ok(Loaded { vote: self.meta(VOTE)?, committed: self.meta(COMMITTED)?, purged, entries })
+    }
+
+    /// Verifies everything as it is now, while others go on writing. Before it reads on, `goes_on` is told how many bytes were
+    /// read; false ends it early.
+    pub(super) fn verify(&self, goes_on: &mut dyn FnMut(usize) -> bool) -> Result<(), Error> {
+        let snapshot = self.db.snapshot();
+        self.meta_at(VOTE, Some(&snapshot))?;
+        self.meta_at(COMMITTED, Some(&snapshot))?;
+        self.linked_entries(Some(&snapshot), |_, bytes| goes_on(bytes.len()))
+    }
+
+    /// All entries with checksums, order and hash chain verified, until `read` says that it is enough.
+    fn linked_entries(
+        &self,
+        snapshot: Option<&Snapshot<'_>>,
+        mut read: impl FnMut(u64, Bytes) -> bool,
+    ) -> Result<(), Error> {
+        let purged = self.purged_at(snapshot)?.map(|(index, _)| index);
+        let mut before = self.base_at(purged, snapshot)?;
+        self.entries(purged, snapshot, |index, payload| {
             let bad = |detail: &str| Error::corrupt(&self.dir, Some(index), detail);
             let (link, bytes) = chain::split(&payload).ok_or_else(|| bad("an entry without its link"))?;
             if chain::link(&before, index, bytes) != link {
                 return Err(bad("it does not follow the entry before it: the hash chain is broken"));
             }
             before = link;
-            Ok(payload.slice_ref(bytes))
-        })?;
-        Ok(Loaded { vote: self.meta(VOTE)?, committed: self.meta(COMMITTED)?, purged, entries })
+            Ok(read(index, payload.slice_ref(bytes)))
+        })
     }
 
-    /// All entries with their checksums and their order verified, each as `read` makes it of its payload.
+    /// All entries with their checksums and their order verified, until `read` says that it is enough.
     fn entries(
         &self,
         purged: Option<u64>,
-        mut read: impl FnMut(u64, Bytes) -> Result<Bytes, Error>,
-    ) -> Result<Vec<(u64, Bytes)>, Error> {
+        snapshot: Option<&Snapshot<'_>>,
+        mut read: impl FnMut(u64, Bytes) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         let mut expected = purged.map(|index| index.saturating_add(1));
         let first = expected.unwrap_or(0).to_be_bytes();
         let mut options = ReadOptions::default();
         options.set_readahead_size(4 << 20);
         options.fill_cache(false);
+        if let Some(snapshot) = snapshot {
+            options.set_snapshot(snapshot);
+        }
         let mode = IteratorMode::From(&first, rocksdb::Direction::Forward);
-        let mut entries = Vec::new();
         for item in self.db.iterator_cf_opt(self.family(LOG), options, mode) {
             let (key, framed) = item.map_err(|source| rocks::error("read log", &self.dir, source))?;
             let index = self.index_of(&key, expected)?;
@@ -99,10 +126,12 @@ impl LogDb {
             let framed = Bytes::from(framed);
             let payload = frame::open(&key, &framed)
                 .map_err(|detail| Error::corrupt(&self.dir, Some(index), detail))?;
-            entries.push((index, read(index, framed.slice_ref(payload))?));
+            if !read(index, framed.slice_ref(payload))? {
+                break;
+            }
             expected = index.checked_add(1);
         }
-        Ok(entries)
+        Ok(())
     }
 
     fn index_of(&self, key: &[u8], expected: Option<u64>) -> Result<u64, Error> {
@@ -120,12 +149,12 @@ impl LogDb {
             batch.put_cf(self.family(META), BASE, frame::seal(BASE, &value));
         }
         let mut before = chain::START;
-        self.entries(purged, |index, payload| {
+        self.entries(purged, None, |index, payload| {
             before = chain::link(&before, index, &payload);
             let key = index.to_be_bytes();
             let linked = [&before[..], &payload].concat();
             batch.put_cf(self.family(LOG), key, frame::seal(&key, &linked));
-            Ok(Bytes::new())
+            Ok(true)
         })?;
         batch.put_cf(self.family(META), FORMAT, frame::seal(FORMAT, FORMAT_VERSION));
         tracing::info!(dir = %self.dir.display(), "the log gets its hash chain");
@@ -134,9 +163,15 @@ impl LogDb {
 
     /// What the link of the first entry after `purged` follows.
     pub(super) fn base(&self, purged: Option<u64>) -> Result<Link, Error> {
+        self.base_at(purged, None)
+    }
+
+    fn base_at(&self, purged: Option<u64>, snapshot: Option<&Snapshot<'_>>) -> Result<Link, Error> {
         let Some(purged) = purged else { return Ok(chain::START) };
         let bad = |detail: &str| Error::corrupt(&self.dir, Some(purged), detail);
-        let value = self.meta(BASE)?.ok_or_else(|| bad("the link of the last purged entry is missing"))?;
+        let value = self
+            .meta_at(BASE, snapshot)?
+            .ok_or_else(|| bad("the link of the last purged entry is missing"))?;
         let (index, link) =
             value.split_first_chunk::<8>().ok_or_else(|| bad("the link of the purged entry is too short"))?;
         let link =
@@ -174,7 +209,11 @@ impl LogDb {
 
     /// The purged index and its marker.
     pub(super) fn purged(&self) -> Result<Option<(u64, Bytes)>, Error> {
-        let Some(mut value) = self.meta(PURGED)? else { return Ok(None) };
+        self.purged_at(None)
+    }
+
+    fn purged_at(&self, snapshot: Option<&Snapshot<'_>>) -> Result<Option<(u64, Bytes)>, Error> {
+        let Some(mut value) = self.meta_at(PURGED, snapshot)? else { return Ok(None) };
         if value.len() < 8 {
             return Err(Error::corrupt(&self.dir, None, "the purge record is too short"));
         }
@@ -184,7 +223,15 @@ impl LogDb {
     }
 
     fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let framed = self.db.get_pinned_cf(self.family(META), key);
+        self.meta_at(key, None)
+    }
+
+    fn meta_at(&self, key: &[u8], snapshot: Option<&Snapshot<'_>>) -> Result<Option<Bytes>, Error> {
+        let family = self.family(META);
+        let framed = match snapshot {
+            Some(snapshot) => snapshot.get_pinned_cf(family, key),
+            None => self.db.get_pinned_cf(family, key),
+        };
         let Some(framed) = framed.map_err(|source| rocks::error("read log", &self.dir, source))? else {
             return Ok(None);
         };

@@ -10,7 +10,6 @@ mod committer;
 mod crash;
 mod crc32c;
 mod engine;
-mod files;
 mod floor;
 mod headroom;
 mod logdb;

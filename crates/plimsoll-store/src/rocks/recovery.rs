@@ -81,7 +81,7 @@ fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Shortens a file, keeping what it was beside it for whoever wants to look.
 fn cut_off(path: &Path, bytes: &[u8], length: usize) -> io::Result<()> {
     failpoint!("tail-before-cut");
-    super::files::create_whole(&path.with_extension("damaged"), bytes)?;
+    crate::files::create_whole(&path.with_extension("damaged"), |out| out.write_all(bytes))?;
     failpoint!("tail-put-aside");
     let file = File::options().write(true).open(path)?;
     file.set_len(length as u64)?;

@@ -10,9 +10,9 @@ use super::floor::Floor;
 use super::logdb::{LOG, LogDb, META};
 use super::recovery::InFlight;
 use super::sink::RocksSink;
-use super::{error, files, recovery};
-use crate::Error;
+use super::{error, recovery};
 use crate::wal::{Done, Loaded, Op, Wal};
+use crate::{Error, files};
 
 /// A log in a RocksDB database of its own: every group of waiting ops becomes one write with one sync.
 ///
@@ -53,7 +53,7 @@ impl RocksWal {
     /// As [`RocksWal::open`].
     pub fn open_with(dir: impl AsRef<Path>, options: RocksWalOptions) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        files::create_dir(dir)?;
+        files::create_dir(dir).map_err(|source| Error::failed("create directory", dir, source))?;
         let floor = Floor::open(dir)?;
         recovery::prepare(dir, floor.sequence(), InFlight::OneBatch)?;
         let families = [LOG, META].map(|name| ColumnFamilyDescriptor::new(name, family_options(&options)));
@@ -83,6 +83,10 @@ impl Wal for RocksWal {
 
     fn load(&self) -> Result<Loaded, Error> {
         self.log.load()
+    }
+
+    fn verify(&self, goes_on: &mut dyn FnMut(usize) -> bool) -> Result<(), Error> {
+        self.log.verify(goes_on)
     }
 }
 

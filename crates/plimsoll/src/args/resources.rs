@@ -40,6 +40,9 @@ pub(crate) struct ResourceArgs {
     /// Priority class
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<String>,
+    /// Queue whose quota it counts against
+    #[arg(long, value_name = "QUEUE")]
+    pub(crate) queue: Option<String>,
     /// Team, user or namespace that this is for
     #[arg(long, alias = "team", value_name = "NAME")]
     pub(crate) tenant: Option<String>,
@@ -76,6 +79,7 @@ impl ResourceArgs {
             name: self.name.clone().unwrap_or_default(),
             pool: self.pool.clone().unwrap_or_default(),
             class: self.class.clone().unwrap_or_default(),
+            queue: self.queue.clone().unwrap_or_default(),
             tenant: self.tenant.clone().unwrap_or_default(),
             requirements: Some(self.requirements()?),
             gang: self.gang()?,

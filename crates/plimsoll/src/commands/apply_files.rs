@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, PolicyObject as Message,
+    ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, PolicyObject as Message,
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
@@ -148,14 +148,13 @@ impl Shown for Row {
     }
 
     fn json(&self) -> Value {
-        let (PolicyName::Pool(name) | PolicyName::Class(name) | PolicyName::NodeLimits(name)) = &self.name;
         let changes: Vec<Value> = self
             .changes
             .iter()
             .map(|change| json!({ "field": change.field, "from": change.from, "to": change.to }))
             .collect();
         json!({
-            "kind": kind_word(&self.name), "name": name, "result": self.result, "dryRun": self.is_dry,
+            "kind": kind_word(&self.name), "name": self.name.name(), "result": self.result, "dryRun": self.is_dry,
             "changes": changes,
         })
     }
@@ -198,6 +197,11 @@ pub(crate) async fn live(
     if names.iter().any(|name| matches!(name, PolicyName::NodeLimits(_))) {
         let request = ListNodeLimitsRequest { consistency, ..ListNodeLimitsRequest::default() };
         messages.extend(client.all_node_limits(request).await?.items.into_iter().map(Object::NodeLimits));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::Queue(_))) {
+        let request = ListQueuesRequest { consistency, ..ListQueuesRequest::default() };
+        let queues = client.all_queues(request).await?;
+        messages.extend(queues.items.into_iter().map(|(queue, _)| Object::Queue(queue)));
     }
     let objects =
         messages.into_iter().map(|object| read_message(object).map(|object| (object.name(), object)));

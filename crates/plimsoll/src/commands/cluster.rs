@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
     AddMemberRequest, BootstrapClusterRequest, CoordinatorStatus, GetStatusRequest, ListMembersRequest,
-    Member, RemoveMemberRequest, ReplaceMemberRequest, TransferLeaderRequest,
+    Member, RemoveMemberRequest, ReplaceMemberRequest, TransferLeaderRequest, UpgradeRequest,
 };
 
 use super::cluster_snapshot::Snapshot;
@@ -68,6 +68,16 @@ enum Verb {
         /// Where the new coordinator answers, HOST:PORT
         #[arg(value_name = "NEW_ADDR")]
         address: String,
+    },
+    /// Raise the ledger version: new rules are in force from then on, on all coordinators at once, and there is no way back.
+    /// Refused unless every member answers and can apply it
+    Upgrade {
+        /// Ledger version to raise to [default: the newest that the leader knows]
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
+        to: Option<u32>,
+        /// Decide, but change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Hand leadership on
     #[command(alias = "transfer")]
@@ -155,6 +165,28 @@ impl Cluster {
                     .map_err(|error| CliError::from(error).asked(asked))?;
                 out.list(&rows(answer.members), None)?;
                 out.done(&format!("Coordinator {} is in the place of {old}", new.node_id));
+            }
+            Verb::Upgrade { to, dry_run } => {
+                let request = UpgradeRequest {
+                    to: to.unwrap_or(0),
+                    validate_only: dry_run,
+                    ..UpgradeRequest::default()
+                };
+                let asked = match to {
+                    Some(to) => format!("cannot raise the ledger version to {to}"),
+                    None => "cannot raise the ledger version".to_owned(),
+                };
+                let answer =
+                    client.upgrade(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+                out.list(&answer.members, None)?;
+                let (from, to) = (answer.from, answer.to);
+                out.done(&if from == to {
+                    format!("Ledger version {to} is in force")
+                } else if dry_run {
+                    format!("Would raise the ledger version from {from} to {to} (nothing was changed)")
+                } else {
+                    format!("Raised the ledger version from {from} to {to}")
+                });
             }
             // Some of it needs no cluster, and went its own way above.
             Verb::Snapshot(_) => {}

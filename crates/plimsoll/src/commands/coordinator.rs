@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use plimsoll_coordinator::config::{CoordinatorConfig, TlsFiles};
+use plimsoll_coordinator::core::StartError;
 use plimsoll_coordinator::{Addresses, Coordinator as Serving, ServeError};
 use serde_json::json;
 
@@ -180,6 +181,10 @@ pub(crate) fn not_started(error: ServeError) -> CliError {
         ServeError::Bootstrap(_) => {
             CliError::new(Exit::Conflict, "ALREADY_EXISTS", "the coordinator did not start")
                 .help(chain(&error))
+        }
+        // Nothing is wrong with the data: another program must read them.
+        ServeError::Start(StartError::TooOld { .. }) => {
+            CliError::local("the coordinator did not start", chain(&error)).with_exit(Exit::Fault)
         }
         ServeError::Start(_) => {
             CliError::local("the coordinator did not start", chain(&error)).with_exit(Exit::Storage)

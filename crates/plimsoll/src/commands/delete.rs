@@ -91,6 +91,7 @@ impl Delete {
             Noun::Pool => PolicyName::Pool,
             Noun::Class => PolicyName::Class,
             Noun::Limits => PolicyName::NodeLimits,
+            Noun::Queue => PolicyName::Queue,
             Noun::Reservation => {
                 return Err(CliError::usage("reservations are not deleted")
                     .help("plimsoll release gives one back, plimsoll cancel ends it in any state"));
@@ -100,7 +101,7 @@ impl Delete {
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
-                    .help("pools, classes and limits can"));
+                    .help("pools, classes, limits and queues can"));
             }
         };
         let mut names: Vec<PolicyName> = Vec::new();

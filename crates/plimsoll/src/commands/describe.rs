@@ -3,7 +3,8 @@
 use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
-    Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListEventsRequest,
+    Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
+    ListEventsRequest,
 };
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, Shown, absolute, enum_word};
+use crate::output::{Out, PoolRow, QueueRow, Shown, absolute, enum_word};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
@@ -69,6 +70,15 @@ impl Describe {
                 let limits =
                     client.get_node_limits(request).await.map_err(asked)?.node_limits.unwrap_or_default();
                 (limits.json(), format!("nodeLimits/{name}"))
+            }
+            Noun::Queue => {
+                let request = GetQueueRequest { name: name.clone(), consistency, min_revision: 0 };
+                let answer = client.get_queue(request).await.map_err(asked)?;
+                let row = QueueRow {
+                    queue: answer.queue.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
+                (row.json(), format!("queues/{name}"))
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));

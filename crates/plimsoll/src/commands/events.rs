@@ -135,6 +135,7 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Pool => format!("pools/{name}"),
         Noun::Class => format!("classes/{name}"),
         Noun::Limits => format!("nodeLimits/{name}"),
+        Noun::Queue => format!("queues/{name}"),
         Noun::Reservation | Noun::Member | Noun::Event => name.to_owned(),
     };
     Ok((vec![kind.into()], name))

@@ -3,9 +3,9 @@
 use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, ListClassesRequest,
-    ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListReservationsRequest, Node, NodeLimits,
-    NodeState, Reservation, ReservationState,
+    Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
+    ListClassesRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest,
+    ListReservationsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -18,12 +18,12 @@ use super::watch_list::follow;
 use crate::args::{Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Footer, Format, PoolRow, Shown};
+use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, Shown};
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -62,7 +62,7 @@ impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
             return Err(CliError::usage("get what?")
-                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|members|events"));
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -107,6 +107,15 @@ impl Get {
                 let listed = self.limits(&client, globals).await?;
                 if is_yaml {
                     out.document(&documents(listed.items.into_iter().map(Object::NodeLimits))?)?;
+                    return Ok(Exit::Done);
+                }
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Queue => {
+                let listed = self.queues(&client, globals).await?;
+                if is_yaml {
+                    let objects = listed.items.into_iter().map(|row| Object::Queue(row.queue));
+                    out.document(&documents(objects)?)?;
                     return Ok(Exit::Done);
                 }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
@@ -196,6 +205,26 @@ impl Get {
                 ListPoolsRequest { consistency: globals.consistency(), ..ListPoolsRequest::default() };
             let all = client.all_pools(request).await?;
             listed.items = all.items.into_iter().map(|(pool, status)| PoolRow { pool, status }).collect();
+            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+        }
+        Ok(listed)
+    }
+
+    async fn queues(&self, client: &Client, globals: &Globals) -> Result<Listed<QueueRow>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request =
+                GetQueueRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let answer = client.get_queue(request).await.map_err(|error| not_shown("queue", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            let queue = answer.queue.unwrap_or_default();
+            listed.items.push(QueueRow { queue, status: answer.status.unwrap_or_default() });
+        }
+        if self.names.is_empty() {
+            let request =
+                ListQueuesRequest { consistency: globals.consistency(), ..ListQueuesRequest::default() };
+            let all = client.all_queues(request).await?;
+            listed.items = all.items.into_iter().map(|(queue, status)| QueueRow { queue, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
         }
         Ok(listed)

@@ -13,18 +13,20 @@ pub(crate) enum Noun {
     Reservation,
     Class,
     Limits,
+    Queue,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 8] = [
+const NAMES: [(Noun, &[&str]); 9] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
     (Noun::Reservation, &["reservations", "reservation", "rsv", "r", "requests", "request", "req"]),
     (Noun::Class, &["classes", "class"]),
     (Noun::Limits, &["limits", "limit", "nodelimits", "nodelimit", "node-limits"]),
+    (Noun::Queue, &["queues", "queue", "qu"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
 ];
@@ -43,6 +45,7 @@ impl Noun {
             Noun::Reservation => Some(ObjectKind::Reservation),
             Noun::Class => Some(ObjectKind::Class),
             Noun::Limits => Some(ObjectKind::NodeLimits),
+            Noun::Queue => Some(ObjectKind::Queue),
             Noun::Member => Some(ObjectKind::Cluster),
             Noun::Event => None,
         }

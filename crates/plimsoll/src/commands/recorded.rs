@@ -20,7 +20,7 @@ pub(crate) struct Recorded {
     /// CSV of the workload: openb tasks or philly jobs, told apart by their columns
     #[arg(long, value_name = "FILE")]
     workload: PathBuf,
-    /// greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing or random
+    /// greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, random, fragmentation or optimized
     #[arg(long, default_value = "best_fit")]
     strategy: String,
     /// Seed of the random strategy

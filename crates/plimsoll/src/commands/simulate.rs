@@ -1,6 +1,7 @@
 //! `plimsoll simulate`: a recorded workload on a recorded fleet, in this process, without a network.
 
 use clap::Args;
+use plimsoll_scheduler::queueing::Discipline;
 
 use super::recorded::{Input, Recorded};
 use crate::args::Globals;
@@ -13,17 +14,34 @@ use crate::trace::{Options, Progress, simulate};
 pub(crate) struct Simulate {
     #[command(flatten)]
     recorded: Recorded,
+    /// Serve the queue by fcfs, skip, backfill_1, backfill_all (any backfill_K), fair, priority, learned or las
+    #[arg(long, value_name = "NAME", value_parser = discipline, conflicts_with = "no_departures")]
+    queueing: Option<(Discipline, String)>,
 }
 
 impl Simulate {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Input { strategy, strategy_name, nodes, work } = self.recorded.read()?;
         let Recorded { seed, no_departures, .. } = self.recorded;
-        let options = Options { strategy, strategy_name, seed, no_departures };
+        let (queueing, queueing_name) = self.queueing.unzip();
+        let options = Options { strategy, strategy_name, seed, no_departures, queueing, queueing_name };
         let progress = Progress::new(work.len(), globals.quiet);
         let report = simulate(&nodes, &work, &options, |arrived| progress.at(arrived))?;
         progress.end();
         globals.out().emit(&format!("{:#}\n", report.document()))?;
         Ok(Exit::Done)
     }
+}
+
+/// A discipline, and its name as the report has it.
+fn discipline(name: &str) -> Result<(Discipline, String), String> {
+    let name = name.replace('-', "_");
+    let known = Discipline::NAMES;
+    let unknown = |()| {
+        let meant = plimsoll_policy::nearest(&name, &known);
+        let meant = meant.map_or_else(String::new, |word| format!("did you mean {word}? "));
+        format!("{meant}choose one of {}", known.join(", "))
+    };
+    let discipline = name.parse().map_err(unknown)?;
+    Ok((discipline, name))
 }

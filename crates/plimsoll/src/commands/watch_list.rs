@@ -11,7 +11,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Format, Out, PoolRow, Shown};
+use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, Shown};
 
 /// Follows a list until the process is ended.
 pub(crate) async fn follow(
@@ -97,6 +97,10 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
         })),
         Noun::Limits => out.render(&pick(objects, |object| match object {
             Object::NodeLimits(limits) => Some(limits),
+            _ => None,
+        })),
+        Noun::Queue => out.render(&pick(objects, |object| match object {
+            Object::Queue(queue) => Some(QueueRow { queue, status: v1::QueueStatus::default() }),
             _ => None,
         })),
         Noun::Member | Noun::Event => Ok(String::new()),

@@ -2,10 +2,12 @@
 
 mod coordination;
 mod nodes;
+mod queue;
 mod reservations;
 
 pub(crate) use coordination::{MemberRow, PoolRow};
 pub(crate) use nodes::DeviceRow;
+pub(crate) use queue::QueueRow;
 pub(crate) use reservations::reservation_state;
 
 use serde::Serialize;

@@ -1,6 +1,7 @@
 //! Recorded fleets and workloads: read from CSV, and run on the real ledger and planner in simulated time.
 
 mod progress;
+mod queueing;
 mod replay;
 mod report;
 mod rows;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+/// Shorter runs count as this long in a slowdown (the traces' README, after Feitelson and Rudolph).
+const SLOWDOWN_BOUND_S: f64 = 10.0;
+
 /// What came of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -23,6 +26,8 @@ pub(crate) struct RequestReport {
     pub(crate) submit_s: f64,
     pub(crate) start_s: Option<f64>,
     pub(crate) end_s: Option<f64>,
+    /// What it asked to run; `None` for ever. Not shown.
+    pub(crate) run_s: Option<f64>,
     pub(crate) reasons: Vec<String>,
 }
 
@@ -30,6 +35,9 @@ pub(crate) struct RequestReport {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) strategy: String,
+    /// Discipline of the queue, where one was named: then the summary has what it is judged by.
+    pub(crate) queueing: Option<String>,
+    pub(crate) preemptions: u64,
     pub(crate) seed: u64,
     /// Names of nodes in the file, by their names in the ledger.
     pub(crate) node_names: BTreeMap<String, String>,
@@ -88,7 +96,6 @@ impl Report {
             .filter_map(|r| r.start_s.map(|start| (start - r.submit_s).max(0.0)))
             .collect();
         waits.sort_by(f64::total_cmp);
-        let mean = if waits.is_empty() { 0.0 } else { waits.iter().sum::<f64>() / waits.len() as f64 };
         let mut latencies: Vec<f64> = self.latencies_ns.iter().map(|ns| *ns as f64 / 1e6).collect();
         latencies.sort_by(f64::total_cmp);
         let granted = count(Outcome::Granted);
@@ -105,7 +112,7 @@ impl Report {
             "peak_allocated_gpu_share": share(self.peak_milli),
             "gpus": self.gpu_milli as f64 / 1_000.0,
             "waits": {
-                "mean_s": mean,
+                "mean_s": mean(&waits),
                 "p50_s": quantile(&waits, 0.5),
                 "p95_s": quantile(&waits, 0.95),
                 "p99_s": quantile(&waits, 0.99),
@@ -115,11 +122,46 @@ impl Report {
             "latency_ms": { "p50": quantile(&latencies, 0.5), "p99": quantile(&latencies, 0.99) },
         });
         if let Some(map) = summary.as_object_mut() {
+            map.extend(self.queueing_figures());
             map.extend(self.extra.iter().map(|(key, value)| (key.clone(), value.clone())));
             map.extend(self.incomplete.iter().map(|why| ("incomplete".to_owned(), json!(why))));
         }
         summary
     }
+}
+
+impl Report {
+    /// What a discipline is judged by, over the rows that ended. The wait is all the time that a row was not running, and the
+    /// bounded slowdown the time from submission to end over the run, with runs below 10 s counted as 10 s.
+    fn queueing_figures(&self) -> BTreeMap<String, Value> {
+        let Some(discipline) = &self.queueing else { return BTreeMap::new() };
+        let (mut waits, mut completions, mut slowdowns) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &self.requests {
+            let (Some(end_s), Some(run_s)) = (row.end_s, row.run_s) else { continue };
+            let completion_s = end_s - row.submit_s;
+            waits.push((completion_s - run_s).max(0.0));
+            completions.push(completion_s);
+            slowdowns.push((completion_s / run_s.max(SLOWDOWN_BOUND_S)).max(1.0));
+        }
+        for figures in [&mut waits, &mut completions, &mut slowdowns] {
+            figures.sort_by(f64::total_cmp);
+        }
+        let figures = [
+            ("queueing", json!(discipline)),
+            ("mean_wait_s", json!(mean(&waits))),
+            ("p999_wait_s", json!(quantile(&waits, 0.999))),
+            ("max_wait_s", json!(waits.last().copied().unwrap_or(0.0))),
+            ("mean_completion_s", json!(mean(&completions))),
+            ("mean_bounded_slowdown", json!(mean(&slowdowns))),
+            ("p95_bounded_slowdown", json!(quantile(&slowdowns, 0.95))),
+            ("preemptions", json!(self.preemptions)),
+        ];
+        figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect()
+    }
+}
+
+fn mean(figures: &[f64]) -> f64 {
+    if figures.is_empty() { 0.0 } else { figures.iter().sum::<f64>() / figures.len() as f64 }
 }
 
 /// Nearest rank.

@@ -1,6 +1,6 @@
 //! Rows of fleets and workloads. Which columns a file has is read from its header, never from its name:
 //! `sn,cpu_milli,memory_mib,gpu,model` (openb nodes), `name,cpu_milli,memory_mib,num_gpu,gpu_milli,...` (openb tasks),
-//! `submit_s,run_s,gpus,vc` (philly jobs).
+//! `submit_s,run_s,gpus,vc` (philly jobs, `vc` or `queue` being the queue that they came through).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +43,8 @@ pub(crate) struct WorkRow {
     /// Allowed models; empty for any.
     pub(crate) models: Vec<String>,
     pub(crate) class: &'static str,
+    /// Queue or virtual cluster that the row came through; empty where the file names none.
+    pub(crate) queue: String,
     pub(crate) submit_s: f64,
     /// How long it runs once started; `None` for ever.
     pub(crate) run_s: Option<f64>,
@@ -105,6 +107,7 @@ impl WorkRow {
             name: self.name.clone(),
             pool: "default".to_owned(),
             class: self.class.to_owned(),
+            tenant: self.queue.clone(),
             requirements: Requirements {
                 amounts: Resources::new(self.cpu_millis, self.memory_bytes),
                 gpu,
@@ -197,6 +200,7 @@ fn openb_row(row: &Row<'_>) -> Result<WorkRow, CliError> {
             "BE" => "batch",
             _ => "standard",
         },
+        queue: row.queue(),
         submit_s: created,
         run_s: deleted.map(|deleted| (deleted - started.max(created)).max(0.0)),
     })
@@ -211,6 +215,7 @@ fn philly_row(row: &Row<'_>) -> Result<WorkRow, CliError> {
         gpu_milli: 1_000,
         models: Vec::new(),
         class: "standard",
+        queue: row.queue(),
         submit_s: row.seconds("submit_s")?.ok_or_else(|| row.wrong("submit_s", "is empty"))?,
         run_s: Some(row.seconds("run_s")?.ok_or_else(|| row.wrong("run_s", "is empty"))?),
     })
@@ -234,8 +239,8 @@ fn mebibytes(count: u64) -> u64 {
 }
 
 /// Columns that are read where they are there.
-const OPTIONAL: [&str; 7] =
-    ["name", "model", "gpu_spec", "qos", "creation_time", "deletion_time", "scheduled_time"];
+const OPTIONAL: [&str; 9] =
+    ["name", "model", "gpu_spec", "qos", "creation_time", "deletion_time", "scheduled_time", "queue", "vc"];
 
 struct Row<'a> {
     path: &'a Path,
@@ -252,6 +257,11 @@ impl Row<'_> {
     fn text(&self, column: &str) -> Result<&str, CliError> {
         let field = self.columns.get(column).and_then(|index| self.record.get(*index)).map(str::trim);
         field.ok_or_else(|| self.wrong(column, "is missing"))
+    }
+
+    /// The queue that the row came through; empty where there is none.
+    fn queue(&self) -> String {
+        self.text("queue").or_else(|_| self.text("vc")).unwrap_or_default().to_owned()
     }
 
     fn number<T: std::str::FromStr>(&self, column: &str) -> Result<T, CliError> {
@@ -388,7 +398,7 @@ mod tests {
                 work(text)
                     .unwrap()
                     .iter()
-                    .map(|row| WorkRow { name: plain[0].name.clone(), ..row.clone() })
+                    .map(|row| WorkRow { name: plain[0].name.clone(), queue: String::new(), ..row.clone() })
                     .collect::<Vec<_>>(),
                 plain
             );

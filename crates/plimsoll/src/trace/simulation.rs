@@ -2,16 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll_ledger::{
-    Command, Entry, Ledger, Outcome as Came, PolicyObject, Pool, Refusal, Reservation, Stamp, Strategy, Wait,
+    Command, Entry, LATEST_VERSION, Ledger, Outcome as Came, PolicyObject, Pool, Refusal, Reservation, Stamp,
+    Strategy, Wait,
 };
 use plimsoll_proto::{convert, reason};
 use plimsoll_scheduler::Planner;
+use plimsoll_scheduler::queueing::Discipline;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use super::{NodeRow, Outcome, Report, RequestReport, WorkRow, node_names};
+use super::{NodeRow, Outcome, Report, RequestReport, WorkRow, node_names, queueing};
 use crate::error::CliError;
 
 /// How to run a workload.
@@ -22,6 +25,10 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Place in file order and keep; otherwise rows arrive and leave in simulated time.
     pub(crate) no_departures: bool,
+    /// Serve the queue by this discipline, in place of the pool's own order.
+    pub(crate) queueing: Option<Discipline>,
+    /// As the user named it.
+    pub(crate) queueing_name: Option<String>,
 }
 
 /// Names of strategies as users write them.
@@ -35,9 +42,11 @@ pub(crate) fn strategy_by_name(name: &str) -> Result<Strategy, CliError> {
         "worst_fit" => Strategy::WorstFit,
         "first_fit_decreasing" => Strategy::FirstFitDecreasing,
         "random" => Strategy::Random,
+        "fragmentation" => Strategy::Fragmentation,
+        "optimized" => Strategy::Optimized,
         _ => {
-            let known =
-                "greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, random";
+            let known = "greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, \
+                         random, fragmentation, optimized";
             let words: Vec<&str> = known.split(", ").collect();
             let meant = plimsoll_policy::nearest(name, &words);
             let meant = meant.map_or_else(String::new, |word| format!("did you mean {word}? "));
@@ -60,6 +69,7 @@ pub(crate) fn simulate(
         .map(|row| RequestReport {
             name: row.name.clone(),
             submit_s: row.submit_s,
+            run_s: row.run_s,
             ..RequestReport::default()
         })
         .collect();
@@ -74,6 +84,11 @@ pub(crate) fn simulate(
     } else {
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by(|a, b| work[*a].submit_s.total_cmp(&work[*b].submit_s).then(a.cmp(b)));
+        if let Some(discipline) = options.queueing {
+            queueing::run(&mut world, work, order, discipline, progress);
+            world.report.elapsed_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            return Ok(world.report);
+        }
         let mut arrivals = order.into_iter().peekable();
         let mut arrived = 0;
         loop {
@@ -81,7 +96,7 @@ pub(crate) fn simulate(
             let next_departure = world.departures.peek().map(|Reverse((at, ..))| *at);
             let Some(now) = [next_arrival, next_departure].into_iter().flatten().min() else { break };
             world.now_ms = now;
-            world.depart(now);
+            world.depart();
             world.serve_queue(work);
             let mut batch = Vec::new();
             while arrivals.peek().is_some_and(|index| millis(work[*index].submit_s) == now) {
@@ -96,23 +111,25 @@ pub(crate) fn simulate(
     Ok(world.report)
 }
 
-struct World {
-    ledger: Ledger,
-    planner: Planner,
-    gpus_per_node: u32,
+pub(super) struct World {
+    pub(super) ledger: Ledger,
+    pub(super) planner: Planner,
+    pub(super) gpus_per_node: u32,
     /// What is placed stays for ever, and time stands still.
     stays: bool,
-    now_ms: u64,
-    report: Report,
+    pub(super) now_ms: u64,
+    pub(super) report: Report,
     /// Row of each reservation.
-    rows: BTreeMap<ReservationId, usize>,
+    pub(super) rows: BTreeMap<ReservationId, usize>,
     /// When, which, with which token.
-    departures: BinaryHeap<Reverse<(u64, ReservationId, Revision)>>,
+    pub(super) departures: BinaryHeap<Reverse<(u64, ReservationId, Revision)>>,
 }
 
 impl World {
     fn new(nodes: &[NodeRow], options: &Options) -> Result<World, CliError> {
         let mut ledger = Ledger::new();
+        // As every new cluster does.
+        apply(&mut ledger, 0, Command::Upgrade { to: LATEST_VERSION });
         let pool = Pool { name: "default".to_owned(), strategy: options.strategy, ..Pool::default() };
         let put = vec![PolicyObject::Pool(pool)];
         apply(&mut ledger, 0, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) });
@@ -127,6 +144,7 @@ impl World {
         let planner = Planner::new(&ledger, options.seed);
         let report = Report {
             strategy: options.strategy_name.clone(),
+            queueing: options.queueing_name.clone(),
             seed: options.seed,
             gpu_milli: nodes.iter().map(|node| u64::from(node.gpus) * 1_000).sum(),
             node_names: node_names(nodes),
@@ -155,10 +173,9 @@ impl World {
                 Came::Reservation(reservation) => {
                     self.rows.insert(reservation.id, *index);
                     if reservation.token.0 > 0 {
-                        self.started(work, &reservation);
+                        self.granted(work, &reservation);
                     } else {
-                        self.report.requests[*index].reasons =
-                            reservation.blockers.iter().map(|blocker| reason_name(blocker.reason)).collect();
+                        self.waits(*index, &reservation);
                     }
                 }
                 Came::Refused(refusal) => self.refused(*index, &refusal),
@@ -179,30 +196,72 @@ impl World {
                 let came = self.apply(Command::Place { reservation, placement });
                 self.planner.settle(&self.ledger, ticket);
                 if let Came::Reservation(reservation) = came {
-                    self.started(work, &reservation);
+                    self.granted(work, &reservation);
                 }
             }
         }
     }
 
-    fn depart(&mut self, now: u64) {
-        while let Some(Reverse((at, reservation, token))) = self.departures.peek().copied() {
-            if at > now {
-                return;
-            }
-            self.departures.pop();
-            let held = self.ledger.reservation(reservation).cloned();
-            self.apply(Command::Release { reservation, token });
-            if let Some(held) = held {
-                self.report.allocated_milli -= milli_of(&held);
-                let nodes: Vec<NodeId> = held.members.iter().map(|member| member.node).collect();
-                self.planner.sync(&self.ledger, nodes);
-            }
-            self.rows.remove(&reservation);
+    fn depart(&mut self) {
+        while let Some(held) = self.next_departure() {
+            self.release(&held);
+            self.rows.remove(&held.id);
         }
     }
 
-    fn started(&mut self, work: &[WorkRow], reservation: &Reservation) {
+    /// What is to leave by now and still holds its grant.
+    pub(super) fn next_departure(&mut self) -> Option<Arc<Reservation>> {
+        while let Some(Reverse((at, id, token))) = self.departures.peek().copied() {
+            if at > self.now_ms {
+                return None;
+            }
+            self.departures.pop();
+            let held =
+                self.ledger.reservation(id).filter(|held| held.state.is_occupying() && held.token == token);
+            if let Some(held) = held {
+                return Some(Arc::clone(held));
+            }
+        }
+        None
+    }
+
+    /// Gives a grant back.
+    pub(super) fn release(&mut self, held: &Reservation) {
+        self.apply(Command::Release { reservation: held.id, token: held.token });
+        self.report.allocated_milli -= milli_of(held);
+        let nodes: Vec<NodeId> = held.members.iter().map(|member| member.node).collect();
+        self.planner.sync(&self.ledger, nodes);
+    }
+
+    /// A row waits: for what.
+    pub(super) fn waits(&mut self, index: usize, reservation: &Reservation) {
+        self.report.requests[index].reasons =
+            reservation.blockers.iter().map(|blocker| reason_name(blocker.reason)).collect();
+    }
+
+    /// A row will leave at a moment.
+    pub(super) fn leaves(&mut self, index: usize, end_ms: u64, reservation: &Reservation) {
+        self.report.requests[index].end_s = Some(end_ms as f64 / 1_000.0);
+        self.departures.push(Reverse((end_ms, reservation.id, reservation.token)));
+    }
+
+    /// Deciding on one request took the time since then.
+    pub(super) fn took(&mut self, started: Instant) {
+        self.report.latencies_ns.push(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// A row has its place, for as long as it runs.
+    fn granted(&mut self, work: &[WorkRow], reservation: &Reservation) {
+        self.started(reservation);
+        let Some(&index) = self.rows.get(&reservation.id) else { return };
+        if let (Some(run_s), false) = (work[index].run_s, self.stays) {
+            let end_ms = self.now_ms.saturating_add(millis(run_s));
+            self.leaves(index, end_ms, reservation);
+        }
+    }
+
+    /// A row has its place.
+    pub(super) fn started(&mut self, reservation: &Reservation) {
         let Some(&index) = self.rows.get(&reservation.id) else { return };
         self.report.allocated_milli += milli_of(reservation);
         self.report.peak_milli = self.report.peak_milli.max(self.report.allocated_milli);
@@ -219,14 +278,9 @@ impl World {
             };
             row.devices.extend(member.devices.iter().filter_map(uuid));
         }
-        if let (Some(run_s), false) = (work[index].run_s, self.stays) {
-            let end = self.now_ms.saturating_add(millis(run_s));
-            row.end_s = Some(end as f64 / 1_000.0);
-            self.departures.push(Reverse((end, reservation.id, reservation.token)));
-        }
     }
 
-    fn refused(&mut self, index: usize, refusal: &Refusal) {
+    pub(super) fn refused(&mut self, index: usize, refusal: &Refusal) {
         let row = &mut self.report.requests[index];
         row.outcome = Outcome::Refused;
         row.reasons = vec![reason_name(refusal.reason)];
@@ -238,7 +292,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, command: Command) -> Came {
+    pub(super) fn apply(&mut self, command: Command) -> Came {
         apply(&mut self.ledger, self.now_ms, command)
     }
 }
@@ -261,7 +315,7 @@ fn reason_name(ledger_reason: plimsoll_ledger::Reason) -> String {
     reason::name(convert::reason_to_v1(ledger_reason)).to_owned()
 }
 
-fn millis(seconds: f64) -> u64 {
+pub(super) fn millis(seconds: f64) -> u64 {
     // Saturates at both ends: a trace cannot begin before its own start.
     (seconds * 1_000.0).round() as u64
 }

@@ -31,7 +31,7 @@ impl Judge for Once {
                     // Being refused for now (no leader, overload) says nothing of an effect that an earlier call had.
                     let by_ledger = !matches!(
                         reason.as_str(),
-                        "UNAVAILABLE" | "NOT_LEADER" | "RATE_LIMITED" | "DEADLINE"
+                        "UNAVAILABLE" | "NOT_LEADER" | "RATE_LIMITED" | "DISK_FULL" | "DEADLINE"
                     );
                     if by_ledger && done.get(key).is_some_and(|returned| *returned < operation.called_us) {
                         findings.add(format!("{key} was done, and then refused as {reason}"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{Failed, Nemesis, Strike, Struck, Who};
+use crate::chaos::setup::Setup;
 use crate::chaos::stage::Stage;
 
 /// How long it is wrong, in milliseconds.
@@ -52,7 +53,7 @@ impl Nemesis for Clock {
         self.1
     }
 
-    fn forbidden(&self) -> Option<String> {
+    fn forbidden(&self, _setup: &Setup) -> Option<String> {
         library().is_none().then(|| "libfaketime is not installed".to_owned())
     }
 

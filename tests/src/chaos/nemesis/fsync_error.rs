@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Failed, Nemesis, Strike, Struck, Who, strace};
+use crate::chaos::setup::Setup;
 use crate::chaos::stage::Stage;
 
 /// Exit code of a storage that failed for good (`docs/exit-codes.md`).
@@ -18,7 +19,7 @@ impl Nemesis for FsyncError {
         "fsync-error"
     }
 
-    fn forbidden(&self) -> Option<String> {
+    fn forbidden(&self, _setup: &Setup) -> Option<String> {
         strace::forbidden()
     }
 

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Failed, Nemesis, Strike, Struck};
+use super::{Failed, Nemesis, Strike, Struck, Who};
+use crate::chaos::setup::Setup;
 use crate::chaos::stage::Stage;
+use crate::chaos::status;
 
-/// Room on the small disk, in mebibytes.
+/// Room on each small disk, in mebibytes.
 const DISK_MIB: usize = 512;
 /// How long it is full.
 const LENGTH: Duration = Duration::from_secs(4);
@@ -60,33 +62,40 @@ impl Drop for SmallDisk {
     }
 }
 
-/// See the module.
-pub(super) struct FullDisk;
+struct FullDisk(Who, &'static str);
+
+/// Of anybody, and of the leader.
+pub(super) fn all() -> Vec<Box<dyn Nemesis>> {
+    vec![Box::new(FullDisk(Who::Anyone, "full-disk")), Box::new(FullDisk(Who::Leader, "full-disk-leader"))]
+}
+
+/// Whether small disks are to be had here, or why not.
+fn mountable() -> Option<String> {
+    let folder = tempfile::tempdir().ok()?;
+    SmallDisk::mount(folder.path()).err()
+}
 
 impl Nemesis for FullDisk {
     fn name(&self) -> &'static str {
-        "full-disk"
+        self.1
     }
 
-    fn forbidden(&self) -> Option<String> {
-        let folder = tempfile::tempdir().ok()?;
-        SmallDisk::mount(folder.path()).err()
+    fn forbidden(&self, _setup: &Setup) -> Option<String> {
+        mountable()
     }
 
     fn strike<'a>(&'a self, stage: &'a mut Stage) -> Strike<'a> {
         Box::pin(async move {
-            let Some((id, disk)) = stage.small_disks.iter().next() else {
-                return Err(Failed::Harness("no member has a small disk".to_owned()));
-            };
-            let id = *id;
-            if !stage.ids().contains(&id) {
-                return Ok(Struck { target: "nobody: its member was replaced".to_owned() });
-            }
+            let id = self.0.pick(stage).await?;
+            let disk = stage.small_disks.get(&id).ok_or_else(|| format!("c{id} has no small disk"))?;
             disk.fill();
             tokio::time::sleep(LENGTH).await;
+            let led_on =
+                self.0 == Who::Leader && status::leader(stage.access(), &stage.addresses()).await == Some(id);
             let exit = stage.cluster.member_mut(id).wait_exit(Duration::ZERO);
             stage.small_disks[&id].free();
             match exit {
+                None if led_on => Ok(Struck { target: format!("c{id}, which went on leading") }),
                 None => Ok(Struck { target: format!("c{id}, which went on") }),
                 Some(exit) if exit.code() == Some(STORAGE_FAILED) => {
                     stage.restart(id).await.map_err(Failed::Product)?;

@@ -25,6 +25,7 @@ impl Nemesis for Kill {
     fn strike<'a>(&'a self, stage: &'a mut Stage) -> Strike<'a> {
         Box::pin(async move {
             let id = self.0.pick(stage).await?;
+            stage.strikes();
             stage.cluster.member_mut(id).kill();
             let down = stage.between_ms(DOWN_MS.0, DOWN_MS.1);
             tokio::time::sleep(down).await;

@@ -6,17 +6,21 @@ mod fsync_error;
 pub mod full_disk;
 mod kill;
 mod membership;
+mod packets;
 mod partition;
 mod pause;
+mod pause_client;
 mod rolling;
 mod slow_disk;
 mod slow_network;
 mod strace;
+mod swap_binary;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use super::setup::Setup;
 use super::stage::Stage;
 
 /// What a strike did.
@@ -43,8 +47,8 @@ pub trait Nemesis: Send + Sync {
     /// Its name, as the command line takes it.
     fn name(&self) -> &'static str;
 
-    /// Why this machine does not allow it; `None` where it does.
-    fn forbidden(&self) -> Option<String> {
+    /// Why this machine, or this kind of cluster, does not allow it; `None` where they do.
+    fn forbidden(&self, _setup: &Setup) -> Option<String> {
         None
     }
 
@@ -58,13 +62,16 @@ pub fn all() -> Vec<Box<dyn Nemesis>> {
     all.extend(kill::all());
     all.extend(pause::all());
     all.extend(partition::all());
+    all.push(Box::new(pause_client::PauseClient));
     all.extend(slow_network::all());
+    all.extend(packets::all());
     all.extend(clock::all());
     all.push(Box::new(slow_disk::SlowDisk));
     all.push(Box::new(fsync_error::FsyncError));
-    all.push(Box::new(full_disk::FullDisk));
+    all.extend(full_disk::all());
     all.push(Box::new(membership::Replace));
     all.push(Box::new(rolling::Rolling));
+    all.push(Box::new(swap_binary::SwapBinary));
     all.push(Box::new(all_down::AllDown));
     all
 }

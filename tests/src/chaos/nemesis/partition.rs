@@ -1,5 +1,8 @@
 //! Links between members are cut: both ways around the leader or a follower, one way only, or between two members that both reach the
-//! third (N1, N2, N3).
+//! third, or all in two parts (N1, N2, N3).
+
+use rand::Rng;
+use rand::seq::IndexedRandom as _;
 
 use super::{Nemesis, Strike, Struck, Who};
 use crate::chaos::net::Policy;
@@ -7,7 +10,7 @@ use crate::chaos::stage::Stage;
 
 /// How long, in milliseconds: several elections.
 const LENGTH_MS: (u64, u64) = (1_500, 4_000);
-const CUT: Policy = Policy { cut: true, delay_ms: 0, jitter_ms: 0, bytes_per_s: 0 };
+const CUT: Policy = Policy::CUT;
 
 #[derive(Clone, Copy)]
 enum Shape {
@@ -19,6 +22,8 @@ enum Shape {
     Deaf(Who),
     /// Leader and one follower do not reach each other; the third reaches both.
     Bridge,
+    /// Some members, fewer than half, on one side and the others on the other; the leader may be on either.
+    Split,
 }
 
 struct Partition(Shape, &'static str);
@@ -32,6 +37,7 @@ pub(super) fn all() -> Vec<Box<dyn Nemesis>> {
         Box::new(Partition(Shape::Deaf(Who::Leader), "deaf-leader")),
         Box::new(Partition(Shape::Mute(Who::Follower), "mute-follower")),
         Box::new(Partition(Shape::Bridge, "bridge")),
+        Box::new(Partition(Shape::Split, "split")),
     ]
 }
 
@@ -68,6 +74,14 @@ impl Nemesis for Partition {
                     let leader = stage.leader().await?;
                     stage.network.set_around(follower, &[leader], CUT);
                     format!("c{leader} and c{follower}")
+                }
+                Shape::Split => {
+                    let most = ids.len().div_ceil(2).max(2);
+                    let count = stage.random.random_range(1..most);
+                    let few: Vec<u64> = ids.choose_multiple(&mut stage.random, count).copied().collect();
+                    let many: Vec<u64> = ids.iter().filter(|id| !few.contains(id)).copied().collect();
+                    few.iter().for_each(|id| stage.network.set_around(*id, &many, CUT));
+                    format!("{few:?} from {many:?}")
                 }
             };
             let length = stage.between_ms(LENGTH_MS.0, LENGTH_MS.1);

@@ -1,6 +1,7 @@
 //! The disk of one member takes a tenth of a second for each sync (D9).
 
 use super::{Nemesis, Strike, Struck, Who, strace};
+use crate::chaos::setup::Setup;
 use crate::chaos::stage::Stage;
 
 /// How long, in milliseconds.
@@ -16,7 +17,7 @@ impl Nemesis for SlowDisk {
         "slow-disk"
     }
 
-    fn forbidden(&self) -> Option<String> {
+    fn forbidden(&self, _setup: &Setup) -> Option<String> {
         strace::forbidden()
     }
 

@@ -6,6 +6,7 @@ use rand::Rng;
 
 use super::{Nemesis, Strike, Struck};
 use crate::chaos::net::Policy;
+use crate::chaos::setup::Setup;
 use crate::chaos::stage::Stage;
 
 /// How long, in milliseconds.
@@ -34,6 +35,10 @@ pub(super) fn all() -> Vec<Box<dyn Nemesis>> {
 impl Nemesis for SlowNetwork {
     fn name(&self) -> &'static str {
         self.1
+    }
+
+    fn forbidden(&self, setup: &Setup) -> Option<String> {
+        matches!(self.0, Kind::Reset).then(|| setup.without_proxies()).flatten()
     }
 
     fn strike<'a>(&'a self, stage: &'a mut Stage) -> Strike<'a> {
@@ -66,7 +71,7 @@ impl Nemesis for SlowNetwork {
                 Kind::Flap => {
                     let (one, other) = pair(stage, &ids);
                     while tokio::time::Instant::now() < until {
-                        stage.network.set_around(one, &[other], Policy { cut: true, ..Policy::default() });
+                        stage.network.set_around(one, &[other], Policy::CUT);
                         tokio::time::sleep(Duration::from_millis(200)).await;
                         stage.network.heal();
                         tokio::time::sleep(Duration::from_millis(200)).await;

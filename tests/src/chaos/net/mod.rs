@@ -1,10 +1,12 @@
-//! A network between members that can be broken: one TCP proxy in front of each member, and a policy for each ordered pair.
+//! A network between members that can be broken: a policy for each ordered pair, and something that carries bytes by it. That is one TCP
+//! proxy in front of each member, or a switch for IP packets between network namespaces ([`tun`]).
 //!
-//! Members dial the advertised address of a peer, which is a proxy. The proxy asks the kernel whose connection it is, so that it knows the
+//! With proxies, members dial the advertised address of a peer, which is a proxy. The proxy asks the kernel whose connection it is, so that it knows the
 //! pair; clients and agents that come this way are let through. Bytes of a cut link are kept and not lost, as TCP would send them again.
 
 mod owner;
 mod pump;
+pub mod tun;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +15,10 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+
+use super::setup::Carrier;
+use crate::{Layout, ports};
+pub use tun::Packets;
 
 /// What happens to bytes on the way from one member to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,12 +31,33 @@ pub struct Policy {
     pub jitter_ms: u64,
     /// Most bytes per second; 0 for no bound.
     pub bytes_per_s: u64,
+    /// So many of a thousand packets are lost. This and what follows: by the switch alone.
+    pub lose_permille: u32,
+    /// So many of a thousand packets arrive twice.
+    pub double_permille: u32,
+    /// So many of a thousand packets are held until others have overtaken them.
+    pub overtake_permille: u32,
+}
+
+impl Policy {
+    /// Nothing passes.
+    pub const CUT: Policy = Policy {
+        cut: true,
+        delay_ms: 0,
+        jitter_ms: 0,
+        bytes_per_s: 0,
+        lose_permille: 0,
+        double_permille: 0,
+        overtake_permille: 0,
+    };
 }
 
 /// The network. Cheap to clone. It carries bytes until the last clone is dropped, on a thread of its own: tests block theirs.
 #[derive(Clone)]
 pub struct Network {
     inner: Arc<Inner>,
+    /// Between namespaces; `None` with proxies.
+    switch: Option<Arc<tun::Switch>>,
     runtime: tokio::runtime::Handle,
     _alive: mpsc::Sender<()>,
 }
@@ -60,22 +87,49 @@ impl Network {
     /// A network without members.
     ///
     /// # Errors
-    /// Where its thread cannot be made.
-    pub fn new() -> io::Result<Network> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Where its thread or the switch cannot be made.
+    pub fn new(carrier: Carrier) -> Result<Network, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
         let handle = runtime.handle().clone();
         let (alive, mut dropped) = mpsc::channel(1);
-        std::thread::Builder::new().name("network".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             runtime.block_on(dropped.recv());
-        })?;
-        Ok(Network { inner: Arc::default(), runtime: handle, _alive: alive })
+        });
+        thread.map_err(|error| error.to_string())?;
+        let inner = Arc::default();
+        let switch = match carrier {
+            Carrier::Proxies => None,
+            Carrier::Tun => Some(Arc::new(tun::Switch::new(Arc::clone(&inner), handle.clone())?)),
+        };
+        Ok(Network { inner, switch, runtime: handle, _alive: alive })
+    }
+
+    /// Makes a place for a member that is yet to be started, and writes into the layout where it listens and how it is reached.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn attach(&self, member: u64, layout: &mut Layout) -> Result<(), String> {
+        if let Some(switch) = &self.switch {
+            let (address, enter) = switch.attach(member)?;
+            layout.listen.insert(member, address);
+            layout.prefix.insert(member, enter);
+        } else {
+            let port = ports::free();
+            layout.listen.insert(member, format!("127.0.0.1:{port}"));
+            let proxy = self.proxy(member, port).map_err(|error| error.to_string())?;
+            layout.advertised.insert(member, proxy);
+        }
+        Ok(())
+    }
+
+    /// What a switch did to packets so far; nothing with proxies.
+    pub fn packets(&self) -> Packets {
+        self.switch.as_ref().map(|switch| switch.packets()).unwrap_or_default()
     }
 
     /// Puts a proxy in front of a member that listens on `port`; its address. It serves as long as the network.
-    ///
-    /// # Errors
-    /// Where no port can be bound.
-    pub fn proxy(&self, member: u64, port: u16) -> io::Result<String> {
+    fn proxy(&self, member: u64, port: u16) -> io::Result<String> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?.to_string();

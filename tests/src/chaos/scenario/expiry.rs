@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_client::{Client, v1};
 
+use super::probe::{granted, one_thousandth, probe};
 use crate::chaos::report::percentile;
 use crate::chaos::stage::{Plan, Stage};
 
@@ -19,7 +20,7 @@ const SWEEP_AFTER_MS: u64 = TTL_MS / 10 + 1_000;
 /// # Errors
 /// Where something is not as it must be.
 pub async fn expiry_storm(leases: usize) -> Result<String, String> {
-    let plan = Plan { members: 3, agents: 8, seed: 1, fake_clocks: false, small_disk: false };
+    let plan = Plan { agents: 8, seed: 1, ..Plan::default() };
     let stage = Stage::build(plan).await?;
     let client = stage.client().with_timeout(Duration::from_secs(60));
     let before = probe(&client, 200).await?;
@@ -27,12 +28,9 @@ pub async fn expiry_storm(leases: usize) -> Result<String, String> {
     let mut made = 0;
     while made < leases {
         let count = BATCH.min(leases - made);
-        let requests = (0..count).map(|_| one_thousandth(TTL_MS)).collect();
+        let requests = (0..count).map(|_| one_thousandth("storm", TTL_MS)).collect();
         let answer = client.batch_create_reservations(v1::BatchCreateReservationsRequest { requests }).await;
         let answer = answer.map_err(|error| format!("making leases: {error}"))?;
-        let granted = |one: &&v1::BatchCreateReservationsResult| {
-            matches!(one.result, Some(v1::batch_create_reservations_result::Result::Response(_)))
-        };
         if let Some(other) = answer.results.iter().find(|one| !granted(one)) {
             return Err(format!("a lease was not granted: {other:?}"));
         }
@@ -68,35 +66,6 @@ pub async fn expiry_storm(leases: usize) -> Result<String, String> {
         percentile(&during, 50),
         percentile(&during, 99),
     ))
-}
-
-fn one_thousandth(ttl_ms: u64) -> v1::CreateReservationRequest {
-    let amounts = v1::Quantities { cpu_millis: 1, ..Default::default() };
-    let spec = v1::ReservationSpec {
-        name: "storm".to_owned(),
-        requirements: Some(v1::Requirements { amounts: Some(amounts), ..Default::default() }),
-        ttl_ms,
-        auto_confirm: true,
-        ..Default::default()
-    };
-    // Each part of a batch has a key of its own, which the SDK gives it.
-    v1::CreateReservationRequest { spec: Some(spec), ..Default::default() }
-}
-
-/// Times of grants that are given back at once, in microseconds.
-async fn probe(client: &Client, count: usize) -> Result<Vec<u64>, String> {
-    let mut times = Vec::new();
-    for _ in 0..count {
-        let began = Instant::now();
-        let made =
-            client.create_reservation(one_thousandth(600_000)).await.map_err(|error| error.to_string())?;
-        times.push(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-        let made = made.reservation.ok_or("no reservation")?;
-        let request =
-            v1::ReleaseReservationRequest { name: made.id, token: made.token, ..Default::default() };
-        client.release_reservation(request).await.map_err(|error| error.to_string())?;
-    }
-    Ok(times)
 }
 
 /// Leases of the storm that have not ended.

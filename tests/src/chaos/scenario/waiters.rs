@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where something is not as it must be.
 pub async fn waiters_on_one_gpu(waiters: usize) -> Result<String, String> {
-    let plan = Plan { members: 3, agents: 1, seed: 1, fake_clocks: false, small_disk: false };
+    let plan = Plan { agents: 1, seed: 1, ..Plan::default() };
     let stage = Stage::build(plan).await?;
     let client = stage.client().with_timeout(Duration::from_secs(60));
     // The agent has four GPUs: three are taken for good, one is fought for.

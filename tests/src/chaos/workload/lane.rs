@@ -46,7 +46,7 @@ impl Lane {
 
     pub(super) async fn run(mut self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
-            let outcome = self.step().await;
+            let outcome = Box::pin(self.step()).await;
             let pause_ms = match outcome {
                 Outcome::Done { .. } => self.load.pause_ms,
                 _ => self.load.pause_ms + self.random.random_range(0..CALM_MS),
@@ -73,7 +73,7 @@ impl Lane {
                     _ => self.get(id).await,
                 }
             }
-            _ => self.create().await,
+            _ => Box::pin(self.create()).await,
         }
     }
 

@@ -148,6 +148,8 @@ impl AgentHub {
                     | EventObject::ClassDeleted(_)
                     | EventObject::NodeLimits(_)
                     | EventObject::NodeLimitsDeleted(_)
+                    | EventObject::Queue(_)
+                    | EventObject::QueueDeleted(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

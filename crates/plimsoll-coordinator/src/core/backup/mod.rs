@@ -5,15 +5,16 @@
 
 mod restore;
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
 
 use bytes::Bytes;
 use plimsoll_consensus::{read_sealed, write_sealed};
 use plimsoll_ledger::{Ledger, Row};
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, StateHasher};
+use plimsoll_store::files;
 use plimsoll_types::Revision;
 use serde::{Deserialize, Serialize};
 
@@ -124,33 +125,9 @@ pub fn save(
     if path.exists() {
         return Err(BackupError::Exists(path.display().to_string()));
     }
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let written = write(path, &part, head, rows);
-    if written.is_err() {
-        // The first error is the one to tell.
-        drop(fs::remove_file(&part));
-    }
-    written.map_err(|source| BackupError::File { place: path.display().to_string(), source })
-}
-
-fn write(
-    path: &Path,
-    part: &Path,
-    head: &BackupHead,
-    rows: impl Iterator<Item = io::Result<(Bytes, Bytes)>>,
-) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(part)?);
-    write_sealed(&mut out, &serde_json::to_vec(head)?, rows)?;
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    let bytes = file.metadata()?.len();
-    fs::rename(part, path)?;
-    let parent =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(parent)?.sync_all()?;
-    Ok(bytes)
+    let failed = |source| BackupError::File { place: path.display().to_string(), source };
+    let head = serde_json::to_vec(head).map_err(|error| failed(error.into()))?;
+    files::create_whole(path, |out| write_sealed(out, &head, rows)).map_err(failed)
 }
 
 /// Reads a file to its end: its hash, every row, their order, and that they make a ledger whose invariants hold.

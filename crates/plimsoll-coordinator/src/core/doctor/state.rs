@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use plimsoll_consensus::{ExaminedLog, ExaminedState};
-use plimsoll_ledger::{Ledger, Stamp};
+use plimsoll_ledger::{LATEST_VERSION, Ledger, Row, Stamp, StoredRow};
 use plimsoll_proto::digest::{self, StateHasher};
 use plimsoll_store::Engine;
 use plimsoll_store::rocks::RocksEngine;
@@ -48,7 +48,17 @@ pub(super) fn rows(shadows: &Shadows, log: Option<&ExaminedLog>, sheet: &mut She
     let read = read_rows(shadows);
     let (state, rows) = match read {
         Ok(read) => read,
-        Err(detail) => {
+        Err(Unread::Newer(version)) => {
+            let detail =
+                format!("they are of ledger version {version}, and this build knows up to {LATEST_VERSION}");
+            let fix = format!(
+                "nothing is wrong with them: start, and examine, with a build that knows version {version}"
+            );
+            sheet.refused = true;
+            sheet.add(NAME, Health::Bad, detail, fix);
+            return None;
+        }
+        Err(Unread::Bad(detail)) => {
             sheet.refused = true;
             sheet.add(NAME, Health::Bad, detail, replace(sheet.facts.node_id));
             return None;
@@ -61,8 +71,9 @@ pub(super) fn rows(shadows: &Shadows, log: Option<&ExaminedLog>, sheet: &mut She
     facts.rows_revision = rows.ledger.revision();
     facts.rows_digest = digest_of(&rows.ledger);
     let detail = format!(
-        "{} rows of revision {}, at log index {}; their digest is {}",
+        "{} rows of ledger version {} and revision {}, at log index {}; their digest is {}",
         rows.ledger.rows().count(),
+        rows.ledger.meta().version,
         facts.rows_revision.0,
         rows.applied,
         facts.rows_digest,
@@ -97,9 +108,17 @@ pub(super) fn rows(shadows: &Shadows, log: Option<&ExaminedLog>, sheet: &mut She
     Some(rows)
 }
 
-fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), String> {
+/// Why rows are not read.
+enum Unread {
+    /// They are damaged, and how.
+    Bad(String),
+    /// They need the rules of this ledger version, which this build does not have.
+    Newer(u32),
+}
+
+fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), Unread> {
     let shadow = &shadows.state;
-    let bad = |error: &dyn std::error::Error| said(error, shadow, "state");
+    let bad = |error: &dyn std::error::Error| Unread::Bad(said(error, shadow, "state"));
     let engine = RocksEngine::open_repeatable(shadow.dir()).map_err(|error| bad(&error))?;
     let state = ExaminedState::read(&engine).map_err(|error| bad(&error))?.unwrap_or_default();
     let mut chain = [0; 32];
@@ -108,9 +127,13 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), String> {
     ExaminedState::rows(&engine, |key, value| {
         let read = row(&key, &value, &mut chain);
         match read {
+            // It comes first, before any row that only newer builds know.
+            Ok(Some(StoredRow::Whole(Row::Meta(meta)))) if meta.version > LATEST_VERSION => {
+                wrong.get_or_insert(Unread::Newer(meta.version));
+            }
             Ok(row) => all.extend(row),
             Err(error) => {
-                wrong.get_or_insert(error);
+                wrong.get_or_insert(Unread::Bad(error));
             }
         }
     })
@@ -120,7 +143,7 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), String> {
     }
     let ledger = match all.is_empty() {
         true => Ledger::new(),
-        false => Ledger::from_stored(all).map_err(|error| error.to_string())?,
+        false => Ledger::from_stored(all).map_err(|error| Unread::Bad(error.to_string()))?,
     };
     let applied = state.applied.map_or(0, |at| at.index);
     Ok((state, Rows { ledger, chain, applied }))

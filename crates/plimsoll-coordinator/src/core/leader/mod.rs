@@ -61,7 +61,7 @@ struct Lead {
     /// A request joined the queue that the latest pass could not see.
     pass_owed: bool,
     /// Per strict pool, how many requests are on their way to its queue: nobody may overtake those either.
-    queueing: BTreeMap<String, u64>,
+    queueing: BTreeMap<round::Line, u64>,
     /// When silent nodes are looked for next.
     check_nodes_at: tokio::time::Instant,
 }
@@ -73,7 +73,7 @@ struct Settled {
     /// Queue passes up to when it was planned.
     passes: u64,
     /// Strict pools of its requests that go to a queue, once for each.
-    queueing: Vec<String>,
+    queueing: Vec<round::Line>,
     result: Result<Reply, ProposeError>,
 }
 
@@ -149,9 +149,9 @@ impl LeaderLoop {
         self.counters.in_flight.store(0, Ordering::Relaxed);
     }
 
-    /// Proposes `BecomeLeader`, and once that is applied (and so everything before it) begins to plan.
-    async fn take_office(&self, term: u64) -> Option<Lead> {
-        let entry = Entry::system(Command::BecomeLeader { leader: self.config.node_id });
+    /// Proposes a command before any client's, and waits until it is applied. `None` where this leadership is over.
+    async fn settle_first(&self, term: u64, command: Command) -> Option<()> {
+        let entry = Entry::system(command);
         let payload = round::payload(LedgerTime(self.clock.now_ms()), vec![entry]);
         let proposed = self.group.propose_pipelined(payload);
         tokio::pin!(proposed);
@@ -163,12 +163,35 @@ impl LeaderLoop {
                 result = &mut proposed => match result {
                     Ok(_) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "the first entry of this term was not accepted");
+                        tracing::warn!(%error, "an entry before this term's commands was not accepted");
                         return None;
                     }
                 },
-                _ = leadership.changed() => if led_term(&leadership) != Some(term) { return None },
+                // An error: the group is gone with all that it said, and says no more. It would be ready for ever.
+                changed = leadership.changed() => {
+                    if changed.is_err() || led_term(&leadership) != Some(term) {
+                        return None;
+                    }
+                }
             }
+        }
+        Some(())
+    }
+
+    /// A new cluster begins with the newest rules: there is nothing yet that was decided by older ones, and nobody else whom
+    /// to ask.
+    fn may_raise_at_once(&self) -> bool {
+        let ledger = self.ledger.read();
+        ledger.meta().version < self.config.newest_version
+            && ledger.is_untouched()
+            && self.group.metrics().members.keys().eq([&self.config.node_id])
+    }
+
+    /// Proposes what comes first, and once that is applied (and so everything before it) begins to plan.
+    async fn take_office(&self, term: u64) -> Option<Lead> {
+        self.settle_first(term, Command::BecomeLeader { leader: self.config.node_id }).await?;
+        if self.may_raise_at_once() {
+            self.settle_first(term, Command::Upgrade { to: self.config.newest_version }).await?;
         }
         drop(self.notice.take());
         let ledger = self.ledger.read();
@@ -203,7 +226,11 @@ impl LeaderLoop {
                         break;
                     }
                 }
-                _ = leadership.changed() => if led_term(&leadership) != Some(term) { break },
+                changed = leadership.changed() => {
+                    if changed.is_err() || led_term(&leadership) != Some(term) {
+                        break;
+                    }
+                }
                 () = self.wake.notified() => {}
                 () = sleep_until(timer) => {}
             }
@@ -258,11 +285,11 @@ impl LeaderLoop {
 
     /// Answers the callers of an entry and drops its bookings. True where leadership is over.
     fn settle(&self, lead: &mut Lead, settled: Settled) -> bool {
-        for pool in &settled.queueing {
-            if let Some(count) = lead.queueing.get_mut(pool) {
+        for line in &settled.queueing {
+            if let Some(count) = lead.queueing.get_mut(line) {
                 *count -= 1;
                 if *count == 0 {
-                    lead.queueing.remove(pool);
+                    lead.queueing.remove(line);
                 }
             }
         }

@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use plimsoll_consensus::Payload;
-use plimsoll_ledger::{Blocker, Command, Entry, Ledger, QueueOrder, Reason, Request, Verdict, Wait};
+use plimsoll_ledger::{
+    Answer, Blocker, Command, Entry, Ledger, Outcome, QueueOrder, Reason, Refusal, Request, Verdict, Wait,
+};
 use plimsoll_scheduler::Ticket;
 use plimsoll_types::LedgerTime;
 
 use super::{Counters, Lead, LeaderLoop, Origin, Settled};
 use crate::core::encoding;
 use crate::core::intake::Item;
+
+/// Pool and queue, empty for none: requests of one line are served in order.
+pub(super) type Line = (String, String);
 
 /// Most reservations that one sweep ends.
 const EXPIRE_LIMIT: u32 = 1_000;
@@ -25,7 +30,7 @@ struct Draft {
     entries: Vec<Entry>,
     origins: Vec<Origin>,
     /// See [`Settled::queueing`].
-    queueing: Vec<String>,
+    queueing: Vec<Line>,
 }
 
 impl Draft {
@@ -51,11 +56,12 @@ impl LeaderLoop {
         let most = self.config.intake.max_entry_commands.max(1);
         let now = LedgerTime(self.clock.now_ms());
         let mut draft = Draft::default();
-        for item in self.intake.take_urgent(most) {
-            draft.push_item(item, None);
-        }
         {
+            let urgent = self.intake.take_urgent(most);
             let ledger = self.ledger.read();
+            for item in urgent.into_iter().filter_map(|item| known_to_all(&ledger, item)) {
+                draft.push_item(item, None);
+            }
             let begun = tokio::time::Instant::now();
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
@@ -131,13 +137,15 @@ impl LeaderLoop {
         let is_new = |item: &Item| {
             item.entry().is_none_or(|entry| ledger.remembered(&entry.actor, &entry.request_id).is_none())
         };
-        let (items, repeats): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_new);
+        let items = items.into_iter().filter_map(|item| known_to_all(ledger, item));
+        let (items, repeats): (Vec<Item>, Vec<Item>) = items.partition(is_new);
         for item in repeats {
             draft.push_item(item, None);
         }
         // The planner sees the queue as applied; what is on its way there goes first too.
-        let is_behind =
-            |item: &Item| request_of(item).is_some_and(|request| lead.queueing.contains_key(&request.pool));
+        let is_behind = |item: &Item| {
+            request_of(item).is_some_and(|request| lead.queueing.contains_key(&line_of(request)))
+        };
         let (held, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_behind);
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
         let planned = lead.planner.plan_batch(ledger, &requests);
@@ -146,9 +154,10 @@ impl LeaderLoop {
             draft.push_item(item, Some((verdict, ticket)));
         }
         for item in held {
-            let pool = request_of(&item).map_or("", |request| request.pool.as_str());
-            let ahead = lead.queueing.get(pool).copied().unwrap_or_default();
-            let verdict = Verdict::Blocked(vec![Blocker::new(Reason::BehindInQueue, pool, 1, ahead)]);
+            let (pool, queue) = request_of(&item).map(line_of).unwrap_or_default();
+            let name = if queue.is_empty() { pool.clone() } else { queue.clone() };
+            let ahead = lead.queueing.get(&(pool, queue)).copied().unwrap_or_default();
+            let verdict = Verdict::Blocked(vec![Blocker::new(Reason::BehindInQueue, name, 1, ahead)]);
             lead.note_queueing(ledger, &item, &verdict, draft);
             draft.push_item(item, Some((verdict, None)));
         }
@@ -168,10 +177,29 @@ impl Lead {
         let is_strict =
             ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
         if is_strict && matches!(request.wait, Wait::Queue { .. }) {
-            *self.queueing.entry(request.pool.clone()).or_default() += 1;
-            draft.queueing.push(request.pool.clone());
+            *self.queueing.entry(line_of(request)).or_default() += 1;
+            draft.queueing.push(line_of(request));
         }
     }
+}
+
+/// The command, where the version in force has what it says; else its caller is told. An entry that says more would stop members whose
+/// build knows no more than that version.
+fn known_to_all(ledger: &Ledger, item: Item) -> Option<Item> {
+    let needed = item.entry().map_or(0, |entry| entry.command.since_version());
+    let in_force = ledger.meta().version;
+    if needed <= in_force {
+        return Some(item);
+    }
+    let refusal = Refusal::one(Reason::UnsupportedVersion, "queues", needed.into(), in_force.into());
+    let outcome = Outcome::Refused(refusal);
+    item.answer(Ok(Answer { revision: ledger.revision(), log_time: ledger.clock(), outcome }));
+    None
+}
+
+/// Where a request queues: its pool and queue.
+fn line_of(request: &Request) -> Line {
+    (request.pool.clone(), request.queue.clone())
 }
 
 fn request_of(item: &Item) -> Option<&Request> {

@@ -6,3 +6,4 @@ mod cluster;
 mod doctor;
 mod harness;
 mod single;
+mod versions;

@@ -9,12 +9,12 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 /// Error code of a GOAWAY for a client that is too busy without need.
 const ENHANCE_YOUR_CALM: u32 = 0xb;
-/// What such clients know to look for.
-const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 
 /// One direction of a connection.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Frames {
     have: usize,
     /// Highest stream that headers were seen of.
     last_stream: u32,
+    /// Heads that were read.
+    frames: u64,
 }
 
 /// What some bytes had in them.
@@ -33,8 +35,12 @@ pub(super) struct Frames {
 pub(super) struct Seen {
     /// Headers or data: parts of calls.
     pub(super) calls: bool,
+    /// How many of those.
+    pub(super) parts: u32,
     /// Pings that are not answers.
     pub(super) pings: u32,
+    /// Frames that ask for nothing by themselves: settings, windows, resets, empty data, kinds that nobody knows.
+    pub(super) idle: u32,
 }
 
 impl Frames {
@@ -45,7 +51,7 @@ impl Frames {
 
     /// What a server sends.
     pub(super) fn of_server() -> Frames {
-        Frames { skip: 0, head: [0; HEAD], have: 0, last_stream: 0 }
+        Frames { skip: 0, head: [0; HEAD], have: 0, last_stream: 0, frames: 0 }
     }
 
     /// Reads the next bytes.
@@ -75,27 +81,39 @@ impl Frames {
         self.skip == 0 && self.have == 0
     }
 
-    /// The frame by which a client is told that it pings too often. `self` is what the client sent.
-    pub(super) fn too_many_pings(&self) -> Vec<u8> {
-        let length = 8 + TOO_MANY_PINGS.len();
-        let mut frame = vec![0, 0, u8::try_from(length).expect("a short text"), GOAWAY, 0, 0, 0, 0, 0];
+    /// The beginning is over: a first frame is here, behind the preface of a client.
+    pub(super) fn has_begun(&self) -> bool {
+        self.frames > 1 || (self.frames == 1 && self.skip == 0)
+    }
+
+    /// The frame by which a client is told why it is cut off. `self` is what the client sent.
+    pub(super) fn go_away(&self, why: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(8 + why.len()).expect("a short text");
+        let mut frame = vec![0, 0, length, GOAWAY, 0, 0, 0, 0, 0];
         frame.extend_from_slice(&self.last_stream.to_be_bytes());
         frame.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-        frame.extend_from_slice(TOO_MANY_PINGS);
+        frame.extend_from_slice(why);
         frame
     }
 
     fn frame(&mut self, seen: &mut Seen) {
         let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.frames += 1;
         match kind {
-            DATA => seen.calls = true,
+            DATA => {
+                seen.calls = true;
+                seen.parts += 1;
+                seen.idle += u32::from(self.skip == 0 && flags & END_STREAM == 0);
+            }
             HEADERS => {
                 seen.calls = true;
+                seen.parts += 1;
                 self.last_stream = self.last_stream.max(u32::from_be_bytes(stream) & 0x7fff_ffff);
             }
-            PING if flags & ACK == 0 => seen.pings += 1,
-            _ => {}
+            PING => seen.pings += u32::from(flags & ACK == 0),
+            SETTINGS if flags & ACK != 0 => {}
+            _ => seen.idle += 1,
         }
     }
 }
@@ -141,14 +159,17 @@ mod tests {
     fn pings_and_settings_are_no_calls() {
         let mut frames = Frames::of_server();
         let bytes = [frame(4, 0, 0, 0), frame(PING, 0, 0, 8), frame(8, 0, 0, 4)].concat();
-        assert_eq!(frames.read(&bytes), Seen { calls: false, pings: 1 });
+        let seen = frames.read(&bytes);
+        assert_eq!(seen, Seen { calls: false, parts: 0, pings: 1, idle: 2 });
+        let empty = [frame(DATA, 0, 1, 0), frame(DATA, END_STREAM, 1, 0), frame(4, ACK, 0, 0)].concat();
+        assert_eq!(frames.read(&empty).idle, 1, "the end of a stream, and an answer, are fine");
     }
 
     #[test]
     fn the_last_word_is_a_frame_itself() {
         let mut client = Frames::of_client();
         client.read(&[vec![0; PREFACE], frame(HEADERS, 0, 9, 1)].concat());
-        let word = client.too_many_pings();
+        let word = client.go_away(b"too_many_pings");
         let mut server = Frames::of_server();
         server.read(&word);
         assert!(server.is_between());

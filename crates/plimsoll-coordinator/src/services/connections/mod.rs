@@ -1,39 +1,43 @@
-//! Connections of a gRPC listener: how many there are, who is at the other end, and when each ends.
+//! Connections of a listener: how many there are, who is at the other end, and when each ends.
 //!
 //! Every connection is served by a server of its own, so that each can be asked to end by itself: after a rest, or at its
 //! age. To be asked to end means that no further calls are taken on it (GOAWAY); those that are open go on, and the client
-//! makes another connection for the next.
+//! makes another connection for the next. What is not played by the rules, or not read, is cut off.
 
 mod frames;
+mod grpc;
 mod guarded;
+mod manners;
 mod sources;
+mod unread;
 
 use std::any::Any;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
-use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tower::Layer;
 
-use super::edge::{Edge, EdgeLayer};
 use super::limits::{FIRST_BYTES, ListenerLimits};
 use crate::telemetry::{Connections, Refused};
 use crate::tls::{self, HANDSHAKE_TIMEOUT};
-use guarded::Guarded;
-pub(crate) use sources::Sources;
+pub(super) use grpc::Grpc;
+pub(crate) use guarded::Guarded;
+pub(crate) use manners::Language;
+use sources::Sources;
+use unread::Unread;
 
+/// After the listener stopped, for a connection without calls to end.
+const GOODBYE: Duration = Duration::from_millis(300);
 /// Pause after a failed accept, such as one without file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Parts of the longest rest after which a connection is looked at again.
@@ -50,17 +54,24 @@ pub(super) struct Holder {
 
 /// One connection, as its calls and its end share it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     holder: Option<Holder>,
     /// Part of a call passed since this was last asked.
     was_used: AtomicBool,
     /// A coordinator is at the other end: its connection is left alone.
     of_coordinator: AtomicBool,
+    /// Calls that have no answer yet.
+    calls: AtomicUsize,
+    /// Answers that are on their way.
+    unread: Unread,
 }
+
+/// A call that has no answer yet.
+struct OpenCall(Arc<Connection>);
 
 /// In the extensions of every request: its connection.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionInfo(Arc<Connection>);
+pub(crate) struct ConnectionInfo(Arc<Connection>);
 
 impl Connection {
     fn new(holder: Option<Holder>) -> Connection {
@@ -69,11 +80,33 @@ impl Connection {
             holder,
             was_used: AtomicBool::new(false),
             of_coordinator: AtomicBool::new(of_coordinator),
+            calls: AtomicUsize::new(0),
+            unread: Unread::default(),
         }
+    }
+
+    /// A call has come. It has no answer until this is dropped.
+    fn called(self: &Arc<Connection>) -> OpenCall {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(self))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) == 0 && self.unread.is_empty()
     }
 
     fn used(&self) {
         self.was_used.store(true, Ordering::Relaxed);
+    }
+
+    fn is_coordinators(&self) -> bool {
+        self.of_coordinator.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +118,7 @@ impl ConnectionInfo {
 
     /// A coordinator called on it.
     pub(super) fn note_coordinator(&self) {
-        if !self.0.of_coordinator.load(Ordering::Relaxed) {
+        if !self.0.is_coordinators() {
             self.0.of_coordinator.store(true, Ordering::Relaxed);
         }
     }
@@ -96,26 +129,39 @@ impl ConnectionInfo {
     }
 }
 
-/// All that the connections of one listener share.
-#[derive(Clone)]
-pub(super) struct Listener {
-    pub(super) server: Server,
-    pub(super) service: Edge<Routes>,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
-    pub(super) limits: Arc<ListenerLimits>,
-    pub(super) counts: Connections,
-    /// Makes the ages of connections differ.
-    pub(super) seed: u64,
+/// What is spoken on the connections of a listener.
+pub(crate) trait Talk: Clone + Send + 'static {
+    /// The rules that are kept there.
+    const LANGUAGE: Language;
+
+    /// Serves one connection to its end; once `end` is done it takes no new calls.
+    fn talk<IO>(
+        self,
+        io: Guarded<IO>,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
-impl Listener {
-    /// With the edge in front of the routes.
-    pub(super) fn service(edge: &EdgeLayer, routes: Routes) -> Edge<Routes> {
-        edge.layer(routes.prepare())
-    }
+/// All that the connections of one listener share.
+#[derive(Clone)]
+pub(crate) struct Listener<T> {
+    /// Serves each.
+    pub(crate) talk: T,
+    /// Callers must show certificates; `None` on loopback listeners only.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Their limits.
+    pub(crate) limits: Arc<ListenerLimits>,
+    /// Counts them, where somebody wants to know.
+    pub(crate) counts: Option<Connections>,
+    /// Makes the ages of connections differ.
+    pub(crate) seed: u64,
+}
 
+impl<T: Talk> Listener<T> {
     /// Serves connections until `shutdown` is done or there are no more, then lets open calls end.
-    pub(super) async fn serve<I, IO, IE>(self, incoming: I, shutdown: impl Future<Output = ()>)
+    pub(crate) async fn serve<I, IO, IE>(self, incoming: I, shutdown: impl Future<Output = ()>)
     where
         I: Stream<Item = Result<IO, IE>>,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -157,7 +203,7 @@ impl Listener {
                 // Without TLS nobody ever shows who they are, and only this machine can call: all of it is one source.
                 let source = if self.tls.is_some() { source_of(&io) } else { None };
                 let Some(counted) = sources.take(source) else {
-                    self.counts.refused(Refused::Source);
+                    self.refused(Refused::Source);
                     tracing::debug!(
                         ?source,
                         "too many connections of one source before they showed who they are"
@@ -174,6 +220,12 @@ impl Listener {
         while open.join_next().await.is_some() {}
     }
 
+    fn refused(&self, why: Refused) {
+        if let Some(counts) = &self.counts {
+            counts.refused(why);
+        }
+    }
+
     async fn one<IO>(
         self,
         io: IO,
@@ -184,13 +236,18 @@ impl Listener {
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let _open = self.counts.open();
+        let _open = self.counts.as_ref().map(Connections::open);
         let age = age_of(self.limits.connection_age_ms, self.seed, number);
         let Some(tls) = self.tls.clone() else {
             self.talk(io, None, age, stopping).await;
             return;
         };
-        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(io)).await;
+        let mut stopped = stopping.clone();
+        let shaken = tokio::select! {
+            biased;
+            shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(io)) => shaken,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
         match shaken {
             Ok(Ok(io)) => {
                 // From here on it is known who this is.
@@ -202,11 +259,11 @@ impl Listener {
                 self.talk(io, holder, age, stopping).await;
             }
             Ok(Err(error)) => {
-                self.counts.refused(Refused::Handshake);
+                self.refused(Refused::Handshake);
                 tracing::debug!(%error, "a TLS handshake failed");
             }
             Err(_) => {
-                self.counts.refused(Refused::Handshake);
+                self.refused(Refused::Handshake);
                 tracing::debug!("a TLS handshake took too long");
             }
         }
@@ -225,22 +282,37 @@ impl Listener {
     {
         let connection = Arc::new(Connection::new(holder));
         let (open, closed) = oneshot::channel();
-        let ping_after = Duration::from_millis(self.limits.client_ping_ms);
-        let io = Guarded::new(io, Arc::clone(&connection), FIRST_BYTES, ping_after, open);
+        let io = Guarded::new(io, Arc::clone(&connection), T::LANGUAGE, &self.limits, open);
         let rest = Duration::from_millis(self.limits.connection_idle_ms);
+        let asked = Arc::clone(&connection);
+        let stopped = stopping.clone();
         let end = async move {
             tokio::select! {
                 biased;
                 // An error means that the sender is gone: then it is over, too.
                 _ = closed => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
-                () = unused(&connection, rest) => {}
-                () = old(&connection, age) => {}
+                () = unused(&asked, rest) => {}
+                () = old(&asked, age) => {}
             }
         };
-        let only = stream::iter([Ok::<_, std::io::Error>(io)]).chain(stream::pending());
-        if let Err(error) = self.server.serve_with_incoming_shutdown(self.service, only, end).await {
-            tracing::debug!(%error, "a connection could not be served");
+        let talk = self.talk.talk(io, end);
+        tokio::select! {
+            () = talk => {}
+            () = connection.unread.cut_off_when_overdue() => {}
+            () = cut_off_when_stopped(&connection, stopped) => {}
+        }
+    }
+}
+
+/// Never done: once the listener stops, who is at the other end has a moment to say goodbye. To be asked to end is to be asked for
+/// an answer, and one that is frozen, or that never spoke HTTP/2, gives none: it must not hold up the stop.
+async fn cut_off_when_stopped(connection: &Connection, mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+    loop {
+        sleep(GOODBYE).await;
+        if connection.is_idle() {
+            connection.unread.cut_off();
         }
     }
 }
@@ -255,7 +327,7 @@ async fn unused(connection: &Connection, rest: Duration) {
     loop {
         if connection.was_used.swap(false, Ordering::Relaxed) {
             quiet = 0;
-        } else if quiet >= LOOKS && !connection.of_coordinator.load(Ordering::Relaxed) {
+        } else if quiet >= LOOKS && !connection.is_coordinators() {
             return;
         }
         sleep(rest / LOOKS).await;
@@ -267,7 +339,7 @@ async fn unused(connection: &Connection, rest: Duration) {
 async fn old(connection: &Connection, age: Option<Duration>) {
     let Some(age) = age else { return std::future::pending().await };
     sleep(age).await;
-    if connection.of_coordinator.load(Ordering::Relaxed) {
+    if connection.is_coordinators() {
         std::future::pending::<()>().await;
     }
 }

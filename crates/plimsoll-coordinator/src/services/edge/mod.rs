@@ -2,6 +2,7 @@
 //! only the leader can answer are passed on to it.
 
 mod caller;
+mod ending;
 mod forward;
 mod heads;
 mod leading;
@@ -32,6 +33,11 @@ use methods::{AnsweredBy, Method};
 pub(super) use rates::Rates;
 
 pub(crate) use caller::Actor;
+
+/// True where the answer to a path is not that of an ordinary call.
+pub(super) fn streams(path: &str) -> bool {
+    methods::find(path).is_none_or(|method| method.most.is_none())
+}
 
 /// Label of calls that are no method's.
 const UNKNOWN: &str = "(unknown)";
@@ -144,7 +150,11 @@ impl Shared {
             return response;
         };
         let counted = Counted { calls: &self.calls, path: method.path, began: Instant::now(), code: None };
+        // What streams ends with the core; ordinary calls are answered by it in any case.
+        let streams = method.most.is_none();
+        let request = if streams { request.map(|body| ending::request(body, &self.core)) } else { request };
         let mut response = match self.route(port, method, inner, request).await {
+            Ok(response) if streams => response.map(|body| ending::response(body, &self.core)),
             Ok(response) => response,
             Err(problem) => problem.into_status().into_http(),
         };

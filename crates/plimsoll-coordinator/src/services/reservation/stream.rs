@@ -1,6 +1,7 @@
 //! `StreamReservations`: as many requests as are there go into the log together; answers go back as they come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use plimsoll_ledger::Answer;
@@ -21,6 +22,8 @@ use crate::services::problem::Problem;
 const WINDOW: usize = 16_384;
 /// Most requests taken together.
 const MOST_TOGETHER: usize = 1_024;
+/// Longest wait for the answers to what a broken stream had asked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// Answers that wait for the connection.
 const ANSWERS: usize = 1_024;
 
@@ -48,6 +51,10 @@ pub(super) fn serve(
                 End::Open => {}
                 End::Closed => return,
                 End::Broken(status) => {
+                    // What was taken is answered before: a status ends the answers. Where nobody reads them, that takes no longer.
+                    let all = u32::try_from(WINDOW).expect("a window is bounded far below");
+                    let settled = permits_of(&window, all, &answers);
+                    drop(tokio::time::timeout(LAST_ANSWERS, settled).await);
                     // Nobody may be left to read it, then it does not matter.
                     let _ = answers.send(Err(status)).await;
                     return;
@@ -91,6 +98,14 @@ async fn permits<T>(
     answers: &mpsc::Sender<T>,
 ) -> Option<OwnedSemaphorePermit> {
     let count = u32::try_from(count).expect("a batch is bounded far below");
+    permits_of(window, count, answers).await
+}
+
+async fn permits_of<T>(
+    window: &Arc<Semaphore>,
+    count: u32,
+    answers: &mpsc::Sender<T>,
+) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
         biased;
         () = answers.closed() => None,

@@ -11,4 +11,6 @@ mod pages;
 mod policy;
 mod removed;
 mod reservations;
+mod stopping;
 mod streams;
+mod upgrade;

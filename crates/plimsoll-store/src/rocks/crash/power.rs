@@ -98,7 +98,9 @@ fn a_power_cut_at_any_moment_keeps_what_was_acknowledged() {
                     ..Told::default()
                 }
             };
-            let cut = place.path().join("cut");
+            // A file of its own each time: where anybody still holds the device of the last one (another test's namespace has a
+            // copy of every mount), the system would mount that device again, with what it remembers of the old contents.
+            let cut = place.path().join(format!("cut-{done}"));
             // The copy takes a while and a power cut does not: once more where something was written meanwhile.
             loop {
                 let before = fs::metadata(&image).unwrap().modified().unwrap();
@@ -111,9 +113,15 @@ fn a_power_cut_at_any_moment_keeps_what_was_acknowledged() {
             let after =
                 Mounted::mount(&cut, place.path().join("after")).expect("the first one could be mounted");
             if after.at.join("log/CURRENT").exists() || seen.durable > 0 {
-                look(&after.at, seed, &seen)
-                    .unwrap_or_else(|error| panic!("cut {done} after {seen:?}: {error}"));
+                look(&after.at, seed, &seen).unwrap_or_else(|error| {
+                    // For whoever wants to look.
+                    let kept = std::env::temp_dir().join("plimsoll-power-cut.image");
+                    let kept = fs::copy(&cut, &kept).map(|_| kept);
+                    panic!("cut {done} after {seen:?}: {error:?}, image kept: {kept:?}")
+                });
             }
+            drop(after);
+            fs::remove_file(&cut).unwrap();
             done += 1;
         }
         drop(child.kill());

@@ -1,7 +1,8 @@
 //! Pools, classes, limits and coordinators as rows.
 
 use plimsoll_client::v1::{
-    Class, CoordinatorStatus, Member, MemberRole, NodeLimits, NodeSelectorTerm, Pool, PoolStatus,
+    Class, CoordinatorStatus, Member, MemberRole, MemberVersion, NodeLimits, NodeSelectorTerm, Pool,
+    PoolStatus,
 };
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
 use serde_json::Value;
@@ -130,6 +131,12 @@ impl Shown for MemberRow {
         Column::new("ADDRESS", |m, _| m.member.address.clone()),
         Column::new("UP", |m, _| m.status.as_ref().map(|s| short_duration(s.uptime_ms)).unwrap_or_default()),
         Column::new("VERSION", |m, _| m.status.as_ref().map(|s| s.version.clone()).unwrap_or_default()),
+        Column::new("LEDGER", |m, _| {
+            m.status.as_ref().map(|s| s.ledger_version.to_string()).unwrap_or_default()
+        }),
+        Column::new("KNOWS", |m, _| {
+            m.status.as_ref().map(|s| s.supported_version.to_string()).unwrap_or_default()
+        }),
         Column::new("NOTE", note),
         Column::wide("VOTER", |m, _| m.member.voter.to_string()),
         Column::wide("COMMITTED", |m, _| {
@@ -155,6 +162,24 @@ impl Shown for MemberRow {
             member["status"] = document(status);
         }
         member
+    }
+}
+
+impl Shown for MemberVersion {
+    const COLUMNS: &'static [Column<MemberVersion>] = &[
+        Column::new("MEMBER", |m, _| m.id.to_string()),
+        Column::new("ADDRESS", |m, _| m.address.clone()),
+        Column::new("VERSION", |m, _| m.version.clone()),
+        Column::new("KNOWS", |m, _| if m.answered { m.supported_version.to_string() } else { String::new() }),
+        Column::new("NOTE", |m, _| m.problem.clone()),
+    ];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn json(&self) -> Value {
+        document(self)
     }
 }
 

@@ -1,0 +1,128 @@
+//! Queues and their quotas.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::limits::{MAX_ITEMS, MAX_WEIGHT_MILLI};
+use plimsoll_ledger::{Ledger, Queue, Quota, Share};
+use plimsoll_types::{Amount, Revision};
+
+use super::Violation;
+use super::check::Check;
+use crate::v1;
+
+/// Weight of a queue that names none, in thousandths.
+const USUAL_WEIGHT_MILLI: u32 = 1_000;
+
+/// A queue from its message.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn queue_from_v1(from: &v1::Queue) -> Result<Queue, Vec<Violation>> {
+    let mut check = Check::new();
+    let queue = queue(&mut check, from);
+    check.finish(queue)
+}
+
+/// A queue as a message.
+pub fn queue_to_v1(from: &Queue) -> v1::Queue {
+    let quota = |(resource, quota): (&String, &Quota)| {
+        let quota = v1::Quota {
+            guaranteed: quota.guaranteed.0,
+            nominal: quota.nominal.0,
+            limit: quota.limit.map(|limit| limit.0),
+        };
+        (resource.clone(), quota)
+    };
+    let pools = from.quotas.iter().map(|(pool, quotas)| v1::PoolQuotas {
+        pool: pool.clone(),
+        resources: quotas.iter().map(quota).collect(),
+    });
+    v1::Queue {
+        name: from.name.clone(),
+        labels: from.labels.clone(),
+        parent: from.parent.clone(),
+        weight_milli: Some(from.weight_milli),
+        quotas: pools.collect(),
+        max_pending: from.max_pending,
+        revision: from.changed.0,
+    }
+}
+
+/// What a queue looks like now. O(pools x resources x depth).
+pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
+    let tree = ledger.quota();
+    let prices: BTreeMap<String, u32> = ledger
+        .pools()
+        .filter(|pool| pool.price_milli > 0)
+        .map(|pool| (pool.name.clone(), pool.price_milli))
+        .collect();
+    let Share(share) = tree.share(&from.name, &prices, true);
+    let quotas = tree.cells(&from.name).map(|(pool, resource, cell)| v1::QuotaStatus {
+        pool: pool.to_owned(),
+        resource: resource.to_owned(),
+        quota: cell.subtree.0,
+        used: cell.usage.0,
+        borrowed: cell.borrowed().0,
+        available: tree.available(&from.name, pool, resource).map_or(0, |left| left.0),
+    });
+    v1::QueueStatus {
+        pending: ledger.pending_of_queue(&from.name) as u64,
+        quotas: quotas.collect(),
+        share_ppm: u64::try_from(share / 1_000).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
+    check.name("name", &from.name);
+    if !from.parent.is_empty() {
+        check.name("parent", &from.parent);
+    }
+    let weight_milli = from.weight_milli.unwrap_or(USUAL_WEIGHT_MILLI);
+    if weight_milli > MAX_WEIGHT_MILLI {
+        check.fail("weight_milli", format!("{weight_milli} is above {MAX_WEIGHT_MILLI}"));
+    }
+    let mut quotas = BTreeMap::new();
+    for (pool, given) in check.each("quotas", &from.quotas, MAX_ITEMS, pool_quotas) {
+        if quotas.insert(pool.clone(), given).is_some() {
+            check.fail("quotas", format!("pool {pool:?} is there more than once"));
+        }
+    }
+    Queue {
+        name: from.name.clone(),
+        labels: check.labels("labels", &from.labels),
+        parent: from.parent.clone(),
+        weight_milli,
+        quotas,
+        max_pending: from.max_pending,
+        changed: Revision(0),
+    }
+}
+
+fn pool_quotas(check: &mut Check, from: &v1::PoolQuotas) -> (String, BTreeMap<String, Quota>) {
+    check.name("pool", &from.pool);
+    if from.resources.is_empty() || from.resources.len() > MAX_ITEMS {
+        let many = from.resources.len();
+        check.fail("resources", format!("1 to {MAX_ITEMS} are taken, {many} are given"));
+    }
+    let mut quotas = BTreeMap::new();
+    for (resource, given) in &from.resources {
+        let quota = Quota {
+            guaranteed: Amount(given.guaranteed),
+            nominal: Amount(given.nominal),
+            limit: given.limit.map(Amount),
+        };
+        let field = |which: &str| format!("resources[{resource:?}].{which}");
+        if given.nominal > u64::MAX >> 1 || given.limit.is_some_and(|limit| limit > u64::MAX >> 1) {
+            check.fail(&field("nominal"), "is above 2^63 - 1");
+        }
+        if quota.guaranteed > quota.nominal {
+            let (guaranteed, nominal) = (given.guaranteed, given.nominal);
+            check.fail(&field("guaranteed"), format!("{guaranteed} is more than the nominal {nominal}"));
+        }
+        if let Some(limit) = given.limit.filter(|limit| *limit < given.nominal) {
+            check.fail(&field("limit"), format!("{limit} is less than the nominal {}", given.nominal));
+        }
+        quotas.insert(resource.clone(), quota);
+    }
+    (from.pool.clone(), quotas)
+}

@@ -1,0 +1,152 @@
+//! What queues have left of their quotas: the ledger's tree with what the planner's own proposals in flight will take.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Blocker, Fairness, GPU, GpuShare, Ledger, Placement, QuotaTree, Request, Share};
+use plimsoll_types::{Amount, Resources, Revision};
+
+/// The tree as of a revision of the ledger, bookings taken. Empty, and free of cost, where the ledger has no queues.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Headroom {
+    tree: QuotaTree,
+    read_at: Option<Revision>,
+    /// What each pool costs beside the others, in thousandths.
+    price_milli: BTreeMap<String, u32>,
+}
+
+/// What a booking takes of a quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Charge {
+    queue: String,
+    pool: String,
+    amounts: Resources,
+}
+
+impl Headroom {
+    /// Reads the ledger's tree anew where it is another than before. O(queues x quotas + bookings) then, else O(1).
+    pub(crate) fn refresh<'a>(&mut self, ledger: &Ledger, bookings: impl Iterator<Item = &'a Charge>) {
+        if ledger.quota().is_empty() {
+            *self = Headroom::default();
+            return;
+        }
+        if self.read_at == Some(ledger.revision()) {
+            return;
+        }
+        self.tree = ledger.quota().clone();
+        self.price_milli = ledger
+            .pools()
+            .filter(|pool| pool.price_milli > 0)
+            .map(|pool| (pool.name.clone(), pool.price_milli))
+            .collect();
+        for charge in bookings {
+            self.tree.take(&charge.queue, &charge.pool, &charge.amounts);
+        }
+        self.read_at = Some(ledger.revision());
+    }
+
+    /// The next refresh reads the ledger, whatever its revision.
+    pub(crate) fn forget(&mut self) {
+        self.read_at = None;
+    }
+
+    pub(crate) fn tree(&self) -> &QuotaTree {
+        &self.tree
+    }
+
+    /// Members that quota is enough for, at most `wanted`. Shares by memory count when their device is known.
+    pub(crate) fn most_members(&self, request: &Request, wanted: u32) -> u32 {
+        if request.queue.is_empty() {
+            return wanted;
+        }
+        let per_member = per_member(request);
+        let enough_for = |(resource, amount): (&str, Amount)| {
+            let free = self.tree.available(&request.queue, &request.pool, resource)?;
+            Some(u32::try_from(free.0 / amount.0.max(1)).unwrap_or(u32::MAX))
+        };
+        per_member.iter().filter_map(enough_for).fold(wanted, u32::min)
+    }
+
+    /// Drops members from the end until quota is enough for the rest: for shares by memory, whose thousandths the device decides.
+    pub(crate) fn trim(&self, request: &Request, placement: &mut Placement) {
+        while let Some(charge) = Charge::of(request, placement)
+            && !self.tree.shortages(&charge.queue, &charge.pool, &charge.amounts).is_empty()
+        {
+            placement.members.pop();
+        }
+    }
+
+    pub(crate) fn take(&mut self, charge: &Charge) {
+        self.tree.take(&charge.queue, &charge.pool, &charge.amounts);
+    }
+
+    /// What is short now for the least that is of use.
+    pub(crate) fn blockers(&self, request: &Request) -> Vec<Blocker> {
+        let Some(asked) = least(request) else { return Vec::new() };
+        self.tree.shortages(&request.queue, &request.pool, &asked).iter().map(Blocker::of_quota).collect()
+    }
+
+    /// What would be short even if nobody took anything.
+    pub(crate) fn infeasible(&self, request: &Request) -> Vec<Blocker> {
+        let Some(asked) = least(request) else { return Vec::new() };
+        let ever = |(resource, asked): (&str, Amount)| {
+            let most = self.tree.potential(&request.queue, &request.pool, resource)?;
+            let blocker = || {
+                let short = plimsoll_ledger::Shortage {
+                    queue: request.queue.clone(),
+                    resource: resource.to_owned(),
+                    asked,
+                    free: most,
+                    limit: most,
+                };
+                Blocker::of_quota(&short)
+            };
+            (asked > most).then(blocker)
+        };
+        asked.iter().filter_map(ever).collect()
+    }
+
+    /// True where the request would take its queue beyond its own quota.
+    pub(crate) fn would_borrow(&self, request: &Request) -> bool {
+        least(request).is_some_and(|asked| self.tree.would_borrow(&request.queue, &request.pool, &asked))
+    }
+
+    /// The share that a queue, or one above it, would have with `next` granted, as the pool's fairness sees it. O(pools x resources x depth).
+    pub(crate) fn share_with(&mut self, queue: &str, next: &Request, fairness: Fairness) -> Share {
+        let taken = least(next).unwrap_or_default();
+        self.tree.take(&next.queue, &next.pool, &taken);
+        let share = self.tree.share(queue, &self.price_milli, fairness == Fairness::Weighted);
+        self.tree.give_back(&next.queue, &next.pool, &taken);
+        share
+    }
+}
+
+impl Charge {
+    /// What a placement takes of a quota; `None` where the request names no queue, or nothing is placed.
+    pub(crate) fn of(request: &Request, placement: &Placement) -> Option<Charge> {
+        if request.queue.is_empty() || placement.members.is_empty() {
+            return None;
+        }
+        let amounts = plimsoll_ledger::charge(&request.requirements.amounts, &placement.members)?;
+        Some(Charge { queue: request.queue.clone(), pool: request.pool.clone(), amounts })
+    }
+}
+
+/// What one member takes at least: a share by memory is at least a thousandth.
+fn per_member(request: &Request) -> Resources {
+    let mut amounts = request.requirements.amounts.clone();
+    let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+        GpuShare::Whole => u64::from(gpu.count) * u64::from(plimsoll_ledger::WHOLE_DEVICE_MILLI),
+        GpuShare::Milli(milli) => milli.into(),
+        GpuShare::Memory(_) => 1,
+    });
+    if milli > 0 {
+        amounts.set(GPU, Amount(amounts.get(GPU).0.saturating_add(milli)));
+    }
+    amounts
+}
+
+/// What the fewest members take; `None` where the request names no queue.
+fn least(request: &Request) -> Option<Resources> {
+    let members = u64::from(request.gang.min_members.max(1));
+    if request.queue.is_empty() { None } else { per_member(request).checked_mul(members).ok() }
+}

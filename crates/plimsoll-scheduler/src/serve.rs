@@ -1,0 +1,121 @@
+//! Places for those that wait: whose turn it is, and how far a blocked request holds back those behind it.
+
+use std::collections::BTreeSet;
+
+use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, QueueOrder, Request};
+use plimsoll_mutants::mutant;
+use plimsoll_types::ReservationId;
+
+use crate::planner::shape;
+use crate::turns::Turns;
+use crate::{Planner, Ticket};
+
+/// A place found for a request that waited.
+type Placed = (ReservationId, Placement, Ticket);
+
+impl Planner {
+    /// Walks the queues in the order of their turns and books places for what fits now, at most `limit`. A shape that found no place is not
+    /// tried again in the same walk.
+    pub fn plan_queue(&mut self, ledger: &Ledger, limit: usize) -> Vec<Placed> {
+        let mut placed = Vec::new();
+        self.queue_pass_due = false;
+        self.read_quota(ledger);
+        let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
+        for pool in pools {
+            let queues = ledger.queues_waiting(&pool.name).next().is_some();
+            match pool.fairness {
+                Fairness::Fair | Fairness::Weighted if queues => {
+                    self.serve_by_share(ledger, pool, limit, &mut placed);
+                }
+                Fairness::Quota if queues => {
+                    self.serve_in_order(ledger, pool, limit, &mut placed, true);
+                    self.serve_in_order(ledger, pool, limit, &mut placed, false);
+                }
+                _ => self.serve_in_order(ledger, pool, limit, &mut placed, false),
+            }
+            if placed.len() >= limit {
+                self.queue_pass_due = true;
+                return placed;
+            }
+        }
+        placed
+    }
+
+    /// By class, then age, whichever queue it is; `own_only` leaves out what its queue would have to borrow for.
+    fn serve_in_order(
+        &mut self,
+        ledger: &Ledger,
+        pool: &Pool,
+        limit: usize,
+        placed: &mut Vec<Placed>,
+        own_only: bool,
+    ) {
+        let strict = pool.queue_order == QueueOrder::StrictFifo && !mutant!("overtake-the-head");
+        let mut failed: BTreeSet<u64> = BTreeSet::new();
+        let mut closed: BTreeSet<&str> = BTreeSet::new();
+        for id in ledger.pending(&pool.name) {
+            if placed.len() >= limit {
+                return;
+            }
+            let Some(reservation) = ledger.reservation(id) else { continue };
+            let request = &reservation.request;
+            if closed.contains(request.queue.as_str())
+                || self.placing.contains(&id)
+                || (own_only && self.headroom.would_borrow(request))
+            {
+                continue;
+            }
+            if !self.serve(ledger, id, request, &mut failed, placed) && strict {
+                if request.queue.is_empty() && ledger.quota().is_empty() {
+                    return;
+                }
+                closed.insert(&request.queue);
+            }
+        }
+    }
+
+    /// Queue by queue, the lowest share first; shares change with every place that is booked.
+    fn serve_by_share(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
+        let strict = pool.queue_order == QueueOrder::StrictFifo;
+        let mut failed: BTreeSet<u64> = BTreeSet::new();
+        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, pool.fairness);
+        while placed.len() < limit
+            && let Some((queue, id)) = turns.next()
+        {
+            let queue = queue.to_owned();
+            let request = ledger.reservation(id).map(|reservation| &reservation.request);
+            let done = request.is_none_or(|request| {
+                self.placing.contains(&id) || self.serve(ledger, id, request, &mut failed, placed)
+            });
+            if done || !strict {
+                turns.step(&mut self.headroom, &queue);
+            } else {
+                turns.close(&mut self.headroom, &queue);
+            }
+        }
+    }
+
+    /// Books a place for one that waits; false where it has to wait on.
+    fn serve(
+        &mut self,
+        ledger: &Ledger,
+        id: ReservationId,
+        request: &Request,
+        failed: &mut BTreeSet<u64>,
+        placed: &mut Vec<Placed>,
+    ) -> bool {
+        let shape = shape(request);
+        if failed.contains(&shape) {
+            return false;
+        }
+        let Some(placement) = self.find(ledger, request) else {
+            failed.insert(shape);
+            return false;
+        };
+        let ticket = self.book(ledger, request, &placement);
+        self.placing.insert(id);
+        self.placing_by_ticket.insert(ticket, id);
+        placed.push((id, placement, ticket));
+        true
+    }
+}

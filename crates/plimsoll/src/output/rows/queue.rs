@@ -1,0 +1,78 @@
+//! Queues as rows.
+
+use plimsoll_client::v1::{Queue, QueueStatus, QuotaStatus};
+use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_resource};
+use serde_json::Value;
+
+use super::document;
+use crate::output::{Column, Shown, share};
+
+/// A queue with what it looks like now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueueRow {
+    /// The queue.
+    pub(crate) queue: Queue,
+    /// What it looks like.
+    pub(crate) status: QueueStatus,
+}
+
+impl Shown for QueueRow {
+    const COLUMNS: &'static [Column<QueueRow>] =
+        &[
+            Column::new("QUEUE", |q, _| q.queue.name.clone()),
+            Column::new("PARENT", |q, _| q.queue.parent.clone()),
+            Column::new("WEIGHT", |q, _| format_cpu_millis(q.queue.weight_milli.unwrap_or(1_000).into())),
+            Column::new("USED", |q, _| q.each(|quota| share_of(quota, quota.used, quota.quota))),
+            Column::new("BORROWED", |q, _| {
+                q.each(|quota| {
+                    if quota.borrowed > 0 { amount(&quota.resource, quota.borrowed) } else { String::new() }
+                })
+            }),
+            Column::new("PENDING", |q, _| q.status.pending.to_string()),
+            Column::wide("LEFT", |q, _| q.each(|quota| amount(&quota.resource, quota.available))),
+            Column::wide("SHARE", |q, _| match q.status.share_ppm {
+                0 => String::new(),
+                u64::MAX => "no weight".to_owned(),
+                ppm => format!("{}.{}%", ppm / 10_000, ppm % 10_000 / 1_000),
+            }),
+            Column::wide("REVISION", |q, _| q.queue.revision.to_string()),
+        ];
+
+    fn id(&self) -> String {
+        self.queue.name.clone()
+    }
+
+    fn json(&self) -> Value {
+        let mut queue = document(&self.queue);
+        queue["status"] = document(&self.status);
+        queue
+    }
+}
+
+impl QueueRow {
+    /// Something of every quota that says anything: `gpus/gpu 3/4, gpus/cpu 12/16`.
+    fn each(&self, text: impl Fn(&QuotaStatus) -> String) -> String {
+        let parts =
+            self.status.quotas.iter().map(|quota| (quota, text(quota))).filter(|(_, text)| !text.is_empty());
+        parts
+            .map(|(quota, text)| format!("{}/{} {text}", quota.pool, quota.resource))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+fn share_of(quota: &QuotaStatus, part: u64, whole: u64) -> String {
+    match quota.resource.as_str() {
+        "cpu" | "gpu" => share(part, whole, format_cpu_millis),
+        "memory" => share(part, whole, display_bytes),
+        _ => share(part, whole, |amount| amount.to_string()),
+    }
+}
+
+fn amount(resource: &str, amount: u64) -> String {
+    match resource {
+        "gpu" => format_cpu_millis(amount),
+        "memory" => display_bytes(amount),
+        _ => format_resource(resource, amount),
+    }
+}

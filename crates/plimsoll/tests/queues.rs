@@ -1,0 +1,131 @@
+//! Queues and quotas from the outside: files in, refusals with numbers, whose turn it is.
+
+mod common;
+
+use common::{Dev, command};
+use serde_json::Value;
+
+const QUEUES: &str = "
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: research }
+---
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: vision }
+spec:
+  parent: research
+  weight: 2
+  quotas:
+    default: { gpu: { nominal: 2, limit: 3 } }
+---
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: speech }
+spec:
+  parent: research
+  quotas:
+    default: { gpu: { guaranteed: 0.5, nominal: 2 } }
+";
+
+/// A `dev` with four GPUs and the queues above.
+fn dev() -> Dev {
+    let dev = Dev::start(&["--fake-gpu", "a100:4"]);
+    std::fs::write(dev.home.path().join("queues.yaml"), QUEUES).unwrap();
+    let applied = text(&dev, 0, &["apply", "-f", "queues.yaml"]);
+    assert_eq!(applied, "queue/research created\nqueue/vision created\nqueue/speech created\n");
+    dev
+}
+
+fn text(dev: &Dev, code: i32, arguments: &[&str]) -> String {
+    let output = command(dev.home.path(), arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    if code == 0 { String::from_utf8(output.stdout).unwrap() } else { stderr.into_owned() }
+}
+
+fn json(dev: &Dev, arguments: &[&str]) -> Value {
+    serde_json::from_str(&text(dev, 0, &[arguments, &["-o", "json"]].concat())).unwrap()
+}
+
+/// Reserves in a queue; what has to wait ends with 3.
+fn reserve(dev: &Dev, queue: &str, gpus: &str, more: &[&str]) -> Value {
+    let code = if more.contains(&"--now") { 0 } else { 3 };
+    let asked =
+        [&["-o", "json", "reserve", "--queue", queue, "--gpu", gpus, "--confirm", "--for", "1h"], more]
+            .concat();
+    let output = command(dev.home.path(), &asked).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{asked:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_quota_is_lent_and_its_limit_is_said_with_numbers() {
+    let dev = dev();
+    for _ in 0..3 {
+        let granted = reserve(&dev, "vision", "1", &["--now"]);
+        assert_eq!(granted["state"], "RESERVATION_STATE_ACTIVE");
+        assert_eq!(granted["spec"]["queue"], "vision");
+    }
+    let refused = text(&dev, 1, &["reserve", "--queue", "vision", "--gpu", "0.5", "--now"]);
+    let said = "gpu in queue vision: 500 thousandths asked, 0 thousandths left of the quota, at most 3000 thousandths";
+    assert!(refused.contains(said), "{refused}");
+    let refused = text(&dev, 7, &["reserve", "--queue", "vision", "--gpu", "4"]);
+    assert!(refused.contains("QUOTA_EXCEEDED") || refused.contains("gpu in queue vision"), "{refused}");
+    let refused = text(&dev, 5, &["reserve", "--queue", "nosuch", "--gpu", "1"]);
+    assert!(refused.contains("nosuch"), "{refused}");
+    let shown = json(&dev, &["get", "queues", "vision"]);
+    let quota = &shown[0]["status"]["quotas"][0];
+    assert_eq!((&quota["used"], &quota["borrowed"]), (&"3000".into(), &"1000".into()));
+    let table = text(&dev, 0, &["get", "queues", "--no-headers", "--columns", "queue,used"]);
+    assert!(table.contains("default/gpu 3/2"), "{table}");
+    assert!(text(&dev, 0, &["describe", "queue", "speech"]).contains("queues/speech was put"));
+}
+
+#[test]
+fn what_waits_for_a_quota_starts_when_it_comes_free() {
+    let dev = dev();
+    let first = reserve(&dev, "vision", "2", &["--now"]);
+    let waiting = reserve(&dev, "vision", "2", &[]);
+    assert_eq!(waiting["state"], "RESERVATION_STATE_PENDING");
+    let why = text(&dev, 0, &["explain", waiting["id"].as_str().unwrap()]);
+    assert!(why.contains("gpu in queue vision"), "{why}");
+    let token = first["token"].as_str().unwrap();
+    text(&dev, 0, &["release", first["id"].as_str().unwrap(), "--token", token]);
+    text(&dev, 0, &["wait", waiting["id"].as_str().unwrap(), "--timeout", "10s"]);
+}
+
+#[test]
+fn by_weighted_share_the_queue_that_borrows_less_goes_first() {
+    let dev = dev();
+    let policy =
+        "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: { name: default }\nspec: { fairness: weighted }\n";
+    std::fs::write(dev.home.path().join("pool.yaml"), policy).unwrap();
+    text(&dev, 0, &["apply", "-f", "pool.yaml"]);
+    // Everything is taken outside of the queues; then vision asks before speech, for more than its own.
+    let all = json(&dev, &["reserve", "--gpu", "4", "--confirm", "--now", "--for", "1h"]);
+    let asked: Vec<(String, &str)> = ["vision", "vision", "vision", "speech", "speech"]
+        .into_iter()
+        .map(|queue| (reserve(&dev, queue, "1", &[])["id"].as_str().unwrap().to_owned(), queue))
+        .collect();
+    text(&dev, 0, &["release", all["id"].as_str().unwrap(), "--token", all["token"].as_str().unwrap()]);
+    // Four of five fit: vision's third would be borrowed, speech's second is its own.
+    let third = &asked[2].0;
+    for (id, _) in asked.iter().filter(|(id, _)| id != third) {
+        text(&dev, 0, &["wait", id, "--timeout", "10s"]);
+    }
+    assert_eq!(json(&dev, &["get", "r", third])[0]["state"], "RESERVATION_STATE_PENDING");
+}
+
+#[test]
+fn queues_are_shown_as_files_and_deleted_when_nothing_uses_them() {
+    let dev = dev();
+    let shown = text(&dev, 0, &["get", "queues", "-o", "yaml"]);
+    std::fs::write(dev.home.path().join("shown.yaml"), &shown).unwrap();
+    let again = text(&dev, 0, &["apply", "-f", "shown.yaml"]);
+    assert_eq!(again.matches("unchanged").count(), 3, "{again}");
+    let refused = text(&dev, 1, &["delete", "queue", "research"]);
+    assert!(refused.contains("IN_USE") || refused.contains("in use"), "{refused}");
+    text(&dev, 0, &["delete", "-f", "queues.yaml"]);
+    assert_eq!(json(&dev, &["get", "queues"]), serde_json::json!([]));
+}
