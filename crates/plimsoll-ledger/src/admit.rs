@@ -71,8 +71,9 @@ impl Ledger {
                 );
             }
         }
-        let growth = |amounts: &Resources| charge(amounts, members);
-        if let (Some(before), Some(after)) = (growth(old), growth(new)) {
+        if counts_against_quota(request)
+            && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
+        {
             self.quota_blockers(request, &after.saturating_sub(&before), &mut blockers);
         }
         refuse_if_any(blockers)
@@ -80,6 +81,9 @@ impl Ledger {
 
     /// What the whole placement takes against what the queue and those above it have left.
     fn check_quota(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+        if !counts_against_quota(request) {
+            return;
+        }
         let Some(asked) = charge(&request.requirements.amounts, &placement.members) else {
             return blockers.push(Blocker::new(
                 Reason::InvalidArgument,
@@ -92,9 +96,6 @@ impl Ledger {
     }
 
     fn quota_blockers(&self, request: &Request, asked: &Resources, blockers: &mut Vec<Blocker>) {
-        if request.queue.is_empty() || mutant!("forget-quota") {
-            return;
-        }
         blockers
             .extend(self.quota.shortages(&request.queue, &request.pool, asked).iter().map(Blocker::of_quota));
     }
@@ -267,6 +268,11 @@ impl DeviceUsage {
         self.grants = self.grants.saturating_sub(1);
         self.exclusive = self.exclusive && self.grants > 0;
     }
+}
+
+/// Most requests name no queue, and cost nothing here.
+fn counts_against_quota(request: &Request) -> bool {
+    !request.queue.is_empty() && !mutant!("forget-quota")
 }
 
 fn about(slot: &Slot, reason: Reason) -> Blocker {

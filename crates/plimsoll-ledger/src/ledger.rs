@@ -325,6 +325,12 @@ impl Ledger {
         &self.quota
     }
 
+    /// Prices of the pools that name one, in thousandths: what [`QuotaTree::share`] weighs pools by. O(pools).
+    pub fn prices_milli(&self) -> BTreeMap<String, u32> {
+        let priced = self.pools.values().filter(|pool| pool.price_milli > 0);
+        priced.map(|pool| (pool.name.clone(), pool.price_milli)).collect()
+    }
+
     /// Pending reservations of a pool: priority descending, then age.
     pub fn pending(&self, pool: &str) -> impl Iterator<Item = ReservationId> {
         self.pending.get(pool).into_iter().flatten().map(|(_, id)| *id)

@@ -63,6 +63,22 @@ pub enum Strategy {
     Optimized,
 }
 
+impl Strategy {
+    /// All of them, by the names that people write.
+    pub const NAMED: [(&str, Strategy); 10] = [
+        ("greedy", Strategy::Greedy),
+        ("balanced", Strategy::Balanced),
+        ("priority", Strategy::Priority),
+        ("first_fit", Strategy::FirstFit),
+        ("best_fit", Strategy::BestFit),
+        ("worst_fit", Strategy::WorstFit),
+        ("first_fit_decreasing", Strategy::FirstFitDecreasing),
+        ("random", Strategy::Random),
+        ("fragmentation", Strategy::Fragmentation),
+        ("optimized", Strategy::Optimized),
+    ];
+}
+
 /// Whether a blocked request holds back those behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QueueOrder {

@@ -69,18 +69,7 @@ fn amounts(least: u64) -> impl Strategy<Value = BTreeMap<String, Amount>> {
 }
 
 fn object() -> impl Strategy<Value = PolicyObject> {
-    let strategies = vec![
-        Choice::Greedy,
-        Choice::Balanced,
-        Choice::Priority,
-        Choice::FirstFit,
-        Choice::BestFit,
-        Choice::WorstFit,
-        Choice::FirstFitDecreasing,
-        Choice::Random,
-        Choice::Fragmentation,
-        Choice::Optimized,
-    ];
+    let strategies = Choice::NAMED.map(|(_, strategy)| strategy).to_vec();
     let orders = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
     let labels = btree_map(text(), text(), 0..3);
     let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);

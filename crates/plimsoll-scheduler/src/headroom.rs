@@ -33,11 +33,7 @@ impl Headroom {
             return;
         }
         self.tree = ledger.quota().clone();
-        self.price_milli = ledger
-            .pools()
-            .filter(|pool| pool.price_milli > 0)
-            .map(|pool| (pool.name.clone(), pool.price_milli))
-            .collect();
+        self.price_milli = ledger.prices_milli();
         for charge in bookings {
             self.tree.take(&charge.queue, &charge.pool, &charge.amounts);
         }

@@ -28,7 +28,7 @@ pub struct Planner {
     bookings: BTreeMap<Ticket, Booking>,
     /// Pending reservations whose place is proposed but not applied yet.
     pub(crate) placing: BTreeSet<ReservationId>,
-    pub(crate) placing_by_ticket: BTreeMap<Ticket, ReservationId>,
+    placing_by_ticket: BTreeMap<Ticket, ReservationId>,
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
@@ -78,8 +78,8 @@ impl Planner {
             }
             self.queue_pass_due |= change.grew;
             // What ends on a silent node gives back its quota and no room there.
-            let silent = ledger.node(node).is_none_or(|node| !node.is_eligible());
-            self.queue_pass_due |= silent && !ledger.quota().is_empty();
+            self.queue_pass_due |=
+                !ledger.quota().is_empty() && ledger.node(node).is_none_or(|node| !node.is_eligible());
         }
     }
 
@@ -190,10 +190,22 @@ impl Planner {
         let found = self.find(ledger, request);
         self.set_aside(others, false);
         let placement = found?;
-        let ticket = self.book(ledger, request, &placement);
+        let ticket = self.book_pending(ledger, id, request, &placement);
+        Some((placement, ticket))
+    }
+
+    /// Books the place found for a pending reservation, which is on its way there until the ticket is settled.
+    pub(crate) fn book_pending(
+        &mut self,
+        ledger: &Ledger,
+        id: ReservationId,
+        request: &Request,
+        placement: &Placement,
+    ) -> Ticket {
+        let ticket = self.book(ledger, request, placement);
         self.placing.insert(id);
         self.placing_by_ticket.insert(ticket, id);
-        Some((placement, ticket))
+        ticket
     }
 
     /// Leaves nodes out of searches, or takes them in again.

@@ -112,9 +112,7 @@ impl Planner {
             failed.insert(shape);
             return false;
         };
-        let ticket = self.book(ledger, request, &placement);
-        self.placing.insert(id);
-        self.placing_by_ticket.insert(ticket, id);
+        let ticket = self.book_pending(ledger, id, request, &placement);
         placed.push((id, placement, ticket));
         true
     }

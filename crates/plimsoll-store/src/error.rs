@@ -75,6 +75,18 @@ fn at(index: &Option<u64>) -> String {
     index.map_or_else(String::new, |index| format!(" at log index {index}"))
 }
 
+/// An error with its causes in one line, for whoever gets only text: what RocksDB says is among them.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,5 +34,5 @@ pub mod wal;
 mod conformance;
 
 pub use engine::{Engine, View, WriteBatch};
-pub use error::Error;
+pub use error::{Error, with_causes};
 pub use wal::{Done, Loaded, Op, Wal};

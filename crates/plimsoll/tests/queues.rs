@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dev, command};
+use common::{Dev, run};
 use serde_json::Value;
 
 const QUEUES: &str = "
@@ -38,14 +38,13 @@ fn dev() -> Dev {
 }
 
 fn text(dev: &Dev, code: i32, arguments: &[&str]) -> String {
-    let output = command(dev.home.path(), arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-    if code == 0 { String::from_utf8(output.stdout).unwrap() } else { stderr.into_owned() }
+    let (ended, stdout, stderr) = run(dev.home.path(), arguments);
+    assert_eq!(ended, code, "{arguments:?}: {stderr}");
+    if code == 0 { stdout } else { stderr }
 }
 
 fn json(dev: &Dev, arguments: &[&str]) -> Value {
-    serde_json::from_str(&text(dev, 0, &[arguments, &["-o", "json"]].concat())).unwrap()
+    common::json(dev.home.path(), arguments)
 }
 
 /// Reserves in a queue; what has to wait ends with 3.
@@ -54,9 +53,9 @@ fn reserve(dev: &Dev, queue: &str, gpus: &str, more: &[&str]) -> Value {
     let asked =
         [&["-o", "json", "reserve", "--queue", queue, "--gpu", gpus, "--confirm", "--for", "1h"], more]
             .concat();
-    let output = command(dev.home.path(), &asked).output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{asked:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let (ended, stdout, stderr) = run(dev.home.path(), &asked);
+    assert_eq!(ended, code, "{asked:?}: {stderr}");
+    serde_json::from_str(&stdout).unwrap()
 }
 
 #[test]

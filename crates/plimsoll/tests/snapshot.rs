@@ -6,21 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Dev, Killed, command, start};
+use common::{Dev, Killed, json, run, start};
 use serde_json::Value;
-
-/// Runs it and returns its exit code, stdout and stderr.
-fn run(home: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = command(home, arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-fn json(home: &Path, arguments: &[&str]) -> Value {
-    let (code, stdout, stderr) = run(home, &[arguments, &["-o", "json"]].concat());
-    assert_eq!(code, 0, "{arguments:?}: {stderr}");
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
-}
 
 /// Tokens of the reservations by their ids.
 fn tokens(home: &Path, address: &str) -> BTreeMap<String, String> {

@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Killed, command, start};
+use common::{Killed, json, run, start};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,19 +17,6 @@ fn recorded(name: &str) -> PathBuf {
 /// What the earlier build said of its ledger.
 fn said_then() -> Value {
     serde_json::from_str(&std::fs::read_to_string(recorded("digest.json")).unwrap()).unwrap()
-}
-
-/// Runs it and returns its exit code, stdout and stderr.
-fn run(home: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = command(home, arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-fn json(home: &Path, arguments: &[&str]) -> Value {
-    let (code, stdout, stderr) = run(home, &[arguments, &["-o", "json"]].concat());
-    assert_eq!(code, 0, "{arguments:?}: {stderr}");
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use plimsoll_consensus::ExaminedSnapshot;
-use plimsoll_store::{Engine, Wal};
+use plimsoll_store::{Engine, Wal, with_causes};
 use tokio::sync::oneshot;
 
 /// Bytes that are read in a second, at most.
@@ -118,7 +118,7 @@ fn pass(what: &Scrubbable, pace: &mut Pace) -> Result<bool, String> {
         let Some(engine) = engine.upgrade() else { return Ok(false) };
         let view = engine.view();
         for row in view.scan(&[], &[]) {
-            let (key, value) = row.map_err(|error| format!("{name}: {}", chain(&error)))?;
+            let (key, value) = row.map_err(|error| format!("{name}: {}", with_causes(&error)))?;
             if !pace.goes_on(key.len() + value.len()) {
                 return Ok(false);
             }
@@ -168,18 +168,6 @@ impl Pace {
     fn sleep(&self, length: Duration) -> bool {
         self.stopped.recv_timeout(length) == Err(RecvTimeoutError::Timeout)
     }
-}
-
-/// An error with its causes: what RocksDB says is among them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::ledger::Context;
 use crate::validate::validate_policy;
 use crate::{
     Blocker, DEFAULT_CLASS, DEFAULT_POOL, EventObject, Ledger, Node, Outcome, PolicyName, PolicyObject,
-    Reason, Refusal, RowPlace,
+    Reason, Refusal, Request, RowPlace,
 };
 
 impl Ledger {
@@ -61,7 +61,7 @@ impl Ledger {
             }
             match name {
                 PolicyName::Pool(pool) => {
-                    let live = self.live_in_pool(pool);
+                    let live = self.live_of(|request| request.pool == *pool);
                     if live > 0 || pool == DEFAULT_POOL {
                         blockers.push(Blocker::new(Reason::InUse, label, 0, live));
                     }
@@ -70,7 +70,7 @@ impl Ledger {
                     blockers.push(Blocker::new(Reason::InUse, label, 0, 1));
                 }
                 PolicyName::Queue(queue) => {
-                    let live = self.live_in_queue(queue);
+                    let live = self.live_of(|request| request.queue == *queue);
                     if live > 0 {
                         blockers.push(Blocker::new(Reason::InUse, label, 0, live));
                     }
@@ -146,12 +146,9 @@ impl Ledger {
         }
     }
 
-    fn live_in_queue(&self, queue: &str) -> u64 {
-        self.reservations.values().filter(|r| !r.state.is_final() && r.request.queue == queue).count() as u64
-    }
-
-    fn live_in_pool(&self, pool: &str) -> u64 {
-        self.reservations.values().filter(|r| !r.state.is_final() && r.request.pool == pool).count() as u64
+    /// Reservations that have not ended and whose request is such. O(reservations).
+    fn live_of(&self, is_such: impl Fn(&Request) -> bool) -> u64 {
+        self.reservations.values().filter(|r| !r.state.is_final() && is_such(&r.request)).count() as u64
     }
 
     fn countable_names(&self) -> BTreeSet<(String, String)> {

@@ -1,6 +1,6 @@
 //! Whether the queues make a tree after a change of policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{MAX_QUEUE_DEPTH, MAX_QUEUES};
 use crate::{Blocker, Command, Fairness, Ledger, PolicyName, PolicyObject, Queue, Reason, Strategy};
@@ -90,12 +90,8 @@ impl Ledger {
         after
     }
 
-    fn pools_after<'a>(
-        &'a self,
-        put: &'a [PolicyObject],
-        delete: &[PolicyName],
-    ) -> std::collections::BTreeSet<&'a str> {
-        let mut pools: std::collections::BTreeSet<&str> = self.pools.keys().map(String::as_str).collect();
+    fn pools_after<'a>(&'a self, put: &'a [PolicyObject], delete: &[PolicyName]) -> BTreeSet<&'a str> {
+        let mut pools: BTreeSet<&str> = self.pools.keys().map(String::as_str).collect();
         for object in put {
             if let PolicyObject::Pool(pool) = object {
                 pools.insert(&pool.name);

@@ -133,19 +133,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
-    use plimsoll_ledger::Strategy as Choice;
-    let strategy = select(vec![
-        Choice::Greedy,
-        Choice::Balanced,
-        Choice::Priority,
-        Choice::FirstFit,
-        Choice::BestFit,
-        Choice::WorstFit,
-        Choice::FirstFitDecreasing,
-        Choice::Random,
-        Choice::Fragmentation,
-        Choice::Optimized,
-    ]);
+    let strategy = select(plimsoll_ledger::Strategy::NAMED.map(|(_, strategy)| strategy).to_vec());
     let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
     let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
     let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);

@@ -51,12 +51,7 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
 /// What a queue looks like now. O(pools x resources x depth).
 pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
     let tree = ledger.quota();
-    let prices: BTreeMap<String, u32> = ledger
-        .pools()
-        .filter(|pool| pool.price_milli > 0)
-        .map(|pool| (pool.name.clone(), pool.price_milli))
-        .collect();
-    let Share(share) = tree.share(&from.name, &prices, true);
+    let Share(share) = tree.share(&from.name, &ledger.prices_milli(), true);
     let quotas = tree.cells(&from.name).map(|(pool, resource, cell)| v1::QuotaStatus {
         pool: pool.to_owned(),
         resource: resource.to_owned(),

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use crate::wal::{Done, Op};
+use crate::with_causes;
 
 /// Called with a description when the log can no longer be written. Returning is allowed, and then every later submit
 /// fails; in production the process ends here, because what the disk holds is unknown from now on.
@@ -140,7 +141,7 @@ impl<S: Sink> Writer<S> {
                 self.shared.syncs.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => with_causes(&error),
             Err(_) => "the log's writer panicked".to_owned(),
         };
         (self.fatal)(&problem);
@@ -153,18 +154,6 @@ impl<S: Sink> Writer<S> {
             tracing::error!("a callback of the log panicked");
         }
     }
-}
-
-/// The error with its causes, for a hook that gets only text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -33,25 +33,13 @@ pub(crate) struct Options {
 
 /// Names of strategies as users write them.
 pub(crate) fn strategy_by_name(name: &str) -> Result<Strategy, CliError> {
-    Ok(match name.replace('-', "_").as_str() {
-        "greedy" => Strategy::Greedy,
-        "balanced" => Strategy::Balanced,
-        "priority" => Strategy::Priority,
-        "first_fit" => Strategy::FirstFit,
-        "best_fit" => Strategy::BestFit,
-        "worst_fit" => Strategy::WorstFit,
-        "first_fit_decreasing" => Strategy::FirstFitDecreasing,
-        "random" => Strategy::Random,
-        "fragmentation" => Strategy::Fragmentation,
-        "optimized" => Strategy::Optimized,
-        _ => {
-            let known = "greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, \
-                         random, fragmentation, optimized";
-            let words: Vec<&str> = known.split(", ").collect();
-            let meant = plimsoll_policy::nearest(name, &words);
-            let meant = meant.map_or_else(String::new, |word| format!("did you mean {word}? "));
-            return Err(CliError::usage(format!("unknown strategy {name:?}: {meant}choose one of {known}")));
-        }
+    let plain = name.replace('-', "_");
+    let found = Strategy::NAMED.iter().find(|(word, _)| *word == plain);
+    found.map(|(_, strategy)| *strategy).ok_or_else(|| {
+        let words = Strategy::NAMED.map(|(word, _)| word);
+        let meant = plimsoll_policy::nearest(name, &words);
+        let meant = meant.map_or_else(String::new, |word| format!("did you mean {word}? "));
+        CliError::usage(format!("unknown strategy {name:?}: {meant}choose one of {}", words.join(", ")))
     })
 }
 

@@ -19,6 +19,20 @@ pub(crate) fn command(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs it and returns its exit code, stdout and stderr.
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = command(home, arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// What it prints as JSON; it must succeed.
+pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
+    let (code, stdout, stderr) = run(home, &[arguments, &["-o", "json"]].concat());
+    assert_eq!(code, 0, "{arguments:?}: {stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
+}
+
 /// A process that is killed when it goes.
 pub(crate) struct Killed(pub(crate) Child);
 

@@ -1,0 +1,306 @@
+//! Life of a reservation in the model: `docs/semantics.md` 4.
+
+use super::*;
+
+impl Model {
+    pub(super) fn submit(&mut self, request: &Request, verdict: &Verdict) -> Result<(), Reason> {
+        if !self.pools.contains_key(&request.pool) {
+            return Err(Reason::PoolNotFound);
+        }
+        let &(priority, class_ttl_ms) = self.classes.get(&request.class).ok_or(Reason::ClassNotFound)?;
+        if !request.queue.is_empty() && self.version < 3 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
+            return Err(Reason::QueueNotFound);
+        }
+        if !makes_sense(request) {
+            return Err(Reason::InvalidArgument);
+        }
+        let mut request = request.clone();
+        if request.ttl_ms == 0 {
+            request.ttl_ms = if class_ttl_ms > 0 { class_ttl_ms } else { 60_000 };
+        }
+        if request.hold_ms == 0 {
+            request.hold_ms = 30_000;
+        }
+        let mut r = Res {
+            priority,
+            state: State::Pending,
+            resume: State::Pending,
+            amounts: request.requirements.amounts.clone(),
+            members: Vec::new(),
+            token: 0,
+            ttl_ms: request.ttl_ms,
+            deadline: 0,
+            hard_end: 0,
+            ended_at: 0,
+            end: None,
+            request,
+        };
+        let placed = match verdict {
+            Verdict::Infeasible(_) => return Err(Reason::Infeasible),
+            Verdict::Blocked(_) => Err(Reason::NoCapacity),
+            Verdict::Place(placement) => self.admits(&r.request, placement).map(|()| placement),
+        };
+        match (placed, r.request.wait) {
+            (Ok(placement), _) => self.grant(&mut r, placement),
+            (Err(reason), Wait::Refuse) => return Err(reason),
+            (Err(_), Wait::Queue { deadline_ms }) => {
+                let most = match self.pools[&r.request.pool].max_pending {
+                    0 => 1_000_000,
+                    most => most as usize,
+                };
+                if self.queue(&r.request.pool).len() >= most {
+                    return Err(Reason::QueueFull);
+                }
+                let own =
+                    |other: &&Res| other.state == State::Pending && other.request.queue == r.request.queue;
+                let most = self.queues.get(&r.request.queue).map_or(0, |queue| queue.max_pending as usize);
+                if most > 0 && self.reservations.values().filter(own).count() >= most {
+                    return Err(Reason::QueueFull);
+                }
+                r.deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };
+            }
+        }
+        self.reservations.insert(self.revision, r);
+        Ok(())
+    }
+
+    pub(super) fn grant(&self, r: &mut Res, placement: &Placement) {
+        r.members = placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
+        r.token = self.revision;
+        r.hard_end = if r.request.max_duration_ms > 0 { self.clock + r.request.max_duration_ms } else { 0 };
+        if r.request.auto_confirm {
+            self.activate(r);
+        } else {
+            r.state = State::Held;
+            r.deadline = self.clock + r.request.hold_ms;
+        }
+        r.resume = r.state;
+    }
+
+    pub(super) fn activate(&self, r: &mut Res) {
+        let full = r.members.len() as u32 == r.request.gang.max_members;
+        r.resume = if full { State::Active } else { State::Partial };
+        if r.state != State::Unknown {
+            r.state = r.resume;
+        }
+        r.deadline = at_most(self.clock + r.ttl_ms, r.hard_end);
+    }
+
+    pub(super) fn place(&mut self, id: u64, placement: &Placement) -> Result<(), Reason> {
+        let mut r = self.reservations.get(&id).ok_or(Reason::NotFound)?.clone();
+        if r.state != State::Pending {
+            return Err(Reason::WrongState);
+        }
+        if r.deadline > 0 && self.clock > r.deadline {
+            return Err(Reason::Expired);
+        }
+        self.admits(&r.request, placement)?;
+        r.deadline = 0;
+        self.grant(&mut r, placement);
+        self.reservations.insert(id, r);
+        Ok(())
+    }
+
+    pub(super) fn confirm(&mut self, id: u64, token: u64) -> Result<(), Reason> {
+        let mut r = self.with_token(id, token, &[State::Held])?;
+        if self.clock > self.lease_end(&r) {
+            return Err(Reason::Expired);
+        }
+        self.activate(&mut r);
+        self.reservations.insert(id, r);
+        Ok(())
+    }
+
+    pub(super) fn renew(&mut self, id: u64, token: u64, ttl_ms: u64) -> Result<(), Reason> {
+        let mut r = self.with_token(id, token, &[State::Active, State::Partial])?;
+        if ttl_ms != 0 && !(1_000..=366 * 24 * HOUR_MS).contains(&ttl_ms) {
+            return Err(Reason::InvalidArgument);
+        }
+        if r.hard_end > 0 && self.clock >= r.hard_end {
+            return Err(Reason::Expired);
+        }
+        let end = self.lease_end(&r);
+        r.ttl_ms = if ttl_ms > 0 { ttl_ms } else { r.ttl_ms };
+        r.deadline = at_most(end.max(self.clock + r.ttl_ms), r.hard_end);
+        self.reservations.insert(id, r);
+        Ok(())
+    }
+
+    pub(super) fn resize(&mut self, id: u64, token: u64, new: &Resources) -> Result<(), Reason> {
+        let mut r = self.with_token(id, token, &[State::Held, State::Active, State::Partial])?;
+        let most = u128::from(r.request.gang.max_members);
+        if new.iter().any(|(_, a)| u128::from(a.0) * most > u128::from(u64::MAX >> 1)) {
+            return Err(Reason::InvalidArgument);
+        }
+        let pool = &self.pools[&r.request.pool];
+        let mut reasons = Vec::new();
+        for (name, amount) in new.iter() {
+            let growth = |n: u64| (amount.0 * n).saturating_sub(r.amounts.get(name).0 * n);
+            if let Some(total) = pool.countables.get(name) {
+                let free = total.0.saturating_sub(self.pool_used(&pool.name, name));
+                if growth(r.members.len() as u64) > free {
+                    reasons.push(Reason::CountableExhausted);
+                }
+                continue;
+            }
+            for (node, n) in count_nodes(&r.members) {
+                if growth(n) > self.free(node, name) {
+                    reasons.push(Reason::NoCapacity);
+                }
+            }
+        }
+        let place = (r.request.queue.as_str(), r.request.pool.as_str());
+        if self.quota_short(place, (&r.amounts, &r.members), (new, &r.members)) {
+            reasons.push(Reason::QuotaExceeded);
+        }
+        least(reasons)?;
+        r.amounts = new.clone();
+        self.reservations.insert(id, r);
+        Ok(())
+    }
+
+    pub(super) fn with_token(&self, id: u64, token: u64, stands: &[State]) -> Result<Res, Reason> {
+        let r = self.reservations.get(&id).ok_or(Reason::NotFound)?;
+        match (r.state.is_final(), r.token == token && token > 0) {
+            (true, _) if r.token == token => Err(Reason::WrongState),
+            (true, _) | (false, false) => Err(Reason::Fenced),
+            (false, true) if stands.contains(&r.resume) => Ok(r.clone()),
+            (false, true) => Err(Reason::WrongState),
+        }
+    }
+
+    pub(super) fn lease_end(&self, r: &Res) -> u64 {
+        match r.resume {
+            State::Held => r.deadline.max(self.rearmed + r.request.hold_ms),
+            _ => at_most(r.deadline.max(self.rearmed + r.ttl_ms), r.hard_end),
+        }
+    }
+
+    pub(super) fn safe_end(&self, r: &Res) -> u64 {
+        self.lease_end(r) + if r.resume == State::Held { 0 } else { r.ttl_ms / 10 + 1_000 }
+    }
+
+    pub(super) fn finish(&mut self, id: u64, state: State, reason: EndReason) {
+        let Some(r) = self.reservations.get(&id).cloned() else { return };
+        if occupies(r.state) {
+            let names: Vec<String> = self.pools[&r.request.pool].countables.keys().cloned().collect();
+            let mut amounts = r.amounts.clone();
+            names.iter().for_each(|name| amounts.set(name, plimsoll_types::Amount(0)));
+            for (node, devices) in &r.members {
+                let n = self.nodes.get_mut(node).expect("members are on nodes");
+                if matches!(n.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
+                    n.pending.push((id, amounts.clone(), devices.clone()));
+                    n.pending.sort_by_key(|(id, ..)| *id);
+                }
+            }
+        }
+        let now = self.clock;
+        let r = self.reservations.get_mut(&id).expect("looked up above");
+        r.state = state;
+        r.resume = state;
+        r.members.clear();
+        r.deadline = 0;
+        r.ended_at = now;
+        r.end = Some(reason);
+        let mut ended: Vec<(u64, u64)> = self
+            .reservations
+            .iter()
+            .filter(|(_, r)| r.state.is_final())
+            .map(|(id, r)| (r.ended_at, *id))
+            .collect();
+        if ended.len() > 100_001 {
+            ended.sort_unstable();
+            self.reservations.remove(&ended[0].1);
+        }
+    }
+
+    pub(super) fn due(&self) -> Vec<(u64, u64)> {
+        let mut due: Vec<(u64, u64)> = Vec::new();
+        for (id, r) in &self.reservations {
+            match r.state {
+                State::Pending if r.deadline > 0 => due.push((r.deadline, *id)),
+                State::Held | State::Active | State::Partial => due.push((self.safe_end(r), *id)),
+                _ => {}
+            }
+        }
+        due.retain(|(at, _)| *at <= self.clock);
+        due.sort_unstable();
+        due
+    }
+
+    pub(super) fn drained(&self) -> Option<u64> {
+        let mut due: Vec<(u64, u32)> = self
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.drain > 0 && n.drain <= self.clock)
+            .map(|(id, n)| (n.drain, *id))
+            .collect();
+        due.sort_unstable();
+        due.iter().find_map(|(_, node)| self.holders(*node).first().copied())
+    }
+
+    pub(super) fn expire(&mut self, limit: u32) -> Came {
+        let mut ended = 0;
+        while ended < limit {
+            let Some(&(_, id)) = self.due().first() else { break };
+            let r = &self.reservations[&id];
+            let reason = match r.state {
+                State::Pending => EndReason::WaitedTooLong,
+                State::Held => EndReason::NotConfirmed,
+                _ if r.hard_end > 0 && self.clock >= r.hard_end && r.deadline >= r.hard_end => {
+                    EndReason::MaxDuration
+                }
+                _ => EndReason::NotRenewed,
+            };
+            self.finish(id, State::Expired, reason);
+            ended += 1;
+        }
+        while ended < limit {
+            let Some(id) = self.drained() else { break };
+            self.finish(id, State::Preempted, EndReason::Drained);
+            ended += 1;
+        }
+        let forgettable = |m: &Model| {
+            let ended =
+                m.reservations.iter().filter(|(_, r)| r.state.is_final() && r.ended_at + HOUR_MS <= m.clock);
+            let mut ended: Vec<(u64, u64)> = ended.map(|(id, r)| (r.ended_at, *id)).collect();
+            ended.sort_unstable();
+            ended
+        };
+        for (_, id) in forgettable(self).into_iter().take(limit as usize) {
+            self.reservations.remove(&id);
+        }
+        let over = |m: &Model| {
+            let over = m.kept.iter().filter(|(_, k)| k.until <= m.clock);
+            let mut over: Vec<_> = over.map(|(key, k)| (k.until, k.revision, key.clone())).collect();
+            over.sort_unstable();
+            over
+        };
+        for (_, _, key) in over(self).into_iter().take(limit as usize) {
+            let live = |id: u64| self.reservations.get(&id).is_some_and(|r| !r.state.is_final());
+            if self.kept[&key].reservation.is_some_and(live) {
+                let until = self.clock + 24 * HOUR_MS;
+                self.kept.get_mut(&key).expect("listed above").until = until;
+            } else {
+                self.kept.remove(&key);
+            }
+        }
+        if over(self).is_empty() {
+            let due = self.removed.iter().filter(|(_, gone)| gone.at + 24 * HOUR_MS <= self.clock);
+            let mut due: Vec<(u64, u32)> = due.map(|(id, gone)| (gone.at, *id)).collect();
+            due.sort_unstable();
+            for (_, id) in due.into_iter().take(limit as usize) {
+                self.removed.remove(&id);
+            }
+        }
+        let more = !self.due().is_empty()
+            || self.drained().is_some()
+            || !forgettable(self).is_empty()
+            || !over(self).is_empty()
+            || self.removed.values().any(|gone| gone.at + 24 * HOUR_MS <= self.clock);
+        Came::Expired(ended, more)
+    }
+}

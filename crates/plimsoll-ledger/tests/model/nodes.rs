@@ -1,0 +1,136 @@
+//! Nodes of the model: `docs/semantics.md` 6.
+
+use super::*;
+
+impl Model {
+    pub(super) fn register(&mut self, reg: &Registration) -> Result<(), Reason> {
+        let mut uuids: Vec<&String> = reg.devices.iter().map(|d| &d.uuid).collect();
+        uuids.sort();
+        uuids.dedup();
+        if uuids.len() != reg.devices.len()
+            || reg.devices.iter().any(|d| d.uuid.is_empty() || d.memory_bytes == 0)
+        {
+            return Err(Reason::InvalidArgument);
+        }
+        let known = self.nodes.iter().find(|(_, n)| n.reg.name == reg.name).map(|(id, n)| (*id, n.clone()));
+        let id = known.as_ref().map_or(self.next_node, |(id, _)| *id);
+        let mut new = Nod {
+            reg: reg.clone(),
+            epoch: self.revision,
+            pool: self.pool_of(reg),
+            allocatable: self.allocatable_of(reg),
+            schedulable: true,
+            drain: 0,
+            health: NodeHealth::Available,
+            since: self.clock,
+            pending: Vec::new(),
+        };
+        if let Some((_, old)) = known {
+            new.schedulable = old.schedulable;
+            new.drain = old.drain;
+            new.pending =
+                old.pending.into_iter().filter(|(r, ..)| reg.running.iter().any(|x| x.0 == *r)).collect();
+            if old.reg.incarnation == reg.incarnation {
+                new.epoch = old.epoch;
+            }
+            if old.health == NodeHealth::Available {
+                new.since = old.since;
+            }
+            let mut devices = old.reg.devices.clone();
+            for device in &mut devices {
+                match reg.devices.iter().find(|d| d.uuid == device.uuid) {
+                    Some(reported) => *device = reported.clone(),
+                    None => device.failed = true,
+                }
+            }
+            let fresh = reg.devices.iter().filter(|d| !old.reg.devices.iter().any(|o| o.uuid == d.uuid));
+            devices.extend(fresh.cloned());
+            new.reg.devices = devices;
+        } else {
+            self.next_node += 1;
+        }
+        self.nodes.insert(id, new);
+        self.resume(id);
+        Ok(())
+    }
+
+    pub(super) fn set_health(&mut self, id: u32, epoch: u64, health: NodeHealth) -> Result<(), Reason> {
+        use NodeHealth::{Available, Failed, Fenced, Lost, Suspect};
+        let n = self.nodes.get(&id).ok_or(Reason::NotFound)?;
+        if n.epoch != epoch {
+            return Err(Reason::Fenced);
+        }
+        let fine = matches!(
+            (n.health, health),
+            (Suspect, Available)
+                | (Available, Suspect)
+                | (Suspect, Lost)
+                | (Available | Suspect | Lost, Failed | Fenced)
+                | (Failed, Fenced)
+        );
+        if !fine {
+            return Err(Reason::WrongState);
+        }
+        let holders = self.holders(id);
+        if health == Lost {
+            let safe = holders.iter().map(|r| self.safe_end(&self.reservations[r])).max().unwrap_or(0);
+            if self.clock < safe.max(n.since) {
+                return Err(Reason::WrongState);
+            }
+        }
+        let now = self.clock;
+        let n = self.nodes.get_mut(&id).expect("looked up above");
+        n.health = health;
+        n.since = now;
+        if matches!(health, Available | Fenced) {
+            n.pending.clear();
+        }
+        match health {
+            Available => self.resume(id),
+            Suspect => {
+                for r in holders {
+                    self.reservations.get_mut(&r).expect("a holder").state = State::Unknown;
+                }
+            }
+            Lost => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeLost)),
+            Failed => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeFailed)),
+            Fenced => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeFenced)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self, id: u32) {
+        for holder in self.holders(id) {
+            let r = self.reservations[&holder].clone();
+            let heard = r.members.iter().all(|(n, _)| self.nodes[n].health == NodeHealth::Available);
+            if r.state == State::Unknown && heard {
+                let deadline = match r.resume {
+                    State::Held => r.deadline.max(self.clock + r.request.hold_ms),
+                    _ => at_most(r.deadline.max(self.clock + r.ttl_ms), r.hard_end),
+                };
+                let r = self.reservations.get_mut(&holder).expect("a holder");
+                r.state = r.resume;
+                r.deadline = deadline;
+            }
+        }
+    }
+
+    pub(super) fn pool_of(&self, reg: &Registration) -> String {
+        if !reg.pool.is_empty() {
+            return reg.pool.clone();
+        }
+        let chosen =
+            self.pools.values().find(|p| !p.select.terms.is_empty() && p.select.matches(&labels(reg)));
+        chosen.map_or_else(|| "default".into(), |p| p.name.clone())
+    }
+
+    pub(super) fn allocatable_of(&self, reg: &Registration) -> Resources {
+        let mut amounts = reg.capacity.clone();
+        for limits in self.limits.values().filter(|l| l.select.matches(&labels(reg))) {
+            for (name, most) in limits.max.iter() {
+                amounts.set(name, amounts.get(name).min(most));
+            }
+        }
+        amounts
+    }
+}
