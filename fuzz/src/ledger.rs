@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Applied, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger,
-    MemberPlacement, NodeHealth, NodeLimits, Outcome, Placement, PolicyName, PolicyObject, Pool, QueueOrder,
-    Registration, Request, Requirements, Stamp, Verdict, Wait,
+    Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, Outcome, Placement, PolicyName, PolicyObject,
+    Pool, QueueOrder, QuotaPolicy, Rate, Registration, Request, Requirements, Reset, Scope, Stamp, Verdict,
+    Wait,
 };
 use plimsoll_proto::codec;
 use plimsoll_scheduler::Planner;
@@ -184,8 +185,14 @@ impl<'a> Play<'a> {
                 let device = DeviceIndex(u16::from(self.choices.byte() % 3));
                 Command::SetDeviceHealth { node: self.node(), device, failed: self.choices.yes() }
             }
+            22 if self.ledger.meta().version >= 4 && self.choices.below(4) == 0 => Command::TakeTokens {
+                quota: "all".to_owned(),
+                rate: "calls".to_owned(),
+                scope: String::new(),
+                tokens: self.choices.number(),
+            },
             22 => self.policy(),
-            _ if self.choices.below(4) == 0 => Command::Upgrade { to: u32::from(self.choices.byte() % 4) },
+            _ if self.choices.below(4) == 0 => Command::Upgrade { to: u32::from(self.choices.byte() % 5) },
             _ => Command::BecomeLeader { leader: u64::from(self.choices.byte() % 4) },
         }
     }
@@ -315,6 +322,28 @@ impl<'a> Play<'a> {
         Placement { members: (0..count).map(|_| member(&mut self.choices)).collect() }
     }
 
+    /// Limits of every measure and reset, small enough to be met.
+    fn quota(&mut self) -> PolicyObject {
+        let mut limits = std::collections::BTreeMap::new();
+        for (_, measure) in Measure::NAMED {
+            let reset = if measure.is_live() {
+                Reset::Live
+            } else {
+                self.choices.one_of(&[Reset::Day, Reset::Month, Reset::Never, Reset::Rolling(60_000)])
+            };
+            let scope = self.choices.one_of(&[Scope::Together, Scope::User]);
+            limits.insert(Meter::new(scope, measure, reset), self.choices.number() >> 1);
+        }
+        let rate = Rate { tokens: 1 + u64::from(self.choices.byte()), period_ms: 1_000, burst: 3 };
+        PolicyObject::Quota(QuotaPolicy {
+            name: "all".to_owned(),
+            limits,
+            queue_when_exhausted: self.choices.yes(),
+            rates: [("calls".to_owned(), rate)].into(),
+            ..QuotaPolicy::default()
+        })
+    }
+
     fn policy(&mut self) -> Command {
         let object = match self.choices.below(3) {
             0 => {
@@ -336,6 +365,7 @@ impl<'a> Play<'a> {
                 priority: i32::from(self.choices.byte()),
                 ..Class::default()
             }),
+            _ if self.ledger.meta().version >= 4 && self.choices.yes() => self.quota(),
             _ => PolicyObject::NodeLimits(NodeLimits {
                 name: "cap".to_owned(),
                 max: self.amounts(LARGE),

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod choices;
 pub mod config;
+pub mod expression;
 pub mod ledger;
 pub mod log;
 pub mod mutate;
@@ -25,9 +26,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "api_messages", run: api::run, seeds: api::seeds },
     Target { name: "coordinator_config", run: config::run, seeds: config::seeds },
+    Target { name: "expressions", run: expression::run, seeds: expression::seeds },
     Target { name: "ledger_commands", run: ledger::run, seeds: ledger::seeds },
     Target { name: "log_bytes", run: log::run, seeds: log::seeds },
     Target { name: "policy_files", run: policy::run, seeds: policy::seeds },

@@ -51,7 +51,7 @@ macro_rules! fuzz {
     )*};
 }
 
-fuzz!(api_messages, coordinator_config, ledger_commands, log_bytes, policy_files, quantities);
+fuzz!(api_messages, coordinator_config, expressions, ledger_commands, log_bytes, policy_files, quantities);
 
 #[test]
 fn the_sequences_reach_what_they_shall() {

@@ -4,5 +4,6 @@ mod failover;
 mod fleet;
 mod membership;
 mod openb;
+mod rolled_back;
 mod stop;
 mod wiped;

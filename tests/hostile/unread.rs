@@ -39,7 +39,6 @@ async fn fill(client: &Client, count: usize) {
     }
 }
 
-#[ignore = "fails on the machine it was written on; the cause is not known yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_that_nobody_reads_are_given_up_and_take_little_memory() {
     let (mut target, _nodes, pulse) = stage("").await;
@@ -75,7 +74,6 @@ async fn pages_that_nobody_reads_are_given_up_and_take_little_memory() {
     assert_unharmed(&mut target, pulse, before, 400).await;
 }
 
-#[ignore = "fails on the machine it was written on; the cause is not known yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_that_nobody_reads_take_little_memory_and_stop_nobody() {
     let (mut target, _nodes, pulse) = stage("").await;

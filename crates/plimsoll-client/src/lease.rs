@@ -109,7 +109,7 @@ impl Lease {
                 let answer = client.confirm_reservation(request).await?;
                 (answer.reservation, answer.log_time_ms)
             }
-            ReservationState::Active | ReservationState::Partial | ReservationState::Unknown => {
+            state if is_granted(state) => {
                 let request = RenewReservationRequest { name, token, ..RenewReservationRequest::default() };
                 let answer = client.renew_reservation(request).await?;
                 (answer.reservation, answer.log_time_ms)
@@ -166,6 +166,17 @@ impl Lease {
             Err(_) => "it is no longer renewed".to_owned(),
         };
         Error::LeaseLost { reservation: self.id.clone(), message }
+    }
+
+    /// Resolves once the grant is being taken back for another reservation: whatever runs under it has until [`Lease::deadline`] to stop.
+    /// A renewal brings the news, so that it may come a third of the lease late. Cancel-safe; never resolves where that does not happen.
+    pub async fn preempted(&self) -> Reservation {
+        let mut state = self.state.clone();
+        let preempting = |state: &LeaseState| state.reservation.state() == ReservationState::Preempting;
+        match state.wait_for(preempting).await {
+            Ok(state) => state.reservation.clone(),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Asks the coordinators whether it is still granted. True where they cannot be asked and it was not lost before.
@@ -365,7 +376,13 @@ fn is_over(error: &Error) -> bool {
 }
 
 fn is_granted(state: ReservationState) -> bool {
-    matches!(state, ReservationState::Active | ReservationState::Partial | ReservationState::Unknown)
+    matches!(
+        state,
+        ReservationState::Active
+            | ReservationState::Partial
+            | ReservationState::Unknown
+            | ReservationState::Preempting
+    )
 }
 
 fn ended(reservation: &Reservation) -> Error {

@@ -2,8 +2,9 @@
 
 use plimsoll_proto::v1::{
     Class, Event, ListClassesRequest, ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest,
-    ListPoolsRequest, ListQueuesRequest, ListReservationsRequest, Node, NodeLimits, Pool, PoolStatus, Queue,
-    QueueStatus, Reservation,
+    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListValidatorsRequest,
+    Node, NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, UsageQuota, UsageQuotaStatus,
+    Validator,
 };
 
 use crate::{Client, Error};
@@ -85,6 +86,8 @@ pages_with_status! {
     all_pools = list_pools(ListPoolsRequest) -> pools: Pool, PoolStatus;
     /// All queues, each with what it looks like now.
     all_queues = list_queues(ListQueuesRequest) -> queues: Queue, QueueStatus;
+    /// All quotas of users, each with what was taken of it.
+    all_quotas = list_quotas(ListQuotasRequest) -> quotas: UsageQuota, UsageQuotaStatus;
 }
 
 pages! {
@@ -92,6 +95,8 @@ pages! {
     all_reservations = list_reservations(ListReservationsRequest) -> reservations: Reservation;
     /// All nodes that match.
     all_nodes = list_nodes(ListNodesRequest) -> nodes: Node;
+    /// All validators.
+    all_validators = list_validators(ListValidatorsRequest) -> validators: Validator;
     /// All classes.
     all_classes = list_classes(ListClassesRequest) -> classes: Class;
     /// All node limits.

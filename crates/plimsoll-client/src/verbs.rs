@@ -133,6 +133,16 @@ verbs! { PolicyServiceClient:
     read get_queue(GetQueueRequest) -> GetQueueResponse;
     /// Reads the queues.
     read list_queues(ListQueuesRequest) -> ListQueuesResponse;
+    /// Reads one quota of users.
+    read get_quota(GetQuotaRequest) -> GetQuotaResponse;
+    /// Reads the quotas of users.
+    read list_quotas(ListQuotasRequest) -> ListQuotasResponse;
+    /// Takes tokens of rates, each answered by itself.
+    keyed take_tokens(TakeTokensRequest) -> TakeTokensResponse;
+    /// Reads one validator.
+    read get_validator(GetValidatorRequest) -> GetValidatorResponse;
+    /// Reads the validators.
+    read list_validators(ListValidatorsRequest) -> ListValidatorsResponse;
 }
 
 verbs! { WatchServiceClient:

@@ -16,6 +16,7 @@ macro_rules! failpoint {
     };
 }
 
+mod acknowledged;
 mod error;
 #[cfg(test)]
 #[path = "../../plimsoll-store/src/failpoint.rs"]

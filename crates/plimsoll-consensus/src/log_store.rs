@@ -68,6 +68,11 @@ impl LogStore {
         self.tail.lock().bytes
     }
 
+    /// Index of the latest entry that it has, or has let go of.
+    pub(crate) fn last_index(&self) -> u64 {
+        self.tail.lock().last().map_or(0, |last| last.index)
+    }
+
     /// Dead once no clone of this store is left.
     pub(crate) fn watch_drop(&self) -> Held {
         Arc::downgrade(&self.tail) as Held

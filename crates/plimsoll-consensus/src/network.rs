@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::acknowledged::Acknowledged;
 use crate::error::ReadError;
 use crate::group::GroupConfig;
 use crate::internal as wire_types;
@@ -58,12 +59,14 @@ pub(crate) struct Network {
     dialer: Arc<dyn Dialer>,
     /// One a peer, shared by all its links.
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 /// The way to one peer.
 pub(crate) struct PeerLink {
     peer: wire_types::Peer,
     client: RaftServiceClient<Channel>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Network {
@@ -74,7 +77,7 @@ impl Network {
             from_incarnation: config.incarnation.clone(),
             ..wire_types::Peer::default()
         };
-        Network { own, dialer, channels: Arc::default() }
+        Network { own, dialer, channels: Arc::default(), acknowledged: Arc::default() }
     }
 
     fn channel(&self, address: &str) -> Channel {
@@ -97,7 +100,7 @@ impl Network {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let peer =
             wire_types::Peer { to: target, to_incarnation: info.incarnation.clone(), ..self.own.clone() };
-        PeerLink { peer, client }
+        PeerLink { peer, client, acknowledged: Arc::clone(&self.acknowledged) }
     }
 }
 
@@ -186,7 +189,10 @@ impl NetStreamAppend<TypeConfig> for PeerLink {
             };
             let outstanding = Arc::new(AtomicUsize::new(1));
             let sent = Arc::clone(&outstanding);
-            let head = wire::append(&first, Some(self.peer.clone()));
+            let term = first.vote.leader_id().term;
+            let mut head = wire::append(&first, Some(self.peer.clone()));
+            head.acknowledged = self.acknowledged.latest(self.peer.to, &self.peer.to_incarnation, term);
+            let (peer, acknowledged) = (&self.peer, &self.acknowledged);
             let rest = input.map(move |request| {
                 sent.fetch_add(1, Ordering::Relaxed);
                 wire::append(&request, None)
@@ -212,6 +218,9 @@ impl NetStreamAppend<TypeConfig> for PeerLink {
                         Ok(Ok(Some(answer))) => {
                             outstanding.fetch_sub(1, Ordering::Relaxed);
                             let result = wire::append_result_back(answer).map_err(|error| damaged(&error));
+                            if let Ok(Ok(Some(flushed))) = &result {
+                                acknowledged.note(peer.to, &peer.to_incarnation, term, flushed.index);
+                            }
                             return Some((result, Some((answers, outstanding))));
                         }
                     }
@@ -296,6 +305,7 @@ fn snapshot_parts(
         peer: Some(peer.clone()),
         vote: Some(wire::vote(vote)),
         meta: Some(wire::snapshot_meta(&snapshot.meta, &peer.cluster_id)),
+        bytes: snapshot.snapshot.bytes()?,
     }));
     let mut chunks = snapshot.snapshot.chunks()?;
     let mut hasher = Some(blake3::Hasher::new());

@@ -9,8 +9,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::group::Group;
 use crate::internal as wire_types;
 use crate::internal::raft_service_server::RaftService;
+use crate::snapshot::NoRoom;
 use crate::types::Snapshot;
 use crate::wire;
+
+/// After so many bytes of a snapshot whose length is not known, the room that is left is looked at: a multiple of a chunk.
+const LOOK_BYTES: u64 = 16 << 20;
 
 /// Serves one member's peer port.
 #[derive(Clone)]
@@ -62,8 +66,28 @@ impl PeerService {
     }
 }
 
+impl PeerService {
+    /// Refuses to go on where this member lacks what it has acknowledged to the leader that calls.
+    fn check_acknowledged(&self, index: u64) -> Result<(), Status> {
+        let stored = self.group.last_stored();
+        if index <= stored {
+            return Ok(());
+        }
+        let lost = format!(
+            "this member has acknowledged entries up to {index} to the leader, and its log ends at {stored}: its data are an \
+             old copy, and what it promised is lost"
+        );
+        self.group.has_lost(&lost);
+        Err(Status::data_loss(lost))
+    }
+}
+
 fn invalid(error: wire::WireError) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+fn no_room(error: NoRoom) -> Status {
+    Status::resource_exhausted(error.to_string())
 }
 
 fn failed(error: impl std::fmt::Display) -> Status {
@@ -104,6 +128,7 @@ impl RaftService for PeerService {
         let mut incoming = request.into_inner();
         let mut first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("empty stream"))?;
         self.admit(first.peer.take())?;
+        self.check_acknowledged(first.acknowledged)?;
         let first = wire::append_back(first).map_err(invalid)?;
         let (answers, outgoing) = mpsc::channel(64);
         let group = self.group.clone();
@@ -143,11 +168,19 @@ impl RaftService for PeerService {
         let vote = wire::vote_back(head.vote).map_err(invalid)?;
         let meta = head.meta.ok_or_else(|| Status::invalid_argument("snapshot without meta"))?;
         let meta = wire::snapshot_meta_back(meta).map_err(invalid)?;
+        let (room, dir) = (self.group.room(), self.group.snapshots());
+        room.takes_in(dir, head.bytes, 2).map_err(no_room)?;
+        let mut received_bytes = 0;
         let mut receiver = self.group.snapshots().receiver().map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         loop {
             match incoming.message().await?.and_then(|message| message.part) {
                 Some(Part::Chunk(chunk)) => {
+                    // An older build does not say how much it sends.
+                    received_bytes += chunk.len() as u64;
+                    if head.bytes == 0 && received_bytes.is_multiple_of(LOOK_BYTES) {
+                        room.takes_in(dir, received_bytes, 1).map_err(no_room)?;
+                    }
                     hasher.update(&chunk);
                     receiver.push(&chunk).map_err(failed)?;
                 }
@@ -157,6 +190,7 @@ impl RaftService for PeerService {
             }
         }
         let data = receiver.finish().map_err(failed)?;
+        room.takes_in(dir, received_bytes, 1).map_err(no_room)?;
         let own =
             data.verify(self.group.cluster_id()).map_err(|error| Status::data_loss(error.to_string()))?;
         if own != meta {

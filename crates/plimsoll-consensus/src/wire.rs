@@ -180,6 +180,7 @@ pub(crate) fn append(
         prev_log_id: request.prev_log_id.as_ref().map(log_id),
         entries: request.entries.iter().map(entry).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id),
+        acknowledged: 0,
     }
 }
 

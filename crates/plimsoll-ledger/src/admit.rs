@@ -9,10 +9,10 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, NodeId, Resources};
 
 use crate::ledger::Slot;
-use crate::quota::{Shortage, charge};
+use crate::quota::{QuotaTree, Shortage, charge};
 use crate::{
     Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
-    Request, WHOLE_DEVICE_MILLI,
+    Request, Reservation, WHOLE_DEVICE_MILLI,
 };
 
 impl Ledger {
@@ -21,15 +21,52 @@ impl Ledger {
     /// # Errors
     /// A refusal that lists all that stands in the way; its reason is the first in the order of `Reason`.
     pub fn admit(&self, request: &Request, placement: &Placement) -> Result<(), Refusal> {
+        self.admit_for(request, "", placement)
+    }
+
+    /// The same for somebody: limits and budgets go by who asks where the request names no tenant. Its durations are looked up as a new
+    /// request's are. Cost: O(members + quotas about it).
+    ///
+    /// # Errors
+    /// As for [`Ledger::admit`].
+    pub fn admit_for(
+        &self,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+    ) -> Result<(), Refusal> {
+        self.admit_seeing(request, requester, placement, Sight::Both)
+    }
+
+    /// [`Ledger::admit_for`] that does not look at what is kept for those who wait for others to leave: for one of them.
+    pub(crate) fn admit_now(&self, waiting: &Reservation, placement: &Placement) -> Result<(), Refusal> {
+        self.admit_seeing(&waiting.request, &waiting.requester, placement, Sight::Now)
+    }
+
+    /// [`Ledger::admit_for`] as it will be once those who were given notice have left, and those for whom they leave are there.
+    pub(crate) fn admit_later(&self, waiting: &Reservation, placement: &Placement) -> Result<(), Refusal> {
+        self.admit_seeing(&waiting.request, &waiting.requester, placement, Sight::Later)
+    }
+
+    fn admit_seeing(
+        &self,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+        sight: Sight,
+    ) -> Result<(), Refusal> {
         let mut blockers = Vec::new();
         let Some(pool) = self.pool(&request.pool) else {
             return Err(Refusal::one(Reason::PoolNotFound, request.pool.as_str(), 1, 0));
         };
         self.check_members(request, placement, &mut blockers);
         if blockers.is_empty() {
-            self.check_amounts(pool, request, placement, &mut blockers);
-            self.check_device_grants(request, placement, &mut blockers);
-            self.check_quota(request, placement, &mut blockers);
+            self.check_amounts(pool, request, placement, sight, &mut blockers);
+            self.check_device_grants(request, placement, sight, &mut blockers);
+            self.check_quota(request, placement, sight, &mut blockers);
+            if let Some(total) = charge(&request.requirements.amounts, &placement.members) {
+                blockers.extend(self.usage_blockers(request, requester, &total, &BTreeMap::new()));
+            }
         }
         refuse_if_any(blockers)
     }
@@ -55,32 +92,33 @@ impl Ledger {
             let growth = |count: u64| times(amount, count).saturating_sub(times(old.get(name), count));
             if in_pool(name) {
                 let total = countables.and_then(|c| c.get(name)).copied().unwrap_or_default();
-                let free = total.saturating_sub(self.countables_used(pool_name).get(name));
+                let free = total.saturating_sub(self.countable_spoken_for(pool_name, name));
                 shortage(&mut blockers, Reason::CountableExhausted, name, growth(count), free, total);
                 continue;
             }
             for (&node, &count) in &per_node {
-                let limit = self.node(node).map(|node| node.allocatable.get(name)).unwrap_or_default();
-                shortage(
-                    &mut blockers,
-                    Reason::NoCapacity,
-                    name,
-                    growth(count),
-                    self.free(node).get(name),
-                    limit,
-                );
+                let Some(slot) = self.slot(node) else { continue };
+                let limit = slot.node.allocatable.get(name);
+                let open = limit.saturating_sub(slot.usage.spoken_for(name));
+                shortage(&mut blockers, Reason::NoCapacity, name, growth(count), open, limit);
             }
         }
         if counts_against_quota(request)
             && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
         {
-            self.quota_blockers(request, &after.saturating_sub(&before), &mut blockers);
+            self.quota_blockers(request, &after.saturating_sub(&before), Sight::Both, &mut blockers);
         }
         refuse_if_any(blockers)
     }
 
     /// What the whole placement takes against what the queue and those above it have left.
-    fn check_quota(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+    fn check_quota(
+        &self,
+        request: &Request,
+        placement: &Placement,
+        sight: Sight,
+        blockers: &mut Vec<Blocker>,
+    ) {
         if !counts_against_quota(request) {
             return;
         }
@@ -92,12 +130,23 @@ impl Ledger {
                 0,
             ));
         };
-        self.quota_blockers(request, &asked, blockers);
+        self.quota_blockers(request, &asked, sight, blockers);
     }
 
-    fn quota_blockers(&self, request: &Request, asked: &Resources, blockers: &mut Vec<Blocker>) {
-        blockers
-            .extend(self.quota.shortages(&request.queue, &request.pool, asked).iter().map(Blocker::of_quota));
+    fn quota_blockers(
+        &self,
+        request: &Request,
+        asked: &Resources,
+        sight: Sight,
+        blockers: &mut Vec<Blocker>,
+    ) {
+        let shortages = |tree: &QuotaTree| tree.shortages(&request.queue, &request.pool, asked);
+        let mut short = if sight == Sight::Later { Vec::new() } else { shortages(&self.quota) };
+        if short.is_empty() && sight != Sight::Now {
+            // What is enough now is not, where it is kept for somebody.
+            short = shortages(&self.quota_kept);
+        }
+        blockers.extend(short.iter().map(Blocker::of_quota));
     }
 
     /// Number of members, and per member: node there, in the pool, eligible, labels, number of devices.
@@ -142,6 +191,7 @@ impl Ledger {
         pool: &Pool,
         request: &Request,
         placement: &Placement,
+        sight: Sight,
         blockers: &mut Vec<Blocker>,
     ) {
         let amounts = &request.requirements.amounts;
@@ -152,21 +202,37 @@ impl Ledger {
         for (name, amount) in amounts.iter() {
             if let Some(&total) = pool.countables.get(name) {
                 let asked = times(amount, placement.members.len() as u64);
-                let free = total.saturating_sub(self.countables_used(&pool.name).get(name));
+                let used = match sight {
+                    Sight::Both => self.countable_spoken_for(&pool.name, name),
+                    Sight::Now => self.countables_used(&pool.name).get(name),
+                    Sight::Later => self.countable_kept(&pool.name, name),
+                };
+                let free = total.saturating_sub(used);
                 shortage(blockers, Reason::CountableExhausted, name, asked, free, total);
                 continue;
             }
             for (&node, &count) in &per_node {
                 let Some(slot) = self.slot(node) else { continue };
                 let limit = slot.node.allocatable.get(name);
-                let free = limit.saturating_sub(slot.usage.used.get(name));
+                let used = match sight {
+                    Sight::Both => slot.usage.spoken_for(name),
+                    Sight::Now => slot.usage.used.get(name),
+                    Sight::Later => slot.usage.later(name),
+                };
+                let free = limit.saturating_sub(used);
                 shortage(blockers, Reason::NoCapacity, name, times(amount, count), free, limit);
             }
         }
     }
 
     /// Devices against the ask, and against what other grants and earlier members of this one take.
-    fn check_device_grants(&self, request: &Request, placement: &Placement, blockers: &mut Vec<Blocker>) {
+    fn check_device_grants(
+        &self,
+        request: &Request,
+        placement: &Placement,
+        sight: Sight,
+        blockers: &mut Vec<Blocker>,
+    ) {
         let mut taken: BTreeMap<(NodeId, u16), DeviceUsage> = BTreeMap::new();
         for member in &placement.members {
             let asked = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
@@ -198,7 +264,11 @@ impl Ledger {
                     blockers.push(blocker);
                     continue;
                 }
-                let before = slot.usage.devices.get(index).copied().unwrap_or_default();
+                let before = match sight {
+                    Sight::Both => slot.usage.device_spoken_for(index),
+                    Sight::Now => slot.usage.devices.get(index).copied().unwrap_or_default(),
+                    Sight::Later => slot.usage.device_later(index),
+                };
                 let now = taken.entry((member.node, grant.device.0)).or_insert(before);
                 if device_has_room(now, gpu.share, milli, memory_bytes, device.memory_bytes) {
                     now.add(grant.milli, grant.memory_bytes);
@@ -209,6 +279,17 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Which world a place is judged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// As it is, and as it will be: for whoever has no place kept.
+    Both,
+    /// As it is.
+    Now,
+    /// As it will be once those who were given notice have left, and those for whom they leave are there.
+    Later,
 }
 
 /// True where a device of this model and memory may serve the ask at all (its use aside).

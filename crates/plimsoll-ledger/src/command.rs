@@ -28,6 +28,10 @@ pub struct Entry {
 
 /// Every change of the ledger. Numbers on the wire are given apart and only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most entries are submits: a box would cost each of them an allocation"
+)]
 pub enum Command {
     /// A new request, with the place that the leader found for it, or what stood in the way.
     Submit {
@@ -42,6 +46,15 @@ pub enum Command {
         reservation: ReservationId,
         /// Where.
         placement: Placement,
+    },
+    /// The leader found a place that is free once others left it: gives them notice, and keeps the place. From ledger version 4 on.
+    Preempt {
+        /// For which pending or planned reservation.
+        reservation: ReservationId,
+        /// Where it will be. Without members: what was kept for it is kept no more, and it waits on.
+        placement: Placement,
+        /// Who has to leave, in the order in which the rules are asked; nobody where no place is kept.
+        victims: Vec<ReservationId>,
     },
     /// The holder takes up a held grant.
     Confirm {
@@ -130,6 +143,17 @@ pub enum Command {
     BecomeLeader {
         /// Coordinator id of the leader.
         leader: u64,
+    },
+    /// Takes tokens of a rate, all or none. From ledger version 4 on.
+    TakeTokens {
+        /// The quota that has the rate.
+        quota: String,
+        /// The rate's name.
+        rate: String,
+        /// For whom or what; takers of different names do not share. May be empty.
+        scope: String,
+        /// How many.
+        tokens: u64,
     },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {

@@ -21,7 +21,12 @@ impl Ledger {
                 queued = self.queued.clone();
                 BTreeSet::new()
             }
-            Command::BecomeLeader { .. } | Command::Upgrade { .. } => BTreeSet::new(),
+            Command::Preempt { reservation, victims, .. } => {
+                std::iter::once(reservation).chain(victims).copied().collect()
+            }
+            Command::BecomeLeader { .. } | Command::Upgrade { .. } | Command::TakeTokens { .. } => {
+                BTreeSet::new()
+            }
             Command::Place { reservation, .. }
             | Command::Confirm { reservation, .. }
             | Command::Renew { reservation, .. }
@@ -39,7 +44,7 @@ impl Ledger {
         let slot = |slot: &Slot| {
             let usage = &slot.usage;
             let holders = needed.intersection(&usage.holders).copied().collect();
-            let usage = NodeUsage { used: usage.used.clone(), devices: usage.devices.clone(), holders };
+            let usage = NodeUsage { holders, ..usage.clone() };
             Slot { node: Arc::clone(&slot.node), usage }
         };
         let mut excerpt = Ledger {
@@ -50,12 +55,18 @@ impl Ledger {
             slots: self.slots.iter().map(|place| place.as_ref().map(slot)).collect(),
             node_names: self.node_names.clone(),
             queues: self.queues.clone(),
+            quota_policies: self.quota_policies.clone(),
+            quota_index: self.quota_index.clone(),
+            book: self.book.clone(),
             pending,
             queued,
             quota: self.quota.clone(),
+            quota_kept: self.quota_kept.clone(),
             drains: self.drains.clone(),
             removed: self.removed.clone(),
             countables_used: self.countables_used.clone(),
+            countables_kept: self.countables_kept.clone(),
+            preempted: self.preempted.clone(),
             counts: self.counts.clone(),
             ..Ledger::default()
         };
@@ -71,6 +82,8 @@ impl Ledger {
     }
 
     fn held_by(&self, node: NodeId) -> BTreeSet<ReservationId> {
-        self.slot(node).map(|slot| slot.usage.holders.clone()).unwrap_or_default()
+        let Some(slot) = self.slot(node) else { return BTreeSet::new() };
+        let kept_for = slot.usage.kept.iter().flat_map(|kept| &kept.by);
+        slot.usage.holders.iter().chain(kept_for).copied().collect()
     }
 }

@@ -25,23 +25,27 @@ impl Ledger {
         if new.state.is_occupying() {
             self.guard_amounts(old, new);
             self.guard_quota(old, new);
+            for detail in self.over_budget(old, new) {
+                self.note("I4", detail);
+            }
         }
     }
 
-    /// I6: final states are final, and what was granted never waits again.
+    /// I6: final states are final, and what was granted waits again only where it was taken back.
     fn guard_life(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let Some(old) = old else { return };
-        let back_to_queue = old.state.is_occupying() && new.state == State::Pending;
+        let taken_back = new.preempted.is_some();
+        let back_to_queue = old.state.is_occupying() && new.state.is_waiting() && !taken_back;
         if old.state.is_final() || back_to_queue {
             let detail = format!("{} went from {} to {}", new.id, old.state.name(), new.state.name());
             self.note("I6", detail);
         }
     }
 
-    /// I5: the token is the revision of the grant, and stays.
+    /// I5: the token is the revision of the grant, and stays until the grant is gone.
     fn guard_token(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let granted_now = new.state.is_occupying() && !old.is_some_and(|old| old.state.is_occupying());
-        let kept = old.map_or(Revision(0), |old| old.token);
+        let kept = old.filter(|_| !new.state.is_waiting()).map_or(Revision(0), |old| old.token);
         let expected = if granted_now { self.meta.revision } else { kept };
         if new.token != expected {
             self.note("I5", format!("{} has token {}, not {expected}", new.id, new.token));
@@ -52,7 +56,7 @@ impl Ledger {
     fn guard_members(&mut self, new: &Reservation) {
         let (count, gang) = (new.members.len() as u64, new.request.gang);
         if !new.state.is_occupying() {
-            if count > 0 {
+            if count > 0 && new.state != State::Planned {
                 self.note("I8", format!("{} is {} and names {count} members", new.id, new.state.name()));
             }
         } else if count < gang.min_members.into() || count > gang.max_members.into() {
@@ -216,7 +220,7 @@ mod tests {
             lease.state = State::Pending;
             lease.members.clear();
         };
-        assert_eq!(found(waits_again), ["I6"]);
+        assert_eq!(found(waits_again), ["I6", "I5"], "and its token is not given up");
     }
 
     #[test]

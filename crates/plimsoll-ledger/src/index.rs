@@ -10,8 +10,8 @@ use crate::ledger::Slot;
 use crate::limits::{MAX_ENDED, expiry_slack_ms};
 use crate::quota::charge;
 use crate::{
-    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Queue, QuotaTree, Remembered,
-    Reservation, RowPlace, State,
+    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Queue, QuotaPolicy,
+    QuotaTree, Remembered, Reservation, RowPlace, State, Validator,
 };
 
 impl Ledger {
@@ -36,41 +36,73 @@ impl Ledger {
         self.queues.insert(queue.name.clone(), queue);
     }
 
+    pub(crate) fn put_validator(&mut self, object: Arc<Validator>) {
+        self.touched.row(RowPlace::Validator(object.name.clone()));
+        self.validators.insert(object.name.clone(), object);
+    }
+
+    pub(crate) fn remove_validator(&mut self, name: &str) {
+        self.touched.row(RowPlace::Validator(name.to_owned()));
+        self.validators.remove(name);
+    }
+
     pub(crate) fn remove_queue(&mut self, name: &str) {
         self.touched.row(RowPlace::Queue(name.to_owned()));
         self.queues.remove(name);
     }
 
+    pub(crate) fn put_quota_policy(&mut self, quota: Arc<QuotaPolicy>) {
+        self.touched.row(RowPlace::Quota(quota.name.clone()));
+        self.quota_index.put(&quota);
+        if let Some(old) = self.quota_policies.insert(quota.name.clone(), Arc::clone(&quota))
+            && (&old.queue, &old.tenant) != (&quota.queue, &quota.tenant)
+        {
+            self.quota_index.remove(&old);
+        }
+    }
+
+    pub(crate) fn remove_quota_policy(&mut self, name: &str) {
+        self.touched.row(RowPlace::Quota(name.to_owned()));
+        if let Some(old) = self.quota_policies.remove(name) {
+            self.quota_index.remove(&old);
+        }
+    }
+
     /// The tree of queues as the policy has it now, with what is taken as before. O(queues x depth x quotas).
     pub(crate) fn remake_quota(&mut self) {
         self.quota = self.quota.with_policy(self.queues.values().map(AsRef::as_ref));
+        self.quota_kept = self.quota_kept.with_policy(self.queues.values().map(AsRef::as_ref));
     }
 
     /// The tree of queues from nothing: what every reservation takes is counted anew.
     pub(crate) fn recount_quota(&mut self) {
         self.quota = QuotaTree::new(self.queues.values().map(AsRef::as_ref));
+        self.quota_kept = self.quota.clone();
         if self.quota.is_empty() {
             return;
         }
-        let occupying: Vec<Arc<Reservation>> =
-            self.reservations.values().filter(|r| r.state.is_occupying()).cloned().collect();
-        for reservation in &occupying {
+        let taking: Vec<Arc<Reservation>> =
+            self.reservations.values().filter(|r| !r.members.is_empty()).cloned().collect();
+        for reservation in &taking {
             self.charge(reservation, true);
         }
     }
 
-    /// Counts what an occupying reservation takes against its queue's quota, or gives it back.
-    fn charge(&mut self, reservation: &Reservation, add: bool) {
+    /// Counts what a reservation takes against its queue's quota, now and once those who leave have left, or gives it back.
+    pub(crate) fn charge(&mut self, reservation: &Reservation, add: bool) {
         let request = &reservation.request;
-        if request.queue.is_empty() || !reservation.state.is_occupying() {
+        let (now, later) = (reservation.state.is_occupying(), reservation.is_staying());
+        if request.queue.is_empty() || !(now || later) {
             return;
         }
         let taken = charge(&reservation.amounts, &reservation.members)
             .expect("admitted amounts were added up before");
-        if add {
-            self.quota.take(&request.queue, &request.pool, &taken);
-        } else {
-            self.quota.give_back(&request.queue, &request.pool, &taken);
+        for (tree, counts) in [(&mut self.quota, now), (&mut self.quota_kept, later)] {
+            match (counts, add) {
+                (false, _) => {}
+                (true, true) => tree.take(&request.queue, &request.pool, &taken),
+                (true, false) => tree.give_back(&request.queue, &request.pool, &taken),
+            }
         }
     }
 
@@ -104,13 +136,15 @@ impl Ledger {
         }
         let Some(slot) = self.slots[index].as_mut() else {
             self.node_names.insert(node.name().to_owned(), id);
-            let usage = NodeUsage { devices: vec![DeviceUsage::default(); devices], ..NodeUsage::default() };
-            self.slots[index] = Some(Slot { node: Arc::clone(&node), usage });
+            self.slots[index] = Some(Slot { node: Arc::clone(&node), usage: NodeUsage::none(devices) });
             self.count_fence_pending(&node, true);
             return;
         };
         let old = std::mem::replace(&mut slot.node, Arc::clone(&node));
         slot.usage.devices.resize(devices, DeviceUsage::default());
+        if let Some(kept) = &mut slot.usage.kept {
+            kept.devices.resize(devices, DeviceUsage::default());
+        }
         if old.fence_pending != node.fence_pending {
             self.count_fence_pending(&old, false);
             self.count_fence_pending(&node, true);
@@ -134,6 +168,7 @@ impl Ledger {
         if let Some(old) = &old {
             self.touch_answer_of(old);
             let same_hold = old.state.is_occupying() == new.state.is_occupying()
+                && old.is_staying() == new.is_staying()
                 && old.amounts == new.amounts
                 && old.members == new.members;
             if !same_hold {
@@ -178,7 +213,11 @@ impl Ledger {
         if let Some(due) = self.due_at(reservation) {
             self.deadlines.insert((due, reservation.id));
         }
-        if reservation.state == State::Pending {
+        if let Some(preempted) = &reservation.preempted {
+            let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
+            pool.insert((preempted.at, reservation.id));
+        }
+        if reservation.state.is_waiting() {
             let key = (Reverse(reservation.priority), reservation.id);
             self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
             if let Some(place) = queue_and_pool(reservation) {
@@ -201,7 +240,15 @@ impl Ledger {
             // The key may stand where an earlier leader's clock put it: then the sweep drops it when it comes up.
             self.deadlines.remove(&(due, reservation.id));
         }
-        if reservation.state == State::Pending
+        if let Some(preempted) = &reservation.preempted
+            && let Some(pool) = self.preempted.get_mut(&reservation.request.pool)
+        {
+            pool.remove(&(preempted.at, reservation.id));
+            if pool.is_empty() {
+                self.preempted.remove(&reservation.request.pool);
+            }
+        }
+        if reservation.state.is_waiting()
             && !mutant!("stale-queue")
             && let Some(pending) = self.pending.get_mut(&reservation.request.pool)
         {
@@ -224,26 +271,42 @@ impl Ledger {
         }
     }
 
-    /// Adds (or takes away) what an occupying reservation holds of its nodes and of its pool's countables.
-    fn occupy(&mut self, reservation: &Reservation, add: bool) {
-        if !reservation.state.is_occupying() {
+    /// Adds (or takes away) what a reservation holds of its nodes and of its pool's countables: now, and once those who leave have left.
+    pub(crate) fn occupy(&mut self, reservation: &Reservation, add: bool) {
+        let (now, later) = (reservation.state.is_occupying(), reservation.is_staying());
+        if !(now || later) {
             return;
         }
         let (on_node, in_pool) = self.split_countables(&reservation.request.pool, &reservation.amounts);
         for member in &reservation.members {
-            if let Some(slot) = self.slot_mut(member.node) {
-                change_usage(&mut slot.usage, &on_node, &member.devices, add);
-                if add {
-                    slot.usage.holders.insert(reservation.id);
-                } else {
-                    slot.usage.holders.remove(&reservation.id);
-                }
+            let Some(slot) = self.slot_mut(member.node) else { continue };
+            let usage = &mut slot.usage;
+            if now != later && add {
+                usage.keep(reservation.id);
+            }
+            if now {
+                change_usage(&mut usage.used, &mut usage.devices, &on_node, &member.devices, add);
+            }
+            if later && let Some(kept) = &mut usage.kept {
+                change_usage(&mut kept.used, &mut kept.devices, &on_node, &member.devices, add);
+            }
+            if now != later && !add {
+                usage.keep_no_more(reservation.id);
+            }
+            if now && add {
+                usage.holders.insert(reservation.id);
+            } else if now {
+                usage.holders.remove(&reservation.id);
             }
         }
         if !in_pool.is_zero() {
             let total = in_pool.checked_mul(reservation.members.len() as u64).expect("validated at submit");
-            let used = self.countables_used.entry(reservation.request.pool.clone()).or_default();
-            change_resources(used, &total, add);
+            let pool = &reservation.request.pool;
+            for (table, counts) in [(&mut self.countables_used, now), (&mut self.countables_kept, later)] {
+                if counts {
+                    change_resources(table.entry(pool.clone()).or_default(), &total, add);
+                }
+            }
         }
     }
 
@@ -266,7 +329,11 @@ impl Ledger {
     fn count_fence_pending(&mut self, node: &Node, add: bool) {
         if let Some(slot) = self.slot_mut(node.id) {
             for pending in &node.fence_pending {
-                change_usage(&mut slot.usage, &pending.amounts, &pending.devices, add);
+                let NodeUsage { used, devices, kept, .. } = &mut slot.usage;
+                change_usage(used, devices, &pending.amounts, &pending.devices, add);
+                if let Some(kept) = kept {
+                    change_usage(&mut kept.used, &mut kept.devices, &pending.amounts, &pending.devices, add);
+                }
             }
         }
     }
@@ -274,17 +341,17 @@ impl Ledger {
     /// Counts everything anew from the reservations: for policy changes that move a countable from nodes to a pool.
     pub(crate) fn recount_usage(&mut self) {
         self.countables_used.clear();
+        self.countables_kept.clear();
         for slot in self.slots.iter_mut().flatten() {
-            let devices = slot.node.registration.devices.len();
-            slot.usage = NodeUsage { devices: vec![DeviceUsage::default(); devices], ..NodeUsage::default() };
+            slot.usage = NodeUsage::none(slot.node.registration.devices.len());
         }
         let nodes: Vec<Arc<Node>> = self.nodes().cloned().collect();
         for node in &nodes {
             self.count_fence_pending(node, true);
         }
-        let occupying: Vec<Arc<Reservation>> =
-            self.reservations.values().filter(|r| r.state.is_occupying()).cloned().collect();
-        for reservation in &occupying {
+        let taking: Vec<Arc<Reservation>> =
+            self.reservations.values().filter(|r| !r.members.is_empty()).cloned().collect();
+        for reservation in &taking {
             self.occupy(reservation, true);
         }
     }
@@ -295,6 +362,8 @@ impl Ledger {
         let (length_ms, capped) = match reservation.resume_state {
             State::Held => (reservation.request.hold_ms, false),
             State::Active | State::Partial => (reservation.ttl_ms, true),
+            // Whoever was given notice shortly before all coordinators were away has not heard of it.
+            State::Preempting => (reservation.preempted.map_or(0, |preempted| preempted.grace_ms), true),
             _ => return None,
         };
         let rearmed = reservation.deadline.max(self.meta.rearmed_at.plus_ms(length_ms));
@@ -313,8 +382,8 @@ impl Ledger {
     /// When the sweep has something to do with this reservation. Unknown ones wait for their node's fate instead.
     pub(crate) fn due_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
         match reservation.state {
-            State::Pending if reservation.deadline.0 > 0 => Some(reservation.deadline),
-            State::Held | State::Active | State::Partial => self.safe_end_of(reservation),
+            State::Pending | State::Planned if reservation.deadline.0 > 0 => Some(reservation.deadline),
+            State::Held | State::Active | State::Partial | State::Preempting => self.safe_end_of(reservation),
             _ => None,
         }
     }
@@ -342,10 +411,16 @@ fn queue_and_pool(reservation: &Reservation) -> Option<(String, String)> {
     (!request.queue.is_empty()).then(|| (request.queue.clone(), request.pool.clone()))
 }
 
-fn change_usage(usage: &mut NodeUsage, amounts: &Resources, devices: &[DeviceGrant], add: bool) {
-    change_resources(&mut usage.used, amounts, add);
+fn change_usage(
+    used: &mut Resources,
+    by_device: &mut [DeviceUsage],
+    amounts: &Resources,
+    devices: &[DeviceGrant],
+    add: bool,
+) {
+    change_resources(used, amounts, add);
     for grant in devices {
-        let device = &mut usage.devices[usize::from(grant.device.0)];
+        let device = &mut by_device[usize::from(grant.device.0)];
         if add {
             device.add(grant.milli, grant.memory_bytes);
         } else {

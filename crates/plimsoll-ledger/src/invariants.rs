@@ -24,6 +24,7 @@ impl Ledger {
         self.check_derived(&mut found);
         self.check_lives(&mut found);
         self.check_quota_use(&mut found);
+        self.check_usage(&mut found);
         found
     }
 
@@ -77,17 +78,16 @@ impl Ledger {
         };
         let slots = |ledger: &Ledger| ledger.slots.iter().flatten().cloned().collect::<Vec<_>>();
         let used = |ledger: &Ledger| {
-            ledger
-                .countables_used
-                .iter()
-                .filter(|(_, used)| !used.is_zero())
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect::<Vec<_>>()
+            let both = ledger.countables_used.iter().chain(&ledger.countables_kept);
+            both.filter(|(_, used)| !used.is_zero()).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
         };
         let checks = [
             ("node usage", slots(self) == slots(&rebuilt)),
             ("pending", self.pending == rebuilt.pending && self.queued == rebuilt.queued),
+            ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
+            ("preempted", self.preempted == rebuilt.preempted),
             ("quota", self.quota == rebuilt.quota),
+            ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),
             ("ended", self.ended == rebuilt.ended),
             ("counts", self.counts == rebuilt.counts),
             ("countables", used(self) == used(&rebuilt)),
@@ -161,7 +161,7 @@ impl Ledger {
                 if r.token.0 == 0 || r.token > self.revision() {
                     violation(found, "I5", format!("{id} occupies with token {}", r.token));
                 }
-            } else if members > 0 {
+            } else if members > 0 && r.state != State::Planned {
                 violation(found, "I8", format!("{id} is {} and still names members", r.state.name()));
             }
             let unheard = |member: &crate::MemberPlacement| {

@@ -8,22 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
+use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revision};
 
 use crate::answers::Answers;
-use crate::limits::{MAX_REMEMBERED, REMEMBER_MS};
+use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
 use crate::removed::RemovedNodes;
 use crate::touched::Touched;
+use crate::usage::{QuotaIndex, UsageBook};
 use crate::{
-    Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, Entry, Event, EventObject, GENESIS_CLASSES,
-    Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, Reason, Refusal, Remembered, Reservation, Stamp,
-    State, Verdict, Violation,
+    Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event, EventObject,
+    GENESIS_CLASSES, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy, Reason, Refusal,
+    Remembered, Reservation, Stamp, State, Validator, Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 3;
+pub const LATEST_VERSION: u32 = 4;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct Ledger {
     pub(crate) classes: BTreeMap<String, Arc<Class>>,
     pub(crate) node_limits: BTreeMap<String, Arc<NodeLimits>>,
     pub(crate) queues: BTreeMap<String, Arc<Queue>>,
+    pub(crate) quota_policies: BTreeMap<String, Arc<QuotaPolicy>>,
+    /// What is spent and committed of their meters.
+    pub(crate) book: UsageBook,
+    pub(crate) validators: BTreeMap<String, Arc<Validator>>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
@@ -56,10 +61,17 @@ pub struct Ledger {
     pub(crate) queued: BTreeMap<(String, String), Waiting>,
     /// What queues have of their quotas.
     pub(crate) quota: QuotaTree,
+    /// The same once those who were given notice have left, and those for whom they leave are there.
+    pub(crate) quota_kept: QuotaTree,
+    /// Quotas by whom they are about.
+    pub(crate) quota_index: QuotaIndex,
     pub(crate) deadlines: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) ended: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) drains: BTreeSet<(LedgerTime, NodeId)>,
     pub(crate) countables_used: BTreeMap<String, Resources>,
+    pub(crate) countables_kept: BTreeMap<String, Resources>,
+    /// Per pool, when notice was given, to whom.
+    pub(crate) preempted: BTreeMap<String, BTreeSet<(LedgerTime, ReservationId)>>,
     pub(crate) counts: BTreeMap<State, u64>,
     /// A cache: equal requests share memory.
     pub(crate) recent: RecentRequests,
@@ -134,6 +146,9 @@ impl Ledger {
         match command {
             Command::Submit { request, verdict } => self.apply_submit(context, request, verdict),
             Command::Place { reservation, placement } => self.apply_place(context, *reservation, placement),
+            Command::Preempt { reservation, placement, victims } => {
+                self.apply_preempt(context, *reservation, placement, victims)
+            }
             Command::Confirm { reservation, token } => self.apply_confirm(context, *reservation, *token),
             Command::Renew { reservation, token, ttl_ms } => {
                 self.apply_renew(context, *reservation, *token, *ttl_ms)
@@ -158,6 +173,9 @@ impl Ledger {
             }
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),
+            Command::TakeTokens { quota, rate, scope, tokens } => {
+                self.apply_take_tokens(context, quota, rate, scope, *tokens)
+            }
         }
     }
 
@@ -270,6 +288,23 @@ impl Ledger {
         self.slot(id).map(|slot| &slot.usage)
     }
 
+    /// What is open to new grants on a node: allocatable less what is taken or kept. Zero for a node that is not there.
+    pub fn open(&self, id: NodeId) -> Resources {
+        let Some(slot) = self.slot(id) else { return Resources::default() };
+        let mut open = slot.node.allocatable.saturating_sub(&slot.usage.used);
+        if let Some(kept) = &slot.usage.kept {
+            let later = slot.node.allocatable.saturating_sub(&kept.used);
+            open = open.smaller_of(&later);
+        }
+        open
+    }
+
+    /// What new grants find taken of a node's devices: now, or once those who leave have left.
+    pub fn devices_spoken_for(&self, id: NodeId) -> Vec<DeviceUsage> {
+        let Some(usage) = self.usage(id) else { return Vec::new() };
+        (0..usage.devices.len()).map(|index| usage.device_spoken_for(index)).collect()
+    }
+
     /// What is left of a node: allocatable less used, never below zero. Zero for a node that is not there.
     pub fn free(&self, id: NodeId) -> Resources {
         self.slot(id).map(|slot| slot.node.allocatable.saturating_sub(&slot.usage.used)).unwrap_or_default()
@@ -310,6 +345,17 @@ impl Ledger {
         self.countables_used.get(pool).cloned().unwrap_or_default()
     }
 
+    /// What will be taken of a pool's countables once those who were given notice have left.
+    pub fn countable_kept(&self, pool: &str, name: &str) -> Amount {
+        self.countables_kept.get(pool).map(|amounts| amounts.get(name)).unwrap_or_default()
+    }
+
+    /// What new grants have to leave alone of a pool's countables: what is taken now, or once those who leave have left.
+    pub fn countable_spoken_for(&self, pool: &str, name: &str) -> Amount {
+        let of = |table: &BTreeMap<String, Resources>| table.get(pool).map(|amounts| amounts.get(name));
+        of(&self.countables_used).max(of(&self.countables_kept)).unwrap_or_default()
+    }
+
     /// A queue by name.
     pub fn queue(&self, name: &str) -> Option<&Arc<Queue>> {
         self.queues.get(name)
@@ -320,9 +366,30 @@ impl Ledger {
         self.queues.values()
     }
 
+    /// A validator by name.
+    pub fn validator(&self, name: &str) -> Option<&Arc<Validator>> {
+        self.validators.get(name)
+    }
+
+    /// All validators, by name.
+    pub fn validators(&self) -> impl Iterator<Item = &Arc<Validator>> {
+        self.validators.values()
+    }
+
     /// The tree of queues with what is taken of their quotas.
     pub fn quota(&self) -> &QuotaTree {
         &self.quota
+    }
+
+    /// The same once those who were given notice have left, and those for whom they leave are there.
+    pub fn quota_kept(&self) -> &QuotaTree {
+        &self.quota_kept
+    }
+
+    /// Reservations of a pool that were preempted within the last hour, as far as they are still known. O(them).
+    pub fn recent_preemptions(&self, pool: &str) -> u64 {
+        let since = LedgerTime(self.clock().0.saturating_sub(PREEMPTION_WINDOW_MS));
+        self.preempted.get(pool).map_or(0, |all| all.range((since, ReservationId(0))..).count() as u64)
     }
 
     /// Prices of the pools that name one, in thousandths: what [`QuotaTree::share`] weighs pools by. O(pools).

@@ -18,6 +18,7 @@ mod node;
 mod outcome;
 mod placement;
 mod policy;
+mod preemption;
 mod quota;
 mod recent;
 mod removed;
@@ -26,29 +27,40 @@ mod reservation;
 mod row;
 mod rows;
 mod touched;
+mod usage;
 mod validate;
+mod validator;
 
 pub use admit::{device_has_room, device_matches};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};
 pub use node::{
-    Device, DeviceUsage, FencePending, Node, NodeAdmin, NodeHealth, NodeUsage, Registration, effective_labels,
+    Device, DeviceUsage, FencePending, Kept, Node, NodeAdmin, NodeHealth, NodeUsage, Registration,
+    effective_labels,
 };
 pub use outcome::{Answer, Applied, Blocker, Event, EventObject, Outcome, Reason, Refusal};
 pub use placement::{DeviceGrant, MemberPlacement, Placement};
 pub use policy::{
     Class, DEFAULT_CLASS, DEFAULT_POOL, Fairness, GENESIS_CLASSES, NodeLimits, PolicyName, PolicyObject,
-    Pool, Queue, QueueOrder, Strategy,
+    Pool, Preemption, Queue, QueueOrder, Strategy,
 };
+pub use preemption::Claimant;
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
-    fair_tree_order,
+    fair_tree_order, least,
 };
 pub use removed::{RemovedDevice, RemovedNode};
-pub use request::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait};
-pub use reservation::{EndReason, Reservation, State};
+pub use request::{
+    Gang, GpuAsk, GpuShare, OnPreempt, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait,
+};
+pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
 pub use touched::TouchedRow;
+pub use usage::{
+    Charge, MICRO, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tokens, Usage, UsageBook,
+    UsageKey, UsageOf, date_of, matches_pattern, month_of, price_per_hour,
+};
 pub use validate::{validate_amounts, validate_policy, validate_registration, validate_request};
+pub use validator::{Rule, Validator};

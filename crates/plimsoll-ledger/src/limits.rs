@@ -4,6 +4,12 @@
 pub const DEFAULT_TTL_MS: u64 = 60_000;
 /// Time to confirm where the request names none, in milliseconds.
 pub const DEFAULT_HOLD_MS: u64 = 30_000;
+/// Time that a preempted grant has to stop where its class names none, in milliseconds.
+pub const DEFAULT_GRACE_MS: u64 = 30_000;
+/// Over which preemptions are counted, in milliseconds. No longer than an ended reservation is kept.
+pub const PREEMPTION_WINDOW_MS: u64 = 3_600_000;
+/// Most reservations that give way to one.
+pub const MAX_VICTIMS: usize = 4_096;
 /// Shortest lease or hold, in milliseconds.
 pub const MIN_TTL_MS: u64 = 1_000;
 /// Longest lease, hold, wait or duration, in milliseconds (366 days).
@@ -24,8 +30,18 @@ pub const MAX_ENDED: usize = 100_000;
 pub const MAX_QUEUES: usize = 10_000;
 /// Most queues on the way from one to its root, both counted.
 pub const MAX_QUEUE_DEPTH: usize = 16;
+/// Most quotas of users (`kind: Quota`).
+pub const MAX_QUOTAS: usize = 10_000;
+/// Most rows of what has been spent and committed.
+pub const MAX_USAGE: usize = 2_000_000;
 /// Largest weight of a queue, in thousandths.
 pub const MAX_WEIGHT_MILLI: u32 = 1_000_000_000;
+/// Most validators.
+pub const MAX_VALIDATORS: usize = 256;
+/// Most rules of a validator.
+pub const MAX_RULES: usize = 32;
+/// Longest expression, message or path of a rule, in bytes.
+pub const MAX_EXPRESSION_BYTES: usize = 1_024;
 /// How long an ended reservation is kept for look-up, in milliseconds.
 pub const ENDED_RETENTION_MS: u64 = 3_600_000;
 /// How long an answer is remembered under its request id, in milliseconds.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_types::{Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
+use plimsoll_types::{Amount, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
 use crate::DeviceGrant;
 
@@ -123,6 +123,19 @@ pub struct NodeUsage {
     pub devices: Vec<DeviceUsage>,
     /// Occupying reservations with a member here.
     pub holders: BTreeSet<ReservationId>,
+    /// What will be taken once those who were given notice have left; `None` where nobody was, and nothing is kept.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// What will be taken of a node once those who were given notice have left and those for whom they leave are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Amounts.
+    pub used: Resources,
+    /// Per device, in the order of their indices.
+    pub devices: Vec<DeviceUsage>,
+    /// Who leaves, and for whom the place is kept.
+    pub by: BTreeSet<ReservationId>,
 }
 
 /// What is taken of a device.
@@ -136,6 +149,59 @@ pub struct DeviceUsage {
     pub grants: u32,
     /// It is taken whole by one grant.
     pub exclusive: bool,
+}
+
+impl NodeUsage {
+    /// Nothing taken of a node with so many devices.
+    pub(crate) fn none(devices: usize) -> NodeUsage {
+        NodeUsage { devices: vec![DeviceUsage::default(); devices], ..NodeUsage::default() }
+    }
+
+    /// From here on, what will be taken later is counted apart: somebody leaves, or waits for those who do.
+    pub(crate) fn keep(&mut self, who: ReservationId) {
+        let kept = self.kept.get_or_insert_with(|| {
+            Box::new(Kept { used: self.used.clone(), devices: self.devices.clone(), by: BTreeSet::new() })
+        });
+        kept.by.insert(who);
+    }
+
+    /// Once nobody leaves or waits any more, what is taken later is what is taken now.
+    pub(crate) fn keep_no_more(&mut self, who: ReservationId) {
+        if let Some(kept) = &mut self.kept {
+            kept.by.remove(&who);
+            if kept.by.is_empty() {
+                self.kept = None;
+            }
+        }
+    }
+
+    /// What will be taken once those who were given notice have left.
+    pub fn later(&self, name: &str) -> Amount {
+        self.kept.as_ref().map_or(&self.used, |kept| &kept.used).get(name)
+    }
+
+    /// The same of a device.
+    pub fn device_later(&self, index: usize) -> DeviceUsage {
+        let devices = self.kept.as_ref().map_or(&self.devices, |kept| &kept.devices);
+        devices.get(index).copied().unwrap_or_default()
+    }
+
+    /// What new grants have to leave alone: what is taken now, and what is kept for later.
+    pub fn spoken_for(&self, name: &str) -> Amount {
+        self.kept.as_ref().map_or(Amount::ZERO, |kept| kept.used.get(name)).max(self.used.get(name))
+    }
+
+    /// The same of a device.
+    pub fn device_spoken_for(&self, index: usize) -> DeviceUsage {
+        let now = self.devices.get(index).copied().unwrap_or_default();
+        let later = self.kept.as_ref().and_then(|kept| kept.devices.get(index)).copied().unwrap_or_default();
+        DeviceUsage {
+            milli: now.milli.max(later.milli),
+            memory_bytes: now.memory_bytes.max(later.memory_bytes),
+            grants: now.grants.max(later.grants),
+            exclusive: now.exclusive || later.exclusive,
+        }
+    }
 }
 
 impl Node {

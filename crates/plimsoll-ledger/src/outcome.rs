@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use crate::{Class, Node, NodeLimits, Pool, Queue, Reservation, State};
+use crate::{Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, State, Tokens, Validator};
 
 /// All that applying one entry yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Outcome {
         /// More are due at the same time.
         more: bool,
     },
+    /// What came of taking tokens. From ledger version 4 on.
+    Tokens(Tokens),
     /// Nothing changed.
     Refused(Refusal),
 }
@@ -101,6 +103,10 @@ pub enum Reason {
     Expired,
     /// The object is in use.
     InUse,
+    /// The rules do not let it be taken back for that reservation, or not now.
+    NotPreemptible,
+    /// A rate has no tokens left now.
+    RateExceeded,
     /// Nothing that exists can ever hold it.
     Infeasible,
     /// The node takes no new work.
@@ -113,12 +119,20 @@ pub enum Reason {
     PoolMismatch,
     /// The queue, or one above it, has not enough quota left.
     QuotaExceeded,
+    /// A limit of a user, a run or a quota is reached.
+    LimitExceeded,
+    /// A budget of resource-hours or money has too little left.
+    BudgetExhausted,
     /// A countable of the pool is used up.
     CountableExhausted,
     /// There is not enough free.
     NoCapacity,
     /// An earlier request in a strict queue goes first.
     BehindInQueue,
+    /// Another reservation was given notice and still has its place.
+    AwaitsPreemption,
+    /// Its grant was taken back for another reservation.
+    Preempted,
     /// The queue is full.
     QueueFull,
     /// A table of the ledger is full.
@@ -167,6 +181,14 @@ pub enum EventObject {
     Queue(Arc<Queue>),
     /// A queue was deleted.
     QueueDeleted(String),
+    /// A quota of users was put.
+    Quota(Arc<QuotaPolicy>),
+    /// A quota of users was deleted.
+    QuotaDeleted(String),
+    /// A validator was put.
+    Validator(Arc<Validator>),
+    /// A validator was deleted.
+    ValidatorDeleted(String),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

@@ -1,10 +1,10 @@
-//! Policy objects: pools, priority classes, node limits, queues.
+//! Policy objects: pools, priority classes, node limits, queues, validators.
 
 use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::Quota;
+use crate::{Quota, QuotaPolicy, Validator};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -33,8 +33,31 @@ pub struct Pool {
     /// What the pool's resources cost beside those of other pools, in thousandths, for shares between queues; 0 for 1,000. From ledger
     /// version 3 on.
     pub price_milli: u32,
+    /// What may be taken back for whom. From ledger version 4 on.
+    pub preemption: Preemption,
+    /// Most reservations of the pool that are preempted within any hour; 0 for no such bound. From ledger version 4 on.
+    pub max_preemptions_per_hour: u32,
+    /// What an hour of a resource costs, in millionths of the currency: of a core, a GiB of memory or storage, a device (`gpu`), or a piece. From
+    /// ledger version 4 on.
+    pub prices: BTreeMap<ResourceName, u64>,
+    /// What the prices are counted in; empty where nobody says. From ledger version 4 on.
+    pub currency: String,
     /// Revision of the latest change.
     pub changed: Revision,
+}
+
+/// What may be taken back of a pool's grants for those who wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Preemption {
+    /// Both of the following.
+    #[default]
+    Any,
+    /// Nothing.
+    Never,
+    /// Grants of a lower class that is preemptible.
+    LowerClass,
+    /// What other queues have borrowed, for a queue that stays within its own quota.
+    Reclaim,
 }
 
 /// How a node is chosen among those that fit.
@@ -143,10 +166,16 @@ pub struct Class {
     pub name: String,
     /// Higher goes first.
     pub priority: i32,
-    /// Whether its grants may be taken back for a higher class (used from ledger version 2 on).
+    /// Whether its grants may be taken back for a higher class (used from ledger version 4 on).
     pub preemptible: bool,
     /// Lease length for requests that name none, in milliseconds; 0 for the ledger's own default.
     pub default_ttl_ms: u64,
+    /// Time that a preempted grant of this class has to stop, in milliseconds; 0 for the ledger's own default. From ledger version 4 on.
+    pub grace_ms: u64,
+    /// A grant of this class is not preempted before it has run this long, in milliseconds. From ledger version 4 on.
+    pub min_run_ms: u64,
+    /// Longest grant for requests that name none, in milliseconds; 0 for no such end. From ledger version 4 on.
+    pub default_duration_ms: u64,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -175,6 +204,10 @@ pub enum PolicyObject {
     NodeLimits(NodeLimits),
     /// A queue.
     Queue(Queue),
+    /// Limits, budgets and rates of users.
+    Quota(QuotaPolicy),
+    /// A validator.
+    Validator(Validator),
 }
 
 /// Kind and name of a policy object.
@@ -188,6 +221,10 @@ pub enum PolicyName {
     NodeLimits(String),
     /// A queue.
     Queue(String),
+    /// Limits, budgets and rates of users.
+    Quota(String),
+    /// A validator.
+    Validator(String),
 }
 
 impl PolicyObject {
@@ -198,6 +235,8 @@ impl PolicyObject {
             PolicyObject::Class(class) => PolicyName::Class(class.name.clone()),
             PolicyObject::NodeLimits(limits) => PolicyName::NodeLimits(limits.name.clone()),
             PolicyObject::Queue(queue) => PolicyName::Queue(queue.name.clone()),
+            PolicyObject::Quota(quota) => PolicyName::Quota(quota.name.clone()),
+            PolicyObject::Validator(object) => PolicyName::Validator(object.name.clone()),
         }
     }
 }
@@ -209,7 +248,9 @@ impl PolicyName {
             PolicyName::Pool(name)
             | PolicyName::Class(name)
             | PolicyName::NodeLimits(name)
-            | PolicyName::Queue(name) => name,
+            | PolicyName::Queue(name)
+            | PolicyName::Quota(name) => name,
+            PolicyName::Validator(name) => name,
         }
     }
 }

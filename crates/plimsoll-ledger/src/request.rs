@@ -34,6 +34,20 @@ pub struct Request {
     pub auto_confirm: bool,
     /// What to do where nothing fits now.
     pub wait: Wait,
+    /// What becomes of it when it is preempted. From ledger version 4 on.
+    pub on_preempt: OnPreempt,
+    /// Most that the grant may cost, in millionths of the currency; 0 for no such bound. From ledger version 4 on.
+    pub max_cost_micros: u64,
+}
+
+/// What becomes of a reservation when its grant is taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnPreempt {
+    /// It waits again, in its old place in the queue. One that would not wait ends.
+    #[default]
+    Requeue,
+    /// It ends.
+    End,
 }
 
 /// What one member needs, on one node.

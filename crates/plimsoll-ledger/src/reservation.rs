@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
 
-use crate::{Blocker, MemberPlacement, Request};
+use crate::{Blocker, MemberPlacement, Request, Tab};
 
-/// States of `docs/semantics.md` 1. PLANNED, PREEMPTING and RELEASING are reserved for later ledger versions.
+/// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// In a queue, with a list of blockers.
     Pending,
-    /// Has a rectangle in the future.
+    /// Has a place that others are leaving. From ledger version 4 on.
     Planned,
     /// Devices taken, confirm deadline running.
     Held,
@@ -19,7 +19,7 @@ pub enum State {
     Active,
     /// Confirmed with fewer members than the gang's maximum.
     Partial,
-    /// Notice given, grace running.
+    /// Notice given, grace running. From ledger version 4 on.
     Preempting,
     /// Told to stop, not yet acknowledged.
     Releasing,
@@ -60,6 +60,42 @@ pub enum EndReason {
     NodeFailed,
     /// The drain of a node of it reached its deadline.
     Drained,
+    /// Its place was taken back for another reservation.
+    Preempted,
+}
+
+/// By which rule a grant was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PreemptionRule {
+    /// For a higher class.
+    LowerClass,
+    /// For a queue within its own quota, from one that borrows.
+    Reclaim,
+}
+
+/// How a grant was taken back, the latest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preempted {
+    /// For which reservation.
+    pub by: ReservationId,
+    /// By which rule.
+    pub rule: PreemptionRule,
+    /// When notice was given.
+    pub at: LedgerTime,
+    /// Revision of the entry that gave notice.
+    pub revision: Revision,
+    /// Time to stop, in milliseconds.
+    pub grace_ms: u64,
+}
+
+impl PreemptionRule {
+    /// Lower-case name, as screens and files show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PreemptionRule::LowerClass => "lower_class",
+            PreemptionRule::Reclaim => "reclaim",
+        }
+    }
 }
 
 /// One reservation. Never changed in place once shared: the ledger replaces it.
@@ -79,7 +115,7 @@ pub struct Reservation {
     pub resume_state: State,
     /// What each member has now: the request's amounts, or those of the latest resize.
     pub amounts: Resources,
-    /// Where its members are; empty before the grant and after the end.
+    /// Where its members are; while `Planned`, where they will be. Empty otherwise.
     pub members: Vec<MemberPlacement>,
     /// Fencing token: the revision of the grant; 0 before.
     pub token: Revision,
@@ -89,7 +125,7 @@ pub struct Reservation {
     pub submitted_at: LedgerTime,
     /// When it was granted; 0 before.
     pub granted_at: LedgerTime,
-    /// Pending: end of the wait; held: confirm deadline; active: end of the lease. 0 for none.
+    /// Pending or planned: end of the wait; held: confirm deadline; active: end of the lease; preempting: end of the grace. 0 for none.
     pub deadline: LedgerTime,
     /// The grant ends here whatever is renewed; 0 for no such end.
     pub hard_end: LedgerTime,
@@ -101,6 +137,21 @@ pub struct Reservation {
     pub changed: Revision,
     /// Pending: what stood in the way when the leader last looked.
     pub blockers: Vec<Blocker>,
+    /// How its grant was taken back, the latest time; `None` where it never was.
+    pub preempted: Option<Preempted>,
+    /// While granted: what is committed of quotas and budgets; `None` where nothing counts it. From ledger version 4 on.
+    pub tab: Option<Arc<Tab>>,
+    /// Once ended: what it cost, in millionths of the currency of its pool.
+    pub cost_micros: u64,
+}
+
+impl Reservation {
+    /// True where it takes amounts now and was given no notice, or will take them once others have left: what new grants have to leave
+    /// alone for longer than a grace.
+    pub(crate) fn is_staying(&self) -> bool {
+        let leaving = self.resume_state == State::Preempting;
+        self.state.is_occupying() && !leaving || self.state == State::Planned
+    }
 }
 
 impl State {
@@ -124,6 +175,11 @@ impl State {
     /// True for states that never change again.
     pub fn is_final(self) -> bool {
         matches!(self, State::Released | State::Expired | State::Failed | State::Preempted | State::Rejected)
+    }
+
+    /// True for those that wait: in a queue, or for a place that others are leaving.
+    pub fn is_waiting(self) -> bool {
+        matches!(self, State::Pending | State::Planned)
     }
 
     /// True for states that take amounts of nodes and devices.

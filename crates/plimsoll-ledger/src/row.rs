@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use crate::{Answer, Class, Node, NodeLimits, Pool, Queue, RemovedNode, Reservation};
+use crate::{
+    Answer, Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Usage, UsageKey,
+    Validator,
+};
 
 /// Key of a row. Order here is the canonical order of rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +30,12 @@ pub enum RowKey {
     RemovedNode(NodeId),
     /// A queue, by name.
     Queue(String),
+    /// A quota of users, by name.
+    Quota(String),
+    /// A validator, by name.
+    Validator(String),
+    /// What is spent and committed.
+    Usage(UsageKey),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -51,6 +60,12 @@ pub enum RowPlace {
     RemovedNode(NodeId),
     /// A queue, by name.
     Queue(String),
+    /// A quota of users, by name.
+    Quota(String),
+    /// A validator, by name.
+    Validator(String),
+    /// What is spent and committed.
+    Usage(UsageKey),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -74,6 +89,12 @@ pub enum Row {
     RemovedNode(Arc<RemovedNode>),
     /// A queue. From ledger version 3 on.
     Queue(Arc<Queue>),
+    /// A quota of users. From ledger version 4 on.
+    Quota(Arc<QuotaPolicy>),
+    /// What is spent and committed. From ledger version 4 on.
+    Usage(Arc<Usage>),
+    /// A validator. From ledger version 4 on.
+    Validator(Arc<Validator>),
 }
 
 /// A row as a store gives it back.
@@ -98,6 +119,9 @@ impl Row {
             Row::Idempotency(remembered) => RowPlace::Answer(remembered.answer.revision),
             Row::RemovedNode(removed) => RowPlace::RemovedNode(removed.id),
             Row::Queue(queue) => RowPlace::Queue(queue.name.clone()),
+            Row::Quota(quota) => RowPlace::Quota(quota.name.clone()),
+            Row::Usage(usage) => RowPlace::Usage(usage.key.clone()),
+            Row::Validator(object) => RowPlace::Validator(object.name.clone()),
         }
     }
 }

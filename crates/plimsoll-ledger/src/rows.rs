@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
 
-use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow};
+use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow, Usage};
 
 /// Rows that do not make a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,9 @@ impl Ledger {
                 StoredRow::Whole(Row::Class(class)) => ledger.put_class(class),
                 StoredRow::Whole(Row::NodeLimits(limits)) => ledger.put_node_limits(limits),
                 StoredRow::Whole(Row::Queue(queue)) => ledger.put_queue(queue),
+                StoredRow::Whole(Row::Quota(quota)) => ledger.put_quota_policy(quota),
+                StoredRow::Whole(Row::Usage(usage)) => ledger.put_usage(Usage::clone(&usage)),
+                StoredRow::Whole(Row::Validator(object)) => ledger.put_validator(object),
                 StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
                 StoredRow::Whole(Row::Reservation(reservation)) => {
                     ledger.check_placed(&reservation)?;
@@ -141,6 +144,17 @@ impl Ledger {
             .queues
             .iter()
             .map(|(name, queue)| (RowKey::Queue(name.clone()), Row::Queue(Arc::clone(queue))));
-        objects.chain(remembered).chain(removed).chain(queues)
+        let quotas = self
+            .quota_policies
+            .iter()
+            .map(|(name, quota)| (RowKey::Quota(name.clone()), Row::Quota(Arc::clone(quota))));
+        let usage =
+            self.book.rows().map(|usage| (RowKey::Usage(usage.key.clone()), Row::Usage(Arc::clone(usage))));
+        let validators = self
+            .validators
+            .iter()
+            .map(|(name, object)| (RowKey::Validator(name.clone()), Row::Validator(Arc::clone(object))));
+        let named = queues.chain(quotas).chain(validators).chain(usage);
+        objects.chain(remembered).chain(removed).chain(named)
     }
 }

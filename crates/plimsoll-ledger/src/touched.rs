@@ -104,6 +104,9 @@ impl Ledger {
             RowPlace::Node(id) => self.node(*id).cloned().map(Row::Node),
             RowPlace::Reservation(id) => self.reservations.get(id).cloned().map(Row::Reservation),
             RowPlace::Queue(name) => self.queues.get(name).cloned().map(Row::Queue),
+            RowPlace::Quota(name) => self.quota_policies.get(name).cloned().map(Row::Quota),
+            RowPlace::Usage(key) => self.book.get(key).cloned().map(Row::Usage),
+            RowPlace::Validator(name) => self.validators.get(name).cloned().map(Row::Validator),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,

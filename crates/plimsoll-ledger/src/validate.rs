@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use plimsoll_mutants::mutant;
 use plimsoll_types::{Resources, Selector, check_name};
 
+use crate::apply::validators;
 use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_TTL_MS};
 use crate::{Blocker, GpuShare, PolicyObject, Reason, Registration, Request, WHOLE_DEVICE_MILLI};
 
@@ -92,6 +93,11 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             name(&mut bad, "pool.name", &pool.name);
             selector(&mut bad, "pool.select", &pool.select);
             range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
+            range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
+            range(&mut bad, "pool.currency", pool.currency.len() as u64, 0, 16);
+            for (resource, price) in &pool.prices {
+                range(&mut bad, &format!("pool.prices.{resource}"), *price, 1, u64::MAX >> 1);
+            }
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(
@@ -108,10 +114,24 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             if class.default_ttl_ms != 0 {
                 range(&mut bad, "class.default_ttl_ms", class.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
             }
+            range(&mut bad, "class.default_duration_ms", class.default_duration_ms, 0, MAX_TTL_MS);
+        }
+        PolicyObject::Quota(quota) => {
+            name(&mut bad, "quota.name", &quota.name);
+            if !quota.queue.is_empty() {
+                name(&mut bad, "quota.queue", &quota.queue);
+            }
+            bad.extend(crate::usage::validate_quota(quota));
         }
         PolicyObject::NodeLimits(limits) => {
             name(&mut bad, "node_limits.name", &limits.name);
             selector(&mut bad, "node_limits.select", &limits.select);
+        }
+        PolicyObject::Validator(validator) => {
+            name(&mut bad, "validator.name", &validator.name);
+            for (field, value, least, most) in validators::bounds(validator) {
+                range(&mut bad, &field, value, least, most);
+            }
         }
         PolicyObject::Queue(queue) => {
             name(&mut bad, "queue.name", &queue.name);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
     AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, LATEST_VERSION, Ledger,
-    MemberPlacement, NodeHealth, NodeLimits, Placement, PolicyName, PolicyObject, Pool, Queue, Quota,
-    Registration, RemovedNode, Request, Requirements, Reservation, Stamp, TouchedRow, Verdict, Wait,
+    Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt, Placement, PolicyName, PolicyObject,
+    Pool, Preemption, Queue, Quota, QuotaPolicy, Registration, RemovedNode, Request, Requirements,
+    Reservation, Reset, Rule, Scope, Stamp, TouchedRow, Validator, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -26,6 +27,8 @@ const GIB: u64 = 1 << 30;
 enum Step {
     Submit { request: Request, verdict: u8, nodes: Vec<u32>, device: u16, key: Option<u8> },
     Place { pick: usize, nodes: Vec<u32>, device: u16 },
+    Preempt { pick: usize, victims: Vec<usize>, device: u16 },
+    Unplan(usize),
     Confirm(usize, bool),
     Renew(usize, bool, u64),
     Resize(usize, u64),
@@ -98,6 +101,7 @@ fn request() -> impl Strategy<Value = Request> {
                 max_duration_ms: duration * 15_000,
                 auto_confirm,
                 wait,
+                on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
                 ..Request::default()
             }
         },
@@ -115,6 +119,9 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (request(), 0u8..10, nodes(), 0u16..3, prop::option::weighted(0.3, 0u8..4))
             .prop_map(|(request, verdict, nodes, device, key)| Step::Submit { request, verdict, nodes, device, key }),
         8 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Place { pick, nodes, device }),
+        10 => (any::<usize>(), prop::collection::vec(any::<usize>(), 0..4), 0u16..3)
+            .prop_map(|(pick, victims, device)| Step::Preempt { pick, victims, device }),
+        1 => any::<usize>().prop_map(Step::Unplan),
         10 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Confirm(pick, right)),
         6 => (any::<usize>(), right(), prop_oneof![Just(0u64), Just(3_000), Just(60_000), Just(1)])
             .prop_map(|(pick, right, ttl)| Step::Renew(pick, right, ttl)),
@@ -128,7 +135,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..15], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         2 => Just(Step::Leader),
         1 => (0u32..5).prop_map(Step::Upgrade),
     ]
@@ -197,7 +204,36 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             )
         }
         12 => (vec![], vec![PolicyName::Queue("org".into())]),
+        15 => {
+            let class = Class {
+                name: "batch".into(),
+                priority: 10,
+                preemptible: true,
+                grace_ms: 3_000,
+                min_run_ms: 4_000,
+                ..Class::default()
+            };
+            let standard = Class { name: "standard".into(), priority: 50, ..class };
+            (vec![PolicyObject::Class(class), PolicyObject::Class(standard)], vec![])
+        }
+        16 => {
+            let pool = Pool {
+                preemption: Preemption::LowerClass,
+                max_preemptions_per_hour: 2,
+                ..pool("default", 0)
+            };
+            (vec![PolicyObject::Pool(pool)], vec![])
+        }
+        17 => {
+            (vec![PolicyObject::Pool(Pool { preemption: Preemption::Reclaim, ..pool("default", 0) })], vec![])
+        }
+        22 => (vec![validator()], vec![]),
+        21 => (vec![], vec![PolicyName::Validator("small".into())]),
         13 => (vec![queue("org", "vision", &[])], vec![PolicyName::Queue("speech".into())]),
+        18 => (limits(40_000), vec![]),
+        // Cut below what may be taken.
+        19 => (limits(9_000), vec![]),
+        20 => (vec![], vec![PolicyName::Quota("day".into())]),
         _ => {
             let fair = Pool { price_milli: 2_000, ..pool("gpu", 0) };
             let stranger = Queue {
@@ -207,6 +243,43 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![PolicyObject::Queue(stranger), PolicyObject::Pool(fair)], vec![])
         }
     }
+}
+
+/// Limits of users, of a day, and of a queue for good.
+fn limits(micros: u64) -> Vec<PolicyObject> {
+    let limit = |scope, measure, reset, limit: u64| (Meter::new(scope, measure, reset), limit);
+    let of = |name: &str, queue: &str, limits: Vec<(Meter, u64)>| {
+        let limits = limits.into_iter().collect();
+        PolicyObject::Quota(QuotaPolicy {
+            name: name.into(),
+            queue: queue.into(),
+            limits,
+            queue_when_exhausted: !queue.is_empty(),
+            ..QuotaPolicy::default()
+        })
+    };
+    vec![
+        of("user", "", vec![limit(Scope::User, Measure::Concurrent, Reset::Live, micros / 4_000)]),
+        of(
+            "day",
+            "",
+            vec![
+                limit(Scope::Together, Measure::CpuHours, Reset::Day, micros),
+                limit(Scope::User, Measure::Starts, Reset::Day, micros / 1_000),
+            ],
+        ),
+        of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
+    ]
+}
+fn validator() -> PolicyObject {
+    let rule = Rule { expression: "request.gpu <= 8".into(), ..Rule::default() };
+    let subject = "Reservation".into();
+    PolicyObject::Validator(Validator {
+        name: "small".into(),
+        subject,
+        rules: vec![rule],
+        ..Validator::default()
+    })
 }
 
 /// org with vision and speech below it, which lend to each other.
@@ -286,6 +359,44 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
             reservation: r.id,
             placement: placement(ledger, &r.request, nodes, *device),
         }),
+        Step::Preempt { pick: index, victims, device } => {
+            // Somebody who waits, and some of those who hold something, where there are such.
+            let all: Vec<_> = ledger.reservations().cloned().collect();
+            let mut waiting: Vec<_> = all.iter().filter(|r| r.state.is_waiting()).collect();
+            waiting.sort_by_key(|r| std::cmp::Reverse((r.priority, !r.request.queue.is_empty())));
+            waiting.truncate(4);
+            let holding: Vec<_> = all.iter().filter(|r| r.state.is_occupying()).collect();
+            let anybody = all.first();
+            let Some(r) = waiting.get(index % waiting.len().max(1)).copied().or(anybody) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            // On one node, mostly: those below it, or some of them.
+            let node = victims.first().map_or(0, |n| (*n % 3) as u32);
+            let below = |v: &&Arc<Reservation>| {
+                let lends = !r.request.queue.is_empty() && v.request.queue != r.request.queue;
+                v.members.iter().any(|m| m.node.0 == node) && (v.priority < r.priority || lends)
+            };
+            let chosen: Vec<&Arc<Reservation>> = match victims.len() {
+                3 => victims.iter().filter_map(|n| holding.get(n % holding.len().max(1)).copied()).collect(),
+                2 => holding.iter().copied().filter(below).take(1).collect(),
+                _ => holding.iter().copied().filter(below).collect(),
+            };
+            let nodes: Vec<u32> = if victims.len() == 3 {
+                chosen.iter().flat_map(|v| &v.members).map(|m| m.node.0).collect()
+            } else {
+                vec![node; r.request.gang.min_members as usize]
+            };
+            Command::Preempt {
+                reservation: r.id,
+                placement: placement(ledger, &r.request, &nodes, *device),
+                victims: chosen.iter().map(|v| v.id).collect(),
+            }
+        }
+        Step::Unplan(index) => with(*index, &|r| Command::Preempt {
+            reservation: r.id,
+            placement: Placement { members: Vec::new() },
+            victims: Vec::new(),
+        }),
         Step::Confirm(index, right) => {
             with(*index, &|r| Command::Confirm { reservation: r.id, token: token(r, *right) })
         }
@@ -358,6 +469,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
             (&r.amounts, members, r.ended_at.0, r.end_reason),
             (&m.amounts, m.members.clone(), m.ended_at, m.end)
         );
+        let preempted = r.preempted.map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
+        prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
     }
     prop_assert_eq!(ledger.meta().version, model.version);
     let gone = |node: &Arc<RemovedNode>| {
@@ -402,7 +515,10 @@ proptest! {
         // Half of the histories begin under the newest rules, the others come to them by chance.
         if steps.len().is_multiple_of(2) {
             run(&mut ledger, &mut model, now_ms, &Entry::system(Command::Upgrade { to: LATEST_VERSION }))?;
-            let put = if steps.len().is_multiple_of(4) { queues() } else { Vec::new() };
+            let mut put = if steps.len().is_multiple_of(4) { queues() } else { Vec::new() };
+            if steps.len().is_multiple_of(8) {
+                put.extend(limits(40_000));
+            }
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
         }

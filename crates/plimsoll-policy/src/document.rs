@@ -8,7 +8,7 @@ use plimsoll_proto::v1;
 use plimsoll_proto::v1::policy_object::Object;
 
 use crate::context::Context;
-use crate::kinds::{class, node_limits, pool, queue};
+use crate::kinds::{class, node_limits, pool, queue, quota, validator};
 use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
@@ -19,8 +19,14 @@ use crate::variables::{Lookup, fill_in};
 pub const API_VERSION: &str = "plimsoll/v1";
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const KINDS: [(&str, Kind); 4] =
-    [("Pool", Kind::Pool), ("Class", Kind::Class), ("NodeLimits", Kind::NodeLimits), ("Queue", Kind::Queue)];
+const KINDS: [(&str, Kind); 6] = [
+    ("Pool", Kind::Pool),
+    ("Class", Kind::Class),
+    ("NodeLimits", Kind::NodeLimits),
+    ("Queue", Kind::Queue),
+    ("Quota", Kind::Quota),
+    ("Validator", Kind::Validator),
+];
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -28,6 +34,8 @@ enum Kind {
     Class,
     NodeLimits,
     Queue,
+    Quota,
+    Validator,
 }
 
 /// An object and where it came from.
@@ -123,6 +131,16 @@ fn object(context: &mut Context<'_>, node: &Node) -> Option<(PolicyObject, Mark)
             let metadata = context.block(metadata, "metadata", &node_limits::METADATA);
             let spec = context.block(spec, "spec", &node_limits::SPEC);
             (Object::NodeLimits(node_limits::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::Quota => {
+            let metadata = context.block(metadata, "metadata", &quota::METADATA);
+            let spec = context.block(spec, "spec", &quota::SPEC);
+            (Object::Quota(quota::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::Validator => {
+            let metadata = context.block(metadata, "metadata", &validator::METADATA);
+            let spec = context.block(spec, "spec", &validator::SPEC);
+            (Object::Validator(validator::read(context, &metadata, &spec)), metadata.mark_of("name"))
         }
         Kind::Queue => {
             let metadata = context.block(metadata, "metadata", &queue::METADATA);

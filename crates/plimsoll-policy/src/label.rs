@@ -2,13 +2,16 @@
 
 use plimsoll_ledger::PolicyName;
 
-/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`.
+/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`.
+/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Validator`.
 pub fn kind_word(name: &PolicyName) -> &'static str {
     match name {
         PolicyName::Pool(_) => "Pool",
         PolicyName::Class(_) => "Class",
         PolicyName::NodeLimits(_) => "NodeLimits",
         PolicyName::Queue(_) => "Queue",
+        PolicyName::Quota(_) => "Quota",
+        PolicyName::Validator(_) => "Validator",
     }
 }
 

@@ -1,4 +1,5 @@
-//! Policy files: YAML documents of kind Pool, Class, NodeLimits and Queue to policy objects and back.
+//! Policy files: YAML documents of kind Pool, Class, NodeLimits, Queue and Quota to policy objects and back.
+//! Policy files: YAML documents of kind Pool, Class, NodeLimits, Queue and Validator to policy objects and back.
 //!
 //! [`parse`] reads sources and either gives every object or every problem, each with file, line, column, the line itself
 //! and, where one is near, the word that was probably meant. What an object may hold is decided by the same conversion
@@ -7,6 +8,7 @@
 
 mod changes;
 mod context;
+mod convert;
 mod document;
 mod kinds;
 mod label;
@@ -15,9 +17,12 @@ mod problem;
 mod suggest;
 mod variables;
 mod write;
+mod write_quota;
 
 pub use changes::{Change, changes};
+pub use convert::{Converted, Remark, convert};
 pub use document::{API_VERSION, Parsed, parse, parse_with};
+pub use kinds::quota::parse_micros;
 pub use label::{kind_word, label};
 pub use problem::{Place, Problem, Source};
 pub use suggest::nearest;

@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Queue, QueueOrder, Quota};
-use plimsoll_proto::convert::{fairness_to_v1, strategy_to_v1};
+use plimsoll_ledger::{
+    Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Validator,
+};
+use plimsoll_proto::convert::{fairness_to_v1, preemption_to_v1, strategy_to_v1};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
 use plimsoll_types::{Operator, Selector, Term};
 use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
-use crate::kinds::pool::{FAIRNESS, QUEUE_ORDERS, STRATEGIES};
+use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, STRATEGIES};
 use crate::label::kind_word;
 use crate::variables::escaped;
+use crate::write_quota::{prices, quota_parts};
 
 /// Documents of one file, separated by `---`.
 pub fn to_yaml<'a>(objects: impl IntoIterator<Item = &'a PolicyObject>) -> String {
@@ -30,6 +33,8 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Class(class) => class_parts(class),
         PolicyObject::NodeLimits(limits) => limits_parts(limits),
         PolicyObject::Queue(queue) => queue_parts(queue),
+        PolicyObject::Quota(quota) => quota_parts(quota),
+        PolicyObject::Validator(object) => validator_parts(object),
     };
     let kind = kind_word(&object.name());
     escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
@@ -62,6 +67,18 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     if pool.price_milli > 0 {
         spec.insert("price".to_owned(), number(format_cpu_millis(pool.price_milli.into())));
+    }
+    if pool.preemption != Preemption::default() {
+        spec.insert("preemption".to_owned(), json!(word(&PREEMPTION, preemption_to_v1(pool.preemption))));
+    }
+    if pool.max_preemptions_per_hour > 0 {
+        spec.insert("maxPreemptionsPerHour".to_owned(), json!(pool.max_preemptions_per_hour));
+    }
+    if !pool.prices.is_empty() {
+        spec.insert("prices".to_owned(), prices(&pool.prices));
+    }
+    if !pool.currency.is_empty() {
+        spec.insert("currency".to_owned(), json!(pool.currency));
     }
     (metadata, Value::Object(spec))
 }
@@ -108,10 +125,43 @@ fn quota_value(resource: &str, quota: &Quota) -> Value {
     Value::Object(value)
 }
 
+fn validator_parts(object: &Validator) -> (Value, Value) {
+    let mut spec = Map::new();
+    spec.insert("for".to_owned(), json!(object.subject));
+    let mut places = Map::new();
+    for (key, names) in [("pool", &object.pools), ("queue", &object.queues)] {
+        if !names.is_empty() {
+            places.insert(key.to_owned(), json!(names));
+        }
+    }
+    if !places.is_empty() {
+        spec.insert("match".to_owned(), Value::Object(places));
+    }
+    let rules = object.rules.iter().map(|rule| {
+        let mut value = json!({ "expression": rule.expression });
+        for (key, text) in [("message", &rule.message), ("path", &rule.path)] {
+            if !text.is_empty() {
+                value[key] = json!(text);
+            }
+        }
+        value
+    });
+    spec.insert("rules".to_owned(), rules.collect());
+    (json!({ "name": object.name }), Value::Object(spec))
+}
+
 fn class_parts(class: &Class) -> (Value, Value) {
     let mut spec = json!({ "priority": class.priority, "preemptible": class.preemptible });
     if class.default_ttl_ms > 0 {
         spec["defaultTtl"] = json!(format_duration_ms(class.default_ttl_ms));
+    }
+    for (key, ms) in [("grace", class.grace_ms), ("minRun", class.min_run_ms)] {
+        if ms > 0 {
+            spec[key] = json!(format_duration_ms(ms));
+        }
+    }
+    if class.default_duration_ms > 0 {
+        spec["defaultDuration"] = json!(format_duration_ms(class.default_duration_ms));
     }
     (json!({ "name": class.name }), spec)
 }
@@ -154,7 +204,7 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> Value {
 }
 
 /// A number where the text is a whole one, else the text.
-fn number(text: String) -> Value {
+pub(crate) fn number(text: String) -> Value {
     text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
 }
 
@@ -163,7 +213,7 @@ fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static 
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| *word)
 }
 
-fn yaml(document: &Value) -> String {
+pub(crate) fn yaml(document: &Value) -> String {
     let options = serde_saphyr::ser_options! { compact_list_indent: true };
     let mut text = serde_saphyr::to_string_with_options(document, options)
         .expect("texts, numbers, lists and maps with text keys can all be written");

@@ -41,7 +41,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             in_pool("autoscaling: {}"),
-            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
+            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price, preemption, maxPreemptionsPerHour, prices, currency\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
         ),
         (
             in_pool("strategy: bestfit"),
@@ -65,7 +65,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             one("apiVersion: plimsoll/v1\nmetadata: { name: gpu }\n"),
-            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue\n  1 | apiVersion: plimsoll/v1\n    | ^",
+            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue, Quota, Validator\n  1 | apiVersion: plimsoll/v1\n    | ^",
         ),
         (
             in_limits("max: { mem: 4Gi }"),
@@ -176,4 +176,91 @@ fn all_problems_of_all_files_are_told_at_once_and_in_order() {
     ]) {
         begins(line, start);
     }
+}
+
+#[test]
+fn quotas_are_told_what_is_wrong_with_their_limits_and_rates() {
+    let text = "apiVersion: plimsoll/v1
+kind: Quota
+metadata: { name: q }
+spec:
+  nominal: { cpu: 4 }
+  perUser: { concurent: 5, cpuHours: { week: 3 } }
+  budget: { daily: ten, onExhausted: stop }
+  rate: { api: 60 per minute }
+";
+    let source = Source { name: "q.yaml".into(), text: text.into() };
+    let problems = parse(&[source]).unwrap_err();
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let told = told.join("\n");
+    for part in [
+        "q.yaml:5:12: spec.nominal belongs to a queue: write kind: Queue",
+        "unknown key \"concurent\" in spec.perUser; did you mean \"concurrent\"?",
+        "spec.perUser.cpuHours.week: there are day, month, total, or a half-life such as 7d",
+        "spec.budget.daily: \"ten\" is not a number of hours or of money",
+        "spec.budget.onExhausted \"stop\" is not known",
+        "is not a rate: rates are written 60/min burst 10",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+}
+
+#[test]
+fn conditions_of_validators_are_told_at_their_place_inside_the_line() {
+    let in_rule = |rule: &str| {
+        problems(&format!(
+            "apiVersion: plimsoll/v1\nkind: Validator\nmetadata: {{ name: v }}\nspec:\n  for: Reservation\n  rules:\n  - {rule}\n"
+        ))
+    };
+    assert_eq!(
+        in_rule("{ expression: \"request.memory < 1gi\" }"),
+        [
+            "p.yaml:7:37: spec.rules[0].expression: `1gi` is not a quantity; did you mean `1Gi`?\n  7 |   - { expression: \"request.memory < 1gi\" }\n    |                                     ^^^"
+        ]
+    );
+    assert_eq!(
+        in_rule("expression: reqest.gpu < 1"),
+        [
+            "p.yaml:7:17: spec.rules[0].expression: `reqest` is not known; did you mean `request`?\n  7 |   - expression: reqest.gpu < 1\n    |                 ^^^^^^"
+        ]
+    );
+    // Where it is not written as it is read, the whole of it is meant.
+    let folded = in_rule("expression: >\n      request.gpu <\n      1gi");
+    assert!(folded.len() == 1 && folded[0].starts_with("p.yaml:8:7:"), "{folded:?}");
+    let wrong = problems(
+        "apiVersion: plimsoll/v1\nkind: Validator\nmetadata: { name: v }\nspec:\n  for: Reservatoin\n  match: { pools: a }\n",
+    );
+    let lines: Vec<&str> = wrong.iter().filter_map(|problem| problem.lines().next()).collect();
+    assert_eq!(
+        lines,
+        [
+            "p.yaml:5:3: spec.rules is empty: give at least one rule",
+            "p.yaml:5:8: spec.for \"Reservatoin\" is not known; did you mean \"Reservation\"?",
+            "p.yaml:6:12: unknown key \"pools\" in spec.match; did you mean \"pool\"?",
+        ]
+    );
+}
+
+#[test]
+fn other_words_for_the_same_are_taken_once() {
+    let queue = |spec: &str| {
+        format!("apiVersion: plimsoll/v1\nkind: Queue\nmetadata: {{ name: q }}\nspec: {{ {spec} }}\n")
+    };
+    let parsed = parse(&[Source { name: "q".into(), text: queue("maxSize: 1000, overflow: reject") }])
+        .expect("it is right");
+    let plimsoll_ledger::PolicyObject::Queue(read) = &parsed[0].object else { panic!("{parsed:?}") };
+    assert_eq!(read.max_pending, 1_000);
+    assert!(
+        one(&queue("maxSize: 1, maxPending: 2")).contains("spec.maxSize is another word for spec.maxPending")
+    );
+    assert!(one(&queue("overflow: spill_to_disk")).contains("spec.overflow \"spill_to_disk\" is not known"));
+    let limits = Source {
+        name: "l".into(),
+        text: "apiVersion: plimsoll/v1\nkind: NodeLimits\nmetadata: { name: l }\nspec: { maxCpu: 1.5, maxMemory: 1000Mi }\n".into(),
+    };
+    let parsed = parse(&[limits]).expect("it is right");
+    let plimsoll_ledger::PolicyObject::NodeLimits(read) = &parsed[0].object else { panic!("{parsed:?}") };
+    assert_eq!(read.max, plimsoll_types::Resources::new(1_500, 1000 << 20));
+    assert!(in_limits("maxCpu: 0").contains("spec.maxCpu is 0"));
+    assert!(in_limits("maxCpu: 1\n  max: { cpu: 2 }").contains("there in spec.max too"));
 }

@@ -30,5 +30,6 @@ fn every_example_is_valid_and_reads_back() {
         assert_eq!(again, objects, "{}", path.display());
     }
     assert!(files >= 4, "{files} files");
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["Class", "NodeLimits", "Pool", "Queue"]);
+    let kinds: Vec<&str> = kinds.into_iter().collect();
+    assert_eq!(kinds, ["Class", "NodeLimits", "Pool", "Queue", "Quota", "Validator"]);
 }

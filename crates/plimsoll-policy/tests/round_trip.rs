@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, Fairness, NodeLimits, PolicyObject, Pool, Queue, QueueOrder, Quota, Strategy as Choice,
+    Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota,
+    QuotaPolicy, Rate, Reset, Rule, Scope, Strategy as Choice, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -73,9 +74,14 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let orders = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
     let labels = btree_map(text(), text(), 0..3);
     let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
-    let more = (any::<u32>(), fairness, any::<u32>());
+    let preemption =
+        select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
+    let prices = btree_map("cpu|gpu|license/[a-z]{1,4}", 1..u64::MAX >> 1, 0..3);
+    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), prices, "[A-Z]{0,3}");
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
-        |(name, labels, select, strategy, countables, queue_order, (max_pending, fairness, price_milli))| {
+        |(name, labels, select, strategy, countables, queue_order, more)| {
+            let (max_pending, fairness, price_milli, preemption, prices, currency) = more;
+            let (preemption, max_preemptions_per_hour) = preemption;
             PolicyObject::Pool(Pool {
                 name,
                 labels,
@@ -86,21 +92,30 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 max_pending,
                 fairness,
                 price_milli,
+                preemption,
+                max_preemptions_per_hour,
+                prices,
+                currency,
                 changed: Revision(0),
             })
         },
     );
     let ttl_ms = prop_oneof![Just(0), 10_000u64..3_600_000];
-    let class =
-        (name(), any::<i32>(), any::<bool>(), ttl_ms).prop_map(|(name, priority, preemptible, ttl)| {
+    let times = (ttl_ms, 0u64..3_600_000, 0u64..3_600_000);
+    let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64).prop_map(
+        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest)| {
             PolicyObject::Class(Class {
                 name,
                 priority,
                 preemptible,
                 default_ttl_ms: ttl,
+                grace_ms,
+                min_run_ms,
+                default_duration_ms: longest,
                 changed: Revision(0),
             })
-        });
+        },
+    );
     let most = u64::MAX >> 1;
     let limits = (name(), selector(), 0..=most, 0..=most, amounts(1)).prop_map(
         |(name, select, cpu, memory, other)| {
@@ -123,7 +138,57 @@ fn object() -> impl Strategy<Value = PolicyObject> {
             let changed = Revision(0);
             PolicyObject::Queue(Queue { name, labels, parent, weight_milli, quotas, max_pending, changed })
         });
-    prop_oneof![pool, class, limits, queue]
+    let rule = (
+        select(vec!["request.gpu <= 8", "'team' in request.labels", "request.memory < 4Gi", "true"]),
+        text(),
+        text(),
+    )
+        .prop_map(|(expression, message, path)| Rule {
+            expression: expression.to_owned(),
+            message,
+            path,
+        });
+    let names = || prop::collection::btree_set(name(), 0..3);
+    let validator = (name(), names(), names(), vec(rule, 1..3)).prop_map(|(name, pools, queues, rules)| {
+        let subject = "Reservation".to_owned();
+        PolicyObject::Validator(Validator { name, subject, pools, queues, rules, changed: Revision(0) })
+    });
+    prop_oneof![pool, class, limits, queue, quota_policy(), validator]
+}
+
+fn quota_policy() -> impl Strategy<Value = PolicyObject> {
+    let scope = select(vec![Scope::Together, Scope::User, Scope::Run]);
+    let measure = select(Measure::NAMED.map(|(_, measure)| measure).to_vec());
+    let reset = prop_oneof![
+        Just(Reset::Day),
+        Just(Reset::Month),
+        Just(Reset::Never),
+        (1_000..10_000_000_000u64).prop_map(Reset::Rolling)
+    ];
+    let meter = (scope, measure, reset).prop_map(|(scope, measure, reset)| {
+        Meter::new(scope, measure, if measure.is_live() { Reset::Live } else { reset })
+    });
+    let limits = btree_map(meter, 0..u64::MAX >> 1, 0..6);
+    let rate = (1..1_000_000u64, prop_oneof![Just(1_000), Just(60_000), 1..100_000u64], 1..1_000u64)
+        .prop_map(|(tokens, period_ms, burst)| Rate { tokens, period_ms, burst });
+    let rates = btree_map("[a-z][a-z/]{0,6}", rate, 0..3);
+    let about = (prop_oneof![Just(String::new()), name()], "[a-z*]{0,5}");
+    (name(), btree_map(text(), text(), 0..3), about, limits, any::<bool>(), "[A-Z]{0,3}", rates).prop_map(
+        |(name, labels, (queue, tenant), limits, queue_when_exhausted, currency, rates)| {
+            let changed = Revision(0);
+            PolicyObject::Quota(QuotaPolicy {
+                name,
+                labels,
+                queue,
+                tenant,
+                limits,
+                queue_when_exhausted,
+                currency,
+                rates,
+                changed,
+            })
+        },
+    )
 }
 
 fn read(text: &str) -> Vec<PolicyObject> {

@@ -85,11 +85,11 @@ fn countables(
     ever: bool,
 ) -> Vec<Blocker> {
     let Some(pool) = ledger.pool(&request.pool) else { return Vec::new() };
-    let used = ledger.countables_used(&pool.name);
     let members = u64::from(request.gang.min_members);
     let short = in_pool.iter().filter_map(|(name, amount)| {
         let total = pool.countables.get(name).copied().unwrap_or_default();
-        let taken = used.get(name).0.saturating_add(fleet.countable_booked(&pool.name, name));
+        let used = ledger.countable_spoken_for(&pool.name, name).0;
+        let taken = used.saturating_add(fleet.countable_booked(&pool.name, name));
         let free = if ever { total } else { total.saturating_sub(Amount(taken)) };
         let asked = amount.0.saturating_mul(members);
         let blocker = Blocker::new(Reason::CountableExhausted, name, asked, free.0);

@@ -48,7 +48,7 @@ pub fn explain(ledger: &Ledger, id: ReservationId) -> Option<Explanation> {
     let reservation = ledger.reservation(id)?;
     let pending = reservation.state == State::Pending;
     let mut explanation = if pending {
-        explain_request(ledger, &reservation.request)
+        explain_request_of(ledger, &reservation.request, &reservation.requester)
     } else {
         Explanation {
             admissible: false,
@@ -75,8 +75,13 @@ pub fn explain(ledger: &Ledger, id: ReservationId) -> Option<Explanation> {
 
 /// Explains what a request would meet if it were submitted now. O(nodes).
 pub fn explain_request(ledger: &Ledger, request: &Request) -> Explanation {
+    explain_request_of(ledger, request, "")
+}
+
+/// The same for somebody: limits and budgets go by who asks where the request names no tenant.
+pub fn explain_request_of(ledger: &Ledger, request: &Request, requester: &str) -> Explanation {
     let mut planner = Planner::new(ledger, 0);
-    let verdict = planner.place(ledger, request);
+    let verdict = planner.place_for(ledger, request, requester);
     let (amounts, _) = split(ledger, request);
     let views = || planner.fleet().pool_views(&request.pool);
     let nodes_considered = views().count() as u64;
@@ -86,7 +91,8 @@ pub fn explain_request(ledger: &Ledger, request: &Request) -> Explanation {
         Verdict::Infeasible(blockers) => (None, blockers, true),
         Verdict::Blocked(blockers) => (None, blockers, false),
     };
-    let suggestions = if placement.is_some() { Vec::new() } else { suggest(ledger, &mut planner, request) };
+    let suggestions =
+        if placement.is_some() { Vec::new() } else { suggest(ledger, &mut planner, request, requester) };
     Explanation {
         admissible: placement.is_some(),
         infeasible,
@@ -115,10 +121,10 @@ fn not_in_the_way(request: &Request, blockers: &[Blocker]) -> Vec<String> {
     subjects
 }
 
-fn suggest(ledger: &Ledger, planner: &mut Planner, request: &Request) -> Vec<Suggestion> {
+fn suggest(ledger: &Ledger, planner: &mut Planner, request: &Request, requester: &str) -> Vec<Suggestion> {
     let mut found = Vec::new();
     let mut attempt = |description: String, request: Request| {
-        let fits = matches!(planner.place(ledger, &request), Verdict::Place(_));
+        let fits = matches!(planner.place_for(ledger, &request, requester), Verdict::Place(_));
         if fits {
             found.push(Suggestion { description, request });
         }

@@ -48,8 +48,7 @@ impl NodeView {
     /// The node as the ledger has it; `None` where it is not there.
     pub(crate) fn applied(ledger: &Ledger, id: NodeId, labels: Labels) -> Option<NodeView> {
         let node = Arc::clone(ledger.node(id)?);
-        let devices = ledger.usage(id)?.devices.clone();
-        Some(NodeView { labels, free: ledger.free(id), devices, node })
+        Some(NodeView { labels, free: ledger.open(id), devices: ledger.devices_spoken_for(id), node })
     }
 
     /// Devices for one member, or the first thing that fails. `amounts` are those that count against nodes.
@@ -132,6 +131,17 @@ impl NodeView {
         for grant in devices {
             if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
                 usage.add(grant.milli, grant.memory_bytes);
+            }
+        }
+    }
+
+    /// Takes off what a member has, as if it had left.
+    pub(crate) fn give_back(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
+        // What was taken of the node fits in it.
+        let _fits = self.free.add_assign(amounts);
+        for grant in devices {
+            if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
+                usage.remove(grant.milli, grant.memory_bytes);
             }
         }
     }

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Fairness, GPU, GpuShare, Ledger, Placement, QuotaTree, Request, Share};
+use plimsoll_ledger::{
+    Blocker, Fairness, GPU, GpuShare, Ledger, Placement, QuotaTree, Request, Share, Shortage,
+};
 use plimsoll_types::{Amount, Resources, Revision};
 
 /// The tree as of a revision of the ledger, bookings taken. Empty, and free of cost, where the ledger has no queues.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Headroom {
     tree: QuotaTree,
+    /// What will be taken once those who leave have left, where that is another.
+    kept: Option<QuotaTree>,
     read_at: Option<Revision>,
     /// What each pool costs beside the others, in thousandths.
     price_milli: BTreeMap<String, u32>,
@@ -33,9 +37,11 @@ impl Headroom {
             return;
         }
         self.tree = ledger.quota().clone();
+        // Where places are kept for those who wait for others to leave, both trees bind.
+        self.kept = (ledger.quota() != ledger.quota_kept()).then(|| ledger.quota_kept().clone());
         self.price_milli = ledger.prices_milli();
         for charge in bookings {
-            self.tree.take(&charge.queue, &charge.pool, &charge.amounts);
+            self.take(charge);
         }
         self.read_at = Some(ledger.revision());
     }
@@ -56,7 +62,10 @@ impl Headroom {
         }
         let per_member = per_member(request);
         let enough_for = |(resource, amount): (&str, Amount)| {
-            let free = self.tree.available(&request.queue, &request.pool, resource)?;
+            let now = self.tree.available(&request.queue, &request.pool, resource)?;
+            let later =
+                self.kept.as_ref().and_then(|kept| kept.available(&request.queue, &request.pool, resource));
+            let free = later.map_or(now, |later| later.min(now));
             Some(u32::try_from(free.0 / amount.0.max(1)).unwrap_or(u32::MAX))
         };
         per_member.iter().filter_map(enough_for).fold(wanted, u32::min)
@@ -65,20 +74,31 @@ impl Headroom {
     /// Drops members from the end until quota is enough for the rest: for shares by memory, whose thousandths the device decides.
     pub(crate) fn trim(&self, request: &Request, placement: &mut Placement) {
         while let Some(charge) = Charge::of(request, placement)
-            && !self.tree.shortages(&charge.queue, &charge.pool, &charge.amounts).is_empty()
+            && !self.shortages(&charge.queue, &charge.pool, &charge.amounts).is_empty()
         {
             placement.members.pop();
         }
     }
 
     pub(crate) fn take(&mut self, charge: &Charge) {
-        self.tree.take(&charge.queue, &charge.pool, &charge.amounts);
+        for tree in std::iter::once(&mut self.tree).chain(&mut self.kept) {
+            tree.take(&charge.queue, &charge.pool, &charge.amounts);
+        }
+    }
+
+    /// What is short now, or once those who leave have left.
+    fn shortages(&self, queue: &str, pool: &str, asked: &Resources) -> Vec<Shortage> {
+        let now = self.tree.shortages(queue, pool, asked);
+        match &self.kept {
+            Some(kept) if now.is_empty() => kept.shortages(queue, pool, asked),
+            _ => now,
+        }
     }
 
     /// What is short now for the least that is of use.
     pub(crate) fn blockers(&self, request: &Request) -> Vec<Blocker> {
         let Some(asked) = least(request) else { return Vec::new() };
-        self.tree.shortages(&request.queue, &request.pool, &asked).iter().map(Blocker::of_quota).collect()
+        self.shortages(&request.queue, &request.pool, &asked).iter().map(Blocker::of_quota).collect()
     }
 
     /// What would be short even if nobody took anything.
@@ -87,7 +107,7 @@ impl Headroom {
         let ever = |(resource, asked): (&str, Amount)| {
             let most = self.tree.potential(&request.queue, &request.pool, resource)?;
             let blocker = || {
-                let short = plimsoll_ledger::Shortage {
+                let short = Shortage {
                     queue: request.queue.clone(),
                     resource: resource.to_owned(),
                     asked,

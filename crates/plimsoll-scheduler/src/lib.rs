@@ -13,12 +13,15 @@ mod lens;
 mod optimized;
 mod order;
 mod planner;
+mod preemption;
 pub mod queueing;
 mod score;
 mod search;
 mod serve;
+mod spending;
 mod turns;
 mod views;
 
-pub use explain::{Explanation, Suggestion, explain, explain_request};
+pub use explain::{Explanation, Suggestion, explain, explain_request, explain_request_of};
 pub use planner::{Planner, Ticket};
+pub use preemption::Eviction;

@@ -41,10 +41,11 @@ impl Planner {
     /// Plans and books the requests of this batch that are in pools of the strategy `optimized`, where there are several in
     /// one. Those that it leaves out have no place beside the others. At most `2 x batch + 4096` places are looked for in a
     /// pool.
-    pub(crate) fn plan_optimized(
+    pub(crate) fn plan_optimized<'a>(
         &mut self,
         ledger: &Ledger,
         requests: &[&Request],
+        requester_of: &dyn Fn(usize) -> &'a str,
     ) -> BTreeMap<usize, (Placement, Ticket)> {
         let mut by_pool: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
@@ -61,7 +62,12 @@ impl Planner {
                 continue;
             }
             for (index, placement) in self.best_plan(ledger, requests, indexes).placements {
-                let ticket = self.book(ledger, requests[index], &placement);
+                let (request, requester) = (requests[index], requester_of(index));
+                // What is left out for its limits or budgets is refused with them, one by one.
+                let Some(placement) = self.spending.trim(ledger, request, requester, placement) else {
+                    continue;
+                };
+                let ticket = self.book_for(ledger, request, requester, &placement);
                 booked.insert(index, (placement, ticket));
             }
         }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use plimsoll_ledger::{
-    Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, Verdict,
+    Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, UsageKey,
+    Verdict,
 };
 use plimsoll_types::{NodeId, ReservationId, Resources};
 
@@ -15,6 +16,8 @@ use crate::blockers;
 use crate::fleet::{Fleet, split};
 use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
+use crate::preemption::Hunt;
+use crate::spending::Spending;
 
 /// A booking in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +28,7 @@ pub struct Ticket(u64);
 pub struct Planner {
     fleet: Fleet,
     pub(crate) headroom: Headroom,
+    pub(crate) spending: Spending,
     bookings: BTreeMap<Ticket, Booking>,
     /// Pending reservations whose place is proposed but not applied yet.
     pub(crate) placing: BTreeSet<ReservationId>,
@@ -32,6 +36,7 @@ pub struct Planner {
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
+    pub(crate) hunt: Hunt,
     /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
     /// Per shape: what stood in the way lately, and after how many changes of nodes that was.
@@ -44,6 +49,8 @@ struct Booking {
     pool: String,
     nodes: BTreeSet<NodeId>,
     charge: Option<Charge>,
+    /// Of limits and budgets.
+    spending: Vec<(UsageKey, u64)>,
 }
 
 /// Shapes of which it is remembered at a time what stands in their way.
@@ -57,12 +64,14 @@ impl Planner {
         Planner {
             fleet,
             headroom: Headroom::default(),
+            spending: Spending::default(),
             bookings: BTreeMap::new(),
             placing: BTreeSet::new(),
             placing_by_ticket: BTreeMap::new(),
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
+            hunt: Hunt::new(ledger),
             infeasible: BTreeMap::new(),
             blocked: BTreeMap::new(),
         }
@@ -77,9 +86,14 @@ impl Planner {
                 self.blocked.clear();
             }
             self.queue_pass_due |= change.grew;
+            if change.remade {
+                self.hunt.note_change(ledger);
+            }
+            // What comes free there may be kept for somebody, so that nothing grew.
+            self.queue_pass_due |= ledger.usage(node).is_some_and(|usage| usage.kept.is_some());
             // What ends on a silent node gives back its quota and no room there.
-            self.queue_pass_due |=
-                !ledger.quota().is_empty() && ledger.node(node).is_none_or(|node| !node.is_eligible());
+            self.queue_pass_due |= (!ledger.quota().is_empty() || ledger.counts_usage())
+                && ledger.node(node).is_none_or(|node| !node.is_eligible());
         }
     }
 
@@ -97,6 +111,7 @@ impl Planner {
         self.infeasible.clear();
         self.blocked.clear();
         self.queue_pass_due = true;
+        self.hunt.note_change(ledger);
     }
 
     /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
@@ -108,20 +123,39 @@ impl Planner {
     /// A place for a request, or all that stands in the way. Books nothing. In large fleets the numbers of what stands in
     /// the way may be those of a little earlier: until one node in 256 has changed.
     pub fn place(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
+        self.place_for(ledger, request, "")
+    }
+
+    /// The same for somebody: limits and budgets go by who asks where the request names no tenant.
+    pub fn place_for(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
         self.read_quota(ledger);
-        match self.find(ledger, request) {
+        let short = self.spending.blockers(ledger, request, requester);
+        let found = if short.is_empty() { self.find(ledger, request) } else { None };
+        let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
+        match found {
             Some(placement) => Verdict::Place(placement),
-            None => self.refuse(ledger, request),
+            None => self.refuse(ledger, request, short),
         }
     }
 
     /// Plans new requests in the order that their pool's strategy wants and books what it finds. Verdicts come in the
     /// order of the requests.
     pub fn plan_batch(&mut self, ledger: &Ledger, requests: &[&Request]) -> Vec<(Verdict, Option<Ticket>)> {
+        self.plan_batch_for(ledger, requests, &vec![""; requests.len()])
+    }
+
+    /// The same for those who ask, in the order of their requests.
+    pub fn plan_batch_for(
+        &mut self,
+        ledger: &Ledger,
+        requests: &[&Request],
+        requesters: &[&str],
+    ) -> Vec<(Verdict, Option<Ticket>)> {
         for request in requests {
             self.fleet.gradients.learn(request);
         }
-        let mut together = self.plan_optimized(ledger, requests);
+        let requester_of = |index: usize| requesters.get(index).copied().unwrap_or_default();
+        let mut together = self.plan_optimized(ledger, requests, &requester_of);
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|index| batch_rank(ledger, requests[*index], *index));
         let mut verdicts: Vec<Option<(Verdict, Option<Ticket>)>> = vec![None; requests.len()];
@@ -147,12 +181,15 @@ impl Planner {
                 continue;
             }
             let shape = shape(request);
-            let verdict = match failed.get(&shape) {
+            let requester = requester_of(index);
+            // Limits and budgets go by who asks: of those, a shape says nothing.
+            let counted = ledger.counts_usage();
+            let verdict = match failed.get(&shape).filter(|_| !counted) {
                 Some(verdict) => verdict.clone(),
-                None => self.place(ledger, request),
+                None => self.place_for(ledger, request, requester),
             };
             let ticket = match &verdict {
-                Verdict::Place(placement) => Some(self.book(ledger, request, placement)),
+                Verdict::Place(placement) => Some(self.book_for(ledger, request, requester, placement)),
                 Verdict::Blocked(_) | Verdict::Infeasible(_) => {
                     failed.insert(shape, verdict.clone());
                     if strict {
@@ -187,9 +224,10 @@ impl Planner {
             }
         };
         self.set_aside(others.iter().copied(), true);
+        let requester = requester_of(ledger, id);
         let found = self.find(ledger, request);
         self.set_aside(others, false);
-        let placement = found?;
+        let placement = self.spending.trim(ledger, request, requester, found?)?;
         let ticket = self.book_pending(ledger, id, request, &placement);
         Some((placement, ticket))
     }
@@ -202,7 +240,7 @@ impl Planner {
         request: &Request,
         placement: &Placement,
     ) -> Ticket {
-        let ticket = self.book(ledger, request, placement);
+        let ticket = self.book_for(ledger, request, requester_of(ledger, id), placement);
         self.placing.insert(id);
         self.placing_by_ticket.insert(ticket, id);
         ticket
@@ -224,7 +262,10 @@ impl Planner {
     pub fn settle_all(&mut self, ledger: &Ledger, tickets: impl IntoIterator<Item = Ticket>) {
         let mut changed = BTreeSet::new();
         for ticket in tickets {
-            let Some(Booking { pool, nodes, charge }) = self.bookings.remove(&ticket) else { continue };
+            let Some(Booking { pool, nodes, charge, spending }) = self.bookings.remove(&ticket) else {
+                continue;
+            };
+            self.spending.give_back(&spending);
             if charge.is_some() {
                 self.headroom.forget();
             }
@@ -320,17 +361,18 @@ impl Planner {
         if in_pool.is_zero() {
             return wanted;
         }
-        let used = ledger.countables_used(&pool.name);
         let per_resource = in_pool.iter().map(|(name, amount)| {
             let total = pool.countables.get(name).copied().unwrap_or_default();
             let booked = self.fleet.countable_booked(&pool.name, name);
-            let free = total.0.saturating_sub(used.get(name).0).saturating_sub(booked);
+            let taken = ledger.countable_spoken_for(&pool.name, name);
+            let free = total.0.saturating_sub(taken.0).saturating_sub(booked);
             u32::try_from(free / amount.0.max(1)).unwrap_or(u32::MAX)
         });
         per_resource.fold(wanted, u32::min)
     }
 
-    fn refuse(&mut self, ledger: &Ledger, request: &Request) -> Verdict {
+    /// `spent`: what limits and budgets stand in the way already.
+    fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
         let shape = shape(request);
         let infeasible = match self.infeasible.get(&shape) {
             Some(known) => known.clone(),
@@ -348,7 +390,7 @@ impl Planner {
             return Verdict::Infeasible(never);
         }
         // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
-        let short = self.headroom.blockers(request);
+        let short = [spent, self.headroom.blockers(request)].concat();
         let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
         if let Some((_, blockers)) = recent {
             return Verdict::Blocked([short, blockers.clone()].concat());
@@ -383,7 +425,24 @@ impl Planner {
         if let Some(charge) = &charge {
             self.headroom.take(charge);
         }
-        self.bookings.insert(ticket, Booking { pool: request.pool.clone(), nodes, charge });
+        let booking = Booking { pool: request.pool.clone(), nodes, charge, spending: Vec::new() };
+        self.bookings.insert(ticket, booking);
+        ticket
+    }
+
+    /// The same, with what it takes of limits and budgets.
+    pub(crate) fn book_for(
+        &mut self,
+        ledger: &Ledger,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+    ) -> Ticket {
+        let ticket = self.book(ledger, request, placement);
+        let spending = self.spending.take(ledger, request, requester, placement);
+        if let Some(booking) = self.bookings.get_mut(&ticket) {
+            booking.spending = spending;
+        }
         ticket
     }
 
@@ -443,6 +502,11 @@ pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
     let amounts = &request.requirements.amounts;
     let (cpu, memory) = (amounts.cpu_millis.0, amounts.memory_bytes.0);
     (0, cpu.saturating_mul(members), memory.saturating_mul(members))
+}
+
+/// Who asked for a reservation.
+pub(crate) fn requester_of(ledger: &Ledger, id: ReservationId) -> &str {
+    ledger.reservation(id).map_or("", |reservation| reservation.requester.as_str())
 }
 
 /// Requests of equal shape find a place or fail alike.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, QueueOrder, Request};
+use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, QueueOrder, Request, State};
 use plimsoll_mutants::mutant;
 use plimsoll_types::ReservationId;
 
-use crate::planner::shape;
+use crate::planner::{requester_of, shape};
 use crate::turns::Turns;
 use crate::{Planner, Ticket};
 
@@ -104,12 +104,37 @@ impl Planner {
         failed: &mut BTreeSet<u64>,
         placed: &mut Vec<Placed>,
     ) -> bool {
+        if ledger.reservation(id).is_some_and(|waiting| waiting.state == State::Planned) {
+            return self.serve_planned(ledger, id, request, placed);
+        }
         let shape = shape(request);
-        if failed.contains(&shape) {
+        let requester = requester_of(ledger, id);
+        if failed.contains(&shape) || !self.spending.blockers(ledger, request, requester).is_empty() {
             return false;
         }
         let Some(placement) = self.find(ledger, request) else {
             failed.insert(shape);
+            self.hunt.due = true;
+            return false;
+        };
+        let Some(placement) = self.spending.trim(ledger, request, requester, placement) else {
+            return false;
+        };
+        let ticket = self.book_pending(ledger, id, request, &placement);
+        placed.push((id, placement, ticket));
+        true
+    }
+
+    /// The place that is kept for it, once those who leave have left.
+    fn serve_planned(
+        &mut self,
+        ledger: &Ledger,
+        id: ReservationId,
+        request: &Request,
+        placed: &mut Vec<Placed>,
+    ) -> bool {
+        let Some(placement) = ledger.kept_place(id) else {
+            self.hunt.due = true;
             return false;
         };
         let ticket = self.book_pending(ledger, id, request, &placement);

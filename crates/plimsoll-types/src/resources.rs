@@ -146,6 +146,15 @@ impl Resources {
             && self.other.iter().all(|(name, amount)| *amount <= room.get(name))
     }
 
+    /// The smaller of both amounts of every resource.
+    pub fn smaller_of(&self, other: &Resources) -> Resources {
+        let mut smaller = self.clone();
+        for (name, amount) in self.iter() {
+            smaller.set(name, amount.min(other.get(name)));
+        }
+        smaller
+    }
+
     /// The smaller of both amounts for every resource that `cap` names; others stay as they are.
     pub fn capped_by(&self, cap: &Resources) -> Resources {
         let mut capped = self.clone();

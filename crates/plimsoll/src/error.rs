@@ -83,6 +83,13 @@ impl CliError {
         self
     }
 
+    /// Adds what is wrong at places: the place, and what is said of it.
+    pub(crate) fn at(mut self, wrong: Vec<(String, String)>) -> CliError {
+        self.problems.extend(wrong.iter().map(|(place, what)| format!("{place}: {what}")));
+        self.violations.extend(wrong);
+        self
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_exit(mut self, exit: Exit) -> CliError {
         self.exit = exit;

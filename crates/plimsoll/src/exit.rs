@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Infeasible,
     /// No coordinator answered, or there is no quorum.
     Unreachable,
+    /// A validator of the cluster refuses it.
+    Invalid,
     /// A plan or diff shows changes.
     Changes,
     /// A fault of ours: the process stopped rather than go on wrongly.
@@ -53,6 +55,7 @@ impl Exit {
         (Exit::Conflict, "conflict: a revision moved, a key was used twice, a token is old"),
         (Exit::Infeasible, "infeasible: nothing that exists can ever hold it"),
         (Exit::Unreachable, "unreachable: no coordinator answered, or there is no quorum"),
+        (Exit::Invalid, "a validator of the cluster, or of the same files, refuses it"),
         (Exit::Changes, "diff --exit-code: there are changes"),
         (
             Exit::Fault,
@@ -82,6 +85,7 @@ impl Exit {
             Exit::Conflict => 6,
             Exit::Infeasible => 7,
             Exit::Unreachable => 8,
+            Exit::Invalid => 9,
             Exit::Changes => 10,
             Exit::Fault => 70,
             Exit::Storage => 74,

@@ -77,6 +77,9 @@ pub(super) fn reservation(id: u64) -> Reservation {
         end_reason: None,
         changed: Revision(10),
         blockers: Vec::new(),
+        preempted: None,
+        tab: None,
+        cost_micros: 0,
     }
 }
 

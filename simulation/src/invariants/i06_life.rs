@@ -1,6 +1,6 @@
 //! I6: final states are final; time ends nothing before its time, and only through `Expire`; a renewal never shortens.
 
-use plimsoll_ledger::{Command, EndReason, Reservation};
+use plimsoll_ledger::{Command, EndReason, Reservation, State};
 use plimsoll_types::LedgerTime;
 
 use super::{Findings, Invariant};
@@ -30,7 +30,7 @@ impl Invariant for Life {
             }
             let renewed =
                 matches!(&step.entry.command, Command::Renew { reservation, .. } if *reservation == after.id);
-            if renewed && step.has_effect() {
+            if renewed && step.has_effect() && after.resume_state != State::Preempting {
                 let bought = cap(now.plus_ms(after.ttl_ms), after.hard_end);
                 if after.deadline < bought || after.deadline < before.deadline {
                     let detail = format!("{} renewed to {}, not {bought}", after.id, after.deadline);
@@ -62,8 +62,6 @@ fn cap(deadline: LedgerTime, hard_end: LedgerTime) -> LedgerTime {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use plimsoll_ledger::State;
 
     use super::*;
     use crate::invariants::fixture::{found, node, reservation, step};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use plimsoll_ledger::State;
+
 use super::{Findings, Invariant};
 use crate::oracle::Step;
 
@@ -13,8 +15,8 @@ impl Invariant for Gangs {
         for (_, one) in step.moved() {
             let (gang, members) = (one.request.gang, one.members.len());
             let (least, most) = (gang.min_members as usize, gang.max_members as usize);
-            let right =
-                if one.state.is_occupying() { (least..=most).contains(&members) } else { members == 0 };
+            let has_place = one.state.is_occupying() || one.state == State::Planned;
+            let right = if has_place { (least..=most).contains(&members) } else { members == 0 };
             if !right {
                 let detail =
                     format!("{} is {} with {members} members of {least} to {most}", one.id, one.state.name());

@@ -11,6 +11,7 @@ mod i07_gangs;
 mod i08_release;
 mod i09_acknowledged;
 mod i10_once;
+mod i11_preemption;
 mod i12_replicas;
 mod i13_determinism;
 mod i14_time;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i08_release::Release::default()),
         Box::new(i09_acknowledged::Acknowledged),
         Box::new(i10_once::Once::default()),
+        Box::new(i11_preemption::Preempted),
         Box::new(i12_replicas::Replicas),
         Box::new(i13_determinism::Determinism),
         Box::new(i14_time::Time::default()),

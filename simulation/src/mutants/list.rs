@@ -26,7 +26,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 30] = [
+pub const SEEDED: [Seeded; 32] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -38,6 +38,8 @@ pub const SEEDED: [Seeded; 30] = [
     bug("panic-on-empty-gang", "a gang of nobody ends the process", &[MODEL, SEEDS]),
     bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
     bug("forget-quota", "a grant is not held against its queue's quota", &[MODEL, SEEDS]),
+    bug("preempt-anyone", "a grant of any class is taken back, protected or not", &[MODEL, SEEDS]),
+    bug("keep-token", "who was taken back waits with the token of its old grant", &[MODEL, SEEDS]),
     bug("expire-without-recheck", "a due time that was moved on ends the lease", &[MODEL, SEEDS]),
     bug("new-leader-expires-all", "a new leader does not give leases a full length", &[MODEL, SEEDS]),
     bug("time-goes-back", "ledger time follows the clock of the leader of the moment", &[MODEL, SEEDS]),

@@ -13,6 +13,16 @@ const QUEUES: [&str; 3] = ["org", "vision", "speech"];
 /// A countable that is a pool's while an operator says so.
 pub const COUNTABLE: &str = "seat/sim";
 
+/// What an operator lets be taken back; mostly everything.
+const PREEMPTION: [v1::Preemption; 6] = [
+    v1::Preemption::Any,
+    v1::Preemption::Any,
+    v1::Preemption::Unspecified,
+    v1::Preemption::LowerClass,
+    v1::Preemption::Reclaim,
+    v1::Preemption::Never,
+];
+
 /// A request of any shape: one or a gang, without, with whole or with shared devices, waiting or not.
 pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     let gpu = rng.weighted(&[(50, 0), (20, 1), (20, 2), (10, 3)]).and_then(|form| match form {
@@ -39,6 +49,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     let class = rng.weighted(&CLASSES).unwrap_or("standard").to_owned();
     let (auto_confirm, long) = (rng.percent(50), rng.percent(15));
     let hold_ms = rng.between(1_000, 4_000);
+    let ends = rng.percent(8);
     let max_duration_ms = if long { rng.between(1_000, 6_000) } else { 0 };
     let queue = if rng.percent(30) { rng.pick(&QUEUES).copied().unwrap_or_default() } else { "" };
     let pool = if rng.percent(4) { SIDE_POOL.to_owned() } else { String::new() };
@@ -55,6 +66,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         max_duration_ms,
         auto_confirm,
         wait,
+        on_preempt: if ends { v1::OnPreempt::End } else { v1::OnPreempt::Unspecified }.into(),
         ..Default::default()
     }
 }
@@ -106,6 +118,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 queue_order,
                 max_pending,
                 countables,
+                preemption: rng.pick(&PREEMPTION).copied().unwrap_or_default().into(),
+                max_preemptions_per_hour: if rng.percent(15) { 2 } else { 0 },
                 ..Default::default()
             })
         }
@@ -122,6 +136,10 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 name: "sim".to_owned(),
                 priority,
                 default_ttl_ms,
+                preemptible: rng.percent(60),
+                grace_ms: rng.weighted(&[(2, 0), (3, 1_500), (1, 6_000)]).unwrap_or(0),
+                min_run_ms: if rng.percent(30) { 2_000 } else { 0 },
+                revision: 0,
                 ..Default::default()
             })
         }

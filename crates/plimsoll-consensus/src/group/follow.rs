@@ -1,4 +1,4 @@
-//! What runs beside a member: its status for watchers, and a bound on the bytes of its log.
+//! What runs beside a member: its status for watchers, snapshots that were put off, and a bound on the bytes of its log.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -54,6 +54,17 @@ pub(super) async fn status(raft: RaftHandle, status: watch::Sender<GroupStatus>)
                 moved = true;
             }
             () = tokio::time::sleep_until(due), if moved => {}
+        }
+    }
+}
+
+/// Tries a snapshot again that was put off for lack of room.
+pub(super) async fn deferred_snapshots(group: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(SIZE_PAUSE).await;
+        let Some(inner) = group.upgrade() else { return };
+        if inner.room.is_due() && inner.raft.trigger().snapshot().await.is_err() {
+            return;
         }
     }
 }

@@ -97,6 +97,8 @@ struct Inner {
     proposals: mpsc::UnboundedSender<Proposal>,
     applied: watch::Receiver<u64>,
     status: watch::Receiver<GroupStatus>,
+    /// What this member is known to have lost.
+    lost: watch::Sender<Option<String>>,
     changing: Mutex<()>,
 }
 
@@ -158,6 +160,7 @@ impl Group {
             proposals,
             applied,
             status,
+            lost: watch::Sender::new(None),
             changing: Mutex::new(()),
             config,
         };
@@ -165,6 +168,9 @@ impl Group {
         tokio::spawn(group.scoped_owned(propose_in_order(group.raft().clone(), queue)));
         tokio::spawn(group.scoped_owned(follow::status(group.raft().clone(), status_tx)));
         tokio::spawn(group.scoped_owned(follow::bound_log(Arc::downgrade(&group.inner))));
+        if matches!(group.snapshots(), SnapshotDir::Path(_)) {
+            tokio::spawn(group.scoped_owned(follow::deferred_snapshots(Arc::downgrade(&group.inner))));
+        }
         tokio::spawn(group.scoped_owned(members::finish_changes(Arc::downgrade(&group.inner))));
         Ok(group)
     }
@@ -187,9 +193,24 @@ impl Group {
         GroupStatus::of(&self.raft().metrics().borrow_watched())
     }
 
-    /// How many snapshots were put off because the disk had no room for them.
+    /// How many snapshots were put off, or not taken from another member, because the disk had no room for them.
     pub fn snapshots_deferred(&self) -> u64 {
         self.inner.room.deferred()
+    }
+
+    /// Waits until another member shows that this one has lost what it had acknowledged, and says what. It must not vote any
+    /// more, so its owner has to stop it. Never done while that is not so.
+    pub async fn lost(&self) -> String {
+        let mut lost = self.inner.lost.subscribe();
+        let lost = match lost.wait_for(Option::is_some).await {
+            Ok(lost) => lost.clone(),
+            Err(_) => None,
+        };
+        match lost {
+            Some(lost) => lost,
+            // The group is gone, and nobody will tell.
+            None => std::future::pending().await,
+        }
     }
 
     /// Changes of status, leadership among them.
@@ -234,6 +255,24 @@ impl Group {
 
     pub(crate) fn snapshots(&self) -> &SnapshotDir {
         &self.inner.snapshots
+    }
+
+    /// The latest entry that this member has in its log or behind it.
+    pub(crate) fn last_stored(&self) -> u64 {
+        let logged = self.inner.log.lock().as_ref().map_or(u64::MAX, LogStore::last_index);
+        logged.max(*self.inner.applied.borrow()).max(self.metrics().snapshot)
+    }
+
+    pub(crate) fn has_lost(&self, what: &str) {
+        self.inner.lost.send_if_modified(|lost| {
+            let is_new = lost.is_none();
+            lost.get_or_insert_with(|| what.to_owned());
+            is_new
+        });
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     /// Runs a call into raft with a seed of its own: its runtime's random choices come from there.

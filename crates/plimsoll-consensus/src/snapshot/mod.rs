@@ -22,7 +22,7 @@ use crate::types::SnapshotMeta;
 pub use examine::{ExaminedLog, ExaminedSnapshot, ExaminedState, LogPosition};
 pub use format::{read_sealed, write_sealed};
 pub use found::{NewCluster, found_cluster};
-pub(crate) use room::{Room, is_full};
+pub(crate) use room::{NoRoom, Room, is_full};
 
 /// Where snapshots are kept.
 #[derive(Clone, Debug)]
@@ -74,6 +74,14 @@ impl SnapshotData {
 
     fn file(path: PathBuf, passing: bool) -> SnapshotData {
         SnapshotData(Source::File(Arc::new(Stored { path, passing })))
+    }
+
+    /// Length of the whole stream.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        match &self.0 {
+            Source::Memory(bytes) => Ok(bytes.len() as u64),
+            Source::File(stored) => Ok(fs::metadata(&stored.path)?.len()),
+        }
     }
 
     /// The whole stream in chunks of at most 1 MiB.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use openraft::ChangeMembers;
 
 use super::fixture::{Member, three, until};
@@ -77,6 +78,46 @@ async fn a_member_that_lost_its_disk_counts_only_after_it_was_added_again() {
     until("it has all", || wiped.items().len() == 50).await;
     assert_eq!(members[0].group.metrics().voters, [1, 2, 3]);
     members.push(wiped);
+    for member in members {
+        member.stop().await;
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("cp runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_an_old_copy_of_its_data_is_found_out_and_one_that_was_only_away_is_not() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut members = three(root.path(), 100_000).await;
+    assert!(members[0].group.is_leader());
+    for item in 0..20 {
+        assert!(members[0].propose(item).await);
+    }
+    let (own, old) = (root.path().join("3"), root.path().join("3-old"));
+    let mut third = members.pop().expect("three members");
+    until("it has all", || third.items().len() == 20).await;
+    let address = third.address;
+    third.stop().await;
+    copy(&own, &old);
+    for from in [20, 40] {
+        third = Member::start(3, &own, Some(address), 100_000).await;
+        for item in from..from + 20 {
+            assert!(members[0].propose(item).await);
+        }
+        let count = usize::try_from(from).expect("small") + 20;
+        until("it has all", || third.items().len() == count).await;
+        assert!(third.group.lost().now_or_never().is_none(), "it has lost nothing");
+        third.stop().await;
+    }
+    third = Member::start(3, &old, Some(address), 100_000).await;
+    let lost = tokio::time::timeout(Duration::from_secs(20), third.group.lost()).await.expect("found out");
+    assert!(lost.contains("old copy"), "{lost}");
+    assert!(members[0].propose(60).await, "two of three go on");
+    assert!(third.items().len() <= 20, "it takes nothing any more");
+    third.stop().await;
     for member in members {
         member.stop().await;
     }

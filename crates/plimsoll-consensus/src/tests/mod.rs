@@ -5,5 +5,6 @@ mod fixture;
 mod log;
 mod members;
 mod quorum;
+mod room;
 mod rows;
 mod suite;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use plimsoll_ledger::{Answer, Command, Entry};
+use plimsoll_ledger::{Answer, Command, Entry, Request};
+use plimsoll_types::Term;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Counters, IntakeLimits, SubmitError};
@@ -18,6 +19,8 @@ pub(super) type Result1 = Result<Answer, SubmitError>;
 
 /// When to come back, told to those who are turned away.
 const RETRY_AFTER_MS: u64 = 100;
+/// Bytes of commands taken at once, unless a single one is larger: a log entry must fit into a message between coordinators.
+const MOST_TAKEN_BYTES: usize = 4 << 20;
 
 /// Commands that wait for the leader's loop.
 pub(super) struct Intake {
@@ -101,10 +104,8 @@ impl Intake {
             }
         };
         let items: Vec<Item> = entries.into_iter().enumerate().map(make).collect();
-        if let Err((error, items)) = self.push(items, hint) {
-            for item in items {
-                item.answer(Err(error.clone()));
-            }
+        for (item, error) in self.push(items, hint) {
+            item.answer(Err(error));
         }
         drop(call);
         answers.await.unwrap_or_else(|_| vec![Err(SubmitError::Unknown); count])
@@ -162,52 +163,51 @@ impl Intake {
         state.urgent.items.len() + state.requests.items.len()
     }
 
-    fn push(&self, items: Vec<Item>, hint: Option<(u64, String)>) -> Result<(), (SubmitError, Vec<Item>)> {
-        let bytes: usize = items.iter().map(|item| item.weight).sum();
-        let limits = &self.limits;
-        let too_large = |what, given: usize, limit: usize| SubmitError::TooLarge {
-            what,
-            given: given as u64,
-            limit: limit as u64,
-        };
-        if items.len() > limits.max_waiting {
-            return Err((too_large("commands", items.len(), limits.max_waiting), items));
-        }
-        if bytes > limits.max_waiting_bytes {
-            return Err((too_large("bytes", bytes, limits.max_waiting_bytes), items));
-        }
+    /// Queues what there is room for, and gives back the rest, each with the reason. Behind the first of its kind for which
+    /// there is no room nothing is queued, so that what stays is the beginning.
+    fn push(&self, items: Vec<Item>, hint: Option<(u64, String)>) -> Vec<(Item, SubmitError)> {
         let mut state = self.state.lock();
-        match state.phase {
-            Phase::Open => {}
-            Phase::Closed => return Err((SubmitError::NotLeader { leader: hint }, items)),
-            Phase::Stopped => return Err((SubmitError::Stopped, items)),
-        }
-        let requests = items.iter().filter(|item| item.is_request).count();
-        let full = |queue: &Queue, more: usize| {
-            more > 0
-                && (queue.items.len() + more > limits.max_waiting
-                    || queue.bytes + bytes > limits.max_waiting_bytes)
+        let closed = match state.phase {
+            Phase::Open => None,
+            Phase::Closed => Some(SubmitError::NotLeader { leader: hint }),
+            Phase::Stopped => Some(SubmitError::Stopped),
         };
-        for (queue, more) in [(&state.requests, requests), (&state.urgent, items.len() - requests)] {
-            if full(queue, more) {
-                Counters::add(&self.counters.overloaded, items.len() as u64);
-                let (waiting, limit) = (queue.items.len() as u64, limits.max_waiting as u64);
-                return Err((
-                    SubmitError::Overloaded { waiting, limit, retry_after_ms: RETRY_AFTER_MS },
-                    items,
-                ));
-            }
+        if let Some(error) = closed {
+            drop(state);
+            return items.into_iter().map(|item| (item, error.clone())).collect();
         }
+        let mut turned_away = Vec::new();
+        let (mut full_for_requests, mut full_for_urgent) = (None, None);
         for item in items {
-            let queue = if item.is_request { &mut state.requests } else { &mut state.urgent };
-            queue.bytes += item.weight;
-            queue.items.push_back(item);
+            let (queue, full) = if item.is_request {
+                (&mut state.requests, &mut full_for_requests)
+            } else {
+                (&mut state.urgent, &mut full_for_urgent)
+            };
+            if item.weight > self.limits.max_waiting_bytes {
+                let (given, limit) = (item.weight as u64, self.limits.max_waiting_bytes as u64);
+                turned_away.push((item, SubmitError::TooLarge { what: "bytes", given, limit }));
+                continue;
+            }
+            if full.is_none() {
+                *full = queue.refuses(item.weight, &self.limits);
+            }
+            match full {
+                Some(error) => turned_away.push((item, error.clone())),
+                None => {
+                    queue.bytes += item.weight;
+                    queue.items.push_back(item);
+                }
+            }
         }
         let waiting = state.urgent.items.len() + state.requests.items.len();
         self.counters.waiting.store(waiting as u64, Ordering::Relaxed);
         drop(state);
-        self.wake.notify_one();
-        Ok(())
+        Counters::add(&self.counters.overloaded, turned_away.len() as u64);
+        if waiting > 0 {
+            self.wake.notify_one();
+        }
+        turned_away
     }
 
     fn take(&self, most: usize, queue: impl Fn(&mut Waiting) -> &mut Queue) -> Vec<Item> {
@@ -215,8 +215,14 @@ impl Intake {
         let mut abandoned = Vec::new();
         let mut state = self.state.lock();
         let queue = queue(&mut state);
+        let mut bytes = 0;
         while taken.len() < most {
+            let fits = |item: &Item| bytes == 0 || bytes + item.weight <= MOST_TAKEN_BYTES;
+            if !queue.items.front().is_some_and(fits) {
+                break;
+            }
             let Some(item) = queue.items.pop_front() else { break };
+            bytes += item.weight;
             queue.bytes -= item.weight;
             if item.is_abandoned() { abandoned.push(item) } else { taken.push(item) }
         }
@@ -225,6 +231,23 @@ impl Intake {
         drop(state);
         drop(abandoned);
         taken
+    }
+}
+
+impl Queue {
+    /// Why it takes no more, where it does not.
+    fn refuses(&self, weight: usize, limits: &IntakeLimits) -> Option<SubmitError> {
+        let error = |waiting: usize, limit: usize| {
+            let (waiting, limit) = (waiting as u64, limit as u64);
+            Some(SubmitError::Overloaded { waiting, limit, retry_after_ms: RETRY_AFTER_MS })
+        };
+        if self.items.len() >= limits.max_waiting {
+            return error(self.items.len(), limits.max_waiting);
+        }
+        if self.bytes + weight > limits.max_waiting_bytes {
+            return error(self.bytes, limits.max_waiting_bytes);
+        }
+        None
     }
 }
 
@@ -280,16 +303,14 @@ impl Call {
 fn weight_of(entry: &Entry) -> usize {
     let base = 256 + entry.actor.len() + entry.request_id.len();
     base + match &entry.command {
-        Command::Submit { request, .. } => {
-            256 + 64 * (request.labels.len() + request.requirements.required.terms.len())
-                + 64 * (request.requirements.amounts.other.len() + request.requirements.preferred.len())
-        }
+        Command::Submit { request, .. } => weight_of_request(request),
         Command::RegisterNode(registration) => {
             256 + 128 * (registration.devices.len() + registration.labels.len())
                 + 8 * registration.running.len()
         }
         Command::ApplyPolicy { put, delete, .. } => 1_024 * put.len() + 64 * delete.len(),
         Command::Place { .. }
+        | Command::Preempt { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }
@@ -301,100 +322,24 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::SetDeviceHealth { .. }
         | Command::RemoveNode { .. }
         | Command::BecomeLeader { .. }
-        | Command::Upgrade { .. } => 0,
+        | Command::Upgrade { .. }
+        | Command::TakeTokens { .. } => 0,
     }
+}
+
+fn weight_of_request(request: &Request) -> usize {
+    const STRING: usize = 48;
+    let text = |text: &String| STRING + text.len();
+    let terms = |terms: &Term| text(&terms.key) + terms.values.iter().map(text).sum::<usize>();
+    let needs = &request.requirements;
+    let names = [&request.name, &request.pool, &request.class, &request.queue, &request.tenant];
+    256 + names.into_iter().map(text).sum::<usize>()
+        + request.labels.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
+        + needs.amounts.other.keys().map(|name| STRING + name.len()).sum::<usize>()
+        + needs.required.terms.iter().map(terms).sum::<usize>()
+        + needs.preferred.iter().map(|preferred| terms(&preferred.term)).sum::<usize>()
+        + needs.gpu.iter().flat_map(|gpu| &gpu.models).map(text).sum::<usize>()
 }
 
 #[cfg(test)]
-mod tests {
-    use plimsoll_ledger::{Outcome, Request, Verdict};
-    use plimsoll_types::{LedgerTime, ReservationId, Revision};
-
-    use super::*;
-
-    fn request() -> Entry {
-        Entry::system(Command::Submit { request: Request::default(), verdict: Verdict::Blocked(Vec::new()) })
-    }
-
-    fn cancel(id: u64) -> Entry {
-        Entry::system(Command::Cancel { reservation: ReservationId(id) })
-    }
-
-    fn done(revision: u64) -> Result1 {
-        Ok(Answer { revision: Revision(revision), log_time: LedgerTime(0), outcome: Outcome::Done })
-    }
-
-    fn intake(max_waiting: usize) -> Arc<Intake> {
-        let limits = IntakeLimits { max_waiting, ..IntakeLimits::default() };
-        let intake = Arc::new(Intake::new(limits, Arc::default(), Arc::default()));
-        intake.open();
-        intake
-    }
-
-    #[tokio::test]
-    async fn answers_come_back_in_the_order_of_the_call() {
-        let intake = intake(100);
-        let caller = Arc::clone(&intake);
-        let call =
-            tokio::spawn(async move { caller.submit(vec![request(), cancel(1), request()], None).await });
-        tokio::task::yield_now().await;
-        for (revision, item) in (1..).zip(intake.take_urgent(10).into_iter().chain(intake.take_requests(10)))
-        {
-            item.answer(done(revision));
-        }
-        let answers = call.await.expect("ran");
-        assert_eq!(answers, [done(2), done(1), done(3)]);
-    }
-
-    #[tokio::test]
-    async fn requests_cannot_crowd_out_releases() {
-        let intake = intake(2);
-        for _ in 0..2 {
-            let caller = Arc::clone(&intake);
-            tokio::spawn(async move { caller.submit(vec![request()], None).await });
-        }
-        tokio::task::yield_now().await;
-        let refused = intake.submit(vec![request()], None).await;
-        assert!(matches!(refused[..], [Err(SubmitError::Overloaded { .. })]));
-        let caller = Arc::clone(&intake);
-        let release = tokio::spawn(async move { caller.submit(vec![cancel(1)], None).await });
-        tokio::task::yield_now().await;
-        intake.take_urgent(1).pop().expect("waits").answer(done(1));
-        assert_eq!(release.await.expect("ran"), [done(1)]);
-    }
-
-    #[tokio::test]
-    async fn what_nobody_waits_for_is_not_proposed() {
-        let intake = intake(10);
-        let caller = Arc::clone(&intake);
-        let call = tokio::spawn(async move { caller.submit(vec![request()], None).await });
-        tokio::task::yield_now().await;
-        call.abort();
-        let _ = call.await;
-        assert!(intake.take_requests(10).is_empty());
-    }
-
-    #[tokio::test]
-    async fn closing_answers_all_that_wait() {
-        let intake = intake(10);
-        let caller = Arc::clone(&intake);
-        let call = tokio::spawn(async move { caller.submit(vec![request(), cancel(4)], None).await });
-        tokio::task::yield_now().await;
-        let error = SubmitError::NotLeader { leader: Some((2, "there".to_owned())) };
-        intake.close(&error);
-        assert_eq!(call.await.expect("ran"), [Err(error.clone()), Err(error)]);
-        let hint = Some((3, "elsewhere".to_owned()));
-        let later = intake.submit(vec![request()], hint.clone()).await;
-        assert_eq!(later, [Err(SubmitError::NotLeader { leader: hint })]);
-    }
-
-    #[tokio::test]
-    async fn a_dropped_command_is_answered_as_unknown() {
-        let intake = intake(10);
-        let caller = Arc::clone(&intake);
-        let call = tokio::spawn(async move { caller.submit(vec![request()], None).await });
-        tokio::task::yield_now().await;
-        drop(intake.take_requests(1));
-        assert_eq!(call.await.expect("ran"), [Err(SubmitError::Unknown)]);
-    }
-}
+mod tests;

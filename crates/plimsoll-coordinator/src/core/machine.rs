@@ -330,6 +330,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         }
         Command::Submit { .. }
         | Command::Place { .. }
+        | Command::Preempt { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }
@@ -339,7 +340,8 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::SetDeviceHealth { .. }
         | Command::ApplyPolicy { .. }
         | Command::BecomeLeader { .. }
-        | Command::Upgrade { .. } => {}
+        | Command::Upgrade { .. }
+        | Command::TakeTokens { .. } => {}
     }
 }
 
@@ -368,7 +370,10 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::NodeLimits(_)
             | EventObject::NodeLimitsDeleted(_)
             | EventObject::Queue(_)
-            | EventObject::QueueDeleted(_) => changes.policies = true,
+            | EventObject::QueueDeleted(_)
+            | EventObject::Quota(_)
+            | EventObject::QuotaDeleted(_) => changes.policies = true,
+            EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => changes.policies = true,
             EventObject::ReservationForgotten(_) | EventObject::Leader(_) | EventObject::Version(_) => {}
         }
     }

@@ -14,6 +14,7 @@ mod history;
 mod identity;
 mod intake;
 mod leader;
+mod lost;
 mod machine;
 mod notice;
 mod record;
@@ -156,8 +157,8 @@ impl Core {
     }
 
     /// What would stand in the way of a request now.
-    pub fn explain_request(&self, request: &Request) -> Explanation {
-        plimsoll_scheduler::explain_request(&self.inner.ledger.read(), request)
+    pub fn explain_request(&self, request: &Request, requester: &str) -> Explanation {
+        plimsoll_scheduler::explain_request_of(&self.inner.ledger.read(), request, requester)
     }
 
     /// Digest of the whole state and the chain hash. `at` 0 means now; otherwise waits for that revision.

@@ -174,6 +174,14 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
             StoredEvent { kind: 13, row: row(Row::Queue(Arc::clone(queue))), ..base }
         }
         EventObject::QueueDeleted(name) => StoredEvent { kind: 14, name: name.clone(), ..base },
+        EventObject::Quota(quota) => {
+            StoredEvent { kind: 35, row: row(Row::Quota(Arc::clone(quota))), ..base }
+        }
+        EventObject::Validator(object) => {
+            StoredEvent { kind: 21, row: row(Row::Validator(Arc::clone(object))), ..base }
+        }
+        EventObject::ValidatorDeleted(name) => StoredEvent { kind: 22, name: name.clone(), ..base },
+        EventObject::QuotaDeleted(name) => StoredEvent { kind: 36, name: name.clone(), ..base },
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -197,7 +205,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 | 13 => {
+        1 | 3 | 5 | 7 | 9 | 13 | 21 | 35 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
@@ -206,7 +214,9 @@ fn load_event(
                 Row::Class(class) => EventObject::Class(class),
                 Row::NodeLimits(limits) => EventObject::NodeLimits(limits),
                 Row::Queue(queue) => EventObject::Queue(queue),
-                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) => {
+                Row::Quota(quota) => EventObject::Quota(quota),
+                Row::Validator(object) => EventObject::Validator(object),
+                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
             }
@@ -219,6 +229,8 @@ fn load_event(
         11 => EventObject::Leader(number),
         12 => EventObject::Version(small()?),
         14 => EventObject::QueueDeleted(stored.name),
+        36 => EventObject::QuotaDeleted(stored.name),
+        22 => EventObject::ValidatorDeleted(stored.name),
         kind => return Err(format!("an event of unknown kind {kind}")),
     };
     Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
@@ -290,6 +302,9 @@ mod tests {
             end_reason: None,
             changed: Revision(7),
             blockers: Vec::new(),
+            preempted: None,
+            tab: None,
+            cost_micros: 0,
         });
         let pool = Arc::new(Pool { name: "gpu".to_owned(), ..Pool::default() });
         let shown = Outcome::Reservation(Arc::clone(&reservation));
@@ -309,6 +324,16 @@ mod tests {
                 ..Default::default()
             }))),
             event(EventObject::QueueDeleted("old".to_owned())),
+            event(EventObject::Quota(Arc::new(plimsoll_ledger::QuotaPolicy {
+                name: "research".to_owned(),
+                ..Default::default()
+            }))),
+            event(EventObject::QuotaDeleted("old".to_owned())),
+            event(EventObject::Validator(Arc::new(plimsoll_ledger::Validator {
+                name: "small".to_owned(),
+                ..Default::default()
+            }))),
+            event(EventObject::ValidatorDeleted("old".to_owned())),
             event(EventObject::Leader(3)),
             event(EventObject::Version(2)),
         ];

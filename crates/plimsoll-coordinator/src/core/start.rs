@@ -25,7 +25,7 @@ use super::scrub::{Scrubbable, Scrubbed, Scrubber};
 use super::watch::WatchHub;
 use super::{
     Consistency, CoreConfig, CoreStatus, Counters, Data, History, HistoryError, LedgerMachine, LedgerView,
-    ReadError, StartError, StateDump, Stores, SubmitError, Watcher,
+    ReadError, StartError, StateDump, Stores, SubmitError, Watcher, lost,
 };
 use crate::clock::Clock;
 
@@ -173,6 +173,7 @@ pub(super) async fn start(
         fault: OnceLock::new(),
         scratch: Semaphore::new(1),
     });
+    tokio::spawn(lost::halt(inner.group.clone(), Arc::downgrade(&inner), inner.stop.subscribe()));
     if has_scrubber {
         let rotten = Arc::downgrade(&inner);
         tokio::spawn(async move {
@@ -411,7 +412,7 @@ impl Inner {
         let mut scratch = self.ledger.read().excerpt(&entry);
         if let Command::Submit { request, verdict } = &mut entry.command {
             let mut planner = Planner::new(&scratch, self.config.seed);
-            let mut planned = planner.plan_batch(&scratch, &[request]);
+            let mut planned = planner.plan_batch_for(&scratch, &[request], &[entry.actor.as_str()]);
             *verdict = planned.pop().map_or(Verdict::Blocked(Vec::new()), |(verdict, _)| verdict);
         }
         let revision = Revision(scratch.revision().0 + 1);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use plimsoll_consensus::ROW_PREFIX;
-use plimsoll_ledger::{Answer, Outcome, Remembered, Row, RowPlace, StoredRow, TouchedRow};
+use plimsoll_ledger::{Answer, Outcome, Remembered, Row, RowKey, RowPlace, StoredRow, TouchedRow};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 use prost::Message;
 
@@ -22,6 +22,9 @@ const RESERVATION: u8 = 5;
 const ANSWER: u8 = 6;
 const REMOVED_NODE: u8 = 7;
 const QUEUE: u8 = 8;
+const QUOTA: u8 = 12;
+const USAGE: u8 = 22;
+const VALIDATOR: u8 = 13;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -61,6 +64,10 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Class(name) => add(CLASS, name.as_bytes()),
         RowPlace::NodeLimits(name) => add(NODE_LIMITS, name.as_bytes()),
         RowPlace::Queue(name) => add(QUEUE, name.as_bytes()),
+        RowPlace::Quota(name) => add(QUOTA, name.as_bytes()),
+        // The canonical key without its own byte of kind.
+        RowPlace::Usage(key) => add(USAGE, &encoding::encode_key(&RowKey::Usage(key.clone()))[1..]),
+        RowPlace::Validator(name) => add(VALIDATOR, name.as_bytes()),
         RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
         RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
         RowPlace::RemovedNode(id) => add(REMOVED_NODE, &id.0.to_be_bytes()),

@@ -186,6 +186,11 @@ impl Watcher {
         Ok(records)
     }
 
+    /// The next record is one that was read already: what followed it was not used.
+    pub(crate) fn go_back(&mut self, to: Revision) {
+        self.next = self.next.min(to);
+    }
+
     /// Revision that the next record will have.
     pub fn position(&self) -> Revision {
         self.next

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use plimsoll_ledger::{Answer, Command, Outcome};
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::Revision;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::intent::Intent;
 use super::page::Page;
 use super::problem::Problem;
+use super::validators::RuleCache;
 use crate::core::{Consistency, Core, HistoryError, LedgerView, SubmitError};
 use crate::telemetry::{Calls, Memory, Telemetry};
 
@@ -21,7 +23,13 @@ pub(crate) struct Api {
     pub(crate) calls: Calls,
     memory: Arc<Memory>,
     shown: Arc<Shown>,
+    turns: Arc<Semaphore>,
+    rules: Arc<RuleCache>,
 }
+
+/// Answers that are made at the same time of those that take long. A thousand that are asked for together would otherwise stand
+/// before everything else that this process does.
+const TURNS: usize = 4;
 
 /// What this coordinator has shown to anybody: no answer is older than what it showed before.
 #[derive(Debug, Default)]
@@ -41,12 +49,18 @@ impl Shown {
 impl Api {
     pub(crate) fn new(core: Core, telemetry: Telemetry) -> Api {
         let (calls, memory) = (telemetry.calls().clone(), Arc::clone(telemetry.memory()));
-        Api { core, calls, memory, shown: Arc::default() }
+        let turns = Arc::new(Semaphore::new(TURNS));
+        Api { core, calls, memory, shown: Arc::default(), turns, rules: Arc::default() }
     }
 
     /// What was shown so far.
     pub(crate) fn shown(&self) -> Arc<Shown> {
         Arc::clone(&self.shown)
+    }
+
+    /// Waits until it is this one's turn to make a part of an answer that takes long. Nothing is waited for with it in hand.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("turns are never closed")
     }
 
     /// A revision is in an answer.
@@ -66,24 +80,34 @@ impl Api {
         Ok(())
     }
 
-    /// Refuses what would take more memory or disk, where that is short. What keeps or gives back is always taken.
+    /// Refuses what would take more memory or disk, where that is short. What keeps or gives back is always taken, and so
+    /// is what was answered before: the answer is there, and who asks again may have seen none.
     fn check_room(&self, intent: &Intent) -> Result<(), Problem> {
-        if let Some(disk) = self.core.disk().filter(|disk| disk.is_short())
-            && matches!(intent.entry.command, Command::Submit { .. })
-        {
-            self.memory.turned_away();
-            return Err(Problem::disk_short(disk.free_bytes()));
+        if !matches!(intent.entry.command, Command::Submit { .. }) {
+            return Ok(());
         }
-        if self.memory.is_short() && matches!(intent.entry.command, Command::Submit { .. }) {
-            self.memory.turned_away();
-            return Err(Problem::memory_short(self.memory.used(), self.memory.budget()));
+        let short = match self.core.disk() {
+            Some(disk) if disk.is_short() => Problem::disk_short(disk.free_bytes()),
+            _ if self.memory.is_short() => Problem::memory_short(self.memory.used(), self.memory.budget()),
+            _ => return Ok(()),
+        };
+        let (actor, request_id) = (&intent.entry.actor, &intent.entry.request_id);
+        if self.core.local().remembered(actor, request_id).is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.memory.turned_away();
+        Err(short)
+    }
+
+    /// What can be said before anything is proposed: room, and the rules of the cluster's validators.
+    fn check_edge(&self, intent: &Intent) -> Result<(), Problem> {
+        self.check_room(intent)?;
+        self.rules.check(&self.core, &intent.entry)
     }
 
     /// Does what a client wants, or only decides it. A refusal is a problem here.
     pub(crate) async fn submit(&self, intent: Intent) -> Result<Answer, Problem> {
-        self.check_room(&intent)?;
+        self.check_edge(&intent)?;
         if intent.validate_only {
             // Its revision is one that may yet be: nothing was shown.
             return decided(self.core.validate_only(intent.entry).await?);
@@ -112,7 +136,7 @@ impl Api {
                     answers.push(Some(self.submit(intent).await));
                 }
                 Ok(intent) => {
-                    if let Err(problem) = self.check_room(&intent) {
+                    if let Err(problem) = self.check_edge(&intent) {
                         answers.push(Some(Err(problem)));
                         continue;
                     }

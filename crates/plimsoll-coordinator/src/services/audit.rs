@@ -1,37 +1,44 @@
 //! `AuditService`: log, digests and state, from any replica.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use plimsoll_ledger::{Row, RowKey};
 use plimsoll_proto::v1::audit_service_server::AuditService;
 use plimsoll_proto::{codec, v1};
 use plimsoll_types::Revision;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::AnswerStream;
 use super::api::Api;
+use super::on_demand::{OnDemand, on_demand};
 use super::problem::Problem;
 
 /// Records or rows in one message.
 const BATCH: usize = 256;
-/// Messages that wait for the connection.
-const MESSAGES: usize = 4;
+/// Bytes of records that are enough for a message.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// Dumps at a time: each keeps the whole state as it was until it is read, or its client is cut off.
+const DUMPS: usize = 4;
+/// When to come back for another.
+const RETRY_AFTER_MS: u64 = 1_000;
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Audit {
     api: Api,
+    dumps: Arc<Semaphore>,
 }
 
 impl Audit {
     pub(super) fn new(api: Api) -> Audit {
-        Audit { api }
+        Audit { api, dumps: Arc::new(Semaphore::new(DUMPS)) }
     }
 }
 
 #[tonic::async_trait]
 impl AuditService for Audit {
-    type ExportLogStream = AnswerStream<v1::ExportLogResponse>;
+    type ExportLogStream = OnDemand<v1::ExportLogResponse>;
 
     async fn export_log(
         &self,
@@ -47,29 +54,37 @@ impl AuditService for Audit {
         if next <= last {
             core.history(next, 1).map_err(Problem::from)?;
         }
-        let (answers, receiver) = mpsc::channel(MESSAGES);
+        let (answers, stream) = on_demand();
         tokio::spawn(async move {
             while left > 0 && next <= last {
+                answers.asked().await;
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(BATCH);
                 let records = match core.history(next, most) {
                     Ok(records) => records,
                     Err(error) => {
-                        let _ = answers.send(Err(Problem::from(error).into())).await;
+                        answers.give(Err(Problem::from(error).into())).await;
                         return;
                     }
                 };
+                let mut bytes = 0;
+                let enough = |shown: &&Arc<crate::core::Record>| {
+                    let fits = bytes < MESSAGE_BYTES;
+                    bytes += shown.entry.len() + shown.outcome.len();
+                    fits
+                };
+                let records: Vec<_> = records.iter().take_while(enough).collect();
                 let Some(end) = records.last().map(|record| record.revision) else { return };
                 let records: Vec<_> =
-                    records.iter().filter(|record| record.revision <= last).map(record).collect();
+                    records.into_iter().filter(|record| record.revision <= last).map(record).collect();
                 left = left.saturating_sub(records.len() as u64);
                 next = Revision(end.0 + 1);
                 let response = v1::ExportLogResponse { revision: last.0, records };
-                if answers.send(Ok(response)).await.is_err() {
+                if !answers.give(Ok(response)).await {
                     return;
                 }
             }
         });
-        Ok(Response::new(AnswerStream::new(receiver)))
+        Ok(Response::new(stream))
     }
 
     async fn get_state_digest(
@@ -88,34 +103,38 @@ impl AuditService for Audit {
         }))
     }
 
-    type DumpStateStream = AnswerStream<v1::DumpStateResponse>;
+    type DumpStateStream = OnDemand<v1::DumpStateResponse>;
 
     async fn dump_state(
         &self,
         request: Request<v1::DumpStateRequest>,
     ) -> Result<Response<Self::DumpStateStream>, Status> {
         let at = Revision(request.into_inner().at_revision);
+        let place = Arc::clone(&self.dumps).try_acquire_owned();
+        let place = place.map_err(|_| Problem::dumps_unread(DUMPS, RETRY_AFTER_MS))?;
         let dump = self.api.core.dump(at).await.map_err(Problem::from)?;
-        let (answers, receiver) = mpsc::channel(MESSAGES);
+        let (answers, stream) = on_demand();
         tokio::spawn(async move {
+            let _place = place;
             let chain_hash = Bytes::copy_from_slice(&dump.chain);
             for rows in dump.rows.chunks(BATCH) {
+                answers.asked().await;
                 let response = v1::DumpStateResponse {
                     revision: dump.revision.0,
                     log_time_ms: dump.log_time.0,
                     rows: rows.iter().map(row).collect(),
                     chain_hash: chain_hash.clone(),
                 };
-                if answers.send(Ok(response)).await.is_err() {
+                if !answers.give(Ok(response)).await {
                     return;
                 }
             }
         });
-        Ok(Response::new(AnswerStream::new(receiver)))
+        Ok(Response::new(stream))
     }
 }
 
-fn record(record: &std::sync::Arc<crate::core::Record>) -> v1::LogRecord {
+fn record(record: &Arc<crate::core::Record>) -> v1::LogRecord {
     v1::LogRecord {
         revision: record.revision.0,
         log_time_ms: record.log_time.0,

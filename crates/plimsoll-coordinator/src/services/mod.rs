@@ -15,12 +15,15 @@ mod intent;
 mod limits;
 mod names;
 mod node;
+mod on_demand;
 mod page;
 mod policy;
 mod problem;
 mod reservation;
 mod show;
 mod standing;
+mod tokens;
+mod validators;
 mod watch;
 
 #[cfg(test)]
@@ -47,7 +50,7 @@ use tonic::transport::server::Connected;
 use crate::core::Core;
 use crate::telemetry::Telemetry;
 use api::Api;
-use connections::Grpc;
+use connections::{Grpc, Pages};
 use edge::{EdgeLayer, Heads, Rates};
 
 pub(crate) use connections::{Guarded, Language, Listener, Talk};
@@ -69,8 +72,15 @@ pub struct Services {
     /// One for all listeners.
     rates: Arc<Rates>,
     heads: Heads,
+    /// One for all listeners.
+    pages: Arc<Pages>,
     limits: Arc<ListenerLimits>,
     simulation: bool,
+}
+
+/// True where a method's answer is a page, which may be large.
+fn lists(path: &str) -> bool {
+    edge::lists(path)
 }
 
 /// True where a method's answer is a stream, or no method is known by that path.
@@ -134,7 +144,20 @@ impl Services {
             );
         let rates = Arc::new(Rates::new(core.config().calls));
         let limits = Arc::new(limits);
-        Services { core, dialer, telemetry, routes, health, standing, rates, heads, limits, simulation }
+        let pages = Arc::default();
+        Services {
+            core,
+            dialer,
+            telemetry,
+            routes,
+            health,
+            standing,
+            rates,
+            heads,
+            pages,
+            limits,
+            simulation,
+        }
     }
 
     /// Serves connections until `shutdown` is done, then lets open calls end. Streams end with the core or their client:
@@ -154,7 +177,7 @@ impl Services {
             routes = routes.add_service(health::reflection());
         }
         let listener = Listener {
-            talk: Grpc::new(&edge, routes, &port),
+            talk: Grpc::new(&edge, routes, &port, Arc::clone(&self.pages)),
             tls: port.tls,
             limits: Arc::clone(&self.limits),
             counts: Some(self.telemetry.connections().clone()),

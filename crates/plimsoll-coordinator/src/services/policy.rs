@@ -1,4 +1,4 @@
-//! `PolicyService`: pools, priority classes, node limits and queues.
+//! `PolicyService`: pools, priority classes, node limits, queues and quotas.
 
 use plimsoll_ledger::{Command, PolicyName};
 use plimsoll_proto::convert::Violation;
@@ -15,6 +15,7 @@ use super::intent::Intent;
 use super::names;
 use super::page::is_descending;
 use super::problem::Problem;
+use super::tokens;
 
 /// The service.
 #[derive(Clone)]
@@ -214,6 +215,68 @@ impl PolicyService for Policies {
             next_page_token,
             policy_revision: view.meta().policy_changed.0,
         }))
+    }
+
+    async fn get_quota(
+        &self,
+        request: Request<v1::GetQuotaRequest>,
+    ) -> Result<Response<v1::GetQuotaResponse>, Status> {
+        let (view, quota) = get!(self, request, "quotas", "quota", quota_policy);
+        Ok(Response::new(v1::GetQuotaResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            quota: Some(convert::quota_to_v1(&quota)),
+            status: Some(convert::quota_status(&quota, &view)),
+        }))
+    }
+
+    async fn list_quotas(
+        &self,
+        request: Request<v1::ListQuotasRequest>,
+    ) -> Result<Response<v1::ListQuotasResponse>, Status> {
+        let (view, quotas, next_page_token) = list!(self, request, quota_policies);
+        Ok(Response::new(v1::ListQuotasResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            statuses: quotas.iter().map(|quota| convert::quota_status(quota, &view)).collect(),
+            quotas: quotas.iter().map(|quota| convert::quota_to_v1(quota)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+    async fn get_validator(
+        &self,
+        request: Request<v1::GetValidatorRequest>,
+    ) -> Result<Response<v1::GetValidatorResponse>, Status> {
+        let (view, object) = get!(self, request, "validators", "validator", validator);
+        Ok(Response::new(v1::GetValidatorResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            validator: Some(convert::validator_to_v1(&object)),
+        }))
+    }
+
+    async fn list_validators(
+        &self,
+        request: Request<v1::ListValidatorsRequest>,
+    ) -> Result<Response<v1::ListValidatorsResponse>, Status> {
+        let (view, objects, next_page_token) = list!(self, request, validators);
+        Ok(Response::new(v1::ListValidatorsResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            validators: objects.iter().map(|object| convert::validator_to_v1(object)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
+    async fn take_tokens(
+        &self,
+        request: Request<v1::TakeTokensRequest>,
+    ) -> Result<Response<v1::TakeTokensResponse>, Status> {
+        let actor = Actor::of(&request);
+        let results = tokens::take(&self.api, &actor, request.into_inner()).await?;
+        Ok(Response::new(v1::TakeTokensResponse { results }))
     }
 
     async fn get_node_limits(

@@ -47,6 +47,12 @@ impl Problem {
         problem
     }
 
+    /// Every rule of the cluster's validators that does not hold.
+    pub(crate) fn refused_by_validators(violations: Vec<convert::Violation>) -> Problem {
+        let details = Details::refused_by_validators(violations);
+        Problem(Box::new(Details { definite: true, ..details }))
+    }
+
     /// Every wrong field of a part of a request, given by its path.
     pub(crate) fn fields(prefix: &str, violations: Vec<convert::Violation>) -> Problem {
         let path =
@@ -113,6 +119,28 @@ impl Problem {
         let message = format!("memory is short here: {used} of {budget} bytes are used");
         let problem = Problem::new(ErrorReason::RateLimited, message).after(RETRY_MEMORY_MS);
         problem.with("memory_used_bytes", used.to_string()).with("memory_budget_bytes", budget.to_string())
+    }
+
+    /// Too much is kept for other watches that have just begun.
+    pub(crate) fn watches_begin(objects: usize, limit: usize, retry_after_ms: u64) -> Problem {
+        let message =
+            format!("{objects} objects wait to be sent to watches that begin, at most {limit} are kept");
+        let problem = Problem::new(ErrorReason::RateLimited, message).after(retry_after_ms);
+        problem.with("objects", objects.to_string()).with("limit", limit.to_string())
+    }
+
+    /// As many dumps of the state as may be are being sent.
+    pub(crate) fn dumps_unread(limit: usize, retry_after_ms: u64) -> Problem {
+        let message = format!("{limit} dumps of the state are being read, and each keeps all of it");
+        let problem = Problem::new(ErrorReason::RateLimited, message).after(retry_after_ms);
+        problem.with("limit", limit.to_string())
+    }
+
+    /// Too much was answered that nobody has read yet.
+    pub(crate) fn answers_unread(bytes: u64, limit: u64, retry_after_ms: u64) -> Problem {
+        let message = format!("{bytes} bytes of pages wait to be read, at most {limit} are kept");
+        let problem = Problem::new(ErrorReason::RateLimited, message).after(retry_after_ms);
+        problem.with("unread_bytes", bytes.to_string()).with("limit", limit.to_string())
     }
 
     /// No cluster here yet.

@@ -209,6 +209,7 @@ impl ReservationService for Reservations {
         &self,
         request: Request<v1::ExplainReservationRequest>,
     ) -> Result<Response<v1::ExplainReservationResponse>, Status> {
+        let actor = Actor::of(&request);
         let request = request.into_inner();
         let (consistency, min_revision) = (request.consistency, request.min_revision);
         let (explanation, revision, age_ms) = match request.subject {
@@ -228,7 +229,7 @@ impl ReservationService for Reservations {
                     let view = self.api.read(consistency, min_revision).await?;
                     (view.revision(), view.age_ms())
                 };
-                let explanation = self.api.core.explain_request(&request);
+                let explanation = self.api.core.explain_request(&request, &actor.0);
                 (explain::of_request(&self.api.core.local(), &request, &explanation), revision, age_ms)
             }
             None => return Err(Problem::invalid("name", "give either a name or a spec").into()),
@@ -254,7 +255,7 @@ impl ReservationService for Reservations {
         Ok(Response::new(wait::wait(self.api.clone(), id, request.timeout_ms)))
     }
 
-    type StreamReservationsStream = AnswerStream<v1::StreamReservationsResponse>;
+    type StreamReservationsStream = stream::Taken;
 
     async fn stream_reservations(
         &self,

@@ -1,6 +1,7 @@
 //! `WatchService`: what happens, as it happens; and what happened.
 
-use std::sync::Arc;
+mod present;
+
 use std::time::Duration;
 
 use plimsoll_ledger::{EventObject, Ledger};
@@ -9,23 +10,25 @@ use plimsoll_proto::v1::watch_service_server::WatchService;
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::{LedgerTime, Revision};
 use prost::Message;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::api::Api;
+use super::on_demand::{Maker, OnDemand, on_demand};
 use super::page::Page;
 use super::problem::Problem;
+use super::show;
 use super::standing::Standing;
-use super::{AnswerStream, show};
-use crate::core::{Consistency, HistoryError, Record};
+use crate::core::{Consistency, HistoryError, Record, Watcher};
+use present::{Present, Presents};
 
 /// Records read at once.
 const BATCH: usize = 512;
-/// Present objects in one message.
-const INITIAL_BATCH: usize = 500;
-/// Messages that wait for the connection; behind them the watcher waits in the log.
-const MESSAGES: usize = 16;
+/// Records read at once for a message of a watch.
+const WATCH_BATCH: usize = 128;
+/// A message is sent with the event, or the revision, that makes it this large. It is what a watch costs whose client does not
+/// read, and large enough that the transport, which gathers smaller ones, asks for no second one before it has sent the first.
+const MESSAGE_BYTES: usize = 32 << 10;
 /// A watcher that sees nothing of interest is told how far it is this often, and never more often than that.
 const TELL_PROGRESS: Duration = Duration::from_secs(10);
 const FASTEST_PROGRESS: Duration = Duration::from_millis(100);
@@ -37,19 +40,18 @@ const MOST_LOOKED_AT: usize = 100_000;
 pub(super) struct Watches {
     api: Api,
     standing: Standing,
+    presents: Presents,
 }
-
-type Answers = mpsc::Sender<Result<v1::WatchResponse, Status>>;
 
 impl Watches {
     pub(super) fn new(api: Api, standing: Standing) -> Watches {
-        Watches { api, standing }
+        Watches { api, standing, presents: Presents::default() }
     }
 }
 
 #[tonic::async_trait]
 impl WatchService for Watches {
-    type WatchStream = AnswerStream<v1::WatchResponse>;
+    type WatchStream = OnDemand<v1::WatchResponse>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
@@ -64,16 +66,17 @@ impl WatchService for Watches {
         };
         // Opened before the present objects are read, so that nothing falls between the two.
         let watcher = self.api.core.watch(Revision(request.from_revision)).map_err(Problem::from)?;
-        let (answers, receiver) = mpsc::channel(MESSAGES);
-        let (api, standing) = (self.api.clone(), self.standing.clone());
+        let (answers, stream) = on_demand();
+        let (api, standing, presents) = (self.api.clone(), self.standing.clone(), self.presents.clone());
         tokio::spawn(async move {
-            let watch = Watch { api, standing, filter, tell_progress, answers: answers.clone() };
-            if let Err(problem) = watch.run(watcher, request.include_initial).await {
+            let watch = Watch { api, standing, filter, tell_progress, answers };
+            let initial = request.include_initial.then_some(&presents);
+            if let Err(problem) = watch.run(watcher, initial).await {
                 // Nobody may be left to read it, then it does not matter.
-                let _ = answers.send(Err(problem.into())).await;
+                watch.answers.give(Err(problem.into())).await;
             }
         });
-        Ok(Response::new(AnswerStream::new(receiver)))
+        Ok(Response::new(stream))
     }
 
     async fn list_events(
@@ -90,14 +93,14 @@ struct Watch {
     standing: Standing,
     filter: Filter,
     tell_progress: Duration,
-    answers: Answers,
+    answers: Maker<v1::WatchResponse>,
 }
 
 impl Watch {
-    async fn run(&self, mut watcher: crate::core::Watcher, include_initial: bool) -> Result<(), Problem> {
+    async fn run(&self, mut watcher: Watcher, initial: Option<&Presents>) -> Result<(), Problem> {
         let mut shown = Revision(0);
-        if include_initial {
-            match self.send_initial().await? {
+        if let Some(presents) = initial {
+            match self.send_initial(presents).await? {
                 Some(revision) => shown = revision,
                 None => return Ok(()),
             }
@@ -105,51 +108,83 @@ impl Watch {
         let mut told_at = Instant::now();
         // One for the life of the watch: whoever asks for the standing asks as long as somebody waits for it.
         let mut lost = std::pin::pin!(self.standing.lost());
+        let mut asked = false;
         loop {
+            if !asked {
+                // Nothing is made ready for a client that does not read: what it has not seen is in the log.
+                tokio::select! {
+                    biased;
+                    () = self.answers.closed() => return Ok(()),
+                    problem = &mut lost => return Err(problem),
+                    () = self.answers.asked() => asked = true,
+                }
+            }
             let records = tokio::select! {
                 biased;
                 () = self.answers.closed() => return Ok(()),
                 problem = &mut lost => return Err(problem),
-                records = watcher.next(BATCH) => records.map_err(fell_behind)?,
+                records = watcher.next(WATCH_BATCH) => records.map_err(fell_behind)?,
                 () = tokio::time::sleep_until(told_at + self.tell_progress) => Vec::new(),
             };
-            let events = {
+            let (events, last) = {
+                let _turn = self.api.turn().await;
                 let view = self.api.local();
                 let new = records.iter().filter(|record| record.revision > shown);
-                new.flat_map(|record| self.filter.events(&view, record)).collect::<Vec<_>>()
+                self.filter.message(&view, new)
             };
+            if let Some(last) = last {
+                watcher.go_back(Revision(last.revision.0 + 1));
+            }
             if events.is_empty() && told_at.elapsed() < self.tell_progress {
                 continue;
             }
             told_at = Instant::now();
             let sent_up_to = Revision(watcher.position().0.saturating_sub(1)).max(shown);
-            let log_time = records.last().map_or_else(|| self.time_of(sent_up_to), |record| record.log_time);
+            let log_time = last.or_else(|| records.last().map(|record| &**record));
+            let log_time = log_time.map_or_else(|| self.time_of(sent_up_to), |record| record.log_time);
             let bookmark = events.is_empty();
             if !self.send(sent_up_to, log_time, events, bookmark, false).await {
                 return Ok(());
             }
+            asked = false;
         }
     }
 
     /// Sends the present objects; gives the revision that they show, or `None` where the client left.
-    async fn send_initial(&self) -> Result<Option<Revision>, Problem> {
-        let (revision, time, objects) = {
+    async fn send_initial(&self, presents: &Presents) -> Result<Option<Revision>, Problem> {
+        let present = {
             let view = self.api.core.read(Consistency::Linearizable, Revision(0)).await?;
-            (view.revision(), view.log_time(), present_objects(&view))
+            presents.of(&view)?
         };
-        for batch in objects.chunks(INITIAL_BATCH) {
-            let events = {
+        let Present { revision, time, ref objects } = *present;
+        let mut next = self.wanted(objects, 0);
+        while next < objects.len() {
+            self.answers.asked().await;
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            {
+                let _turn = self.api.turn().await;
                 let view = self.api.local();
-                let wanted = batch.iter().filter(|object| self.filter.wants(object));
-                wanted.map(|object| show::present(&view, revision, time, object)).collect::<Vec<_>>()
-            };
-            if !events.is_empty() && !self.send(revision, time, events, false, true).await {
+                while next < objects.len() && bytes < MESSAGE_BYTES {
+                    let event = show::present(&view, revision, time, &objects[next]);
+                    bytes += event.encoded_len();
+                    events.push(event);
+                    next = self.wanted(objects, next + 1);
+                }
+            }
+            if !self.send(revision, time, events, false, true).await {
                 return Ok(None);
             }
         }
         // From here on it is safe to resume.
+        self.answers.asked().await;
         let open = self.send(revision, time, Vec::new(), true, false).await;
         Ok(open.then_some(revision))
+    }
+
+    /// Place of the first of the objects from there on that is wanted; past their end where there is none.
+    fn wanted(&self, objects: &[EventObject], from: usize) -> usize {
+        let found = objects[from..].iter().position(|object| self.filter.wants(object));
+        found.map_or(objects.len(), |found| from + found)
     }
 
     /// False where the client left.
@@ -163,7 +198,7 @@ impl Watch {
     ) -> bool {
         let response =
             v1::WatchResponse { revision: revision.0, log_time_ms: log_time.0, events, bookmark, initial };
-        self.answers.send(Ok(response)).await.is_ok()
+        self.answers.give(Ok(response)).await
     }
 
     /// Ledger time of a revision that was applied; 0 where it is no longer kept.
@@ -182,19 +217,6 @@ fn fell_behind(error: HistoryError) -> Problem {
         HistoryError::Compacted { wanted, first } => Problem::watcher_too_slow(wanted, first),
         other => other.into(),
     }
-}
-
-/// Every object that there is; they are shared with the ledger.
-fn present_objects(ledger: &Ledger) -> Vec<EventObject> {
-    let mut objects = Vec::new();
-    objects.extend(ledger.pools().map(|pool| EventObject::Pool(Arc::clone(pool))));
-    objects.extend(ledger.classes().map(|class| EventObject::Class(Arc::clone(class))));
-    objects.extend(ledger.all_node_limits().map(|limits| EventObject::NodeLimits(Arc::clone(limits))));
-    objects.extend(ledger.queues().map(|queue| EventObject::Queue(Arc::clone(queue))));
-    objects.extend(ledger.nodes().map(|node| EventObject::Node(Arc::clone(node))));
-    let reservations = ledger.reservations().filter(|reservation| !reservation.state.is_final());
-    objects.extend(reservations.map(|reservation| EventObject::Reservation(Arc::clone(reservation), None)));
-    objects
 }
 
 /// Which events are wanted. Empty fields let all pass.
@@ -231,6 +253,27 @@ impl Filter {
         let wanted = record.events.iter().filter(|event| self.wants(&event.object));
         wanted.map(|event| convert::event_to_v1(event, &record.request_id, ledger))
     }
+
+    /// Events of whole revisions, until they are enough for a message. The last record, where there were more.
+    fn message<'a, R>(
+        &self,
+        ledger: &Ledger,
+        records: impl Iterator<Item = &'a R>,
+    ) -> (Vec<v1::Event>, Option<&'a Record>)
+    where
+        R: std::ops::Deref<Target = Record> + 'a,
+    {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            let from = events.len();
+            events.extend(self.events(ledger, record));
+            bytes += events[from..].iter().map(Message::encoded_len).sum::<usize>();
+            if bytes >= MESSAGE_BYTES {
+                return (events, Some(&**record));
+            }
+        }
+        (events, None)
+    }
 }
 
 /// Pool of a reservation or node, and the pool itself.
@@ -248,6 +291,10 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         | EventObject::NodeLimitsDeleted(_)
         | EventObject::Queue(_)
         | EventObject::QueueDeleted(_)
+        | EventObject::Quota(_)
+        | EventObject::QuotaDeleted(_)
+        | EventObject::Validator(_)
+        | EventObject::ValidatorDeleted(_)
         | EventObject::Leader(_)
         | EventObject::Version(_) => None,
     }

@@ -23,8 +23,7 @@ impl Waits {
     pub(super) fn look(&self, events: &[plimsoll_ledger::Event]) {
         for event in events {
             if let EventObject::Reservation(reservation, from) = &event.object {
-                let was_granted =
-                    matches!(from, None | Some(State::Pending)) && reservation.state.is_occupying();
+                let was_granted = from.is_none_or(State::is_waiting) && reservation.state.is_occupying();
                 if was_granted {
                     let waited_ms = reservation.granted_at.ms_since(reservation.submitted_at);
                     self.seconds.observe(std::time::Duration::from_millis(waited_ms).as_secs_f64());

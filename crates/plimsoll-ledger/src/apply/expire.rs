@@ -19,7 +19,10 @@ impl Ledger {
         while ended < limit {
             let Some(reservation) = self.first_due(context.now) else { break };
             let (rule, state, reason) = verdict(&reservation, context.now);
-            self.end(context, rule, &reservation, state, reason);
+            match reason {
+                EndReason::Preempted => self.take_back(context, &reservation),
+                _ => drop(self.end(context, rule, &reservation, state, reason)),
+            }
             ended += 1;
         }
         while ended < limit {
@@ -46,6 +49,7 @@ impl Ledger {
             self.ended.first().map(|(ended_at, _)| ended_at.plus_ms(ENDED_RETENTION_MS)),
             self.answers.first().map(|remembered| remembered.keep_until),
             self.first_removed().map(|(keep_until, _)| keep_until),
+            self.book.first_due().map(|(due, _)| *due),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -101,6 +105,7 @@ impl Ledger {
                 _ => break,
             }
         }
+        self.forget_usage(context.now, limit);
         // Last, and only once no answer is left that may need the names.
         if self.answers.first().is_some_and(|due| due.keep_until <= context.now) {
             return;
@@ -134,7 +139,9 @@ impl Ledger {
 /// Rule, final state and reason for a reservation that is due.
 fn verdict(reservation: &Reservation, now: LedgerTime) -> (&'static str, State, EndReason) {
     match reservation.state {
-        State::Pending => ("expire/waited-too-long", State::Expired, EndReason::WaitedTooLong),
+        State::Pending | State::Planned => {
+            ("expire/waited-too-long", State::Expired, EndReason::WaitedTooLong)
+        }
         State::Held => ("expire/not-confirmed", State::Expired, EndReason::NotConfirmed),
         _ if reservation.hard_end.0 > 0
             && now >= reservation.hard_end
@@ -142,6 +149,7 @@ fn verdict(reservation: &Reservation, now: LedgerTime) -> (&'static str, State, 
         {
             ("expire/max-duration", State::Expired, EndReason::MaxDuration)
         }
+        State::Preempting => ("preempt/end", State::Preempted, EndReason::Preempted),
         _ => ("expire/not-renewed", State::Expired, EndReason::NotRenewed),
     }
 }

@@ -37,7 +37,7 @@ impl Ledger {
         ttl_ms: u64,
     ) -> Result<Outcome, Refusal> {
         let old = self.find_with_token(id, token)?;
-        require(&old, &[State::Active, State::Partial])
+        require(&old, &[State::Active, State::Partial, State::Preempting])
             .or_else(|no| mutant!("renew-resurrects").then_some(()).ok_or(no))?;
         if ttl_ms != 0 && !(MIN_TTL_MS..=MAX_TTL_MS).contains(&ttl_ms) {
             return Err(Refusal::one(Reason::InvalidArgument, "ttl_ms", ttl_ms, MIN_TTL_MS));
@@ -45,12 +45,17 @@ impl Ledger {
         if old.hard_end.0 > 0 && context.now >= old.hard_end {
             return Err(Refusal::one(Reason::Expired, "max_duration_ms", context.now.0, old.hard_end.0));
         }
+        if old.resume_state == State::Preempting {
+            // It is answered, so that its holder hears of the notice, and buys no more time.
+            return Ok(self.store(context, "renew", Reservation::clone(&old), Some(old.state)));
+        }
         let mut new = Reservation::clone(&old);
         new.state =
             if mutant!("renew-resurrects") && old.state.is_final() { State::Active } else { old.state };
         new.ttl_ms = if ttl_ms == 0 { old.ttl_ms } else { ttl_ms };
         new.deadline = self.lease_end(&old).unwrap_or(old.deadline).max(context.now.plus_ms(new.ttl_ms));
         cap_deadline(&mut new);
+        self.extend_tab(&mut new)?;
         Ok(self.store(context, "renew", new, Some(old.state)))
     }
 
@@ -70,6 +75,7 @@ impl Ledger {
         self.admit_resize(&old.request, &old.members, &old.amounts, amounts)?;
         let mut new = Reservation::clone(&old);
         new.amounts = amounts.clone();
+        self.resize_tab(&mut new)?;
         Ok(self.store(context, "resize", new, Some(old.state)))
     }
 
@@ -80,7 +86,7 @@ impl Ledger {
         token: Revision,
     ) -> Result<Outcome, Refusal> {
         let old = self.find_with_token(id, token)?;
-        require(&old, &[State::Held, State::Active, State::Partial])?;
+        require(&old, &[State::Held, State::Active, State::Partial, State::Preempting])?;
         Ok(self.end(context, "release", &old, State::Released, EndReason::Released))
     }
 
@@ -114,6 +120,7 @@ impl Ledger {
         new.blockers = Vec::new();
         new.ended_at = context.now;
         new.end_reason = Some(reason);
+        self.close_tab(&mut new);
         let outcome = self.store(context, rule, new, Some(old.state));
         if old.state.is_occupying() && !mutant!("free-early") {
             self.keep_fence_pending(context, old);

@@ -4,5 +4,8 @@ mod expire;
 mod lease;
 mod node;
 mod policy;
+mod preempt;
 mod queues;
 mod submit;
+pub(crate) mod usage;
+pub(crate) mod validators;

@@ -162,6 +162,7 @@ impl Ledger {
         if holders > 0 {
             return Err(Refusal::one(Reason::InUse, format!("leases on node {}", node.name()), 0, holders));
         }
+        self.keep_no_places(context, id);
         self.remove_node(id);
         if self.meta.version >= removed::SINCE_VERSION {
             self.put_removed(Arc::new(RemovedNode::of(&node, context.now)));
@@ -179,8 +180,13 @@ impl Ledger {
     ) -> Outcome {
         node.changed = context.revision;
         let node = Arc::new(node);
+        let before = self.node(node.id).cloned();
         self.put_node(Arc::clone(&node));
         context.event(rule, EventObject::Node(Arc::clone(&node)));
+        let same = |old: Arc<Node>| old.registration == node.registration && old.pool == node.pool;
+        if !node.is_eligible() || !before.is_none_or(same) {
+            self.keep_no_places(context, node.id);
+        }
         Outcome::Node(node)
     }
 
@@ -232,7 +238,11 @@ impl Ledger {
             }
             let mut new = Reservation::clone(&old);
             new.state = old.resume_state;
-            let length_ms = if new.state == State::Held { old.request.hold_ms } else { old.ttl_ms };
+            let length_ms = match new.state {
+                State::Held => old.request.hold_ms,
+                State::Preempting => old.preempted.map_or(0, |preempted| preempted.grace_ms),
+                _ => old.ttl_ms,
+            };
             new.deadline = old.deadline.max(context.now.plus_ms(length_ms));
             if new.state != State::Held {
                 cap_deadline(&mut new);

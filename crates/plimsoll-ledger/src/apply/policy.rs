@@ -47,11 +47,23 @@ impl Ledger {
     fn check_policy(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
         let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
         self.check_queues(put, delete, &mut blockers);
+        if self.meta.version < super::preempt::SINCE_VERSION
+            && put.iter().any(super::preempt::is_of_preemption)
+        {
+            let (needed, have) = (super::preempt::SINCE_VERSION.into(), self.meta.version.into());
+            blockers.push(Blocker::new(Reason::UnsupportedVersion, "preemption", needed, have));
+        }
+        self.check_quotas(put, delete, &mut blockers);
+        self.check_validators(put, delete, &mut blockers);
         for name in delete {
             let (missing, label) = match name {
                 PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
                 PolicyName::Class(name) => (!self.classes.contains_key(name), format!("class {name}")),
                 PolicyName::Queue(name) => (!self.queues.contains_key(name), format!("queue {name}")),
+                PolicyName::Quota(name) => (!self.quota_policies.contains_key(name), format!("quota {name}")),
+                PolicyName::Validator(name) => {
+                    (!self.validators.contains_key(name), format!("validator {name}"))
+                }
                 PolicyName::NodeLimits(name) => {
                     (!self.node_limits.contains_key(name), format!("node limits {name}"))
                 }
@@ -75,7 +87,10 @@ impl Ledger {
                         blockers.push(Blocker::new(Reason::InUse, label, 0, live));
                     }
                 }
-                PolicyName::Class(_) | PolicyName::NodeLimits(_) => {}
+                PolicyName::Class(_)
+                | PolicyName::NodeLimits(_)
+                | PolicyName::Quota(_)
+                | PolicyName::Validator(_) => {}
             }
         }
         blockers.sort_by_key(|blocker| blocker.reason);
@@ -102,6 +117,16 @@ impl Ledger {
                 self.put_queue(Arc::clone(&queue));
                 context.event("policy/put", EventObject::Queue(queue));
             }
+            PolicyObject::Quota(quota) => {
+                let quota = Arc::new(crate::QuotaPolicy { changed: context.revision, ..quota.clone() });
+                self.put_quota_policy(Arc::clone(&quota));
+                context.event("policy/put", EventObject::Quota(quota));
+            }
+            PolicyObject::Validator(object) => {
+                let object = Arc::new(crate::Validator { changed: context.revision, ..object.clone() });
+                self.put_validator(Arc::clone(&object));
+                context.event("policy/put", EventObject::Validator(object));
+            }
             PolicyObject::NodeLimits(limits) => {
                 let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
                 self.put_node_limits(Arc::clone(&limits));
@@ -125,6 +150,15 @@ impl Ledger {
             PolicyName::Queue(name) => {
                 self.remove_queue(name);
                 context.event("policy/delete", EventObject::QueueDeleted(name.clone()));
+            }
+            PolicyName::Quota(name) => {
+                self.remove_usage_of(name);
+                self.remove_quota_policy(name);
+                context.event("policy/delete", EventObject::QuotaDeleted(name.clone()));
+            }
+            PolicyName::Validator(name) => {
+                self.remove_validator(name);
+                context.event("policy/delete", EventObject::ValidatorDeleted(name.clone()));
             }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);

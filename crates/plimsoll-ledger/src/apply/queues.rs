@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::validators::touches_validators;
 use crate::limits::{MAX_QUEUE_DEPTH, MAX_QUEUES};
 use crate::{Blocker, Command, Fairness, Ledger, PolicyName, PolicyObject, Queue, Reason, Strategy};
 
@@ -12,6 +13,21 @@ impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
     /// has fields that builds of that time stop at.
     pub fn since_version(&self) -> u32 {
+        if self.is_of_preemption() {
+            return super::preempt::SINCE_VERSION;
+        }
+        use super::usage::{self, asks_for_usage, is_of_usage};
+        let of_usage = match self {
+            Command::Submit { request, .. } => asks_for_usage(request),
+            Command::ApplyPolicy { put, delete, .. } => {
+                put.iter().any(is_of_usage) || delete.iter().any(|name| matches!(name, PolicyName::Quota(_)))
+            }
+            Command::TakeTokens { .. } => true,
+            _ => false,
+        };
+        if of_usage {
+            return usage::SINCE_VERSION;
+        }
         let of_queues = match self {
             Command::Submit { request, .. } => !request.queue.is_empty(),
             Command::ApplyPolicy { put, delete, .. } => {
@@ -19,7 +35,17 @@ impl Command {
             }
             _ => false,
         };
-        if of_queues { SINCE_VERSION } else { 1 }
+        let of_validators = match self {
+            Command::ApplyPolicy { put, delete, .. } => touches_validators(put, delete),
+            _ => false,
+        };
+        if of_validators {
+            super::validators::SINCE_VERSION
+        } else if of_queues {
+            SINCE_VERSION
+        } else {
+            1
+        }
     }
 }
 
@@ -121,7 +147,10 @@ fn is_of_queues(object: &PolicyObject) -> bool {
                 || pool.price_milli != 0
                 || matches!(pool.strategy, Strategy::Fragmentation | Strategy::Optimized)
         }
-        PolicyObject::Class(_) | PolicyObject::NodeLimits(_) => false,
+        PolicyObject::Class(_)
+        | PolicyObject::NodeLimits(_)
+        | PolicyObject::Quota(_)
+        | PolicyObject::Validator(_) => false,
     }
 }
 

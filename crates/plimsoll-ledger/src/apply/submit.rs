@@ -6,11 +6,11 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 use crate::ledger::Context;
-use crate::limits::{DEFAULT_HOLD_MS, DEFAULT_TTL_MS, MAX_LIVE, MAX_PENDING};
+use crate::limits::{MAX_LIVE, MAX_PENDING};
 use crate::validate::validate_request;
 use crate::{
-    Blocker, EventObject, Ledger, Outcome, Placement, Reason, Refusal, Request, Reservation, State, Verdict,
-    Wait,
+    Blocker, EventObject, Ledger, OnPreempt, Outcome, Placement, Reason, Refusal, Request, Reservation,
+    State, Verdict, Wait,
 };
 
 impl Ledger {
@@ -22,15 +22,20 @@ impl Ledger {
     ) -> Result<Outcome, Refusal> {
         self.check_submit(request)?;
         let mut reservation = self.new_reservation(context, request);
+        self.check_submit_usage(&reservation.request, context.actor, verdict)?;
         match verdict {
-            Verdict::Place(placement) => match (self.admit(request, placement), request.wait) {
-                (Err(_), _) if mutant!("trust-the-planner") => grant(&mut reservation, placement, context),
-                (Ok(()), _) => grant(&mut reservation, placement, context),
-                (Err(refusal), Wait::Refuse) => return Err(refusal),
-                (Err(refusal), Wait::Queue { .. }) => {
-                    self.enqueue(&mut reservation, refusal.blockers, context)?
+            Verdict::Place(placement) => {
+                match (self.admit_for(&reservation.request, context.actor, placement), request.wait) {
+                    (Err(_), _) if mutant!("trust-the-planner") => {
+                        grant(&mut reservation, placement, context)
+                    }
+                    (Ok(()), _) => grant(&mut reservation, placement, context),
+                    (Err(refusal), Wait::Refuse) => return Err(refusal),
+                    (Err(refusal), Wait::Queue { .. }) => {
+                        self.enqueue(&mut reservation, refusal.blockers, context)?
+                    }
                 }
-            },
+            }
             Verdict::Blocked(blockers) => match request.wait {
                 Wait::Refuse => {
                     return Err(Refusal { reason: Reason::NoCapacity, blockers: blockers.clone() });
@@ -40,6 +45,10 @@ impl Ledger {
             Verdict::Infeasible(blockers) => {
                 return Err(Refusal { reason: Reason::Infeasible, blockers: blockers.clone() });
             }
+        }
+        self.count_submission(&reservation.request, context.actor);
+        if reservation.state.is_occupying() {
+            self.open_tab(&mut reservation);
         }
         Ok(self.store(context, "submit", reservation, None))
     }
@@ -51,16 +60,18 @@ impl Ledger {
         placement: &Placement,
     ) -> Result<Outcome, Refusal> {
         let old = Arc::clone(self.find(id)?);
-        if old.state != State::Pending {
+        if !old.state.is_waiting() {
             return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
         }
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
         }
-        self.admit(&old.request, placement)
+        let own = [Arc::clone(&old)];
+        self.without(&own, |ledger| ledger.admit_for(&old.request, &old.requester, placement))
             .or_else(|no| mutant!("trust-the-planner").then_some(()).ok_or(no))?;
         let mut new = Reservation::clone(&old);
         grant(&mut new, placement, context);
+        self.open_tab(&mut new);
         Ok(self.store(context, "place", new, Some(old.state)))
     }
 
@@ -94,9 +105,17 @@ impl Ledger {
         if self.class(&request.class).is_none() {
             return Err(Refusal::one(Reason::ClassNotFound, request.class.as_str(), 1, 0));
         }
+        if super::usage::asks_for_usage(request) && self.meta.version < super::usage::SINCE_VERSION {
+            let (needed, have) = (super::usage::SINCE_VERSION.into(), self.meta.version.into());
+            return Err(Refusal::one(Reason::UnsupportedVersion, "limits of cost", needed, have));
+        }
         if !request.queue.is_empty() && self.meta.version < super::queues::SINCE_VERSION {
             let (needed, have) = (super::queues::SINCE_VERSION.into(), self.meta.version.into());
             return Err(Refusal::one(Reason::UnsupportedVersion, "queues", needed, have));
+        }
+        if request.on_preempt != OnPreempt::default() && self.meta.version < super::preempt::SINCE_VERSION {
+            let (needed, have) = (super::preempt::SINCE_VERSION.into(), self.meta.version.into());
+            return Err(Refusal::one(Reason::UnsupportedVersion, "on_preempt", needed, have));
         }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
@@ -113,14 +132,13 @@ impl Ledger {
     }
 
     fn new_reservation(&mut self, context: &Context<'_>, request: &Request) -> Reservation {
-        let mut request = request.clone();
-        if request.ttl_ms == 0 {
-            let class_ttl_ms = self.class(&request.class).map_or(0, |class| class.default_ttl_ms);
-            request.ttl_ms = if class_ttl_ms > 0 { class_ttl_ms } else { DEFAULT_TTL_MS };
-        }
-        if request.hold_ms == 0 {
-            request.hold_ms = DEFAULT_HOLD_MS;
-        }
+        let lengths = self.lengths(request);
+        let request = Request {
+            ttl_ms: lengths.ttl_ms,
+            hold_ms: lengths.hold_ms,
+            max_duration_ms: lengths.max_duration_ms,
+            ..request.clone()
+        };
         let request = self.recent.share(request);
         Reservation {
             id: ReservationId(context.revision.0),
@@ -140,6 +158,9 @@ impl Ledger {
             end_reason: None,
             changed: context.revision,
             blockers: Vec::new(),
+            preempted: None,
+            tab: None,
+            cost_micros: 0,
             request,
         }
     }

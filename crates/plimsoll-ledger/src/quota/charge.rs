@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Amount, Resources};
 
-use crate::MemberPlacement;
+use crate::{GpuShare, MemberPlacement, Request, WHOLE_DEVICE_MILLI};
 
 /// Name under which quotas count devices, in thousandths.
 pub const GPU: &str = "gpu";
@@ -16,4 +16,23 @@ pub fn charge(amounts: &Resources, members: &[MemberPlacement]) -> Option<Resour
         all.set(GPU, named);
     }
     Some(all)
+}
+
+/// The least of a request that is of use: its fewest members, a share by memory as one thousandth. At the top where a sum does not fit.
+pub fn least(request: &Request) -> Resources {
+    let mut one = request.requirements.amounts.clone();
+    let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+        GpuShare::Whole => u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI),
+        GpuShare::Milli(milli) => milli.into(),
+        GpuShare::Memory(_) => 1,
+    });
+    if milli > 0 {
+        one.set(GPU, Amount(one.get(GPU).0.saturating_add(milli)));
+    }
+    let members = u64::from(request.gang.min_members.max(1));
+    let mut all = Resources::default();
+    for (name, amount) in one.iter() {
+        all.set(name, Amount(amount.0.saturating_mul(members)));
+    }
+    all
 }

@@ -182,6 +182,61 @@ impl QuotaTree {
         })
     }
 
+    /// True where both are of one tree, or neither names a queue.
+    pub fn same_root(&self, one: &str, other: &str) -> bool {
+        self.path(one).last() == self.path(other).last()
+    }
+
+    /// True where the first queue may have back what the second has borrowed: up to where their ways to the root meet, the first stays within
+    /// its quota once it takes `asked`, while every queue on the second's way borrows some of the `contested` resources and does not fall below
+    /// its own quota of any of them without `taken`. O(depth x resources).
+    pub fn may_reclaim(
+        &mut self,
+        (owner, asked): (&str, &Resources),
+        (borrower, taken): (&str, &Resources),
+        pool: &str,
+        contested: &BTreeSet<String>,
+    ) -> bool {
+        if owner == borrower || !self.contains(owner) || !self.contains(borrower) {
+            return false;
+        }
+        let above_owner: BTreeSet<String> = self.path(owner).map(str::to_owned).collect();
+        let up: Vec<String> =
+            self.path(borrower).take_while(|name| !above_owner.contains(*name)).map(str::to_owned).collect();
+        let above_borrower: BTreeSet<String> = self.path(borrower).map(str::to_owned).collect();
+        let own: Vec<String> =
+            self.path(owner).take_while(|name| !above_borrower.contains(*name)).map(str::to_owned).collect();
+        // One above the other takes from its own family: what it may have there is a matter of quota, not of borrowing.
+        let (Some(top), false) = (own.last(), up.is_empty()) else { return false };
+        let names: Vec<&str> =
+            taken.iter().map(|(name, _)| name).filter(|name| contested.contains(*name)).collect();
+        let borrowed = |tree: &QuotaTree, queue: &str, name: &str| {
+            tree.cell(queue, pool, name).is_some_and(|cell| cell.usage > cell.subtree)
+        };
+        let within = |tree: &QuotaTree, queue: &str, name: &str| {
+            tree.cell(queue, pool, name).is_none_or(|cell| cell.usage >= cell.subtree)
+        };
+        let does_borrow = names.iter().any(|name| up.iter().all(|queue| borrowed(self, queue, name)));
+        if !does_borrow {
+            return false;
+        }
+        let crossed: Vec<(&String, &str)> = up
+            .iter()
+            .flat_map(|queue| names.iter().map(move |name| (queue, *name)))
+            .filter(|(queue, name)| within(self, queue, name))
+            .collect();
+        self.give_back(borrower, pool, taken);
+        let keeps = crossed.iter().all(|(queue, name)| within(self, queue, name));
+        self.take(owner, pool, asked);
+        let stays = asked
+            .iter()
+            .filter(|(name, _)| contested.contains(*name))
+            .all(|(name, _)| self.cell(top, pool, name).is_none_or(|cell| cell.usage <= cell.subtree));
+        self.give_back(owner, pool, asked);
+        self.take(borrower, pool, taken);
+        keeps && stays
+    }
+
     /// The first queue on the way up that has more than its quota and what it may borrow allow: I4. `None` where all is well.
     pub fn over(&self, queue: &str, pool: &str, resource: &str) -> Option<&str> {
         self.path(queue).find(|name| {

@@ -3,7 +3,23 @@
 use super::*;
 
 impl Model {
-    pub(super) fn admits(&self, request: &Request, placement: &Placement) -> Result<(), Reason> {
+    /// In the world as it is, and as it will be once those who were given notice have left.
+    pub(super) fn admits(
+        &self,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+    ) -> Result<(), Reason> {
+        let fits = |later| self.seen(later, |model| model.fits(request, requester, placement));
+        least([false, true].map(fits).into_iter().filter_map(Result::err).collect())
+    }
+
+    pub(super) fn fits(
+        &self,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+    ) -> Result<(), Reason> {
         let members: Vec<(u32, Vec<DeviceGrant>)> =
             placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
         let mut reasons = Vec::new();
@@ -42,8 +58,23 @@ impl Model {
                 reasons.push(Reason::NoCapacity);
             }
         }
+        reasons.extend(self.device_reasons(request, &members));
+        let place = (request.queue.as_str(), request.pool.as_str());
+        if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, &members)) {
+            reasons.push(Reason::QuotaExceeded);
+        }
+        reasons.extend(self.grant_reasons(request, requester, members.len() as u64));
+        least(reasons)
+    }
+
+    pub(super) fn device_reasons(
+        &self,
+        request: &Request,
+        members: &[(u32, Vec<DeviceGrant>)],
+    ) -> Vec<Reason> {
+        let mut reasons = Vec::new();
         let mut earlier: Vec<(u32, DeviceGrant)> = Vec::new();
-        for (node, grants) in &members {
+        for (node, grants) in members {
             let asked = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
             if grants.len() != asked || grants.windows(2).any(|w| w[0].device >= w[1].device) {
                 reasons.push(Reason::InvalidArgument);
@@ -87,21 +118,17 @@ impl Model {
                 }
             }
         }
-        let place = (request.queue.as_str(), request.pool.as_str());
-        if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, &members)) {
-            reasons.push(Reason::QuotaExceeded);
-        }
-        least(reasons)
+        reasons
     }
 
     pub(super) fn pool_used(&self, pool: &str, name: &str) -> u64 {
-        let holding = self.reservations.values().filter(|r| occupies(r.state) && r.request.pool == pool);
+        let holding = self.counted().filter(|r| r.request.pool == pool);
         holding.map(|r| r.amounts.get(name).0 * r.members.len() as u64).sum()
     }
 
     pub(crate) fn used(&self, node: u32, name: &str) -> u64 {
         let mut sum: u64 = self.nodes[&node].pending.iter().map(|(_, amounts, _)| amounts.get(name).0).sum();
-        for r in self.reservations.values().filter(|r| occupies(r.state)) {
+        for r in self.counted() {
             if !self.pools[&r.request.pool].countables.contains_key(name) {
                 sum += r.amounts.get(name).0 * r.members.iter().filter(|(n, _)| *n == node).count() as u64;
             }
@@ -115,7 +142,7 @@ impl Model {
 
     pub(super) fn grants_on(&self, node: u32, device: u16) -> Vec<DeviceGrant> {
         let pending = self.nodes[&node].pending.iter().flat_map(|(_, _, grants)| grants.iter());
-        let holding = self.reservations.values().filter(|r| occupies(r.state));
+        let holding = self.counted();
         let held = holding
             .flat_map(|r| r.members.iter())
             .filter(|(n, _)| *n == node)

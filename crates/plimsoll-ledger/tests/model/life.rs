@@ -11,6 +11,9 @@ impl Model {
         if !request.queue.is_empty() && self.version < 3 {
             return Err(Reason::UnsupportedVersion);
         }
+        if request.on_preempt != plimsoll_ledger::OnPreempt::Requeue && self.version < 4 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
@@ -25,12 +28,17 @@ impl Model {
             request.hold_ms = 30_000;
         }
         let mut r = Res {
+            requester: self.actor.clone(),
+            bill: Vec::new(),
+            paid_until: 0,
             priority,
             state: State::Pending,
             resume: State::Pending,
             amounts: request.requirements.amounts.clone(),
             members: Vec::new(),
             token: 0,
+            granted_at: 0,
+            preempted: None,
             ttl_ms: request.ttl_ms,
             deadline: 0,
             hard_end: 0,
@@ -38,10 +46,11 @@ impl Model {
             end: None,
             request,
         };
+        self.submit_usage(&r.request)?;
         let placed = match verdict {
             Verdict::Infeasible(_) => return Err(Reason::Infeasible),
             Verdict::Blocked(_) => Err(Reason::NoCapacity),
-            Verdict::Place(placement) => self.admits(&r.request, placement).map(|()| placement),
+            Verdict::Place(placement) => self.admits(&r.request, &r.requester, placement).map(|()| placement),
         };
         match (placed, r.request.wait) {
             (Ok(placement), _) => self.grant(&mut r, placement),
@@ -63,13 +72,17 @@ impl Model {
                 r.deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };
             }
         }
+        let lines = Model::lines_of(&r);
         self.reservations.insert(self.revision, r);
+        self.note_rows(lines);
         Ok(())
     }
 
-    pub(super) fn grant(&self, r: &mut Res, placement: &Placement) {
+    pub(super) fn grant(&mut self, r: &mut Res, placement: &Placement) {
         r.members = placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
         r.token = self.revision;
+        r.granted_at = self.clock;
+        self.charge_grant(r);
         r.hard_end = if r.request.max_duration_ms > 0 { self.clock + r.request.max_duration_ms } else { 0 };
         if r.request.auto_confirm {
             self.activate(r);
@@ -91,16 +104,19 @@ impl Model {
 
     pub(super) fn place(&mut self, id: u64, placement: &Placement) -> Result<(), Reason> {
         let mut r = self.reservations.get(&id).ok_or(Reason::NotFound)?.clone();
-        if r.state != State::Pending {
+        if !matches!(r.state, State::Pending | State::Planned) {
             return Err(Reason::WrongState);
         }
         if r.deadline > 0 && self.clock > r.deadline {
             return Err(Reason::Expired);
         }
-        self.admits(&r.request, placement)?;
+        self.without(&[id], |model| model.admits(&r.request, &r.requester, placement))?;
+        self.admits(&r.request, &r.requester, placement)?;
         r.deadline = 0;
         self.grant(&mut r, placement);
+        let lines = Model::lines_of(&r);
         self.reservations.insert(id, r);
+        self.note_rows(lines);
         Ok(())
     }
 
@@ -115,17 +131,23 @@ impl Model {
     }
 
     pub(super) fn renew(&mut self, id: u64, token: u64, ttl_ms: u64) -> Result<(), Reason> {
-        let mut r = self.with_token(id, token, &[State::Active, State::Partial])?;
+        let mut r = self.with_token(id, token, &[State::Active, State::Partial, State::Preempting])?;
         if ttl_ms != 0 && !(1_000..=366 * 24 * HOUR_MS).contains(&ttl_ms) {
             return Err(Reason::InvalidArgument);
         }
         if r.hard_end > 0 && self.clock >= r.hard_end {
             return Err(Reason::Expired);
         }
+        if r.resume == State::Preempting {
+            return Ok(());
+        }
         let end = self.lease_end(&r);
         r.ttl_ms = if ttl_ms > 0 { ttl_ms } else { r.ttl_ms };
         r.deadline = at_most(end.max(self.clock + r.ttl_ms), r.hard_end);
+        self.renew_usage(&mut r)?;
+        let lines = Model::lines_of(&r);
         self.reservations.insert(id, r);
+        self.note_rows(lines);
         Ok(())
     }
 
@@ -140,25 +162,34 @@ impl Model {
         for (name, amount) in new.iter() {
             let growth = |n: u64| (amount.0 * n).saturating_sub(r.amounts.get(name).0 * n);
             if let Some(total) = pool.countables.get(name) {
-                let free = total.0.saturating_sub(self.pool_used(&pool.name, name));
+                let worst =
+                    [false, true].map(|later| self.seen(later, |model| model.pool_used(&pool.name, name)));
+                let free = total.0.saturating_sub(worst[0].max(worst[1]));
                 if growth(r.members.len() as u64) > free {
                     reasons.push(Reason::CountableExhausted);
                 }
                 continue;
             }
             for (node, n) in count_nodes(&r.members) {
-                if growth(n) > self.free(node, name) {
+                let worst = [false, true].map(|later| self.seen(later, |model| model.free(node, name)));
+                if growth(n) > worst[0].min(worst[1]) {
                     reasons.push(Reason::NoCapacity);
                 }
             }
         }
         let place = (r.request.queue.as_str(), r.request.pool.as_str());
-        if self.quota_short(place, (&r.amounts, &r.members), (new, &r.members)) {
+        let short = |later| {
+            self.seen(later, |model| model.quota_short(place, (&r.amounts, &r.members), (new, &r.members)))
+        };
+        if short(false) || short(true) {
             reasons.push(Reason::QuotaExceeded);
         }
         least(reasons)?;
         r.amounts = new.clone();
+        self.resize_usage(&mut r)?;
+        let lines = Model::lines_of(&r);
         self.reservations.insert(id, r);
+        self.note_rows(lines);
         Ok(())
     }
 
@@ -175,6 +206,10 @@ impl Model {
     pub(super) fn lease_end(&self, r: &Res) -> u64 {
         match r.resume {
             State::Held => r.deadline.max(self.rearmed + r.request.hold_ms),
+            State::Preempting => {
+                let grace_ms = r.preempted.map_or(0, |(_, _, _, grace_ms)| grace_ms);
+                at_most(r.deadline.max(self.rearmed + grace_ms), r.hard_end)
+            }
             _ => at_most(r.deadline.max(self.rearmed + r.ttl_ms), r.hard_end),
         }
     }
@@ -205,6 +240,8 @@ impl Model {
         r.deadline = 0;
         r.ended_at = now;
         r.end = Some(reason);
+        let bills = std::mem::take(&mut r.bill);
+        self.settle(bills);
         let mut ended: Vec<(u64, u64)> = self
             .reservations
             .iter()
@@ -221,8 +258,10 @@ impl Model {
         let mut due: Vec<(u64, u64)> = Vec::new();
         for (id, r) in &self.reservations {
             match r.state {
-                State::Pending if r.deadline > 0 => due.push((r.deadline, *id)),
-                State::Held | State::Active | State::Partial => due.push((self.safe_end(r), *id)),
+                State::Pending | State::Planned if r.deadline > 0 => due.push((r.deadline, *id)),
+                State::Held | State::Active | State::Partial | State::Preempting => {
+                    due.push((self.safe_end(r), *id))
+                }
                 _ => {}
             }
         }
@@ -248,10 +287,15 @@ impl Model {
             let Some(&(_, id)) = self.due().first() else { break };
             let r = &self.reservations[&id];
             let reason = match r.state {
-                State::Pending => EndReason::WaitedTooLong,
+                State::Pending | State::Planned => EndReason::WaitedTooLong,
                 State::Held => EndReason::NotConfirmed,
                 _ if r.hard_end > 0 && self.clock >= r.hard_end && r.deadline >= r.hard_end => {
                     EndReason::MaxDuration
+                }
+                State::Preempting => {
+                    self.take_back(id);
+                    ended += 1;
+                    continue;
                 }
                 _ => EndReason::NotRenewed,
             };
@@ -288,6 +332,9 @@ impl Model {
                 self.kept.remove(&key);
             }
         }
+        for key in self.rows_due().into_iter().take(limit as usize) {
+            self.rows.remove(&key);
+        }
         if over(self).is_empty() {
             let due = self.removed.iter().filter(|(_, gone)| gone.at + 24 * HOUR_MS <= self.clock);
             let mut due: Vec<(u64, u32)> = due.map(|(id, gone)| (gone.at, *id)).collect();
@@ -300,6 +347,7 @@ impl Model {
             || self.drained().is_some()
             || !forgettable(self).is_empty()
             || !over(self).is_empty()
+            || !self.rows_due().is_empty()
             || self.removed.values().any(|gone| gone.at + 24 * HOUR_MS <= self.clock);
         Came::Expired(ended, more)
     }

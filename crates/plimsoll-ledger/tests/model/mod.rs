@@ -5,13 +5,15 @@ mod admission;
 mod life;
 mod nodes;
 mod policy;
+mod preemption;
 mod quota;
+mod usage;
 
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     AdminChange, Command, DeviceGrant, EndReason, Entry, GpuShare, NodeHealth, Outcome, Placement,
-    PolicyName, PolicyObject, Reason, Registration, Request, State, Verdict, Wait,
+    PolicyName, PolicyObject, PreemptionRule, Reason, Registration, Request, State, Verdict, Wait,
 };
 use plimsoll_types::{Labels, Resources};
 
@@ -34,11 +36,17 @@ pub(crate) struct Res {
     pub(crate) amounts: Resources,
     pub(crate) members: Vec<(u32, Vec<DeviceGrant>)>,
     pub(crate) token: u64,
+    pub(crate) granted_at: u64,
+    /// By whom, by which rule, when, and with how much grace.
+    pub(crate) preempted: Option<(u64, PreemptionRule, u64, u64)>,
     pub(crate) ttl_ms: u64,
     pub(crate) deadline: u64,
     pub(crate) hard_end: u64,
     pub(crate) ended_at: u64,
     pub(crate) end: Option<EndReason>,
+    pub(crate) requester: String,
+    pub(crate) bill: Vec<usage::Bill>,
+    pub(crate) paid_until: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -82,11 +90,25 @@ pub(crate) struct Model {
     classes: BTreeMap<String, (i32, u64)>,
     limits: BTreeMap<String, plimsoll_ledger::NodeLimits>,
     queues: BTreeMap<String, plimsoll_ledger::Queue>,
+    quotas: BTreeMap<String, plimsoll_ledger::QuotaPolicy>,
+    /// What ended grants have used, one by one: quota, meter, whose, period, how much.
+    spent: Vec<(usage::Line, u64)>,
+    /// Lines of which anything is taken, and in which period it was.
+    rows: BTreeMap<(String, plimsoll_ledger::Meter, String), u64>,
+    /// Who asks.
+    actor: String,
+    validators: std::collections::BTreeSet<String>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
     pub(crate) version: u32,
     pub(crate) removed: BTreeMap<u32, Gone>,
+    /// Preemptible, grace, protected run.
+    rules: BTreeMap<String, (bool, u64, u64)>,
+    /// Looks at the world as it will be once those who were given notice have left.
+    later: std::cell::Cell<bool>,
+    /// Looks at the world without these.
+    gone: std::cell::RefCell<Vec<u64>>,
 }
 
 impl Model {
@@ -98,6 +120,7 @@ impl Model {
             [("critical", 100), ("high", 75), ("standard", 50), ("low", 25), ("batch", 10)]
         {
             model.classes.insert(name.into(), (priority, 0));
+            model.rules.insert(name.into(), (priority < 50, 0, 0));
         }
         model
     }
@@ -106,6 +129,7 @@ impl Model {
     pub(crate) fn step(&mut self, proposed_at: u64, entry: &Entry) -> (Came, u64) {
         self.revision += 1;
         self.clock = self.clock.max(proposed_at);
+        self.actor.clone_from(&entry.actor);
         let key = (entry.actor.clone(), entry.request_id.clone());
         if let Some(kept) = self.kept.get(&key) {
             if kept.hash == entry.request_hash {
@@ -140,6 +164,7 @@ impl Model {
     fn command(&mut self, command: &Command, touched: &mut Option<u64>) -> Result<Came, Reason> {
         let id_of = |command: &Command| match command {
             Command::Place { reservation, .. }
+            | Command::Preempt { reservation, .. }
             | Command::Confirm { reservation, .. }
             | Command::Renew { reservation, .. }
             | Command::Resize { reservation, .. }
@@ -154,11 +179,16 @@ impl Model {
                 *touched = Some(self.revision);
             }
             Command::Place { placement, .. } => self.place(id, placement)?,
+            Command::Preempt { placement, victims, .. } => {
+                let victims: Vec<u64> = victims.iter().map(|victim| victim.0).collect();
+                self.preempt(id, placement, &victims)?;
+            }
             Command::Confirm { token, .. } => self.confirm(id, token.0)?,
             Command::Renew { token, ttl_ms, .. } => self.renew(id, token.0, *ttl_ms)?,
             Command::Resize { token, amounts, .. } => self.resize(id, token.0, amounts)?,
             Command::Release { token, .. } => {
-                self.with_token(id, token.0, &[State::Held, State::Active, State::Partial])?;
+                let stands = [State::Held, State::Active, State::Partial, State::Preempting];
+                self.with_token(id, token.0, &stands)?;
                 self.finish(id, State::Released, EndReason::Released);
             }
             Command::Cancel { .. } => {
@@ -186,12 +216,19 @@ impl Model {
                     AdminChange::Drain { deadline_ms, .. } if *deadline_ms > 0 => now + deadline_ms,
                     _ => 0,
                 };
+                if !n.schedulable || n.health != NodeHealth::Available {
+                    self.keep_no_places(node.0);
+                }
                 return Ok(Came::To("node"));
             }
             Command::SetDeviceHealth { node, device, failed } => {
                 let n = self.nodes.get_mut(&node.0).ok_or(Reason::NotFound)?;
                 let devices = &mut n.reg.devices;
-                devices.get_mut(usize::from(device.0)).ok_or(Reason::NotFound)?.failed = *failed;
+                let device = devices.get_mut(usize::from(device.0)).ok_or(Reason::NotFound)?;
+                let changes = std::mem::replace(&mut device.failed, *failed) != *failed;
+                if changes || !n.schedulable || n.health != NodeHealth::Available {
+                    self.keep_no_places(node.0);
+                }
                 return Ok(Came::To("node"));
             }
             Command::RemoveNode { node } => {
@@ -199,6 +236,7 @@ impl Model {
                 if !self.holders(node.0).is_empty() {
                     return Err(Reason::InUse);
                 }
+                self.keep_no_places(node.0);
                 if let Some(n) = self.nodes.remove(&node.0).filter(|_| self.version >= 2) {
                     let uuids = n.reg.devices.iter().map(|device| device.uuid.clone()).collect();
                     self.removed.insert(node.0, Gone { name: n.reg.name, uuids, at: self.clock });
@@ -213,11 +251,12 @@ impl Model {
                 self.rearmed = self.clock;
                 return Ok(Came::To("done"));
             }
+            Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
             Command::Upgrade { to } => {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 3 {
+                if *to > 4 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;
@@ -229,8 +268,7 @@ impl Model {
     }
 
     pub(crate) fn queue(&self, pool: &str) -> Vec<u64> {
-        let pending =
-            self.reservations.iter().filter(|(_, r)| r.state == State::Pending && r.request.pool == pool);
+        let pending = self.reservations.iter().filter(|(_, r)| waits(r.state) && r.request.pool == pool);
         let mut pending: Vec<(i32, u64)> = pending.map(|(id, r)| (-r.priority, *id)).collect();
         pending.sort_unstable();
         pending.into_iter().map(|(_, id)| id).collect()
@@ -249,6 +287,7 @@ pub(crate) fn came(outcome: &Outcome) -> Came {
         Outcome::Reservation(_) => Came::To("reservation"),
         Outcome::Node(_) => Came::To("node"),
         Outcome::Expired { ended, more } => Came::Expired(*ended, *more),
+        Outcome::Tokens(_) => Came::To("tokens"),
         Outcome::Refused(refusal) => Came::Refused(refusal.reason),
     }
 }
@@ -288,7 +327,11 @@ fn count_nodes(members: &[(u32, Vec<DeviceGrant>)]) -> BTreeMap<u32, u64> {
 }
 
 fn occupies(state: State) -> bool {
-    matches!(state, State::Held | State::Active | State::Partial | State::Unknown)
+    matches!(state, State::Held | State::Active | State::Partial | State::Unknown | State::Preempting)
+}
+
+fn waits(state: State) -> bool {
+    matches!(state, State::Pending | State::Planned)
 }
 
 fn at_most(time: u64, hard_end: u64) -> u64 {

@@ -46,6 +46,10 @@ impl Model {
             let fresh = reg.devices.iter().filter(|d| !old.reg.devices.iter().any(|o| o.uuid == d.uuid));
             devices.extend(fresh.cloned());
             new.reg.devices = devices;
+            let eligible = new.schedulable;
+            if !eligible || new.reg != old.reg || new.pool != old.pool {
+                self.keep_no_places(id);
+            }
         } else {
             self.next_node += 1;
         }
@@ -72,6 +76,7 @@ impl Model {
             return Err(Reason::WrongState);
         }
         let holders = self.holders(id);
+        let schedulable = n.schedulable;
         if health == Lost {
             let safe = holders.iter().map(|r| self.safe_end(&self.reservations[r])).max().unwrap_or(0);
             if self.clock < safe.max(n.since) {
@@ -84,6 +89,9 @@ impl Model {
         n.since = now;
         if matches!(health, Available | Fenced) {
             n.pending.clear();
+        }
+        if health != Available || !schedulable {
+            self.keep_no_places(id);
         }
         match health {
             Available => self.resume(id),
@@ -106,6 +114,10 @@ impl Model {
             if r.state == State::Unknown && heard {
                 let deadline = match r.resume {
                     State::Held => r.deadline.max(self.clock + r.request.hold_ms),
+                    State::Preempting => {
+                        let grace_ms = r.preempted.map_or(0, |(_, _, _, grace_ms)| grace_ms);
+                        at_most(r.deadline.max(self.clock + grace_ms), r.hard_end)
+                    }
                     _ => at_most(r.deadline.max(self.clock + r.ttl_ms), r.hard_end),
                 };
                 let r = self.reservations.get_mut(&holder).expect("a holder");

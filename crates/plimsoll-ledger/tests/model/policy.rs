@@ -13,12 +13,28 @@ impl Model {
             return Err(Reason::RevisionMoved);
         }
         let mut reasons = self.queue_reasons(put, delete);
+        let of_preemption = |object: &PolicyObject| match object {
+            PolicyObject::Pool(p) => {
+                p.preemption != plimsoll_ledger::Preemption::Any || p.max_preemptions_per_hour > 0
+            }
+            PolicyObject::Class(c) => c.grace_ms > 0 || c.min_run_ms > 0,
+            _ => false,
+        };
+        if self.version < 4 && put.iter().any(of_preemption) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        reasons.extend(self.usage_reasons(put, delete));
+        if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
         for name in delete {
             let there = match name {
                 PolicyName::Pool(n) => self.pools.contains_key(n),
                 PolicyName::Class(n) => self.classes.contains_key(n),
                 PolicyName::NodeLimits(n) => self.limits.contains_key(n),
                 PolicyName::Queue(n) => self.queues.contains_key(n),
+                PolicyName::Quota(n) => self.quotas.contains_key(n),
+                PolicyName::Validator(n) => self.validators.contains(n),
             };
             if !there {
                 reasons.push(Reason::NotFound);
@@ -32,7 +48,8 @@ impl Model {
                 PolicyName::Queue(n) => {
                     self.reservations.values().any(|r| !r.state.is_final() && r.request.queue == *n)
                 }
-                PolicyName::NodeLimits(_) => false,
+                PolicyName::Quota(n) => self.is_committed(n),
+                PolicyName::NodeLimits(_) | PolicyName::Validator(_) => false,
             };
             if in_use {
                 reasons.push(Reason::InUse);
@@ -46,9 +63,16 @@ impl Model {
                 }
                 PolicyObject::Class(c) => {
                     self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms));
+                    self.rules.insert(c.name.clone(), (c.preemptible, c.grace_ms, c.min_run_ms));
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
+                }
+                PolicyObject::Quota(q) => {
+                    self.quotas.insert(q.name.clone(), q);
+                }
+                PolicyObject::Validator(v) => {
+                    self.validators.insert(v.name);
                 }
                 PolicyObject::NodeLimits(l) => {
                     self.limits.insert(l.name.clone(), l);
@@ -58,9 +82,17 @@ impl Model {
         for name in delete {
             match name {
                 PolicyName::Pool(n) => drop(self.pools.remove(n)),
-                PolicyName::Class(n) => drop(self.classes.remove(n)),
+                PolicyName::Class(n) => {
+                    self.classes.remove(n);
+                    self.rules.remove(n);
+                }
+                PolicyName::Quota(n) => {
+                    self.quotas.remove(n);
+                    self.spent.retain(|(line, _)| line.quota != *n);
+                }
                 PolicyName::NodeLimits(n) => drop(self.limits.remove(n)),
                 PolicyName::Queue(n) => drop(self.queues.remove(n)),
+                PolicyName::Validator(n) => drop(self.validators.remove(n)),
             }
         }
         self.policy_changed = self.revision;
@@ -68,8 +100,12 @@ impl Model {
             let reg = self.nodes[&id].reg.clone();
             let (pool, allocatable) = (self.pool_of(&reg), self.allocatable_of(&reg));
             let n = self.nodes.get_mut(&id).expect("listed above");
+            let moves = n.pool != pool;
             n.pool = pool;
             n.allocatable = allocatable;
+            if moves {
+                self.keep_no_places(id);
+            }
         }
         Ok(())
     }

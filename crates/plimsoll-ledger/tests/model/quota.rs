@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::{DeviceGrant, PolicyName, PolicyObject, Pool, Queue, Quota, Reason, Strategy};
 use plimsoll_types::Resources;
 
-use super::{Model, occupies};
+use super::Model;
 
 /// What members take of a quota: amounts of all, and `gpu` in thousandths.
-fn taken(amounts: &Resources, members: &[(u32, Vec<DeviceGrant>)], name: &str) -> u64 {
+pub(super) fn taken(amounts: &Resources, members: &[(u32, Vec<DeviceGrant>)], name: &str) -> u64 {
     let milli =
         members.iter().flat_map(|(_, grants)| grants).map(|grant| u64::from(grant.milli)).sum::<u64>();
     amounts.get(name).0 * members.len() as u64 + if name == "gpu" { milli } else { 0 }
@@ -32,20 +32,20 @@ impl Model {
     }
 
     /// `None` where nothing in the queue's tree is given any.
-    fn left(&self, queue: &str, pool: &str, name: &str) -> Option<i128> {
+    pub(super) fn left(&self, queue: &str, pool: &str, name: &str) -> Option<i128> {
         let given = |of: &Queue| of.quotas.get(pool).is_some_and(|quotas| quotas.contains_key(name));
         let managed = self.queues.values().any(|of| given(of) && self.root(&of.name) == self.root(queue));
         managed.then(|| self.available(queue, pool, name))
     }
 
-    fn root<'a>(&'a self, mut queue: &'a str) -> &'a str {
+    pub(super) fn root<'a>(&'a self, mut queue: &'a str) -> &'a str {
         while !self.queues[queue].parent.is_empty() {
             queue = &self.queues[queue].parent;
         }
         queue
     }
 
-    fn quota(&self, queue: &str, pool: &str, name: &str) -> Quota {
+    pub(super) fn quota(&self, queue: &str, pool: &str, name: &str) -> Quota {
         let quotas = self.queues[queue].quotas.get(pool);
         quotas.and_then(|quotas| quotas.get(name)).copied().unwrap_or_default()
     }
@@ -54,7 +54,7 @@ impl Model {
         self.queues.values().filter(move |of| of.parent == queue).map(|of| of.name.as_str())
     }
 
-    fn subtree(&self, queue: &str, pool: &str, name: &str) -> i128 {
+    pub(super) fn subtree(&self, queue: &str, pool: &str, name: &str) -> i128 {
         let lent = |child| self.subtree(child, pool, name) - self.local(child, pool, name);
         i128::from(self.quota(queue, pool, name).nominal.0) + self.children(queue).map(lent).sum::<i128>()
     }
@@ -67,11 +67,10 @@ impl Model {
         (self.subtree(queue, pool, name) - i128::from(quota.nominal.0 - quota.guaranteed.0)).max(0)
     }
 
-    fn usage(&self, queue: &str, pool: &str, name: &str) -> i128 {
+    pub(super) fn usage(&self, queue: &str, pool: &str, name: &str) -> i128 {
         let own = self
-            .reservations
-            .values()
-            .filter(|r| occupies(r.state) && r.request.queue == queue && r.request.pool == pool)
+            .counted()
+            .filter(|r| r.request.queue == queue && r.request.pool == pool)
             .map(|r| i128::from(taken(&r.amounts, &r.members, name)));
         let below = |child| (self.usage(child, pool, name) - self.local(child, pool, name)).max(0);
         own.sum::<i128>() + self.children(queue).map(below).sum::<i128>()

@@ -10,7 +10,8 @@ use crate::context::{Block, Context};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 3] = ["priority", "preemptible", "defaultTtl"];
+pub(crate) const SPEC: [&str; 6] =
+    ["priority", "preemptible", "defaultTtl", "defaultDuration", "grace", "minRun"];
 
 /// Reads a class.
 pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::Class {
@@ -32,12 +33,30 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             format!("spec.defaultTtl is {given}, must be {least} to {most}, or 0 for the default"),
         );
     }
+    let mut duration = |key: &str| {
+        let path = format!("spec.{key}");
+        let given = spec.get(key).and_then(|node| context.quantity(node, &path, parse_duration_ms));
+        let given_ms = given.unwrap_or_default();
+        if given_ms > MAX_TTL_MS {
+            let [given, most] = [given_ms, MAX_TTL_MS].map(format_duration_ms);
+            context.fail(spec.mark_of(key), format!("{path} is {given}, must be at most {most}"));
+        }
+        given_ms
+    };
+    let (grace_ms, min_run_ms) = (duration("grace"), duration("minRun"));
     context.locate("class.default_ttl_ms", spec.mark_of("defaultTtl"), "spec.defaultTtl");
+    let duration = spec.get("defaultDuration");
+    let duration_ms =
+        duration.and_then(|node| context.quantity(node, "spec.defaultDuration", parse_duration_ms));
+    context.locate("class.default_duration_ms", spec.mark_of("defaultDuration"), "spec.defaultDuration");
     v1::Class {
         name,
         priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
         preemptible: preemptible.unwrap_or_default(),
         default_ttl_ms,
+        default_duration_ms: duration_ms.unwrap_or_default(),
         revision: 0,
+        grace_ms,
+        min_run_ms,
     }
 }

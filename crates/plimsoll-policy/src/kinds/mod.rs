@@ -4,7 +4,9 @@ pub(crate) mod class;
 pub(crate) mod node_limits;
 pub(crate) mod pool;
 pub(crate) mod queue;
+pub(crate) mod quota;
 mod selector;
+pub(crate) mod validator;
 
 use std::collections::BTreeMap;
 

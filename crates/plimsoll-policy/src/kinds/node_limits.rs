@@ -1,6 +1,7 @@
 //! `kind: NodeLimits`.
 
 use plimsoll_proto::v1;
+use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis};
 
 use super::{amounts, name, selector};
 use crate::context::{Block, Context};
@@ -8,7 +9,7 @@ use crate::context::{Block, Context};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 2] = ["select", "max"];
+pub(crate) const SPEC: [&str; 4] = ["select", "max", "maxCpu", "maxMemory"];
 
 /// Reads node limits.
 pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::NodeLimits {
@@ -41,8 +42,31 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         max.memory_bytes = other.remove("memory").unwrap_or_default();
         max.other = other;
     }
+    short(context, spec, "maxCpu", parse_cpu_millis, &mut max.cpu_millis);
+    short(context, spec, "maxMemory", parse_bytes, &mut max.memory_bytes);
     limits.max = Some(max);
     limits
+}
+
+/// `maxCpu: 4` for `max: { cpu: 4 }`.
+fn short(
+    context: &mut Context<'_>,
+    spec: &Block<'_>,
+    key: &'static str,
+    read: impl FnOnce(&str) -> Result<u64, QuantityError>,
+    into: &mut u64,
+) {
+    let path = format!("spec.{key}");
+    let Some(amount) = spec.get(key).and_then(|node| context.quantity(node, &path, read)) else { return };
+    if amount == 0 {
+        context.fail(
+            spec.mark_of(key),
+            format!("{path} is 0, which would cap nothing: leave it out, or cordon the nodes"),
+        );
+    } else if *into != 0 {
+        context.fail(spec.mark_of(key), format!("{path} is there in spec.max too: give one of them"));
+    }
+    *into = amount;
 }
 
 fn wire(name: &str) -> String {

@@ -1,17 +1,29 @@
 //! `kind: Pool`.
 
 use plimsoll_proto::v1;
-use plimsoll_proto::v1::{Fairness, QueueOrder, Strategy};
+use plimsoll_proto::v1::{Fairness, Preemption, QueueOrder, Strategy};
 use plimsoll_types::quantity::parse_cpu_millis;
 
+use super::quota::parse_price;
 use super::{amounts, labels, name, selector};
 use crate::context::{Block, Context};
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 7] =
-    ["select", "strategy", "countables", "queueOrder", "maxPending", "fairness", "price"];
+pub(crate) const SPEC: [&str; 11] = [
+    "select",
+    "strategy",
+    "countables",
+    "queueOrder",
+    "maxPending",
+    "fairness",
+    "price",
+    "preemption",
+    "maxPreemptionsPerHour",
+    "prices",
+    "currency",
+];
 
 /// Strategies as files write them.
 pub(crate) const STRATEGIES: [(&str, Strategy); 10] = [
@@ -37,6 +49,14 @@ pub(crate) const FAIRNESS: [(&str, Fairness); 4] = [
     ("fair", Fairness::Fair),
     ("quota", Fairness::Quota),
     ("weighted", Fairness::Weighted),
+];
+
+/// What may be taken back, as files write it.
+pub(crate) const PREEMPTION: [(&str, Preemption); 4] = [
+    ("any", Preemption::Any),
+    ("never", Preemption::Never),
+    ("lower_class", Preemption::LowerClass),
+    ("reclaim", Preemption::Reclaim),
 ];
 
 /// Reads a pool.
@@ -81,5 +101,27 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let most =
         spec.get("maxPending").and_then(|node| context.integer(node, "spec.maxPending", 0, u32::MAX.into()));
     pool.max_pending = most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    if let Some(preemption) =
+        spec.get("preemption").and_then(|node| context.word(node, "spec.preemption", &PREEMPTION))
+    {
+        pool.preemption = preemption.into();
+    }
+    let most = spec
+        .get("maxPreemptionsPerHour")
+        .and_then(|node| context.integer(node, "spec.maxPreemptionsPerHour", 0, u32::MAX.into()));
+    pool.max_preemptions_per_hour = most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    if let Some(node) = spec.get("prices") {
+        for (resource, mark, node) in super::resources(context, node, "spec.prices") {
+            let path = format!("spec.prices.{resource}");
+            context.locate(format!("pool.prices[{resource:?}]"), mark, path.clone());
+            if let Some(price) = context.quantity(node, &path, parse_price) {
+                pool.prices.insert(resource, price);
+            }
+        }
+    }
+    if let Some(node) = spec.get("currency") {
+        context.locate("pool.currency", node.mark, "spec.currency");
+        pool.currency = context.text(node, "spec.currency").unwrap_or_default();
+    }
     pool
 }

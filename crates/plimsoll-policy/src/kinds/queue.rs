@@ -10,7 +10,7 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 4] = ["parent", "weight", "quotas", "maxPending"];
+pub(crate) const SPEC: [&str; 6] = ["parent", "weight", "quotas", "maxPending", "maxSize", "overflow"];
 /// Keys of one quota.
 const QUOTA: [&str; 3] = ["guaranteed", "nominal", "limit"];
 
@@ -52,7 +52,18 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     }
     let most =
         spec.get("maxPending").and_then(|node| context.integer(node, "spec.maxPending", 0, u32::MAX.into()));
-    queue.max_pending = most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    let size = spec.get("maxSize").and_then(|node| context.integer(node, "spec.maxSize", 0, u32::MAX.into()));
+    if most.is_some() && size.is_some() {
+        context.fail(
+            spec.mark_of("maxSize"),
+            "spec.maxSize is another word for spec.maxPending: give one of them",
+        );
+    }
+    queue.max_pending = most.or(size).and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    if let Some(node) = spec.get("overflow") {
+        // The one way there is: what does not fit is refused.
+        context.word(node, "spec.overflow", &[("reject", ())]);
+    }
     queue
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, EndReason, Entry, Fairness,
-    FencePending, Gang, GpuAsk, GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeHealth, NodeLimits,
-    Outcome, Placement, PolicyName, PolicyObject, Pool, Preferred, Queue, QueueOrder, Quota, Reason, Refusal,
-    Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Row, State,
-    Verdict, Wait,
+    AdminChange, Answer, Blocker, Charge, Class, Command, Device, DeviceGrant, EndReason, Entry, Fairness,
+    FencePending, Gang, GpuAsk, GpuShare, Measure, MemberPlacement, Meta, Meter, Node, NodeAdmin, NodeHealth,
+    NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool, Preempted, Preemption,
+    PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason, Refusal, Registration,
+    Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset, Row, Rule, Scope,
+    State, Tab, Tokens, Usage, UsageKey, UsageOf, Validator, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -110,26 +111,32 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let length = || prop_oneof![Just(0), 1_000..1_000_000u64];
     let queue = prop_oneof![Just(String::new()), name()];
     let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), queue);
-    let times = (length(), length(), 0..1_000_000u64, any::<bool>());
-    (words, requirements(), gang, times, wait).prop_map(|(words, requirements, gang, times, wait)| {
-        let (name, pool, class, tenant, labels, queue) = words;
-        let (ttl_ms, hold_ms, max_duration_ms, auto_confirm) = times;
-        Request {
-            name,
-            pool,
-            class,
-            queue,
-            tenant,
-            labels,
-            requirements,
-            gang,
-            ttl_ms,
-            hold_ms,
-            max_duration_ms,
-            auto_confirm,
-            wait,
-        }
-    })
+    let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
+    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number());
+    (words, requirements(), gang, times, (wait, on_preempt)).prop_map(
+        |(words, requirements, gang, times, end)| {
+            let (wait, on_preempt) = end;
+            let (name, pool, class, tenant, labels, queue) = words;
+            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros) = times;
+            Request {
+                name,
+                pool,
+                class,
+                queue,
+                tenant,
+                labels,
+                requirements,
+                gang,
+                ttl_ms,
+                hold_ms,
+                max_duration_ms,
+                auto_confirm,
+                wait,
+                on_preempt,
+                max_cost_micros,
+            }
+        },
+    )
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
@@ -137,9 +144,15 @@ fn pool() -> impl Strategy<Value = Pool> {
     let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
     let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
     let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
-    let more = (any::<u32>(), fairness, any::<u32>());
+    let preemption =
+        select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
+    let prices =
+        btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
+    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), prices, "[A-Z]{0,3}");
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
-        |(name, labels, select, strategy, countables, queue_order, (max_pending, fairness, price_milli))| {
+        |(name, labels, select, strategy, countables, queue_order, more)| {
+            let (max_pending, fairness, price_milli, preemption, prices, currency) = more;
+            let (preemption, max_preemptions_per_hour) = preemption;
             Pool {
                 name,
                 labels,
@@ -150,6 +163,10 @@ fn pool() -> impl Strategy<Value = Pool> {
                 max_pending,
                 fairness,
                 price_milli,
+                preemption,
+                max_preemptions_per_hour,
+                prices,
+                currency,
                 changed: Revision(0),
             }
         },
@@ -180,10 +197,37 @@ fn queue() -> impl Strategy<Value = Queue> {
     )
 }
 
+fn validator() -> impl Strategy<Value = Validator> {
+    let rule = ("[a-z<= 0-9.]{0,10}[a-z]", "[a-z ]{0,8}", "[a-z.]{0,8}")
+        .prop_map(|(expression, message, path)| Rule { expression, message, path });
+    let names = || prop::collection::btree_set(name(), 0..3);
+    (name(), select(vec!["Reservation", "Pool", "Queue"]), names(), names(), vec(rule, 1..4)).prop_map(
+        |(name, subject, pools, queues, rules)| Validator {
+            name,
+            subject: subject.to_owned(),
+            pools,
+            queues,
+            rules,
+            changed: Revision(0),
+        },
+    )
+}
+
 fn class() -> impl Strategy<Value = Class> {
     let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
-    (name(), any::<i32>(), any::<bool>(), ttl).prop_map(|(name, priority, preemptible, default_ttl_ms)| {
-        Class { name, priority, preemptible, default_ttl_ms, changed: Revision(0) }
+    let times = (ttl, 0..1_000_000u64, 0..1_000_000u64, 0..1_000_000u64);
+    (name(), any::<i32>(), any::<bool>(), times).prop_map(|(name, priority, preemptible, times)| {
+        let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
+        Class {
+            name,
+            priority,
+            preemptible,
+            default_ttl_ms,
+            grace_ms,
+            min_run_ms,
+            default_duration_ms,
+            changed: Revision(0),
+        }
     })
 }
 
@@ -203,7 +247,77 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         class().prop_map(PolicyObject::Class),
         node_limits().prop_map(PolicyObject::NodeLimits),
         queue().prop_map(PolicyObject::Queue),
+        quota().prop_map(PolicyObject::Quota),
+        validator().prop_map(PolicyObject::Validator),
     ]
+}
+
+/// Meters that make sense.
+fn meter() -> impl Strategy<Value = Meter> {
+    let scope = select(vec![Scope::Together, Scope::User, Scope::Run]);
+    let measure = select(Measure::NAMED.map(|(_, measure)| measure).to_vec());
+    let reset = prop_oneof![
+        Just(Reset::Day),
+        Just(Reset::Month),
+        Just(Reset::Never),
+        (1_000..1_000_000_000u64).prop_map(Reset::Rolling)
+    ];
+    (scope, measure, reset).prop_map(|(scope, measure, reset)| {
+        Meter::new(scope, measure, if measure.is_live() { Reset::Live } else { reset })
+    })
+}
+
+fn quota() -> impl Strategy<Value = QuotaPolicy> {
+    let rate = (1..1_000_000u64, 1..1_000_000u64, 1..1_000_000u64)
+        .prop_map(|(tokens, period_ms, burst)| Rate { tokens, period_ms, burst });
+    let queue = prop_oneof![Just(String::new()), name()];
+    let limits = btree_map(meter(), amount(), 0..5);
+    let rates = btree_map("[a-z/]{1,8}", rate, 0..3);
+    (name(), labels(), queue, "[a-z*]{0,5}", limits, (any::<bool>(), "[A-Z]{0,3}", rates)).prop_map(
+        |(name, labels, queue, tenant, limits, (queue_when_exhausted, currency, rates))| QuotaPolicy {
+            name,
+            labels,
+            queue,
+            tenant,
+            limits,
+            queue_when_exhausted,
+            currency,
+            rates,
+            changed: Revision(0),
+        },
+    )
+}
+
+pub(crate) fn usage_key() -> impl Strategy<Value = UsageKey> {
+    let of = prop_oneof![meter().prop_map(UsageOf::Meter), "[a\u{0}\u{1}b]{0,4}".prop_map(UsageOf::Rate)];
+    ("[a\u{0}\u{1}b]{0,4}", of, "[a\u{0}b]{0,4}").prop_map(|(quota, of, who)| UsageKey { quota, of, who })
+}
+
+fn usage() -> impl Strategy<Value = Usage> {
+    (usage_key(), [(); 4].map(|()| number())).prop_map(|(key, [period, spent, committed, stamp])| Usage {
+        key,
+        period,
+        spent,
+        committed,
+        stamp: LedgerTime(stamp),
+    })
+}
+
+fn tab() -> impl Strategy<Value = Tab> {
+    let charges = btree_map(usage_key(), [(); 4].map(|()| number()), 0..3);
+    (number(), charges).prop_map(|(until, charges)| Tab {
+        until: LedgerTime(until),
+        charges: charges
+            .into_iter()
+            .map(|(key, [period, from, per_hour, flat])| Charge {
+                key,
+                period,
+                from: LedgerTime(from),
+                per_hour,
+                flat,
+            })
+            .collect(),
+    })
 }
 
 fn policy_name() -> impl Strategy<Value = PolicyName> {
@@ -231,6 +345,12 @@ fn reason() -> impl Strategy<Value = Reason> {
         Reason::PoolNotFound,
         Reason::QueueNotFound,
         Reason::QuotaExceeded,
+        Reason::NotPreemptible,
+        Reason::AwaitsPreemption,
+        Reason::Preempted,
+        Reason::LimitExceeded,
+        Reason::BudgetExhausted,
+        Reason::RateExceeded,
         Reason::ClassNotFound,
         Reason::InvalidArgument,
         Reason::RevisionMoved,
@@ -281,13 +401,20 @@ fn reservation() -> impl Strategy<Value = Reservation> {
         Some(EndReason::NodeFenced),
         Some(EndReason::NodeFailed),
         Some(EndReason::Drained),
+        Some(EndReason::Preempted),
     ];
     let state = || select(State::ALL.to_vec());
     let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
-    let tail = (resources(), members(), [(); 8].map(|()| number()), select(ends), vec(blocker(), 0..3));
+    let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim]);
+    let preempted = (rule, [(); 4].map(|()| number())).prop_map(|(rule, [by, at, revision, grace_ms])| {
+        Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
+    });
+    let ended = (select(ends), option::of(preempted));
+    let bill = (option::of(tab()), number());
+    let tail = (resources(), members(), [(); 8].map(|()| number()), ended, vec(blocker(), 0..3), bill);
     (head, tail).prop_map(|(head, tail)| {
         let (id, request, requester, priority, state, resume_state) = head;
-        let (amounts, members, numbers, end_reason, blockers) = tail;
+        let (amounts, members, numbers, (end_reason, preempted), blockers, (tab, cost_micros)) = tail;
         let [token, ttl_ms, submitted, granted, deadline, hard_end, ended, changed] = numbers;
         Reservation {
             id: ReservationId(id),
@@ -308,6 +435,9 @@ fn reservation() -> impl Strategy<Value = Reservation> {
             end_reason,
             changed: Revision(changed),
             blockers,
+            preempted,
+            tab: tab.map(Arc::new),
+            cost_micros,
         }
     })
 }
@@ -372,6 +502,11 @@ pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
         reservation().prop_map(|after| Outcome::Reservation(Arc::new(after))),
         node().prop_map(|after| Outcome::Node(Arc::new(after))),
         (any::<u32>(), any::<bool>()).prop_map(|(ended, more)| Outcome::Expired { ended, more }),
+        [(); 3].map(|()| number()).prop_map(|[taken, left, retry_after_ms]| Outcome::Tokens(Tokens {
+            taken,
+            left,
+            retry_after_ms
+        })),
         (reason(), vec(blocker(), 0..3))
             .prop_map(|(reason, blockers)| Outcome::Refused(Refusal { reason, blockers })),
     ]
@@ -422,10 +557,15 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         (node_limits(), changed())
             .prop_map(|(limits, changed)| Row::NodeLimits(Arc::new(NodeLimits { changed, ..limits }))),
         (queue(), changed()).prop_map(|(queue, changed)| Row::Queue(Arc::new(Queue { changed, ..queue }))),
+        (validator(), changed())
+            .prop_map(|(object, changed)| Row::Validator(Arc::new(Validator { changed, ..object }))),
         node().prop_map(|node| Row::Node(Arc::new(node))),
         reservation().prop_map(|reservation| Row::Reservation(Arc::new(reservation))),
         remembered.prop_map(|remembered| Row::Idempotency(Arc::new(remembered))),
         removed.prop_map(|removed| Row::RemovedNode(Arc::new(removed))),
+        (quota(), changed())
+            .prop_map(|(quota, changed)| Row::Quota(Arc::new(QuotaPolicy { changed, ..quota }))),
+        usage().prop_map(|usage| Row::Usage(Arc::new(usage))),
     ]
 }
 
@@ -450,6 +590,9 @@ fn command() -> impl Strategy<Value = Command> {
         (valid_request(), verdict()).prop_map(|(request, verdict)| Command::Submit { request, verdict }),
         (reservation(), placement())
             .prop_map(|(reservation, placement)| Command::Place { reservation, placement }),
+        (reservation(), placement(), vec(reservation(), 0..3)).prop_map(
+            |(reservation, placement, victims)| { Command::Preempt { reservation, placement, victims } }
+        ),
         (reservation(), token()).prop_map(|(reservation, token)| Command::Confirm { reservation, token }),
         (reservation(), token(), number()).prop_map(|(reservation, token, ttl_ms)| Command::Renew {
             reservation,
@@ -481,6 +624,12 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(put, delete, if_revision)| Command::ApplyPolicy { put, delete, if_revision }),
         number().prop_map(|leader| Command::BecomeLeader { leader }),
         any::<u32>().prop_map(|to| Command::Upgrade { to }),
+        (text(), text(), text(), number()).prop_map(|(quota, rate, scope, tokens)| Command::TakeTokens {
+            quota,
+            rate,
+            scope,
+            tokens
+        }),
     ]
 }
 

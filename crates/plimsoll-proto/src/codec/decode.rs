@@ -7,18 +7,18 @@ use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, Entry, FencePending, Gang, GpuAsk,
     GpuShare, MemberPlacement, Meta, Node, NodeAdmin, NodeLimits, Outcome, Placement, PolicyName,
-    PolicyObject, Pool, Preferred, Queue as PolicyQueue, Quota, Refusal, Registration, Remembered,
-    RemovedDevice, RemovedNode, Request, Requirements, Reservation, Row, Verdict, Wait,
+    PolicyObject, Pool, Preempted, Preferred, Queue as PolicyQueue, Quota, Refusal, Registration, Remembered,
+    RemovedDevice, RemovedNode, Request, Requirements, Reservation, Row, Rule, Validator, Verdict, Wait,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,
     Term,
 };
 
-use super::{CodecError, names};
+use super::{CodecError, names, usage};
 use crate::log;
 
-type Result<T> = std::result::Result<T, CodecError>;
+pub(super) type Result<T> = std::result::Result<T, CodecError>;
 
 pub(super) fn entry(from: log::LogCommand) -> Result<Entry> {
     Ok(Entry {
@@ -39,6 +39,11 @@ fn command(from: log::log_command::Command) -> Result<Command> {
         From::Place(from) => Command::Place {
             reservation: ReservationId(from.reservation),
             placement: placement(need(from.placement, "place.placement")?)?,
+        },
+        From::Preempt(from) => Command::Preempt {
+            reservation: ReservationId(from.reservation),
+            placement: placement(need(from.placement, "preempt.placement")?)?,
+            victims: from.victims.into_iter().map(ReservationId).collect(),
         },
         From::Confirm(from) => {
             Command::Confirm { reservation: ReservationId(from.reservation), token: Revision(from.token) }
@@ -81,6 +86,9 @@ fn command(from: log::log_command::Command) -> Result<Command> {
         },
         From::BecomeLeader(from) => Command::BecomeLeader { leader: from.leader },
         From::Upgrade(from) => Command::Upgrade { to: from.to },
+        From::TakeTokens(from) => {
+            Command::TakeTokens { quota: from.quota, rate: from.rate, scope: from.scope, tokens: from.tokens }
+        }
     })
 }
 
@@ -117,6 +125,7 @@ pub(super) fn outcome(from: log::LogOutcome) -> Result<Outcome> {
         From::Reservation(from) => Outcome::Reservation(Arc::new(reservation(from)?)),
         From::Node(from) => Outcome::Node(Arc::new(node(from)?)),
         From::Expired(from) => Outcome::Expired { ended: from.ended, more: from.more },
+        From::Tokens(from) => Outcome::Tokens(usage::decode_tokens(from)),
         From::Refused(from) => Outcome::Refused(Refusal {
             reason: names::decode_reason(from.reason)?,
             blockers: all(from.blockers, blocker)?,
@@ -161,6 +170,9 @@ pub(super) fn row(from: log::Row) -> Result<Row> {
         })),
         From::RemovedNode(from) => Row::RemovedNode(Arc::new(removed_node(from))),
         From::Queue(from) => Row::Queue(Arc::new(queue(from)?)),
+        From::Quota(from) => Row::Quota(Arc::new(usage::decode_quota(from)?)),
+        From::Usage(from) => Row::Usage(Arc::new(usage::decode_usage(from)?)),
+        From::Validator(from) => Row::Validator(Arc::new(validator(from)?)),
     })
 }
 
@@ -194,6 +206,19 @@ fn reservation(from: log::Reservation) -> Result<Reservation> {
         end_reason: names::decode_end(from.end_reason)?,
         changed: Revision(from.changed),
         blockers: all(from.blockers, blocker)?,
+        preempted: from.preempted.map(preempted).transpose()?,
+        tab: from.tab.map(usage::decode_tab).transpose()?.map(Arc::new),
+        cost_micros: from.cost_micros,
+    })
+}
+
+fn preempted(from: log::Preempted) -> Result<Preempted> {
+    Ok(Preempted {
+        by: ReservationId(from.by),
+        rule: names::decode_preemption_rule(from.rule)?,
+        at: LedgerTime(from.at_ms),
+        revision: Revision(from.revision),
+        grace_ms: from.grace_ms,
     })
 }
 
@@ -213,6 +238,8 @@ fn request(from: log::Request) -> Result<Request> {
         max_duration_ms: from.max_duration_ms,
         auto_confirm: from.auto_confirm,
         wait: from.queue.map_or(Wait::Refuse, |queue| Wait::Queue { deadline_ms: queue.deadline_ms }),
+        on_preempt: names::decode_on_preempt(from.on_preempt)?,
+        max_cost_micros: from.max_cost_micros,
     })
 }
 
@@ -314,6 +341,8 @@ fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Class(from) => PolicyObject::Class(class(from)),
         From::NodeLimits(from) => PolicyObject::NodeLimits(node_limits(from)?),
         From::Queue(from) => PolicyObject::Queue(queue(from)?),
+        From::Quota(from) => PolicyObject::Quota(usage::decode_quota(from)?),
+        From::Validator(from) => PolicyObject::Validator(validator(from)?),
     })
 }
 
@@ -324,6 +353,8 @@ fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Class(name) => PolicyName::Class(name),
         From::NodeLimits(name) => PolicyName::NodeLimits(name),
         From::Queue(name) => PolicyName::Queue(name),
+        From::Quota(name) => PolicyName::Quota(name),
+        From::Validator(name) => PolicyName::Validator(name),
     })
 }
 
@@ -339,6 +370,10 @@ fn pool(from: log::Pool) -> Result<Pool> {
         changed: Revision(from.changed),
         fairness: names::decode_fairness(from.fairness)?,
         price_milli: from.price_milli,
+        preemption: names::decode_preemption(from.preemption)?,
+        max_preemptions_per_hour: from.max_preemptions_per_hour,
+        prices: amounts(from.prices)?.into_iter().map(|(name, amount)| (name, amount.0)).collect(),
+        currency: from.currency,
     })
 }
 
@@ -348,8 +383,31 @@ fn class(from: log::Class) -> Class {
         priority: from.priority,
         preemptible: from.preemptible,
         default_ttl_ms: from.default_ttl_ms,
+        grace_ms: from.grace_ms,
+        min_run_ms: from.min_run_ms,
+        default_duration_ms: from.default_duration_ms,
         changed: Revision(from.changed),
     }
+}
+
+fn validator(from: log::Validator) -> Result<Validator> {
+    let is_set = |names: &[String]| names.is_sorted_by(|a, b| a < b);
+    if !is_set(&from.pools) || !is_set(&from.queues) {
+        return Err(CodecError::NotCanonical { what: "set of names" });
+    }
+    let rule = |rule: log::ValidatorRule| Rule {
+        expression: rule.expression,
+        message: rule.message,
+        path: rule.path,
+    };
+    Ok(Validator {
+        name: from.name,
+        subject: from.subject,
+        pools: from.pools.into_iter().collect(),
+        queues: from.queues.into_iter().collect(),
+        rules: from.rules.into_iter().map(rule).collect(),
+        changed: Revision(from.changed),
+    })
 }
 
 fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
@@ -403,7 +461,7 @@ fn amounts(from: Vec<log::NamedAmount>) -> Result<BTreeMap<String, Amount>> {
     Ok(from.into_iter().map(|entry| (entry.name, Amount(entry.amount))).collect())
 }
 
-fn labels(from: Vec<log::Label>) -> Result<Labels> {
+pub(super) fn labels(from: Vec<log::Label>) -> Result<Labels> {
     if !from.is_sorted_by(|a, b| a.key < b.key) {
         return Err(CodecError::NotCanonical { what: "map of labels" });
     }
@@ -427,7 +485,7 @@ fn hash(from: &Bytes) -> Result<[u8; 32]> {
         .map_err(|_| CodecError::OutOfRange { field: "length of request_hash", value: from.len() as u64 })
 }
 
-fn need<T>(from: Option<T>, field: &'static str) -> Result<T> {
+pub(super) fn need<T>(from: Option<T>, field: &'static str) -> Result<T> {
     from.ok_or(CodecError::Missing { field })
 }
 
@@ -435,6 +493,6 @@ fn small(from: u32, field: &'static str) -> Result<u16> {
     u16::try_from(from).map_err(|_| CodecError::OutOfRange { field, value: from.into() })
 }
 
-fn all<A, B>(from: Vec<A>, one: impl Fn(A) -> Result<B>) -> Result<Vec<B>> {
+pub(super) fn all<A, B>(from: Vec<A>, one: impl Fn(A) -> Result<B>) -> Result<Vec<B>> {
     from.into_iter().map(one).collect()
 }

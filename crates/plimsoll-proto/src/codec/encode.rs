@@ -6,12 +6,12 @@ use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, Entry, FencePending, GpuAsk, GpuShare,
     MemberPlacement, Node, NodeAdmin, NodeLimits, Outcome, Placement, PolicyName, PolicyObject, Pool,
-    Queue as PolicyQueue, Quota, Refusal, Registration, RemovedDevice, RemovedNode, Request, Requirements,
-    Reservation, Row, Verdict, Wait,
+    Preempted, Queue as PolicyQueue, Quota, Refusal, Registration, RemovedDevice, RemovedNode, Request,
+    Requirements, Reservation, Row, Rule, Validator, Verdict, Wait,
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::names;
+use super::{names, usage};
 use crate::log;
 
 pub(super) fn entry(entry: &Entry) -> log::LogCommand {
@@ -32,6 +32,11 @@ fn command(command: &Command) -> log::log_command::Command {
         Command::Place { reservation, placement: place } => {
             To::Place(log::Place { reservation: reservation.0, placement: Some(placement(place)) })
         }
+        Command::Preempt { reservation, placement: place, victims } => To::Preempt(log::Preempt {
+            reservation: reservation.0,
+            placement: Some(placement(place)),
+            victims: victims.iter().map(|id| id.0).collect(),
+        }),
         Command::Confirm { reservation, token } => {
             To::Confirm(log::Confirm { reservation: reservation.0, token: token.0 })
         }
@@ -70,6 +75,12 @@ fn command(command: &Command) -> log::log_command::Command {
         }),
         Command::BecomeLeader { leader } => To::BecomeLeader(log::BecomeLeader { leader: *leader }),
         Command::Upgrade { to } => To::Upgrade(log::Upgrade { to: *to }),
+        Command::TakeTokens { quota, rate, scope, tokens } => To::TakeTokens(log::TakeTokens {
+            quota: quota.clone(),
+            rate: rate.clone(),
+            scope: scope.clone(),
+            tokens: *tokens,
+        }),
     }
 }
 
@@ -109,6 +120,7 @@ pub(super) fn outcome(outcome: &Outcome) -> log::LogOutcome {
         Outcome::Reservation(after) => To::Reservation(reservation(after)),
         Outcome::Node(after) => To::Node(node(after)),
         Outcome::Expired { ended, more } => To::Expired(log::Expired { ended: *ended, more: *more }),
+        Outcome::Tokens(told) => To::Tokens(usage::encode_tokens(told)),
         Outcome::Refused(why) => To::Refused(refusal(why)),
     };
     log::LogOutcome { outcome: Some(to) }
@@ -156,6 +168,9 @@ pub(super) fn row(row: &Row) -> log::Row {
         }),
         Row::RemovedNode(object) => To::RemovedNode(removed_node(object)),
         Row::Queue(object) => To::Queue(queue(object)),
+        Row::Quota(object) => To::Quota(usage::encode_quota(object)),
+        Row::Usage(object) => To::Usage(usage::encode_usage(object)),
+        Row::Validator(object) => To::Validator(validator(object)),
     };
     log::Row { row: Some(to) }
 }
@@ -180,6 +195,19 @@ fn reservation(reservation: &Reservation) -> log::Reservation {
         end_reason: names::encode_end(reservation.end_reason),
         changed: reservation.changed.0,
         blockers: blockers(&reservation.blockers),
+        preempted: reservation.preempted.as_ref().map(preempted),
+        tab: reservation.tab.as_deref().map(usage::encode_tab),
+        cost_micros: reservation.cost_micros,
+    }
+}
+
+fn preempted(preempted: &Preempted) -> log::Preempted {
+    log::Preempted {
+        by: preempted.by.0,
+        rule: names::encode_preemption_rule(preempted.rule),
+        at_ms: preempted.at.0,
+        revision: preempted.revision.0,
+        grace_ms: preempted.grace_ms,
     }
 }
 
@@ -205,6 +233,8 @@ fn request(request: &Request) -> log::Request {
             Wait::Refuse => None,
             Wait::Queue { deadline_ms } => Some(log::Queue { deadline_ms }),
         },
+        on_preempt: names::encode_on_preempt(request.on_preempt),
+        max_cost_micros: request.max_cost_micros,
     }
 }
 
@@ -323,6 +353,8 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Class(object) => Object::Class(class(object)),
         PolicyObject::NodeLimits(object) => Object::NodeLimits(node_limits(object)),
         PolicyObject::Queue(object) => Object::Queue(queue(object)),
+        PolicyObject::Quota(object) => Object::Quota(usage::encode_quota(object)),
+        PolicyObject::Validator(object) => Object::Validator(validator(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -334,6 +366,8 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Class(name) => Name::Class(name.clone()),
         PolicyName::NodeLimits(name) => Name::NodeLimits(name.clone()),
         PolicyName::Queue(name) => Name::Queue(name.clone()),
+        PolicyName::Quota(name) => Name::Quota(name.clone()),
+        PolicyName::Validator(name) => Name::Validator(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }
@@ -350,6 +384,10 @@ fn pool(pool: &Pool) -> log::Pool {
         changed: pool.changed.0,
         fairness: names::encode_fairness(pool.fairness),
         price_milli: pool.price_milli,
+        preemption: names::encode_preemption(pool.preemption),
+        max_preemptions_per_hour: pool.max_preemptions_per_hour,
+        prices: named(&pool.prices),
+        currency: pool.currency.clone(),
     }
 }
 
@@ -359,7 +397,26 @@ fn class(class: &Class) -> log::Class {
         priority: class.priority,
         preemptible: class.preemptible,
         default_ttl_ms: class.default_ttl_ms,
+        grace_ms: class.grace_ms,
+        min_run_ms: class.min_run_ms,
+        default_duration_ms: class.default_duration_ms,
         changed: class.changed.0,
+    }
+}
+
+fn validator(object: &Validator) -> log::Validator {
+    let rule = |rule: &Rule| log::ValidatorRule {
+        expression: rule.expression.clone(),
+        message: rule.message.clone(),
+        path: rule.path.clone(),
+    };
+    log::Validator {
+        name: object.name.clone(),
+        subject: object.subject.clone(),
+        pools: object.pools.iter().cloned().collect(),
+        queues: object.queues.iter().cloned().collect(),
+        rules: object.rules.iter().map(rule).collect(),
+        changed: object.changed.0,
     }
 }
 
@@ -406,7 +463,11 @@ fn amounts(amounts: &BTreeMap<String, Amount>) -> Vec<log::NamedAmount> {
     amounts.iter().map(|(name, amount)| log::NamedAmount { name: name.clone(), amount: amount.0 }).collect()
 }
 
-fn labels(labels: &Labels) -> Vec<log::Label> {
+fn named(amounts: &BTreeMap<String, u64>) -> Vec<log::NamedAmount> {
+    amounts.iter().map(|(name, amount)| log::NamedAmount { name: name.clone(), amount: *amount }).collect()
+}
+
+pub(super) fn labels(labels: &Labels) -> Vec<log::Label> {
     labels.iter().map(|(key, value)| log::Label { key: key.clone(), value: value.clone() }).collect()
 }
 

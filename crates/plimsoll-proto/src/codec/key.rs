@@ -4,7 +4,7 @@ use bytes::Bytes;
 use plimsoll_ledger::{Row, RowKey};
 use plimsoll_types::{NodeId, ReservationId};
 
-use super::CodecError;
+use super::{CodecError, usage};
 
 const META: u8 = 1;
 const POOL: u8 = 2;
@@ -15,6 +15,9 @@ const RESERVATION: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
 const REMOVED_NODE: u8 = 8;
 const QUEUE: u8 = 9;
+const QUOTA: u8 = 12;
+const USAGE: u8 = 22;
+const VALIDATOR: u8 = 13;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -25,6 +28,12 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Class(name) => named(&mut bytes, CLASS, name),
         RowKey::NodeLimits(name) => named(&mut bytes, NODE_LIMITS, name),
         RowKey::Queue(name) => named(&mut bytes, QUEUE, name),
+        RowKey::Quota(name) => named(&mut bytes, QUOTA, name),
+        RowKey::Usage(key) => {
+            bytes.push(USAGE);
+            usage::encode_key(&mut bytes, key);
+        }
+        RowKey::Validator(name) => named(&mut bytes, VALIDATOR, name),
         RowKey::Node(id) => {
             bytes.push(NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
@@ -39,13 +48,7 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         }
         RowKey::Idempotency(actor, request_id) => {
             bytes.push(IDEMPOTENCY);
-            for byte in actor.bytes() {
-                bytes.push(byte);
-                if byte == 0 {
-                    bytes.push(1);
-                }
-            }
-            bytes.extend_from_slice(&[0, 0]);
+            escaped(&mut bytes, actor);
             bytes.extend_from_slice(request_id.as_bytes());
         }
     }
@@ -66,6 +69,9 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         CLASS => Ok(RowKey::Class(text(rest)?)),
         NODE_LIMITS => Ok(RowKey::NodeLimits(text(rest)?)),
         QUEUE => Ok(RowKey::Queue(text(rest)?)),
+        QUOTA => Ok(RowKey::Quota(text(rest)?)),
+        USAGE => Ok(RowKey::Usage(usage::decode_key(rest).ok_or(bad)?)),
+        VALIDATOR => Ok(RowKey::Validator(text(rest)?)),
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
@@ -95,6 +101,9 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Class(class) => RowKey::Class(class.name.clone()),
         Row::NodeLimits(limits) => RowKey::NodeLimits(limits.name.clone()),
         Row::Queue(queue) => RowKey::Queue(queue.name.clone()),
+        Row::Quota(quota) => RowKey::Quota(quota.name.clone()),
+        Row::Usage(usage) => RowKey::Usage(usage.key.clone()),
+        Row::Validator(object) => RowKey::Validator(object.name.clone()),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -107,8 +116,19 @@ fn named(bytes: &mut Vec<u8>, kind: u8, name: &str) {
     bytes.extend_from_slice(name.as_bytes());
 }
 
+/// A text of which the end can be told: each zero byte is followed by a 1, and two zero bytes end it.
+pub(super) fn escaped(bytes: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        bytes.push(byte);
+        if byte == 0 {
+            bytes.push(1);
+        }
+    }
+    bytes.extend_from_slice(&[0, 0]);
+}
+
 /// Undoes the escape of zero bytes; `None` where there is no terminator.
-fn split_actor(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub(super) fn split_actor(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut actor = Vec::new();
     let mut rest = bytes;
     loop {
@@ -140,6 +160,9 @@ mod tests {
             ".{0,6}".prop_map(RowKey::Class),
             ".{0,6}".prop_map(RowKey::NodeLimits),
             ".{0,6}".prop_map(RowKey::Queue),
+            ".{0,6}".prop_map(RowKey::Quota),
+            crate::codec::arbitrary::usage_key().prop_map(RowKey::Usage),
+            ".{0,6}".prop_map(RowKey::Validator),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),

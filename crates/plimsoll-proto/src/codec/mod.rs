@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod key;
 mod names;
+mod usage;
 
 #[cfg(test)]
 pub(crate) mod arbitrary;

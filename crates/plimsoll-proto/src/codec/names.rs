@@ -1,6 +1,9 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
-use plimsoll_ledger::{EndReason, Fairness, NodeHealth, QueueOrder, Reason, State, Strategy};
+use plimsoll_ledger::{
+    EndReason, Fairness, NodeHealth, OnPreempt, Preemption, PreemptionRule, QueueOrder, Reason, State,
+    Strategy,
+};
 use plimsoll_types::Operator;
 
 use super::CodecError;
@@ -86,7 +89,13 @@ pair!(
         QueueFull,
         TableFull,
         QueueNotFound,
-        QuotaExceeded
+        QuotaExceeded,
+        NotPreemptible,
+        AwaitsPreemption,
+        Preempted,
+        LimitExceeded,
+        BudgetExhausted,
+        RateExceeded
     ]
 );
 pair!(
@@ -104,8 +113,17 @@ pair!(
         NodeLost,
         NodeFenced,
         NodeFailed,
-        Drained
+        Drained,
+        Preempted,
     ]
+);
+
+pair!(
+    encode_preemption_rule,
+    decode_preemption_rule,
+    PreemptionRule,
+    "preemption rule",
+    [LowerClass, Reclaim]
 );
 
 /// `None` is 0.
@@ -134,4 +152,38 @@ pub(super) fn decode_fairness(number: i32) -> Result<Fairness, CodecError> {
         .into_iter()
         .find(|fairness| encode_fairness(*fairness) == number)
         .ok_or(CodecError::UnknownKind { what: "fairness" })
+}
+
+/// Any is 0: pools had no word for it before ledger version 4.
+pub(super) fn encode_preemption(preemption: Preemption) -> i32 {
+    match preemption {
+        Preemption::Any => 0,
+        Preemption::Never => 1,
+        Preemption::LowerClass => 2,
+        Preemption::Reclaim => 3,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_preemption(number: i32) -> Result<Preemption, CodecError> {
+    [Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]
+        .into_iter()
+        .find(|preemption| encode_preemption(*preemption) == number)
+        .ok_or(CodecError::UnknownKind { what: "preemption" })
+}
+
+/// Requeue is 0: requests had no word for it before ledger version 4.
+pub(super) fn encode_on_preempt(on_preempt: OnPreempt) -> i32 {
+    match on_preempt {
+        OnPreempt::Requeue => 0,
+        OnPreempt::End => 1,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_on_preempt(number: i32) -> Result<OnPreempt, CodecError> {
+    [OnPreempt::Requeue, OnPreempt::End]
+        .into_iter()
+        .find(|on_preempt| encode_on_preempt(*on_preempt) == number)
+        .ok_or(CodecError::UnknownKind { what: "on_preempt" })
 }

@@ -1,6 +1,6 @@
 //! Reasons and blockers, and the sentence for people that goes with them.
 
-use plimsoll_ledger::{Blocker, Reason};
+use plimsoll_ledger::{Blocker, MICRO, Measure, Reason};
 
 use crate::reason;
 use crate::v1::{self, ErrorReason};
@@ -49,6 +49,12 @@ reasons!(
     TableFull,
     QueueNotFound,
     QuotaExceeded,
+    NotPreemptible,
+    AwaitsPreemption,
+    Preempted,
+    LimitExceeded,
+    BudgetExhausted,
+    RateExceeded,
 );
 
 /// A blocker as a message, with a sentence made of its numbers.
@@ -74,6 +80,7 @@ fn sentence(from: &Blocker) -> String {
         Reason::QuotaExceeded => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} left of the quota")
         }
+        Reason::LimitExceeded | Reason::BudgetExhausted | Reason::RateExceeded => return limited(from),
         Reason::Infeasible => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} is the most there could be")
         }
@@ -94,6 +101,9 @@ fn sentence(from: &Blocker) -> String {
         | Reason::LabelMismatch
         | Reason::DeviceMismatch
         | Reason::PoolMismatch
+        | Reason::NotPreemptible
+        | Reason::AwaitsPreemption
+        | Reason::Preempted
         | Reason::BehindInQueue => format!("{subject}: {}", reason::describe(reason_to_v1(*reason))),
     };
     if *limit > 0 && limit != available {
@@ -103,6 +113,32 @@ fn sentence(from: &Blocker) -> String {
         text.push_str(&format!(" ({nodes} node{})", if *nodes == 1 { "" } else { "s" }));
     }
     text
+}
+
+/// Numbers against a limit, in the unit that people write it in.
+fn limited(from: &Blocker) -> String {
+    let Blocker { subject, asked, available, limit, .. } = from;
+    let measure = subject.split(' ').next().unwrap_or_default();
+    let timed = Measure::NAMED.iter().any(|(name, measure_)| *name == measure && measure_.is_timed());
+    let shown = |amount: &u64| if timed { decimal(*amount) } else { amount.to_string() };
+    let unit = match measure {
+        "cpu-hours" => " core-hours",
+        "gpu-hours" => " GPU-hours",
+        "memory-hours" => " GiB-hours",
+        "storage" => " bytes",
+        _ => "",
+    };
+    let (asked, available, limit) = (shown(asked), shown(available), shown(limit));
+    format!("{subject}: {asked}{unit} asked, {available} of {limit} left")
+}
+
+/// Millionths as a decimal number: `12.5`.
+pub fn decimal(micros: u64) -> String {
+    let (whole, part) = (micros / MICRO, micros % MICRO);
+    if part == 0 {
+        return whole.to_string();
+    }
+    format!("{whole}.{part:06}").trim_end_matches('0').to_owned()
 }
 
 /// The unit of a resource's amounts, with a space in front.
@@ -133,8 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn budgets_are_told_in_the_units_that_people_write() {
+        let subject = "cost (USD) of user ada in quota research, resets 2026-11-22 00:00 UTC";
+        let blocker = Blocker {
+            limit: 10_000_000,
+            ..Blocker::new(Reason::BudgetExhausted, subject, 2_500_000, 40_000)
+        };
+        assert_eq!(blocker_to_v1(&blocker).message, format!("{subject}: 2.5 asked, 0.04 of 10 left"));
+        let blocker =
+            Blocker { limit: 5, ..Blocker::new(Reason::LimitExceeded, "concurrent in quota a", 1, 0) };
+        assert_eq!(blocker_to_v1(&blocker).message, "concurrent in quota a: 1 asked, 0 of 5 left");
+    }
+
+    #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 23);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 29);
     }
 }

@@ -4,8 +4,8 @@ use plimsoll_ledger::{Event, EventObject, Ledger, State};
 use plimsoll_types::ReservationId;
 
 use super::{
-    class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, queue_to_v1, reservation_name,
-    reservation_to_v1, state_to_v1,
+    class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, queue_to_v1, quota_to_v1,
+    reservation_name, reservation_to_v1, state_to_v1,
 };
 use crate::v1;
 use crate::v1::event::Object;
@@ -19,6 +19,8 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         EventObject::Class(_) | EventObject::ClassDeleted(_) => v1::ObjectKind::Class,
         EventObject::NodeLimits(_) | EventObject::NodeLimitsDeleted(_) => v1::ObjectKind::NodeLimits,
         EventObject::Queue(_) | EventObject::QueueDeleted(_) => v1::ObjectKind::Queue,
+        EventObject::Quota(_) | EventObject::QuotaDeleted(_) => v1::ObjectKind::Quota,
+        EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => v1::ObjectKind::Validator,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -76,7 +78,19 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
         EventObject::Queue(queue) => {
             put(&mut event, format!("queues/{}", queue.name), Object::Queue(queue_to_v1(queue)));
         }
+        EventObject::Validator(object) => {
+            put(
+                &mut event,
+                format!("validators/{}", object.name),
+                Object::Validator(super::validator_to_v1(object)),
+            );
+        }
+        EventObject::ValidatorDeleted(name) => gone(&mut event, format!("validators/{name}"), "deleted"),
         EventObject::QueueDeleted(name) => gone(&mut event, format!("queues/{name}"), "deleted"),
+        EventObject::Quota(quota) => {
+            put(&mut event, format!("quotas/{}", quota.name), Object::Quota(quota_to_v1(quota)));
+        }
+        EventObject::QuotaDeleted(name) => gone(&mut event, format!("quotas/{name}"), "deleted"),
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();
             event.message = format!("coordinator {leader} leads");

@@ -12,15 +12,18 @@ mod queue;
 mod request;
 mod reservation;
 mod resources;
+mod usage;
+mod validator;
 
-pub use blocker::{blocker_to_v1, reason_from_v1, reason_to_v1};
+pub use blocker::{blocker_to_v1, decimal, reason_from_v1, reason_to_v1};
 pub use check::Violation;
 pub use event::{event_to_v1, object_kind};
 pub use node::{node_lease, node_name, node_state, node_to_v1, registration_from_v1, registration_to_v1};
 pub use policy::{
     class_from_v1, class_to_v1, fairness_from_v1, fairness_to_v1, node_limits_from_v1, node_limits_to_v1,
     policy_name_from_v1, policy_name_to_v1, policy_object_from_v1, policy_object_to_v1,
-    policy_objects_from_v1, pool_from_v1, pool_status, pool_to_v1, strategy_from_v1, strategy_to_v1,
+    policy_objects_from_v1, pool_from_v1, pool_status, pool_to_v1, preemption_from_v1, preemption_to_v1,
+    strategy_from_v1, strategy_to_v1,
 };
 pub use queue::{queue_from_v1, queue_status, queue_to_v1};
 pub use request::{request_from_v1, request_to_v1};
@@ -31,3 +34,8 @@ pub use resources::{
     requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1, selector_from_v1,
     selector_to_v1,
 };
+pub use usage::{
+    measure_from_v1, meter_from_v1, meter_to_v1, quota_from_v1, quota_status, quota_to_v1, reset_from_v1,
+    scope_from_v1,
+};
+pub use validator::{validator_from_v1, validator_to_v1};

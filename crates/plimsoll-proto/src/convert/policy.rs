@@ -2,13 +2,13 @@
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{
-    Class, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, QueueOrder, Strategy,
+    Class, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, QueueOrder, Strategy,
 };
 use plimsoll_types::{Resources, Revision};
 
 use super::check::Check;
 use super::queue::{queue, queue_to_v1};
-use super::{Violation, resources, resources_to_v1, selector_to_v1};
+use super::{Violation, resources, resources_to_v1, selector_to_v1, usage};
 use crate::limits::MAX_POLICY_OBJECTS;
 use crate::v1;
 
@@ -55,6 +55,26 @@ pub fn fairness_from_v1(from: i32) -> Option<Fairness> {
     })
 }
 
+/// What may be taken back; `Unspecified` is the default. `None` for a number that this build does not know.
+pub fn preemption_from_v1(from: i32) -> Option<Preemption> {
+    Some(match v1::Preemption::try_from(from).ok()? {
+        v1::Preemption::Unspecified | v1::Preemption::Any => Preemption::Any,
+        v1::Preemption::Never => Preemption::Never,
+        v1::Preemption::LowerClass => Preemption::LowerClass,
+        v1::Preemption::Reclaim => Preemption::Reclaim,
+    })
+}
+
+/// What may be taken back, as a message has it.
+pub fn preemption_to_v1(from: Preemption) -> v1::Preemption {
+    match from {
+        Preemption::Any => v1::Preemption::Any,
+        Preemption::Never => v1::Preemption::Never,
+        Preemption::LowerClass => v1::Preemption::LowerClass,
+        Preemption::Reclaim => v1::Preemption::Reclaim,
+    }
+}
+
 /// Fairness as a message has it.
 pub fn fairness_to_v1(from: Fairness) -> v1::Fairness {
     match from {
@@ -92,6 +112,10 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         revision: from.changed.0,
         fairness: fairness_to_v1(from.fairness).into(),
         price_milli: from.price_milli,
+        preemption: preemption_to_v1(from.preemption).into(),
+        max_preemptions_per_hour: from.max_preemptions_per_hour,
+        prices: from.prices.clone(),
+        currency: from.currency.clone(),
     }
 }
 
@@ -133,6 +157,9 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         priority: from.priority,
         preemptible: from.preemptible,
         default_ttl_ms: from.default_ttl_ms,
+        grace_ms: from.grace_ms,
+        min_run_ms: from.min_run_ms,
+        default_duration_ms: from.default_duration_ms,
         revision: from.changed.0,
     }
 }
@@ -193,6 +220,8 @@ pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
         PolicyObject::Class(from) => Object::Class(class_to_v1(from)),
         PolicyObject::NodeLimits(from) => Object::NodeLimits(node_limits_to_v1(from)),
         PolicyObject::Queue(from) => Object::Queue(queue_to_v1(from)),
+        PolicyObject::Quota(from) => Object::Quota(usage::quota_to_v1(from)),
+        PolicyObject::Validator(from) => Object::Validator(super::validator_to_v1(from)),
     };
     v1::PolicyObject { object: Some(object) }
 }
@@ -210,6 +239,8 @@ pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Viol
         Ok(v1::PolicyKind::Class) => PolicyName::Class(name),
         Ok(v1::PolicyKind::NodeLimits) => PolicyName::NodeLimits(name),
         Ok(v1::PolicyKind::Queue) => PolicyName::Queue(name),
+        Ok(v1::PolicyKind::Quota) => PolicyName::Quota(name),
+        Ok(v1::PolicyKind::Validator) => PolicyName::Validator(name),
         Ok(v1::PolicyKind::Unspecified) | Err(_) => {
             check.fail("kind", format!("{} is not a kind of policy object", from.kind));
             PolicyName::Pool(name)
@@ -225,6 +256,8 @@ pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
         PolicyName::Class(name) => (v1::PolicyKind::Class, name),
         PolicyName::NodeLimits(name) => (v1::PolicyKind::NodeLimits, name),
         PolicyName::Queue(name) => (v1::PolicyKind::Queue, name),
+        PolicyName::Quota(name) => (v1::PolicyKind::Quota, name),
+        PolicyName::Validator(name) => (v1::PolicyKind::Validator, name),
     };
     v1::PolicyName { kind: kind.into(), name: name.clone() }
 }
@@ -239,11 +272,17 @@ fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
         Some(Object::NodeLimits(from)) => {
             Some(PolicyObject::NodeLimits(check.within("node_limits", |check| node_limits(check, from))))
         }
+        Some(Object::Quota(from)) => {
+            Some(PolicyObject::Quota(check.within("quota", |check| usage::quota(check, from))))
+        }
         Some(Object::Queue(from)) => {
             Some(PolicyObject::Queue(check.within("queue", |check| queue(check, from))))
         }
+        Some(Object::Validator(from)) => Some(PolicyObject::Validator(
+            check.within("validator", |check| super::validator::validator(check, from)),
+        )),
         None => {
-            check.fail("object", "is missing: give a pool, class, node_limits or queue");
+            check.fail("object", "is missing: give a pool, class, node_limits, queue or validator");
             None
         }
     }
@@ -268,6 +307,10 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.fail("fairness", format!("{} is not a fairness", from.fairness));
         Fairness::default()
     });
+    let preemption = preemption_from_v1(from.preemption).unwrap_or_else(|| {
+        check.fail("preemption", format!("{} is not a kind of preemption", from.preemption));
+        Preemption::default()
+    });
     Pool {
         name: from.name.clone(),
         labels: check.labels("labels", &from.labels),
@@ -279,17 +322,27 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         changed: Revision(0),
         fairness,
         price_milli: from.price_milli,
+        preemption,
+        max_preemptions_per_hour: from.max_preemptions_per_hour,
+        prices: usage::prices(check, from),
+        currency: usage::currency(check, &from.currency),
     }
 }
 
 fn class(check: &mut Check, from: &v1::Class) -> Class {
     check.name("name", &from.name);
     check.range_or_default("default_ttl_ms", from.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
+    check.range("grace_ms", from.grace_ms, 0, MAX_TTL_MS);
+    check.range("min_run_ms", from.min_run_ms, 0, MAX_TTL_MS);
+    check.range("default_duration_ms", from.default_duration_ms, 0, MAX_TTL_MS);
     Class {
         name: from.name.clone(),
         priority: from.priority,
         preemptible: from.preemptible,
         default_ttl_ms: from.default_ttl_ms,
+        grace_ms: from.grace_ms,
+        min_run_ms: from.min_run_ms,
+        default_duration_ms: from.default_duration_ms,
         changed: Revision(0),
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked.
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
-use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, Request, Wait};
+use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, OnPreempt, Request, Wait};
 
 use super::check::Check;
 use super::{Violation, requirements_to_v1, resources};
@@ -40,6 +40,14 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             format!("is {}, but queue is not set: nothing waits", wait.deadline_ms),
         );
     }
+    let on_preempt = match v1::OnPreempt::try_from(from.on_preempt) {
+        Ok(v1::OnPreempt::Unspecified | v1::OnPreempt::Requeue) => OnPreempt::Requeue,
+        Ok(v1::OnPreempt::End) => OnPreempt::End,
+        Err(_) => {
+            check.fail("on_preempt", format!("{} is not known", from.on_preempt));
+            OnPreempt::default()
+        }
+    };
     let request = Request {
         name: from.name.clone(),
         pool,
@@ -53,7 +61,9 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         hold_ms: from.hold_ms,
         max_duration_ms: from.max_duration_ms,
         auto_confirm: from.auto_confirm,
+        max_cost_micros: from.limits.unwrap_or_default().cost_micros,
         wait: if wait.queue { Wait::Queue { deadline_ms: wait.deadline_ms } } else { Wait::Refuse },
+        on_preempt,
     };
     check.finish(request)
 }
@@ -81,6 +91,12 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
             Wait::Refuse => v1::WaitPolicy { queue: false, deadline_ms: 0 },
             Wait::Queue { deadline_ms } => v1::WaitPolicy { queue: true, deadline_ms },
         }),
+        on_preempt: match from.on_preempt {
+            OnPreempt::Requeue => v1::OnPreempt::Requeue,
+            OnPreempt::End => v1::OnPreempt::End,
+        }
+        .into(),
+        limits: (from.max_cost_micros > 0).then_some(v1::RequestLimits { cost_micros: from.max_cost_micros }),
     }
 }
 

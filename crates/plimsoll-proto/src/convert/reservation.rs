@@ -1,7 +1,8 @@
 //! Reservations as the API shows them.
 
 use plimsoll_ledger::{
-    DeviceGrant, EndReason, Ledger, MemberPlacement, Reservation, State, WHOLE_DEVICE_MILLI,
+    DeviceGrant, EndReason, Ledger, MemberPlacement, Preempted, PreemptionRule, Reservation, State,
+    WHOLE_DEVICE_MILLI,
 };
 use plimsoll_types::{ReservationId, Resources};
 
@@ -47,6 +48,7 @@ pub fn end_reason_to_v1(from: Option<EndReason>) -> v1::EndReason {
         Some(EndReason::NodeFenced) => v1::EndReason::NodeFenced,
         Some(EndReason::NodeFailed) => v1::EndReason::NodeFailed,
         Some(EndReason::Drained) => v1::EndReason::Drained,
+        Some(EndReason::Preempted) => v1::EndReason::Preempted,
     }
 }
 
@@ -69,9 +71,9 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         amounts: Some(resources_to_v1(&from.amounts)),
         create_time_ms: from.submitted_at.0,
         grant_time_ms: from.granted_at.0,
-        wait_deadline_ms: due(&[State::Pending]),
+        wait_deadline_ms: due(&[State::Pending, State::Planned]),
         hold_deadline_ms: due(&[State::Held]),
-        lease_deadline_ms: due(&[State::Active, State::Partial]),
+        lease_deadline_ms: due(&[State::Active, State::Partial, State::Preempting]),
         max_end_time_ms: from.hard_end.0,
         end_time_ms: from.ended_at.0,
         revision: from.changed.0,
@@ -80,6 +82,23 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         requester: from.requester.clone(),
         priority: from.priority,
         ttl_ms: from.ttl_ms,
+        preempted: from.preempted.as_ref().map(preempted_to_v1),
+        grace_deadline_ms: due(&[State::Preempting]),
+        cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
+    }
+}
+
+fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
+    let rule = match from.rule {
+        PreemptionRule::LowerClass => v1::PreemptionRule::LowerClass,
+        PreemptionRule::Reclaim => v1::PreemptionRule::Reclaim,
+    };
+    v1::Preempted {
+        by: from.by.to_string(),
+        rule: rule.into(),
+        notice_time_ms: from.at.0,
+        revision: from.revision.0,
+        grace_ms: from.grace_ms,
     }
 }
 

@@ -91,6 +91,19 @@ impl Details {
         Details { violations: pairs, ..Details::new(ErrorReason::InvalidArgument, message) }
     }
 
+    /// Every rule of the cluster's validators that does not hold: the field that each is about, and what it says.
+    pub fn refused_by_validators(violations: Vec<convert::Violation>) -> Details {
+        let many = match violations.len() {
+            0 | 1 => String::new(),
+            count => format!("{count} rules do not hold, the first is "),
+        };
+        let first = violations.first().map(|first| format!("{}: {}", first.field, first.description));
+        let message = format!("{many}{}", first.unwrap_or_else(|| "a rule does not hold".to_owned()));
+        let pairs =
+            violations.into_iter().map(|violation| (violation.field, violation.description)).collect();
+        Details { violations: pairs, ..Details::new(ErrorReason::ValidationFailed, message) }
+    }
+
     /// The same with one more value for machines.
     pub fn with(mut self, key: &str, value: impl ToString) -> Details {
         self.metadata.insert(key.to_owned(), value.to_string());

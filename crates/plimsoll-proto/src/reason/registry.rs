@@ -234,6 +234,55 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "the queue, or one above it, has not enough quota left",
             "wait in the queue, ask for less, or raise its quota: `plimsoll describe queue NAME` shows what is taken",
         ),
+        ErrorReason::NotPreemptible => row(
+            Code::FailedPrecondition,
+            1,
+            Later,
+            "the rules do not let it be taken back for that reservation, or not now",
+            "wait, or change the pool's `preemption`, the class or the queue's quota",
+        ),
+        ErrorReason::AwaitsPreemption => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "another reservation was given notice and still has its place",
+            "wait: the place is kept, and the notice ends",
+        ),
+        ErrorReason::Preempted => row(
+            Code::Aborted,
+            1,
+            Later,
+            "its grant was taken back for another reservation",
+            "wait: it has its old place in the queue; a higher class or quota of its own would protect it",
+        ),
+        ErrorReason::LimitExceeded => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "a limit of a user, a run or a quota is reached",
+            "wait in the queue, end what runs, or raise the limit: `plimsoll describe quota NAME` shows what is taken",
+        ),
+        ErrorReason::BudgetExhausted => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "a budget of resource-hours or money has too little left",
+            "ask for less or for a shorter time, wait until it resets, or raise it: `plimsoll describe quota NAME` shows what is taken",
+        ),
+        ErrorReason::RateExceeded => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "a rate has no tokens left now",
+            "ask again after the delay given",
+        ),
+        ErrorReason::ValidationFailed => row(
+            Code::FailedPrecondition,
+            9,
+            Never,
+            "a validator of the cluster refuses it",
+            "change what the rules name, or look at them: `plimsoll get validators`",
+        ),
         ErrorReason::Internal => {
             row(Code::Internal, 1, Never, "a fault of ours", "report it with the coordinator's log")
         }
@@ -368,7 +417,7 @@ mod tests {
     use super::*;
 
     /// Exit codes that `docs/exit-codes` gives to errors of calls.
-    const EXIT_CODES: [u8; 7] = [1, 2, 4, 5, 6, 7, 8];
+    const EXIT_CODES: [u8; 8] = [1, 2, 4, 5, 6, 7, 8, 9];
 
     #[test]
     fn every_reason_has_a_code_an_exit_code_and_a_description() {

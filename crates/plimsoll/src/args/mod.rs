@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Cancel(commands::lifecycle::Cancel),
     /// Wait until a reservation is granted
     Wait(commands::wait::Wait),
+    /// Show what was used and what it cost, as far as quotas count it
+    Report(commands::report::Report),
+    /// Take tokens of a rate, all or none
+    Take(commands::take::Take),
     /// Show things: nodes, devices, pools, reservations, classes, limits, members
     Get(commands::get::Get),
     /// Show one thing with all that is known about it, events last
@@ -86,6 +90,8 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     /// Check policy files without a cluster
     Validate(commands::validate::Validate),
+    /// Turn free-form resource blocks into documents
+    Convert(commands::convert::Convert),
     /// Keep new work off a node
     Cordon(commands::node_admin::Cordon),
     /// Let new work on a node again
@@ -137,6 +143,8 @@ impl Command {
             Command::Release(command) => Box::pin(command.run(globals)).await,
             Command::Cancel(command) => Box::pin(command.run(globals)).await,
             Command::Wait(command) => Box::pin(command.run(globals)).await,
+            Command::Report(command) => Box::pin(command.run(globals)).await,
+            Command::Take(command) => Box::pin(command.run(globals)).await,
             Command::Get(command) => Box::pin(command.run(globals)).await,
             Command::Describe(command) => Box::pin(command.run(globals)).await,
             Command::Explain(command) => Box::pin(command.run(globals)).await,
@@ -145,6 +153,7 @@ impl Command {
             Command::Diff(command) => Box::pin(command.run(globals)).await,
             Command::Delete(command) => Box::pin(command.run(globals)).await,
             Command::Validate(command) => Box::pin(command.run(globals)).await,
+            Command::Convert(command) => Box::pin(command.run(globals)).await,
             Command::Cordon(command) => Box::pin(command.run(globals)).await,
             Command::Uncordon(command) => Box::pin(command.run(globals)).await,
             Command::Drain(command) => Box::pin(command.run(globals)).await,

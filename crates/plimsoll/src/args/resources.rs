@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities, Requirements, ReservationSpec,
-    SelectorOperator,
+    Gang, GpuAsk, NodeSelectorTerm, OnPreempt, PreferredTerm, Quantities, RequestLimits, Requirements,
+    ReservationSpec, SelectorOperator,
 };
 use plimsoll_types::quantity;
 
@@ -67,9 +67,24 @@ pub(crate) struct ResourceArgs {
     /// The grant ends after so long, whatever is renewed: 8h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
+    /// Most that the grant may cost, in the pool's currency: 2.50
+    #[arg(long, value_name = "MONEY")]
+    pub(crate) max_cost: Option<String>,
     /// Length of the lease that each renewal buys: 1m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
+    /// What becomes of it when its grant is taken back: it waits again, in its old place, or it ends
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_preempt: Option<Preempted>,
+}
+
+/// What becomes of a reservation when its grant is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Preempted {
+    /// It waits again, in its old place in the queue.
+    Requeue,
+    /// It ends.
+    End,
 }
 
 impl ResourceArgs {
@@ -85,8 +100,17 @@ impl ResourceArgs {
             gang: self.gang()?,
             max_duration_ms: self.duration.map_or(0, as_ms),
             ttl_ms: self.ttl.map_or(0, as_ms),
+            on_preempt: match self.on_preempt {
+                None => OnPreempt::Unspecified,
+                Some(Preempted::Requeue) => OnPreempt::Requeue,
+                Some(Preempted::End) => OnPreempt::End,
+            }
+            .into(),
             ..ReservationSpec::default()
         };
+        if let Some(money) = &self.max_cost {
+            spec.limits = Some(RequestLimits { cost_micros: plimsoll_policy::parse_micros(money)? });
+        }
         for label in &self.labels {
             let Some((key, value)) = label.split_once('=') else {
                 return Err(CliError::usage(format!("--label {label:?} is not KEY=VALUE")));

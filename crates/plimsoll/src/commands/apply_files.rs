@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, PolicyObject as Message,
+    ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
+    ListValidatorsRequest, PolicyObject as Message,
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
@@ -59,11 +60,11 @@ impl FileArgs {
         self.files.is_empty()
     }
 
-    /// The objects of all files.
+    /// The texts of all files.
     ///
     /// # Errors
-    /// Where a file cannot be read, and where anything in any of them is wrong: then with everything that is.
-    pub(crate) fn load(&self, asked: &str) -> Result<Vec<Parsed>, CliError> {
+    /// Where none is named, or one cannot be read.
+    pub(crate) fn sources(&self) -> Result<Vec<Source>, CliError> {
         if self.files.is_empty() {
             return Err(CliError::usage("which files?").help("add -f FILE, -f FOLDER or -f - for stdin"));
         }
@@ -86,6 +87,15 @@ impl FileArgs {
                 sources.push(read(name, file)?);
             }
         }
+        Ok(sources)
+    }
+
+    /// The objects of all files.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, and where anything in any of them is wrong: then with everything that is.
+    pub(crate) fn load(&self, asked: &str) -> Result<Vec<Parsed>, CliError> {
+        let sources = self.sources()?;
         let objects = parse_with(&sources, &|name| std::env::var(name).ok()).map_err(|problems| {
             let count = problems.len();
             let things = if count == 1 {
@@ -202,6 +212,15 @@ pub(crate) async fn live(
         let request = ListQueuesRequest { consistency, ..ListQueuesRequest::default() };
         let queues = client.all_queues(request).await?;
         messages.extend(queues.items.into_iter().map(|(queue, _)| Object::Queue(queue)));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::Quota(_))) {
+        let request = ListQuotasRequest { consistency, ..ListQuotasRequest::default() };
+        let quotas = client.all_quotas(request).await?;
+        messages.extend(quotas.items.into_iter().map(|(quota, _)| Object::Quota(quota)));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::Validator(_))) {
+        let request = ListValidatorsRequest { consistency, ..ListValidatorsRequest::default() };
+        messages.extend(client.all_validators(request).await?.items.into_iter().map(Object::Validator));
     }
     let objects =
         messages.into_iter().map(|object| read_message(object).map(|object| (object.name(), object)));

@@ -92,6 +92,8 @@ impl Delete {
             Noun::Class => PolicyName::Class,
             Noun::Limits => PolicyName::NodeLimits,
             Noun::Queue => PolicyName::Queue,
+            Noun::Quota => PolicyName::Quota,
+            Noun::Validator => PolicyName::Validator,
             Noun::Reservation => {
                 return Err(CliError::usage("reservations are not deleted")
                     .help("plimsoll release gives one back, plimsoll cancel ends it in any state"));
@@ -101,7 +103,7 @@ impl Delete {
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
-                    .help("pools, classes, limits and queues can"));
+                    .help("pools, classes, limits, queues, quotas and validators can"));
             }
         };
         let mut names: Vec<PolicyName> = Vec::new();

@@ -4,7 +4,7 @@ use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
     Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    ListEventsRequest,
+    GetQuotaRequest, GetValidatorRequest, ListEventsRequest,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, QueueRow, Shown, absolute, enum_word};
+use crate::output::{Out, PoolRow, QueueRow, QuotaRow, Shown, absolute, enum_word};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
@@ -79,6 +79,22 @@ impl Describe {
                     status: answer.status.unwrap_or_default(),
                 };
                 (row.json(), format!("queues/{name}"))
+            }
+            Noun::Quota => {
+                let request = GetQuotaRequest { name: name.clone(), consistency, min_revision: 0 };
+                let answer = client.get_quota(request).await.map_err(asked)?;
+                let row = QuotaRow {
+                    quota: answer.quota.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
+                let object = if globals.out().is_human() { row.told(globals.utc) } else { row.json() };
+                (object, format!("quotas/{name}"))
+            }
+            Noun::Validator => {
+                let request = GetValidatorRequest { name: name.clone(), consistency, min_revision: 0 };
+                let object =
+                    client.get_validator(request).await.map_err(asked)?.validator.unwrap_or_default();
+                (object.json(), format!("validators/{name}"))
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));

@@ -136,6 +136,8 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Class => format!("classes/{name}"),
         Noun::Limits => format!("nodeLimits/{name}"),
         Noun::Queue => format!("queues/{name}"),
+        Noun::Quota => format!("quotas/{name}"),
+        Noun::Validator => format!("validators/{name}"),
         Noun::Reservation | Noun::Member | Noun::Event => name.to_owned(),
     };
     Ok((vec![kind.into()], name))

@@ -4,8 +4,9 @@ use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    ListClassesRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest,
-    ListReservationsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState,
+    GetQuotaRequest, GetValidatorRequest, ListClassesRequest, ListNodeLimitsRequest, ListNodesRequest,
+    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListValidatorsRequest,
+    Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -18,12 +19,12 @@ use super::watch_list::follow;
 use crate::args::{Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, Shown};
+use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, QuotaRow, Shown};
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -62,7 +63,7 @@ impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
             return Err(CliError::usage("get what?")
-                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|members|events"));
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -116,6 +117,23 @@ impl Get {
                 if is_yaml {
                     let objects = listed.items.into_iter().map(|row| Object::Queue(row.queue));
                     out.document(&documents(objects)?)?;
+                    return Ok(Exit::Done);
+                }
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Quota => {
+                let listed = self.quotas(&client, globals).await?;
+                if is_yaml {
+                    let objects = listed.items.into_iter().map(|row| Object::Quota(row.quota));
+                    out.document(&documents(objects)?)?;
+                    return Ok(Exit::Done);
+                }
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Validator => {
+                let listed = self.validators(&client, globals).await?;
+                if is_yaml {
+                    out.document(&documents(listed.items.into_iter().map(Object::Validator))?)?;
                     return Ok(Exit::Done);
                 }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
@@ -210,6 +228,29 @@ impl Get {
         Ok(listed)
     }
 
+    async fn validators(&self, client: &Client, globals: &Globals) -> Result<Listed<Validator>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request = GetValidatorRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+            };
+            let answer =
+                client.get_validator(request).await.map_err(|error| not_shown("validator", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            listed.items.extend(answer.validator);
+        }
+        if self.names.is_empty() {
+            let request = ListValidatorsRequest {
+                consistency: globals.consistency(),
+                ..ListValidatorsRequest::default()
+            };
+            return Ok(client.all_validators(request).await?);
+        }
+        Ok(listed)
+    }
+
     async fn queues(&self, client: &Client, globals: &Globals) -> Result<Listed<QueueRow>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
@@ -225,6 +266,26 @@ impl Get {
                 ListQueuesRequest { consistency: globals.consistency(), ..ListQueuesRequest::default() };
             let all = client.all_queues(request).await?;
             listed.items = all.items.into_iter().map(|(queue, status)| QueueRow { queue, status }).collect();
+            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+        }
+        Ok(listed)
+    }
+
+    async fn quotas(&self, client: &Client, globals: &Globals) -> Result<Listed<QuotaRow>, CliError> {
+        let mut listed = Listed::default();
+        for name in &self.names {
+            let request =
+                GetQuotaRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let answer = client.get_quota(request).await.map_err(|error| not_shown("quota", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            let quota = answer.quota.unwrap_or_default();
+            listed.items.push(QuotaRow { quota, status: answer.status.unwrap_or_default() });
+        }
+        if self.names.is_empty() {
+            let request =
+                ListQuotasRequest { consistency: globals.consistency(), ..ListQuotasRequest::default() };
+            let all = client.all_quotas(request).await?;
+            listed.items = all.items.into_iter().map(|(quota, status)| QuotaRow { quota, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
         }
         Ok(listed)

@@ -14,12 +14,14 @@ pub(crate) enum Noun {
     Class,
     Limits,
     Queue,
+    Quota,
+    Validator,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 9] = [
+const NAMES: [(Noun, &[&str]); 11] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
@@ -27,6 +29,8 @@ const NAMES: [(Noun, &[&str]); 9] = [
     (Noun::Class, &["classes", "class"]),
     (Noun::Limits, &["limits", "limit", "nodelimits", "nodelimit", "node-limits"]),
     (Noun::Queue, &["queues", "queue", "qu"]),
+    (Noun::Quota, &["quotas", "quota", "budgets", "budget"]),
+    (Noun::Validator, &["validators", "validator", "rules"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
 ];
@@ -46,6 +50,8 @@ impl Noun {
             Noun::Class => Some(ObjectKind::Class),
             Noun::Limits => Some(ObjectKind::NodeLimits),
             Noun::Queue => Some(ObjectKind::Queue),
+            Noun::Quota => Some(ObjectKind::Quota),
+            Noun::Validator => Some(ObjectKind::Validator),
             Noun::Member => Some(ObjectKind::Cluster),
             Noun::Event => None,
         }

@@ -9,8 +9,8 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use plimsoll_agent::usage::{ProcessUsage, UsageMeter};
 use plimsoll_client::v1::{
-    Blocker, ErrorReason, GetNodeRequest, NodeSelectorTerm, Quantities, Reservation, ReservationSpec,
-    SelectorOperator, WaitPolicy,
+    Blocker, CancelReservationRequest, ErrorReason, GetNodeRequest, NodeSelectorTerm, PreemptionRule,
+    Quantities, Reservation, ReservationSpec, ReservationState, SelectorOperator, WaitPolicy,
 };
 use plimsoll_client::{Client, Lease};
 use plimsoll_types::quantity::{display_bytes, format_bytes, format_cpu_millis};
@@ -78,12 +78,24 @@ impl Run {
         let id = lease.id().to_owned();
         let held = started.elapsed();
         match tokio::time::timeout(RELEASE_WAIT, lease.release()).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(released)) => {
+                if released.preempted.is_some() {
+                    out.say(&format!("{} {}", out.paint.strong("note:"), notice_of(&released)));
+                }
                 out.done(&format!(
                     "{id} released after {} {}",
                     took(held),
                     used_line(&usage, &reservation, &out)
                 ));
+            }
+            Ok(Err(error)) if error.reason() == Some(ErrorReason::Fenced) => {
+                // It was taken back, and waits for another grant that nobody here would use.
+                let request =
+                    CancelReservationRequest { name: id.clone(), ..CancelReservationRequest::default() };
+                let cancelled = client.cancel_reservation(request).await;
+                let what =
+                    if cancelled.is_ok() { "taken back, and out of the queue now" } else { "taken back" };
+                out.say(&format!("{id} was {what}"));
             }
             Ok(Err(error)) => out.say(&format!("{id} was not released: {error}; it ends by itself")),
             Err(_) => out.say(&format!("{id} was not released in time; it ends by itself")),
@@ -131,7 +143,7 @@ impl Run {
         let mut sample = tokio::time::interval(Duration::from_millis(500));
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut kill_at: Option<tokio::time::Instant> = None;
-        let mut lost = false;
+        let (mut lost, mut leaving) = (false, false);
         loop {
             tokio::select! {
                 status = running.wait() => {
@@ -144,6 +156,13 @@ impl Run {
                     return Ok(if lost || killed { Exit::RunFailed } else { exit_of(status) });
                 }
                 number = signals.next() => running.forward(number),
+                notice = lease.preempted(), if !leaving => {
+                    leaving = true;
+                    let left = lease.deadline().saturating_duration_since(tokio::time::Instant::now());
+                    out.say(&format!("{} {}; the command has {} to stop", out.paint.bad("notice:"), notice_of(&notice), took(left)));
+                    running.send(Signal::SIGTERM);
+                    kill_at = Some(lease.deadline());
+                }
                 error = lease.lost(), if !lost => {
                     lost = true;
                     out.say(&format!("{} {error}; stopping the command", out.paint.bad("error:")));
@@ -213,7 +232,7 @@ async fn acquire(
         client,
         spec,
         |reservation, step| {
-            if reservation.allocations.is_empty() {
+            if matches!(reservation.state(), ReservationState::Pending | ReservationState::Planned) {
                 let (rank, queue_length) = step.map_or((0, 0), |step| (step.rank, step.queue_length));
                 let mut blockers = on_this_machine(&reservation.blockers, is_only_here);
                 let mut waiting = lock();
@@ -286,6 +305,16 @@ fn waiting_line(waiting: &Waiting, elapsed: Duration, out: &Out) -> String {
     parts.extend(Some(waiting.short()).filter(|short| !short.is_empty()));
     parts.push("Ctrl-C gives up".to_owned());
     parts.join(&dot)
+}
+
+/// Why the grant is taken back.
+fn notice_of(reservation: &Reservation) -> String {
+    let preempted = reservation.preempted.clone().unwrap_or_default();
+    let why = match preempted.rule() {
+        PreemptionRule::Reclaim => "whose queue takes back what it had lent",
+        _ => "of a higher class",
+    };
+    format!("{} is taken back for {}, {why}", reservation.id, preempted.by)
 }
 
 /// What was granted, and where.

@@ -11,7 +11,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, Shown};
+use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, Shown};
 
 /// Follows a list until the process is ended.
 pub(crate) async fn follow(
@@ -101,6 +101,14 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
         })),
         Noun::Queue => out.render(&pick(objects, |object| match object {
             Object::Queue(queue) => Some(QueueRow { queue, status: v1::QueueStatus::default() }),
+            _ => None,
+        })),
+        Noun::Quota => out.render(&pick(objects, |object| match object {
+            Object::Quota(quota) => Some(QuotaRow { quota, status: v1::UsageQuotaStatus::default() }),
+            _ => None,
+        })),
+        Noun::Validator => out.render(&pick(objects, |object| match object {
+            Object::Validator(object) => Some(object),
             _ => None,
         })),
         Noun::Member | Noun::Event => Ok(String::new()),

@@ -124,6 +124,11 @@ impl Out {
         self.say(&format!("{} {line}", self.paint.done()));
     }
 
+    /// Says on stderr what must not be missed, with `--quiet` too.
+    pub(crate) fn remark(&self, line: &str) {
+        eprintln!("{line}");
+    }
+
     /// Writes a list.
     pub(crate) fn list<T: Shown>(&self, items: &[T], footer: Option<&Footer>) -> Result<(), CliError> {
         let text = self.render(items)?;

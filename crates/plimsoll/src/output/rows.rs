@@ -3,11 +3,14 @@
 mod coordination;
 mod nodes;
 mod queue;
+mod quota;
 mod reservations;
+mod validator;
 
 pub(crate) use coordination::{MemberRow, PoolRow};
 pub(crate) use nodes::DeviceRow;
 pub(crate) use queue::QueueRow;
+pub(crate) use quota::{QuotaRow, UsageRow};
 pub(crate) use reservations::reservation_state;
 
 use serde::Serialize;

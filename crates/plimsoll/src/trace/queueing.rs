@@ -93,7 +93,7 @@ impl Queue<'_> {
                 self.observe(&reservation);
             }
             Came::Refused(refusal) => self.world.refused(index, &refusal),
-            Came::Done | Came::Node(_) | Came::Expired { .. } => {}
+            Came::Done | Came::Node(_) | Came::Expired { .. } | Came::Tokens(_) => {}
         }
         self.world.took(started);
     }

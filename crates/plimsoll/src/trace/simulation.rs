@@ -167,7 +167,7 @@ impl World {
                     }
                 }
                 Came::Refused(refusal) => self.refused(*index, &refusal),
-                Came::Done | Came::Node(_) | Came::Expired { .. } => {}
+                Came::Done | Came::Node(_) | Came::Expired { .. } | Came::Tokens(_) => {}
             }
         }
         if !indexes.is_empty() {

@@ -57,7 +57,7 @@ impl Lane {
 
     async fn step(&mut self) -> Outcome {
         if self.is_open && self.random.random_bool(0.7) {
-            return self.repeat().await;
+            return Box::pin(self.repeat()).await;
         }
         let wish = self.random.random_range(0..100);
         match self.pick() {
@@ -65,7 +65,7 @@ impl Lane {
             Some((id, token)) if wish < 42 => self.renew(id, token).await,
             Some((id, token)) if wish < 44 => self.renew(id, token.wrapping_sub(1)).await,
             Some((id, _)) if wish < 54 => self.get(id).await,
-            _ if wish < 57 && self.latest.is_some() => self.repeat().await,
+            _ if wish < 57 && self.latest.is_some() => Box::pin(self.repeat()).await,
             _ if wish < 62 && !self.past.is_empty() => {
                 let (id, token) = self.past[self.random.random_range(0..self.past.len())];
                 match wish {
@@ -84,7 +84,7 @@ impl Lane {
             spec: Some(ask.spec),
             validate_only: false,
         };
-        let outcome = self.send_create(request.clone()).await;
+        let outcome = Box::pin(self.send_create(request.clone())).await;
         self.is_open = outcome == Outcome::Unknown;
         self.latest = Some(request);
         let Some((_, seen)) = outcome.done() else { return outcome };
@@ -104,7 +104,7 @@ impl Lane {
     /// The same request with the same key once more: the same answer, whatever happened to the reservation since.
     async fn repeat(&mut self) -> Outcome {
         let Some(request) = self.latest.clone() else { return Outcome::Unknown };
-        let outcome = self.send_create(request).await;
+        let outcome = Box::pin(self.send_create(request)).await;
         if outcome == Outcome::Unknown {
             return outcome;
         }

@@ -150,6 +150,10 @@ impl AgentHub {
                     | EventObject::NodeLimitsDeleted(_)
                     | EventObject::Queue(_)
                     | EventObject::QueueDeleted(_)
+                    | EventObject::Quota(_)
+                    | EventObject::QuotaDeleted(_)
+                    | EventObject::Validator(_)
+                    | EventObject::ValidatorDeleted(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

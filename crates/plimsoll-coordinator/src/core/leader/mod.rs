@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use plimsoll_consensus::{Group, GroupStatus, ProposeError, Reply, Role};
 use plimsoll_ledger::{Answer, Command, Entry, Ledger, Outcome, Reason, State};
 use plimsoll_scheduler::{Planner, Ticket};
-use plimsoll_types::{LedgerTime, NodeId};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 use tokio::sync::{Notify, watch};
 
 use super::agents::{AgentHub, SessionClosed};
@@ -83,6 +83,8 @@ enum Origin {
     Caller(Box<Item>, Option<Ticket>),
     /// The queue pass.
     Queue(Ticket),
+    /// The search for victims, for this reservation.
+    Eviction(ReservationId),
     /// The sweep.
     Expiry,
     /// The look for silent nodes.
@@ -95,7 +97,7 @@ impl Origin {
         match self {
             Origin::Caller(_, ticket) => *ticket,
             Origin::Queue(ticket) => Some(*ticket),
-            Origin::Expiry | Origin::Health(_) => None,
+            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) => None,
         }
     }
 }
@@ -318,13 +320,27 @@ impl LeaderLoop {
                             lead.pass_owed |= settled.passes != lead.passes && is_pending(&answer);
                             // The head of a strict queue may have gone, which frees nothing but lets the next one try.
                             lead.pass_owed |= matches!(entry.command, Command::Cancel { .. });
+                            if is_pending(&answer) {
+                                lead.planner.note_waiting();
+                            }
+                            if has_ended(&answer) {
+                                lead.planner.note_end(&ledger);
+                            }
                             item.answer(Ok(answer));
                         }
                     }
                     Origin::Queue(_) => {}
+                    Origin::Eviction(reservation) => {
+                        let refused = matches!(answer.outcome, Outcome::Refused(_));
+                        lead.planner.settle_eviction(&ledger, reservation, refused);
+                    }
                     Origin::Expiry => {
                         lead.expiring = false;
+                        lead.planner.note_waiting();
                         lead.pass_owed |= matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
+                        // A period may be over, so that a budget is whole again.
+                        lead.pass_owed |= ledger.counts_usage()
+                            || matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
                     }
                     Origin::Health(node) => self.agents.judged(node),
                 }
@@ -349,7 +365,9 @@ impl LeaderLoop {
         let expiry =
             expiry.map(|due| now + Duration::from_millis(due.0.saturating_sub(self.clock.now_ms()).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
-        [expiry, check].into_iter().flatten().min()
+        let in_time = |at: LedgerTime| Duration::from_millis(at.0.saturating_sub(self.clock.now_ms()).max(1));
+        let eviction = lead.planner.next_eviction_at().map(|at| now + in_time(at));
+        [expiry, eviction, check].into_iter().flatten().min()
     }
 }
 
@@ -383,7 +401,11 @@ fn place_was_taken(answer: &Answer) -> bool {
         Outcome::Refused(refusal) => {
             refusal.reason >= Reason::NodeNotAvailable || refusal.reason == Reason::NotFound
         }
-        Outcome::Done | Outcome::Reservation(_) | Outcome::Node(_) | Outcome::Expired { .. } => false,
+        Outcome::Done
+        | Outcome::Reservation(_)
+        | Outcome::Node(_)
+        | Outcome::Expired { .. }
+        | Outcome::Tokens(_) => false,
     }
 }
 
@@ -395,6 +417,10 @@ fn led_term(leadership: &watch::Receiver<GroupStatus>) -> Option<u64> {
 
 fn is_pending(answer: &Answer) -> bool {
     matches!(&answer.outcome, Outcome::Reservation(reservation) if reservation.state == State::Pending)
+}
+
+fn has_ended(answer: &Answer) -> bool {
+    matches!(&answer.outcome, Outcome::Reservation(reservation) if reservation.state.is_final())
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

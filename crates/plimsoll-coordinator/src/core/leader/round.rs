@@ -11,7 +11,7 @@ use plimsoll_consensus::Payload;
 use plimsoll_ledger::{
     Answer, Blocker, Command, Entry, Ledger, Outcome, QueueOrder, Reason, Refusal, Request, Verdict, Wait,
 };
-use plimsoll_scheduler::Ticket;
+use plimsoll_scheduler::{Eviction, Ticket};
 use plimsoll_types::LedgerTime;
 
 use super::{Counters, Lead, LeaderLoop, Origin, Settled};
@@ -66,6 +66,7 @@ impl LeaderLoop {
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
             self.draft_queue(lead, &ledger, most, &mut draft);
+            self.draft_evictions(lead, &ledger, most, &mut draft);
             self.draft_requests(lead, &ledger, most, &mut draft);
             let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             Counters::add(&self.counters.planning_ns, spent);
@@ -128,6 +129,19 @@ impl LeaderLoop {
         }
     }
 
+    /// Notice to those who have to leave for somebody who waits, once a walk over the queue has found no place for him.
+    fn draft_evictions(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
+        let settled = !lead.planner.wants_queue_pass() && !lead.pass_owed;
+        if !settled || !lead.planner.wants_evictions(ledger) {
+            return;
+        }
+        for eviction in lead.planner.plan_evictions(ledger, most) {
+            let Eviction { reservation, placement, victims } = eviction;
+            let command = Command::Preempt { reservation, placement, victims };
+            draft.push(Entry::system(command), Origin::Eviction(reservation));
+        }
+    }
+
     fn draft_requests(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
         let items = self.intake.take_requests(most.saturating_sub(draft.entries.len()));
         if items.is_empty() {
@@ -148,7 +162,9 @@ impl LeaderLoop {
         };
         let (held, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_behind);
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
-        let planned = lead.planner.plan_batch(ledger, &requests);
+        let requesters: Vec<&str> =
+            items.iter().filter(|item| request_of(item).is_some()).map(requester_of).collect();
+        let planned = lead.planner.plan_batch_for(ledger, &requests, &requesters);
         for (item, (verdict, ticket)) in items.into_iter().zip(planned) {
             lead.note_queueing(ledger, &item, &verdict, draft);
             draft.push_item(item, Some((verdict, ticket)));
@@ -191,7 +207,8 @@ fn known_to_all(ledger: &Ledger, item: Item) -> Option<Item> {
     if needed <= in_force {
         return Some(item);
     }
-    let refusal = Refusal::one(Reason::UnsupportedVersion, "queues", needed.into(), in_force.into());
+    let what = if needed >= 4 { "what is asked" } else { "queues" };
+    let refusal = Refusal::one(Reason::UnsupportedVersion, what, needed.into(), in_force.into());
     let outcome = Outcome::Refused(refusal);
     item.answer(Ok(Answer { revision: ledger.revision(), log_time: ledger.clock(), outcome }));
     None
@@ -200,6 +217,10 @@ fn known_to_all(ledger: &Ledger, item: Item) -> Option<Item> {
 /// Where a request queues: its pool and queue.
 fn line_of(request: &Request) -> Line {
     (request.pool.clone(), request.queue.clone())
+}
+
+fn requester_of(item: &Item) -> &str {
+    item.entry().map_or("", |entry| entry.actor.as_str())
 }
 
 fn request_of(item: &Item) -> Option<&Request> {

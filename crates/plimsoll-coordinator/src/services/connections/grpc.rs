@@ -13,11 +13,12 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::{Layer, Service};
 
+use super::pages::{OwnPages, Pages};
 use super::{Connection, Guarded, Language, Talk};
 use crate::services::edge::{Edge, EdgeLayer};
 use crate::services::limits::{self, CALL_UNREAD, STREAM_UNREAD};
 use crate::services::problem::Problem;
-use crate::services::{Port, streams};
+use crate::services::{Port, lists, streams};
 
 /// The gRPC API of a port.
 #[derive(Clone)]
@@ -25,12 +26,13 @@ pub(in crate::services) struct Grpc {
     service: Edge<Routes>,
     /// Coordinators call here, too.
     peers: bool,
+    pages: Arc<Pages>,
 }
 
 impl Grpc {
     /// With the edge in front of the routes.
-    pub(in crate::services) fn new(edge: &EdgeLayer, routes: Routes, port: &Port) -> Grpc {
-        Grpc { service: edge.layer(routes.prepare()), peers: port.peers }
+    pub(in crate::services) fn new(edge: &EdgeLayer, routes: Routes, port: &Port, pages: Arc<Pages>) -> Grpc {
+        Grpc { service: edge.layer(routes.prepare()), peers: port.peers, pages }
     }
 }
 
@@ -45,7 +47,7 @@ impl Talk for Grpc {
         // Where it is known that no coordinator is at the other end, few streams will do.
         let is_client = connection.holder.as_ref().is_some_and(|holder| !holder.is_coordinator);
         let server = limits::server(self.peers && !is_client);
-        let service = Reading { inner: self.service, connection };
+        let service = Reading { inner: self.service, connection, pages: OwnPages::new(self.pages) };
         let only = stream::iter([Ok::<_, std::io::Error>(io)]).chain(stream::pending());
         if let Err(error) = server.serve_with_incoming_shutdown(service, only, end).await {
             tracing::debug!(%error, "a connection could not be served");
@@ -58,11 +60,12 @@ impl Talk for Grpc {
 struct Reading<S> {
     inner: S,
     connection: Arc<Connection>,
+    pages: OwnPages,
 }
 
 impl<S> Service<Request<Body>> for Reading<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -75,15 +78,37 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let patience = if streams(request.uri().path()) { STREAM_UNREAD } else { CALL_UNREAD };
-        let answer = self.inner.call(request);
         let open = self.connection.called();
+        if lists(request.uri().path()) {
+            // The clone takes the place of the service that was found ready.
+            let fresh = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, fresh);
+            let pages = self.pages.clone();
+            return Box::pin(async move {
+                let place = match pages.place().await {
+                    Ok(place) => place,
+                    Err(problem) => return Ok(problem.into_status().into_http()),
+                };
+                // The place may be one of a page that was just given up, and the next ones would be made for nobody.
+                if open.0.unread.is_cut_off() {
+                    return Ok(tonic::Status::cancelled("the connection is cut off").into_http());
+                }
+                let Ok(response) = inner.call(request).await;
+                let (response, sending) = place.page(readable(response)).await;
+                Ok(response.map(|body| open.0.unread.watch(body, patience, sending)))
+            });
+        }
+        let answer = self.inner.call(request);
         Box::pin(async move {
             let Ok(response) = answer.await;
-            let response =
-                unreadable(&response).map_or(response, |problem| problem.into_status().into_http());
-            Ok(response.map(|body| open.0.unread.watch(body, patience)))
+            Ok(readable(response).map(|body| open.0.unread.watch(body, patience, None)))
         })
     }
+}
+
+/// The answer, where the message could be read; else what was wrong with it.
+fn readable(response: Response<Body>) -> Response<Body> {
+    unreadable(&response).map_or(response, |problem| problem.into_status().into_http())
 }
 
 /// The transport's complaint about a message, as a problem of the caller. It takes a message that is none for a fault of

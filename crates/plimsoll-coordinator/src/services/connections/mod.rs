@@ -8,6 +8,7 @@ mod frames;
 mod grpc;
 mod guarded;
 mod manners;
+mod pages;
 mod sources;
 mod unread;
 
@@ -33,6 +34,7 @@ use crate::tls::{self, HANDSHAKE_TIMEOUT};
 pub(super) use grpc::Grpc;
 pub(crate) use guarded::Guarded;
 pub(crate) use manners::Language;
+pub(super) use pages::Pages;
 use sources::Sources;
 use unread::Unread;
 

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
+use super::pages::Sending;
+
 /// How often answers are looked after.
 const LOOK: Duration = Duration::from_secs(5);
 /// Largest part of an answer that is handed on at once: HTTP/2 takes it whatever the client has granted, so it is what a
@@ -42,8 +44,9 @@ struct Answers {
 }
 
 impl Unread {
-    /// The same body, watched: its client has to take something of it every `patience`, if there is something.
-    pub(super) fn watch(&self, body: Body, patience: Duration) -> Body {
+    /// The same body, watched: its client has to take something of it every `patience`, if there is something. What is
+    /// given with it is held until all of it was handed on.
+    pub(super) fn watch(&self, body: Body, patience: Duration, sending: Option<Sending>) -> Body {
         if body.is_end_stream() {
             return body;
         }
@@ -53,12 +56,24 @@ impl Unread {
         // HTTP/2 asks a body for nothing until its client has granted something.
         answers.waiting.insert(id, (Instant::now(), patience));
         drop(answers);
-        Body::new(Watched { body, rest: Bytes::new(), id, patience, shared: Arc::clone(&self.shared) })
+        Body::new(Watched {
+            body,
+            rest: Bytes::new(),
+            id,
+            patience,
+            shared: Arc::clone(&self.shared),
+            sending,
+        })
     }
 
     /// True where the client has nothing left to take.
     pub(super) fn is_empty(&self) -> bool {
         self.shared.answers.lock().waiting.is_empty()
+    }
+
+    /// Nothing more is of use to this client.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.shared.is_overdue.load(Ordering::Acquire)
     }
 
     /// Who reads the connection is told now.
@@ -82,7 +97,7 @@ impl Unread {
     /// True where an answer is overdue; wakes the caller when that comes.
     pub(super) fn poll_overdue(&self, context: &Context<'_>) -> bool {
         self.shared.reader.register(context.waker());
-        self.shared.is_overdue.load(Ordering::Acquire)
+        self.is_cut_off()
     }
 }
 
@@ -94,13 +109,21 @@ struct Watched {
     id: u64,
     patience: Duration,
     shared: Arc<Shared>,
+    sending: Option<Sending>,
 }
 
 impl Watched {
+    fn is_end(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
     /// Something is handed on: what comes next is for the client to ask for.
     fn hand_on(&mut self, mut data: Bytes) -> Frame<Bytes> {
         self.rest = if data.len() > PART { data.split_off(PART) } else { Bytes::new() };
         self.shared.answers.lock().waiting.insert(self.id, (Instant::now(), self.patience));
+        if self.is_end() {
+            self.sending = None;
+        }
         Frame::data(data)
     }
 }
@@ -129,7 +152,7 @@ impl http_body::Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -171,7 +194,7 @@ mod tests {
     async fn an_answer_that_nobody_takes_is_overdue() {
         let unread = Unread::default();
         let patience = Duration::from_secs(30);
-        let mut body = unread.watch(answer(100_000), patience);
+        let mut body = unread.watch(answer(100_000), patience, None);
         assert!(!is_overdue(&unread, Duration::from_secs(25)).await, "it may take its time");
         let first = body.frame().await.expect("a part").expect("fine").into_data().expect("data");
         assert_eq!(first.len(), PART);
@@ -180,7 +203,7 @@ mod tests {
         assert!(!is_overdue(&unread, Duration::from_secs(25)).await, "it took something");
         assert!(is_overdue(&unread, Duration::from_secs(15)).await);
         let never_asked = Unread::default();
-        let _body = never_asked.watch(answer(10), patience);
+        let _body = never_asked.watch(answer(10), patience, None);
         assert!(is_overdue(&never_asked, Duration::from_secs(40)).await, "no window was ever granted");
     }
 
@@ -188,9 +211,10 @@ mod tests {
     async fn what_is_taken_to_its_end_or_given_up_is_never_overdue() {
         let unread = Unread::default();
         let patience = Duration::from_secs(30);
-        let whole = unread.watch(answer(100_000), patience).collect().await.expect("all of it").to_bytes();
+        let whole =
+            unread.watch(answer(100_000), patience, None).collect().await.expect("all of it").to_bytes();
         assert_eq!(whole, vec![7; 100_000]);
-        let mut body = unread.watch(answer(100_000), patience);
+        let mut body = unread.watch(answer(100_000), patience, None);
         body.frame().await.expect("a part").expect("fine");
         drop(body);
         assert!(!is_overdue(&unread, Duration::from_secs(120)).await);
@@ -204,7 +228,7 @@ mod tests {
             futures_util::stream::iter([Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(b"one")))]);
         let silent = futures_util::StreamExt::chain(parts, futures_util::stream::pending());
         let mut body =
-            unread.watch(Body::new(http_body_util::StreamBody::new(silent)), Duration::from_secs(30));
+            unread.watch(Body::new(http_body_util::StreamBody::new(silent)), Duration::from_secs(30), None);
         body.frame().await.expect("a part").expect("fine");
         assert!(tokio::time::timeout(Duration::from_secs(1), body.frame()).await.is_err());
         assert!(!is_overdue(&unread, Duration::from_secs(300)).await, "it waits for us, not for the client");

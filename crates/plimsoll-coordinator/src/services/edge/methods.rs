@@ -79,6 +79,11 @@ pub(crate) const METHODS: &[Method] = &[
     call(ANYONE, "/plimsoll.v1.PolicyService/ListNodeLimits"),
     call(ANYONE, "/plimsoll.v1.PolicyService/GetQueue"),
     call(ANYONE, "/plimsoll.v1.PolicyService/ListQueues"),
+    call(ANYONE, "/plimsoll.v1.PolicyService/GetQuota"),
+    call(ANYONE, "/plimsoll.v1.PolicyService/ListQuotas"),
+    call(LEADER, "/plimsoll.v1.PolicyService/TakeTokens"),
+    call(ANYONE, "/plimsoll.v1.PolicyService/GetValidator"),
+    call(ANYONE, "/plimsoll.v1.PolicyService/ListValidators"),
     stream(LEADER, "/plimsoll.v1.AgentService/Connect"),
     stream(ANYONE, "/plimsoll.v1.WatchService/Watch"),
     call(ANYONE, "/plimsoll.v1.WatchService/ListEvents"),
@@ -97,6 +102,13 @@ pub(crate) const METHODS: &[Method] = &[
     call(ANYONE, "/grpc.health.v1.Health/List"),
     stream(ANYONE, "/grpc.health.v1.Health/Watch"),
     stream(ANYONE, REFLECTION),
+];
+
+/// Those whose answers are pages, which may be large.
+pub(crate) const LISTS: &[&str] = &[
+    "/plimsoll.v1.ReservationService/ListReservations",
+    "/plimsoll.v1.NodeService/ListNodes",
+    "/plimsoll.v1.WatchService/ListEvents",
 ];
 
 /// Tells what the API is, where it is offered.
@@ -150,6 +162,7 @@ mod tests {
         }
         let known = METHODS.iter().filter(|method| method.path.starts_with("/plimsoll.")).count();
         assert_eq!(known, declared.len(), "no method twice, none that does not exist");
+        assert!(LISTS.iter().all(|path| find(path).is_some_and(|method| method.by == ANYONE)));
     }
 
     #[test]

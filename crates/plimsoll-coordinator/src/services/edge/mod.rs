@@ -39,6 +39,11 @@ pub(super) fn streams(path: &str) -> bool {
     methods::find(path).is_none_or(|method| method.most.is_none())
 }
 
+/// True where the answer to a path is a page of a list.
+pub(super) fn lists(path: &str) -> bool {
+    methods::LISTS.contains(&path)
+}
+
 /// Label of calls that are no method's.
 const UNKNOWN: &str = "(unknown)";
 /// Taken off a caller's own timeout, so that our answer is there before the caller gives up.

@@ -25,12 +25,17 @@ pub(super) async fn list(
     let filter = Filter::read(&request)?;
     let after = page.after_number()?.map(ReservationId);
     let mut found = Vec::new();
+    let age_ms = api.read(consistency, min_revision.max(page.revision.0)).await?.age_ms();
+    // What is here by now is what was read, or newer; the page shows what is here when its turn comes.
     let (revision, age_ms, mut go_on) = {
-        let view = api.read(consistency, min_revision.max(page.revision.0)).await?;
-        (view.revision(), view.age_ms(), filter.add(&view, after, page.size, &mut found)?)
+        let _turn = api.turn().await;
+        let view = api.local();
+        let age_ms = if age_ms == 0 { 0 } else { view.age_ms() };
+        (view.revision(), age_ms, filter.add(&view, after, page.size, &mut found)?)
     };
     while let Some(last) = go_on {
         tokio::task::yield_now().await;
+        let _turn = api.turn().await;
         go_on = filter.add(&api.core.local(), Some(last), page.size, &mut found)?;
     }
     let mut next_page_token = String::new();

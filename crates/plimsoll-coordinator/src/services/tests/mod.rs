@@ -14,3 +14,4 @@ mod reservations;
 mod stopping;
 mod streams;
 mod upgrade;
+mod validators;

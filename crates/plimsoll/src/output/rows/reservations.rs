@@ -69,8 +69,10 @@ pub(crate) fn reservation_state(state: ReservationState) -> String {
 
 /// What ends next: the wait, the hold or the lease.
 fn next_end_ms(reservation: &Reservation) -> u64 {
-    let of_wait =
-        if reservation.state() == ReservationState::Pending { reservation.wait_deadline_ms } else { 0 };
+    let of_wait = match reservation.state() {
+        ReservationState::Pending | ReservationState::Planned => reservation.wait_deadline_ms,
+        _ => 0,
+    };
     [of_wait, reservation.hold_deadline_ms, reservation.lease_deadline_ms].into_iter().max().unwrap_or(0)
 }
 
@@ -78,7 +80,12 @@ fn why(reservation: &Reservation, _: &crate::output::View) -> String {
     if reservation.end_reason() != EndReason::Unspecified {
         return word(reservation.end_reason().as_str_name(), "END_REASON_");
     }
-    summary(&reservation.blockers)
+    match &reservation.preempted {
+        Some(preempted) if reservation.state() == ReservationState::Preempting => {
+            format!("taken back for {}", preempted.by)
+        }
+        _ => summary(&reservation.blockers),
+    }
 }
 
 fn subject(event: &Event) -> String {

@@ -1,0 +1,208 @@
+//! `Preempt`: notice to those who have to leave, and a place kept for the one they leave for. What a preempted reservation comes to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use plimsoll_mutants::mutant;
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
+
+use super::submit::cap_deadline;
+use crate::ledger::Context;
+use crate::limits::{DEFAULT_GRACE_MS, MAX_VICTIMS};
+use crate::{
+    Blocker, Command, EndReason, Ledger, OnPreempt, Outcome, Placement, PolicyObject, Preempted, Preemption,
+    PreemptionRule, Reason, Refusal, Reservation, State, Wait,
+};
+
+/// First ledger version that knows preemption.
+pub(crate) const SINCE_VERSION: u32 = 4;
+
+impl Command {
+    /// True for what ledgers before [`SINCE_VERSION`] do not know.
+    pub(super) fn is_of_preemption(&self) -> bool {
+        match self {
+            Command::Preempt { .. } => true,
+            Command::Submit { request, .. } => request.on_preempt != OnPreempt::default(),
+            Command::ApplyPolicy { put, .. } => put.iter().any(is_of_preemption),
+            _ => false,
+        }
+    }
+}
+
+/// True for policy that ledgers before [`SINCE_VERSION`] do not know.
+pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {
+    match object {
+        PolicyObject::Pool(pool) => {
+            pool.preemption != Preemption::default() || pool.max_preemptions_per_hour > 0
+        }
+        PolicyObject::Class(class) => class.grace_ms > 0 || class.min_run_ms > 0,
+        PolicyObject::NodeLimits(_)
+        | PolicyObject::Queue(_)
+        | PolicyObject::Quota(_)
+        | PolicyObject::Validator(_) => false,
+    }
+}
+
+impl Ledger {
+    pub(crate) fn apply_preempt(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        placement: &Placement,
+        victims: &[ReservationId],
+    ) -> Result<Outcome, Refusal> {
+        if self.meta.version < SINCE_VERSION {
+            let (needed, have) = (SINCE_VERSION.into(), self.meta.version.into());
+            return Err(Refusal::one(Reason::UnsupportedVersion, "preemption", needed, have));
+        }
+        let old = Arc::clone(self.find(id)?);
+        let gives_up = placement.members.is_empty() && victims.is_empty();
+        if !old.state.is_waiting() || gives_up && old.state != State::Planned {
+            return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
+        }
+        if gives_up {
+            return Ok(self.keep_no_place(context, &old));
+        }
+        if old.deadline.0 > 0 && context.now > old.deadline {
+            return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
+        }
+        let leaving = self.judge_victims(&old, placement, victims)?;
+        for (victim, rule) in &leaving {
+            self.give_notice(context, victim, &old, *rule);
+        }
+        let mut new = Reservation::clone(&old);
+        new.state = State::Planned;
+        new.members = placement.members.clone();
+        new.blockers = leaving.iter().map(|(victim, _)| awaited(victim)).collect();
+        Ok(self.store(context, "preempt/plan", new, Some(old.state)))
+    }
+
+    /// All of them by the law, one after the other, and enough of them.
+    fn judge_victims(
+        &mut self,
+        old: &Arc<Reservation>,
+        placement: &Placement,
+        victims: &[ReservationId],
+    ) -> Result<Vec<(Arc<Reservation>, PreemptionRule)>, Refusal> {
+        let many = victims.len() as u64;
+        let distinct: BTreeSet<&ReservationId> = victims.iter().collect();
+        if victims.is_empty() || victims.len() > MAX_VICTIMS || distinct.len() < victims.len() {
+            return Err(Refusal::one(Reason::InvalidArgument, "victims", many, MAX_VICTIMS as u64));
+        }
+        let left = self.preemptions_left(&old.request.pool);
+        if many > left {
+            let subject = format!("preemptions of pool {} in an hour", old.request.pool);
+            return Err(Refusal::one(Reason::NotPreemptible, subject, many, left));
+        }
+        let mut found = Vec::new();
+        for victim in victims {
+            found.push(Arc::clone(self.find(*victim)?));
+        }
+        let own_claim = [Arc::clone(old)];
+        let (claimant, mut quota) = self.without(&own_claim, |ledger| {
+            ledger.claimant(old, placement).map(|claimant| (claimant, ledger.quota_kept.clone()))
+        })?;
+        let mut leaving = Vec::new();
+        for victim in found {
+            let rule = self.preemption_rule(&mut quota, &claimant, &victim)?;
+            if let Some(taken) = crate::quota::charge(&victim.amounts, &victim.members) {
+                quota.give_back(&victim.request.queue, &victim.request.pool, &taken);
+            }
+            leaving.push((victim, rule));
+        }
+        let gone: Vec<Arc<Reservation>> =
+            leaving.iter().map(|(victim, _)| Arc::clone(victim)).chain(own_claim).collect();
+        self.without(&gone, |ledger| ledger.admit_later(old, placement))?;
+        Ok(leaving)
+    }
+
+    /// What `look` finds while these reservations take nothing, neither now nor later.
+    pub(crate) fn without<T>(&mut self, gone: &[Arc<Reservation>], look: impl FnOnce(&Ledger) -> T) -> T {
+        for reservation in gone {
+            self.occupy(reservation, false);
+            self.charge(reservation, false);
+        }
+        let found = look(self);
+        for reservation in gone {
+            self.occupy(reservation, true);
+            self.charge(reservation, true);
+        }
+        found
+    }
+
+    /// The grace begins. Who never confirmed has nothing to stop and is out at once.
+    fn give_notice(
+        &mut self,
+        context: &mut Context<'_>,
+        victim: &Arc<Reservation>,
+        by: &Reservation,
+        rule: PreemptionRule,
+    ) {
+        let class_grace_ms = self.class(&victim.request.class).map_or(0, |class| class.grace_ms);
+        let grace_ms = if class_grace_ms > 0 { class_grace_ms } else { DEFAULT_GRACE_MS };
+        let mut new = Reservation::clone(victim);
+        new.preempted =
+            Some(Preempted { by: by.id, rule, at: context.now, revision: context.revision, grace_ms });
+        if victim.state == State::Held {
+            return self.take_back(context, &Arc::new(new));
+        }
+        new.state = State::Preempting;
+        new.deadline = context.now.plus_ms(grace_ms);
+        cap_deadline(&mut new);
+        self.store(context, "preempt/notice", new, Some(victim.state));
+    }
+
+    /// The grace is over: a reservation that would wait for its grant waits again, in its old place in the queue; another ends.
+    pub(crate) fn take_back(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) {
+        let Wait::Queue { deadline_ms } = old.request.wait else {
+            self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
+            return;
+        };
+        if old.request.on_preempt == OnPreempt::End {
+            self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
+            return;
+        }
+        let mut new = Reservation::clone(old);
+        new.state = State::Pending;
+        new.members = Vec::new();
+        new.token = if mutant!("keep-token") { old.token } else { Revision(0) };
+        new.amounts = old.request.requirements.amounts.clone();
+        new.ttl_ms = old.request.ttl_ms;
+        new.granted_at = LedgerTime(0);
+        new.hard_end = LedgerTime(0);
+        new.deadline = if deadline_ms > 0 { context.now.plus_ms(deadline_ms) } else { LedgerTime(0) };
+        new.blockers = old.preempted.iter().map(taken_back_for).collect();
+        self.close_tab(&mut new);
+        new.cost_micros = 0;
+        self.store(context, "preempt/requeue", new, Some(old.state));
+    }
+
+    /// The place kept for a reservation is open to all again, and it waits on.
+    fn keep_no_place(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) -> Outcome {
+        let mut new = Reservation::clone(old);
+        new.state = State::Pending;
+        new.members = Vec::new();
+        self.store(context, "preempt/unplan", new, Some(old.state))
+    }
+
+    /// A node is not what it was: whoever had a place kept there waits on.
+    pub(crate) fn keep_no_places(&mut self, context: &mut Context<'_>, node: NodeId) {
+        let kept = self.slot(node).and_then(|slot| slot.usage.kept.as_ref());
+        let by: Vec<ReservationId> = kept.into_iter().flat_map(|kept| kept.by.iter().copied()).collect();
+        for id in by {
+            if let Some(planned) = self.reservations.get(&id).filter(|r| r.state == State::Planned).cloned() {
+                self.keep_no_place(context, &planned);
+            }
+        }
+    }
+}
+
+/// What a planned reservation waits for.
+fn awaited(victim: &Reservation) -> Blocker {
+    Blocker::new(Reason::AwaitsPreemption, format!("{} is leaving", victim.id), 1, 0)
+}
+
+fn taken_back_for(preempted: &Preempted) -> Blocker {
+    let subject = format!("for {} by {}", preempted.by, preempted.rule.name());
+    Blocker::new(Reason::Preempted, subject, 1, 0)
+}

@@ -1,0 +1,288 @@
+//! Limits and budgets of the model: `docs/semantics.md` 5.3, summed anew each time from what each grant was charged.
+
+use plimsoll_ledger::{Measure, Meter, PolicyObject, QuotaPolicy, Reset, Scope, matches_pattern};
+
+use super::*;
+
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// A meter of a quota, whose, and in which period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(super) quota: String,
+    meter: Meter,
+    who: String,
+    period: u64,
+}
+
+/// What a grant is charged on one line: stretches of time at a price per hour, and what does not depend on time.
+#[derive(Clone, Debug)]
+pub(crate) struct Bill {
+    line: Line,
+    flat: u64,
+    stretches: Vec<(u64, u64, u64)>,
+}
+
+impl Bill {
+    /// Taken up to a moment.
+    fn up_to(&self, now: u64) -> u64 {
+        let taken = |(from, until, per_hour): &(u64, u64, u64)| {
+            let product = u128::from(*per_hour) * u128::from(now.min(*until).saturating_sub(*from));
+            u64::try_from(product.div_ceil(HOUR_MS.into())).expect("a few days of a machine")
+        };
+        self.flat + self.stretches.iter().map(taken).sum::<u64>()
+    }
+
+    fn all(&self) -> u64 {
+        self.up_to(u64::MAX)
+    }
+}
+
+/// The model knows what the generator makes: live counts, starts, core-hours; by day or never.
+fn period(reset: Reset, now: u64) -> u64 {
+    if reset == Reset::Day { now / DAY_MS } else { 0 }
+}
+
+fn per_hour(meter: Meter, amounts: &Resources, members: u64) -> u64 {
+    let cpu = u128::from(amounts.cpu_millis.0) * u128::from(members) * 1_000;
+    // No fleet has more.
+    if meter.measure == Measure::CpuHours { cpu.min(1 << 60) as u64 } else { 0 }
+}
+
+impl Model {
+    fn quotas_about(&self, request: &Request, user: &str) -> impl Iterator<Item = &QuotaPolicy> {
+        let mut path = vec![request.queue.clone()];
+        while let Some(queue) = self.queues.get(path.last().expect("begins with one")) {
+            path.push(queue.parent.clone());
+        }
+        let user = user.to_owned();
+        self.quotas.values().filter(move |quota| {
+            (quota.queue.is_empty() || path.contains(&quota.queue))
+                && (quota.tenant.is_empty() || matches_pattern(&quota.tenant, &user))
+        })
+    }
+
+    /// What a grant made now would be charged, up to `until`.
+    fn bill(
+        &self,
+        request: &Request,
+        requester: &str,
+        amounts: &Resources,
+        members: u64,
+        until: u64,
+    ) -> Vec<Bill> {
+        if self.version < 4 {
+            return Vec::new();
+        }
+        let user = if request.tenant.is_empty() { requester } else { &request.tenant };
+        let mut bills = Vec::new();
+        for quota in self.quotas_about(request, user) {
+            for meter in quota.limits.keys() {
+                let who = match meter.scope {
+                    Scope::Together => "",
+                    Scope::User => user,
+                    Scope::Run => unreachable!("the generator makes none"),
+                };
+                let period = period(meter.reset, self.clock);
+                let line = Line { quota: quota.name.clone(), meter: *meter, who: who.into(), period };
+                let flat = u64::from(matches!(meter.measure, Measure::Concurrent | Measure::Starts));
+                let stretches = match per_hour(*meter, amounts, members) {
+                    0 => Vec::new(),
+                    per_hour => vec![(self.clock, until, per_hour)],
+                };
+                bills.push(Bill { line, flat, stretches });
+            }
+        }
+        bills
+    }
+
+    /// Everything charged on a line, by grants that live or have ended.
+    fn taken(&self, line: &Line) -> u64 {
+        let live = self.reservations.values().flat_map(|r| &r.bill).filter(|bill| bill.line == *line);
+        let spent = self.spent.iter().filter(|(of, _)| of == line).map(|(_, amount)| amount);
+        live.map(Bill::all).sum::<u64>() + spent.sum::<u64>()
+    }
+
+    /// Reason, and whether it is refused at once, of each line that has too little left for `asked`.
+    fn short<'a>(&self, asked: impl Iterator<Item = (&'a Line, u64)>) -> Vec<(Reason, bool)> {
+        let mut short = Vec::new();
+        for (line, asked) in asked {
+            let Some(quota) = self.quotas.get(&line.quota) else { continue };
+            let Some(limit) = quota.limits.get(&line.meter) else { continue };
+            if asked > limit.saturating_sub(self.taken(line)) {
+                let timed = line.meter.measure == Measure::CpuHours;
+                let reason = if timed { Reason::BudgetExhausted } else { Reason::LimitExceeded };
+                short.push((reason, asked > *limit || (timed && !quota.queue_when_exhausted)));
+            }
+        }
+        short
+    }
+
+    fn until(&self, request: &Request) -> u64 {
+        let hold_ms = if request.auto_confirm { 0 } else { request.hold_ms };
+        self.clock
+            + if request.max_duration_ms > 0 { request.max_duration_ms } else { hold_ms + request.ttl_ms }
+    }
+
+    pub(super) fn submit_usage(&self, request: &Request) -> Result<(), Reason> {
+        let (amounts, members) = (&request.requirements.amounts, request.gang.min_members.into());
+        let bills = self.bill(request, &self.actor, amounts, members, self.until(request));
+        let short = self.short(bills.iter().map(|bill| (&bill.line, bill.all())));
+        if request.wait == Wait::Refuse || short.iter().any(|(_, at_once)| *at_once) {
+            least(short.into_iter().map(|(reason, _)| reason).collect())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn grant_reasons(&self, request: &Request, requester: &str, members: u64) -> Vec<Reason> {
+        let bills =
+            self.bill(request, requester, &request.requirements.amounts, members, self.until(request));
+        let short = self.short(bills.iter().map(|bill| (&bill.line, bill.all())));
+        short.into_iter().map(|(reason, _)| reason).collect()
+    }
+
+    pub(super) fn charge_grant(&mut self, r: &mut Res) {
+        r.paid_until = self.until(&r.request);
+        r.bill = self.bill(&r.request, &r.requester, &r.amounts, r.members.len() as u64, r.paid_until);
+    }
+
+    /// After a change of a reservation: its lines have rows now, or none where nothing is taken.
+    pub(super) fn note_rows(&mut self, lines: Vec<Line>) {
+        for line in lines {
+            if line.period != period(line.meter.reset, self.clock) {
+                continue;
+            }
+            let key = (line.quota.clone(), line.meter, line.who.clone());
+            if self.taken(&line) > 0 {
+                self.rows.insert(key, line.period);
+            } else {
+                self.rows.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn lines_of(r: &Res) -> Vec<Line> {
+        r.bill.iter().map(|bill| bill.line.clone()).collect()
+    }
+
+    /// The lease goes on to its deadline: the next stretch of each line that grows, and of lines that came since.
+    pub(super) fn renew_usage(&self, r: &mut Res) -> Result<(), Reason> {
+        if self.version < 4 || r.deadline <= r.paid_until || (r.bill.is_empty() && r.hard_end > 0) {
+            return Ok(());
+        }
+        let from = if r.bill.is_empty() { self.clock } else { r.paid_until };
+        let members = r.members.len() as u64;
+        let (mut next, mut asked) = (Vec::new(), Vec::new());
+        for bill in &r.bill {
+            let mut bill = bill.clone();
+            let present = period(bill.line.meter.reset, self.clock);
+            if let Some(&(_, until, per_hour)) = bill.stretches.last() {
+                let before = if present == bill.line.period { bill.all() } else { 0 };
+                if present != bill.line.period {
+                    bill.line.period = present;
+                    bill.flat = 0;
+                    bill.stretches = vec![(until, r.deadline, per_hour)];
+                } else if let Some(last) = bill.stretches.last_mut() {
+                    last.1 = r.deadline;
+                }
+                asked.push((bill.line.clone(), bill.all() - before));
+            }
+            next.push(bill);
+        }
+        for mut new in self.bill(&r.request, &r.requester, &r.amounts, members, r.deadline) {
+            let known =
+                |bill: &Bill| (&bill.line.quota, bill.line.meter) == (&new.line.quota, new.line.meter);
+            if !new.stretches.is_empty() && !r.bill.iter().any(known) {
+                new.stretches[0].0 = from;
+                asked.push((new.line.clone(), new.all()));
+                next.push(new);
+            }
+        }
+        let short = self.short(asked.iter().map(|(line, asked)| (line, *asked)));
+        least(short.into_iter().map(|(reason, _)| reason).collect())?;
+        (r.bill, r.paid_until) = (next, r.deadline);
+        Ok(())
+    }
+
+    /// Other amounts from now on.
+    pub(super) fn resize_usage(&self, r: &mut Res) -> Result<(), Reason> {
+        let members = r.members.len() as u64;
+        let (mut next, mut asked) = (Vec::new(), Vec::new());
+        for bill in &r.bill {
+            let mut bill = bill.clone();
+            if bill.line.meter.measure == Measure::CpuHours {
+                let present = period(bill.line.meter.reset, self.clock);
+                let before = if present == bill.line.period { bill.all() } else { 0 };
+                let cut = self.clock.min(r.paid_until).max(bill.stretches.last().map_or(0, |last| last.0));
+                if present != bill.line.period {
+                    bill.line.period = present;
+                    bill.flat = 0;
+                    bill.stretches.clear();
+                } else if let Some(last) = bill.stretches.last_mut() {
+                    last.1 = cut;
+                }
+                bill.stretches.push((cut, r.paid_until, per_hour(bill.line.meter, &r.amounts, members)));
+                asked.push((bill.line.clone(), bill.all().saturating_sub(before)));
+            }
+            next.push(bill);
+        }
+        let short = self.short(asked.iter().map(|(line, asked)| (line, *asked)));
+        least(short.into_iter().map(|(reason, _)| reason).collect())?;
+        r.bill = next;
+        Ok(())
+    }
+
+    /// What a grant that ends has used stays charged.
+    pub(super) fn settle(&mut self, bills: Vec<Bill>) {
+        let lines: Vec<Line> = bills.iter().map(|bill| bill.line.clone()).collect();
+        for bill in bills {
+            if bill.line.meter.reset != Reset::Live {
+                let used = bill.up_to(self.clock);
+                self.spent.push((bill.line, used));
+            }
+        }
+        self.note_rows(lines);
+    }
+
+    pub(super) fn is_committed(&self, quota: &str) -> bool {
+        let present =
+            |line: &Line| line.quota == quota && line.period == period(line.meter.reset, self.clock);
+        self.reservations.values().flat_map(|r| &r.bill).any(|bill| present(&bill.line) && bill.all() > 0)
+    }
+
+    /// Quotas about queues that will not be there.
+    pub(super) fn usage_reasons(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Vec<Reason> {
+        let new = put.iter().any(|object| matches!(object, PolicyObject::Quota(_)));
+        if self.version < 4 {
+            return if new { vec![Reason::UnsupportedVersion] } else { Vec::new() };
+        }
+        let mut quotas = self.quotas.clone();
+        for object in put {
+            if let PolicyObject::Quota(quota) = object {
+                quotas.insert(quota.name.clone(), quota.clone());
+            }
+        }
+        quotas.retain(|name, _| !delete.contains(&PolicyName::Quota(name.clone())));
+        let put_too =
+            |queue: &str| put.iter().any(|object| object.name() == PolicyName::Queue(queue.to_owned()));
+        let mut reasons = Vec::new();
+        for quota in quotas.values().filter(|quota| !quota.queue.is_empty()) {
+            if delete.contains(&PolicyName::Queue(quota.queue.clone())) {
+                reasons.push(Reason::InUse);
+            } else if !put_too(&quota.queue) && !self.queues.contains_key(&quota.queue) {
+                reasons.push(Reason::QueueNotFound);
+            }
+        }
+        reasons
+    }
+
+    /// Rows of days that are over, the first due first.
+    pub(super) fn rows_due(&self) -> Vec<(String, Meter, String)> {
+        let over = self.rows.iter().filter(|((_, meter, _), period)| {
+            meter.reset == Reset::Day && (**period + 1) * DAY_MS <= self.clock
+        });
+        let mut over: Vec<_> = over.map(|(key, period)| (*period, key.clone())).collect();
+        over.sort();
+        over.into_iter().map(|(_, key)| key).collect()
+    }
+}

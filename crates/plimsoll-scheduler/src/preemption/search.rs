@@ -1,0 +1,379 @@
+//! The search for victims: node by node the cheapest set that makes room for a member, then whoever else stands in the way of quotas and
+//! countables. Greedy until it fits, then back: nobody leaves who need not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_ledger::{
+    Claimant, DeviceGrant, GPU, Ledger, MemberPlacement, Placement, QuotaTree, Request, Reservation, charge,
+};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
+
+use super::victims::{Candidate, Cost};
+use crate::Planner;
+use crate::fit::NodeView;
+use crate::fleet::split;
+
+/// Most nodes that one search looks at.
+const MOST_NODES: usize = 2_048;
+/// Most candidates that one search remembers for quotas and countables.
+const MOST_CANDIDATES: usize = 16_384;
+
+/// Where, and who has to leave.
+type Found = (Placement, Vec<ReservationId>);
+
+/// One search: what is taken while it goes on.
+struct Search<'a> {
+    ledger: &'a Ledger,
+    waiting: &'a Reservation,
+    /// What counts against nodes.
+    amounts: Resources,
+    asked: Resources,
+    /// Short whatever the place: of quotas and countables.
+    short_everywhere: BTreeSet<String>,
+    prices_milli: BTreeMap<String, u32>,
+    /// Those who are asked to leave already.
+    spared: &'a BTreeSet<ReservationId>,
+    quota: QuotaTree,
+    views: BTreeMap<NodeId, NodeView>,
+    victims: BTreeMap<ReservationId, Candidate>,
+    /// In the order in which they were chosen.
+    order: Vec<ReservationId>,
+    candidates: BTreeMap<ReservationId, Candidate>,
+    wake_at: Option<LedgerTime>,
+}
+
+/// Room for one member on a node.
+struct Room {
+    cost: Cost,
+    victims: Vec<Candidate>,
+    devices: Vec<DeviceGrant>,
+}
+
+impl Planner {
+    /// The cheapest place found, and when a search may find more by the passing of time alone.
+    pub(super) fn search_victims(
+        &mut self,
+        ledger: &Ledger,
+        waiting: &Reservation,
+        spared: &BTreeSet<ReservationId>,
+    ) -> (Option<Found>, Option<LedgerTime>) {
+        let request = &waiting.request;
+        let (amounts, _) = split(ledger, request);
+        let least = Placement {
+            members: vec![
+                MemberPlacement { node: NodeId(0), devices: Vec::new() };
+                request.gang.min_members.max(1) as usize
+            ],
+        };
+        let mut asked = charge(&request.requirements.amounts, &least.members).unwrap_or_default();
+        let milli = crate::planner::gpu_milli_of(request) * u64::from(request.gang.min_members.max(1));
+        if milli > 0 {
+            asked.set(GPU, plimsoll_types::Amount(asked.get(GPU).0.saturating_add(milli)));
+        }
+        let nodes: Vec<NodeId> =
+            self.fleet().pool_views(&request.pool).take(MOST_NODES).map(|view| view.node.id).collect();
+        let mut search = Search {
+            ledger,
+            waiting,
+            amounts,
+            short_everywhere: short_everywhere(ledger, request, &asked),
+            asked,
+            prices_milli: ledger.prices_milli(),
+            spared,
+            quota: ledger.quota_kept().clone(),
+            views: BTreeMap::new(),
+            victims: BTreeMap::new(),
+            order: Vec::new(),
+            candidates: BTreeMap::new(),
+            wake_at: None,
+        };
+        for node in nodes {
+            if let Some(view) = self.fleet().get(node) {
+                search.views.insert(node, later(ledger, view));
+            }
+        }
+        let found = search.run();
+        (found, search.wake_at)
+    }
+}
+
+impl Search<'_> {
+    fn run(&mut self) -> Option<Found> {
+        let request = &self.waiting.request;
+        let wanted = request.gang.min_members.max(1) as usize;
+        let mut rooms: BTreeMap<(Cost, NodeId), Room> = BTreeMap::new();
+        let nodes: Vec<NodeId> = self.views.keys().copied().collect();
+        for node in nodes {
+            if let Some(room) = self.room_on(node) {
+                rooms.insert((room.cost, node), room);
+            }
+        }
+        let mut members = Vec::new();
+        while members.len() < wanted {
+            let ((cost, node), _) = rooms.pop_first()?;
+            // Others were chosen meanwhile: what was found may cost more now, or less.
+            let Some(room) = self.room_on(node) else { continue };
+            if room.cost > cost && rooms.first_key_value().is_some_and(|((next, _), _)| *next < room.cost) {
+                rooms.insert((room.cost, node), room);
+                continue;
+            }
+            self.choose(node, &room);
+            members.push(MemberPlacement { node, devices: room.devices });
+            if !request.gang.spread
+                && let Some(next) = self.room_on(node)
+            {
+                rooms.insert((next.cost, node), next);
+            }
+        }
+        members.sort_by_key(|member| member.node);
+        self.clear_quotas()?;
+        let placement = Placement { members };
+        (!self.order.is_empty()).then(|| (placement, self.order.clone()))
+    }
+
+    /// Who has to leave a node for one more member, the fewest that the order of candidates allows.
+    fn room_on(&mut self, node: NodeId) -> Option<Room> {
+        let view = self.views.get(&node)?.clone();
+        let request = &self.waiting.request;
+        if !view.node.is_eligible() || !request.requirements.required.matches(&view.labels) {
+            return None;
+        }
+        if let Ok(devices) = view.fit_amounts(request, &self.amounts) {
+            return Some(Room { cost: Cost::default(), victims: Vec::new(), devices });
+        }
+        view.emptied().fit_amounts(request, &self.amounts).ok()?;
+        let contested = self.contested_on(&view);
+        let claimant =
+            Claimant { reservation: self.waiting, asked: self.asked.clone(), contested: contested.clone() };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for holder in self.ledger.holders(node) {
+            if self.victims.contains_key(&holder.id) || self.spared.contains(&holder.id) {
+                continue;
+            }
+            candidates.push(Candidate::new(self.ledger, &self.prices_milli, holder));
+        }
+        candidates.sort_by_key(|candidate| (candidate.preference, candidate.reservation.id));
+        let mut room = view.clone();
+        let mut quota = self.quota.clone();
+        let mut chosen: Vec<Candidate> = Vec::new();
+        let mut devices = None;
+        for candidate in candidates {
+            if self.candidates.len() < MOST_CANDIDATES {
+                self.candidates.insert(candidate.reservation.id, candidate.clone());
+            }
+            if !self.helps(&candidate, node, &contested) {
+                continue;
+            }
+            if self.ledger.preemption_rule(&mut quota, &claimant, &candidate.reservation).is_err() {
+                self.note_protected(&candidate.reservation);
+                continue;
+            }
+            quota.give_back(
+                &candidate.reservation.request.queue,
+                &candidate.reservation.request.pool,
+                &candidate.taken,
+            );
+            for (amounts, grants) in candidate.on_node(self.ledger, node) {
+                room.give_back(&amounts, &grants);
+            }
+            chosen.push(candidate);
+            if let Ok(found) = room.fit_amounts(request, &self.amounts) {
+                devices = Some(found);
+                break;
+            }
+        }
+        devices.as_ref()?;
+        // Back again: who was chosen last stays first.
+        let mut kept = chosen.clone();
+        for candidate in chosen.iter().rev() {
+            let id = candidate.reservation.id;
+            let mut trial = view.clone();
+            for other in kept.iter().filter(|other| other.reservation.id != id) {
+                for (amounts, grants) in other.on_node(self.ledger, node) {
+                    trial.give_back(&amounts, &grants);
+                }
+            }
+            if let Ok(found) = trial.fit_amounts(request, &self.amounts) {
+                kept.retain(|other| other.reservation.id != id);
+                devices = Some(found);
+            }
+        }
+        let cost = Cost::of(kept.iter());
+        Some(Room { cost, victims: kept, devices: devices? })
+    }
+
+    /// Takes the room: the victims are gone everywhere, the member is there.
+    fn choose(&mut self, node: NodeId, room: &Room) {
+        for victim in &room.victims {
+            self.remove(victim);
+        }
+        if let Some(view) = self.views.get_mut(&node) {
+            view.take(&self.amounts, &room.devices);
+        }
+    }
+
+    fn remove(&mut self, victim: &Candidate) {
+        let reservation = &victim.reservation;
+        let nodes: BTreeSet<NodeId> = reservation.members.iter().map(|member| member.node).collect();
+        for node in nodes {
+            for (amounts, devices) in victim.on_node(self.ledger, node) {
+                if let Some(view) = self.views.get_mut(&node) {
+                    view.give_back(&amounts, &devices);
+                }
+            }
+        }
+        self.quota.give_back(&reservation.request.queue, &reservation.request.pool, &victim.taken);
+        self.order.push(reservation.id);
+        self.victims.insert(reservation.id, victim.clone());
+    }
+
+    /// Whoever else has to leave for quotas and countables to be enough; `None` where that is not enough.
+    fn clear_quotas(&mut self) -> Option<()> {
+        if self.still_short().is_empty() {
+            return Some(());
+        }
+        for node in self.views.keys() {
+            for holder in self.ledger.holders(*node) {
+                if self.candidates.len() >= MOST_CANDIDATES {
+                    break;
+                }
+                if !self.spared.contains(&holder.id) {
+                    let candidate = || Candidate::new(self.ledger, &self.prices_milli, holder);
+                    self.candidates.entry(holder.id).or_insert_with(candidate);
+                }
+            }
+        }
+        let mut candidates: Vec<Candidate> = self.candidates.values().cloned().collect();
+        candidates.sort_by_key(|candidate| (candidate.preference, candidate.reservation.id));
+        let claimant = Claimant {
+            reservation: self.waiting,
+            asked: self.asked.clone(),
+            contested: self.short_everywhere.clone(),
+        };
+        let before = self.order.len();
+        for candidate in candidates {
+            let short = self.still_short();
+            if short.is_empty() {
+                break;
+            }
+            let known = self.victims.contains_key(&candidate.reservation.id);
+            if known || !short.iter().any(|name| !candidate.taken.get(name).is_zero()) {
+                continue;
+            }
+            if self.ledger.preemption_rule(&mut self.quota, &claimant, &candidate.reservation).is_err() {
+                self.note_protected(&candidate.reservation);
+                continue;
+            }
+            self.remove(&candidate);
+        }
+        if !self.still_short().is_empty() {
+            return None;
+        }
+        for id in self.order.split_off(before).into_iter().rev() {
+            let Some(victim) = self.victims.remove(&id) else { continue };
+            let request = &victim.reservation.request;
+            self.quota.take(&request.queue, &request.pool, &victim.taken);
+            if !self.still_short().is_empty() {
+                self.quota.give_back(&request.queue, &request.pool, &victim.taken);
+                self.victims.insert(id, victim);
+                self.order.push(id);
+            }
+        }
+        Some(())
+    }
+
+    /// Names of what is short however many nodes there are, with the victims so far gone.
+    fn still_short(&self) -> BTreeSet<String> {
+        let request = &self.waiting.request;
+        let quotas = self.quota.shortages(&request.queue, &request.pool, &self.asked);
+        let mut short: BTreeSet<String> = quotas.into_iter().map(|short| short.resource).collect();
+        if let Some(pool) = self.ledger.pool(&request.pool) {
+            for (name, total) in &pool.countables {
+                let freed: u64 = self.victims.values().map(|victim| victim.taken.get(name).0).sum();
+                let used = self.ledger.countable_kept(&pool.name, name).0.saturating_sub(freed);
+                if self.asked.get(name).0 > total.0.saturating_sub(used) {
+                    short.insert(name.clone());
+                }
+            }
+        }
+        short
+    }
+
+    /// What is short on this node, and whatever the node.
+    fn contested_on(&self, view: &NodeView) -> BTreeSet<String> {
+        let mut contested = self.short_everywhere.clone();
+        let short = self.amounts.iter().filter(|(name, amount)| *amount > view.free.get(name));
+        contested.extend(short.map(|(name, _)| name.to_owned()));
+        if let Some(gpu) = &self.waiting.request.requirements.gpu {
+            let only_gpu = Request {
+                requirements: plimsoll_ledger::Requirements {
+                    gpu: Some(gpu.clone()),
+                    ..plimsoll_ledger::Requirements::default()
+                },
+                ..Request::default()
+            };
+            if view.fit_amounts(&only_gpu, &Resources::default()).is_err() {
+                contested.insert(GPU.to_owned());
+            }
+        }
+        contested
+    }
+
+    /// True where the candidate has something here of what is short here.
+    fn helps(&self, candidate: &Candidate, node: NodeId, contested: &BTreeSet<String>) -> bool {
+        candidate.on_node(self.ledger, node).iter().any(|(amounts, devices)| {
+            let amount = |name: &String| !amounts.get(name).is_zero();
+            contested.iter().any(amount) || contested.contains(GPU) && !devices.is_empty()
+        })
+    }
+
+    /// Who is protected for now may be asked later.
+    fn note_protected(&mut self, holder: &Reservation) {
+        let class = self.ledger.class(&holder.request.class);
+        let until = holder.granted_at.plus_ms(class.map_or(0, |class| class.min_run_ms));
+        if until > self.ledger.clock() {
+            self.wake_at = Some(self.wake_at.map_or(until, |at| at.min(until)));
+        }
+    }
+}
+
+/// The node as it will be once those who were given notice have left: less what is booked on it, as ever.
+fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
+    let mut later = view.clone();
+    let Some(usage) = ledger.usage(view.node.id).filter(|usage| usage.kept.is_some()) else { return later };
+    for (name, open) in ledger.open(view.node.id).iter() {
+        let booked = open.saturating_sub(view.free.get(name));
+        let free = view.node.allocatable.get(name).saturating_sub(usage.later(name)).saturating_sub(booked);
+        later.free.set(name, free);
+    }
+    for (name, allocatable) in view.node.allocatable.iter() {
+        // What is not open at all now is not among those above.
+        if view.free.get(name).is_zero() && ledger.open(view.node.id).get(name).is_zero() {
+            later.free.set(name, allocatable.saturating_sub(usage.later(name)));
+        }
+    }
+    for (index, device) in later.devices.iter_mut().enumerate() {
+        let (both, then) = (usage.device_spoken_for(index), usage.device_later(index));
+        let booked_alone = device.exclusive && !both.exclusive;
+        device.milli = device.milli.saturating_sub(both.milli) + then.milli;
+        device.memory_bytes = device.memory_bytes.saturating_sub(both.memory_bytes) + then.memory_bytes;
+        device.grants = device.grants.saturating_sub(both.grants) + then.grants;
+        device.exclusive = then.exclusive || booked_alone;
+    }
+    later
+}
+
+/// Quotas and countables that are short before anybody leaves.
+fn short_everywhere(ledger: &Ledger, request: &Request, asked: &Resources) -> BTreeSet<String> {
+    let quotas = ledger.quota_kept().shortages(&request.queue, &request.pool, asked);
+    let mut short: BTreeSet<String> = quotas.into_iter().map(|short| short.resource).collect();
+    if let Some(pool) = ledger.pool(&request.pool) {
+        for (name, total) in &pool.countables {
+            let used = ledger.countable_kept(&pool.name, name);
+            if asked.get(name) > total.saturating_sub(used) {
+                short.insert(name.clone());
+            }
+        }
+    }
+    short
+}

@@ -1,0 +1,88 @@
+//! Candidates in the order in which they are asked to leave (`docs/semantics.md` 5.2): opted-out last; queues that borrow before others; the
+//! largest share first; the lowest class; the least work lost; the most recently started; the smallest.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_ledger::{DeviceGrant, GPU, Ledger, QuotaTree, Reservation, Share, charge};
+use plimsoll_types::{LedgerTime, NodeId, Resources};
+
+/// What is compared between candidates, in this order: the smallest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Preference {
+    opted_out: bool,
+    keeps_to_its_own: bool,
+    share: Reverse<Share>,
+    priority: i32,
+    lost: u128,
+    started: Reverse<LedgerTime>,
+    size: u128,
+}
+
+/// A reservation that might have to leave.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) preference: Preference,
+    pub(crate) reservation: Arc<Reservation>,
+    /// What it counts against quotas.
+    pub(crate) taken: Resources,
+}
+
+/// What a set of victims costs: compared between places, the smallest is best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cost {
+    opted_out: u32,
+    highest_priority: Option<i32>,
+    lost: u128,
+    victims: u32,
+}
+
+impl Candidate {
+    pub(crate) fn new(
+        ledger: &Ledger,
+        prices_milli: &BTreeMap<String, u32>,
+        reservation: &Arc<Reservation>,
+    ) -> Candidate {
+        let taken = charge(&reservation.amounts, &reservation.members).unwrap_or_default();
+        let request = &reservation.request;
+        let quota: &QuotaTree = ledger.quota();
+        let share = quota.share(&request.queue, prices_milli, true);
+        // Thousandths of a device weigh as so many thousandths of a hundred cores: what a machine's price is made of.
+        let size = u128::from(taken.get(GPU).0) * 100 + u128::from(taken.cpu_millis.0);
+        let run_ms = ledger.clock().0.saturating_sub(reservation.granted_at.0);
+        let preference = Preference {
+            opted_out: !ledger.class(&request.class).is_some_and(|class| class.preemptible),
+            keeps_to_its_own: share == Share::default(),
+            share: Reverse(share),
+            priority: reservation.priority,
+            lost: size.saturating_mul(run_ms.into()),
+            started: Reverse(reservation.granted_at),
+            size,
+        };
+        Candidate { preference, reservation: Arc::clone(reservation), taken }
+    }
+
+    /// What it has on one node: amounts that count there, and devices, per member.
+    pub(crate) fn on_node(&self, ledger: &Ledger, node: NodeId) -> Vec<(Resources, Vec<DeviceGrant>)> {
+        let mut amounts = self.reservation.amounts.clone();
+        if let Some(pool) = ledger.pool(&self.reservation.request.pool) {
+            for name in pool.countables.keys() {
+                amounts.set(name, plimsoll_types::Amount::ZERO);
+            }
+        }
+        let here = self.reservation.members.iter().filter(|member| member.node == node);
+        here.map(|member| (amounts.clone(), member.devices.clone())).collect()
+    }
+}
+
+impl Cost {
+    pub(crate) fn of<'a>(victims: impl Iterator<Item = &'a Candidate>) -> Cost {
+        victims.fold(Cost::default(), |cost, victim| Cost {
+            opted_out: cost.opted_out + u32::from(victim.preference.opted_out),
+            highest_priority: cost.highest_priority.max(Some(victim.preference.priority)),
+            lost: cost.lost.saturating_add(victim.preference.lost),
+            victims: cost.victims + 1,
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! Validators: conditions that requests and policy objects must meet before they are proposed.
+//!
+//! The ledger keeps them as text ([`plimsoll_ledger::Validator`]). Here they are compiled, once per change of the policy, and evaluated: by the
+//! coordinator that leads, and by `plimsoll validate` on files. Every rule that does not hold is told, with its path and message.
+
+mod compiled;
+mod set;
+mod subject;
+mod values;
+
+pub use compiled::{Compiled, Wrong};
+pub use set::{Broken, Validators};
+pub use subject::Subject;

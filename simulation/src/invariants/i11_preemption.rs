@@ -1,0 +1,161 @@
+//! I11, its part on preemption: a grant is taken back only with notice and after its grace, for a higher class or for what a queue has lent; its
+//! owner keeps its place in the queue; what is kept for whom others leave is given to nobody else.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Command, Reservation, State};
+use plimsoll_types::NodeId;
+
+use super::{Findings, Invariant};
+use crate::oracle::{Picture, Step};
+
+/// See the module.
+pub(super) struct Preempted;
+
+impl Invariant for Preempted {
+    fn step(&mut self, step: &Step, findings: &mut Findings) {
+        let mut add = |detail: String| findings.add("I11", step.revision, detail);
+        for (before, after) in step.moved() {
+            let Some(before) = before else { continue };
+            if before.preempted != after.preempted
+                && let Some(wrong) = notice(step, before, after)
+            {
+                add(format!("{}: {wrong}", after.id));
+            }
+            let taken_back = before.state.is_occupying() && after.state.is_waiting();
+            if taken_back && let Some(wrong) = requeued(step, before, after) {
+                add(format!("{}: {wrong}", after.id));
+            }
+            let granted = after.state.is_occupying() && !before.state.is_occupying();
+            if granted && before.state != State::Planned {
+                for (node, cpu) in overbooked(&step.after) {
+                    add(format!(
+                        "{} took of node {} what is kept: {cpu} millicores too many",
+                        after.id, node.0
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with a notice.
+fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<String> {
+    let Command::Preempt { reservation, victims, .. } = &step.entry.command else {
+        return Some(format!("notice by {:?}", step.entry.command));
+    };
+    let preempted = after.preempted?;
+    let by = step.before.reservations.get(reservation)?;
+    if !victims.contains(&after.id) || preempted.by != *reservation {
+        return Some("notice to one who was not asked".to_owned());
+    }
+    if !matches!(before.state, State::Held | State::Active | State::Partial) {
+        return Some(format!("notice while {}", before.state.name()));
+    }
+    let lent = !by.request.queue.is_empty()
+        && !before.request.queue.is_empty()
+        && by.request.queue != before.request.queue;
+    if before.priority >= by.priority && !lent {
+        return Some(format!("of priority {} leaves for {}", before.priority, by.priority));
+    }
+    (before.request.pool != by.request.pool).then(|| "leaves for another pool".to_owned())
+}
+
+/// What is wrong with how it waits again.
+fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<String> {
+    let same = (before.id, before.priority, before.submitted_at, &before.request)
+        == (after.id, after.priority, after.submitted_at, &after.request);
+    if !same {
+        return Some("did not keep its place in the queue".to_owned());
+    }
+    let at_once = matches!(step.entry.command, Command::Preempt { .. }) && before.state == State::Held;
+    let due = before.resume_state == State::Preempting && step.after.log_time >= before.deadline;
+    (!at_once && !due)
+        .then(|| format!("was taken back at {} while {}", step.after.log_time, before.state.name()))
+}
+
+/// Nodes on which those who stay and those for whom a place is kept take more cpu than there is, and how much more; cut nodes aside.
+fn overbooked(picture: &Picture) -> Vec<(NodeId, u64)> {
+    let mut later: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let mut kept: BTreeMap<NodeId, bool> = BTreeMap::new();
+    for one in picture.reservations.values() {
+        let stays = one.state.is_occupying() && one.resume_state != State::Preempting;
+        if !stays && one.state != State::Planned {
+            continue;
+        }
+        for member in &one.members {
+            *later.entry(member.node).or_default() += one.amounts.cpu_millis.0;
+            *kept.entry(member.node).or_default() |= one.state == State::Planned;
+        }
+    }
+    let over = |(node, cpu): (&NodeId, &u64)| {
+        let place = picture.nodes.get(node)?;
+        let whole = place.registration.capacity.cpu_millis == place.allocatable.cpu_millis;
+        let too_many = cpu.saturating_sub(place.allocatable.cpu_millis.0);
+        (kept[node] && whole && too_many > 0).then_some((*node, too_many))
+    };
+    later.iter().filter_map(over).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plimsoll_ledger::{Placement, Preempted as How, PreemptionRule};
+    use plimsoll_types::{LedgerTime, ReservationId, Revision};
+
+    use super::*;
+    use crate::invariants::fixture::{found, node, reservation, step};
+
+    /// Reservation 1 was active and is given notice for reservation 2, which waited with this priority.
+    fn noticed(priority: i32, change: impl FnOnce(&mut Reservation)) -> Step {
+        let mut waiting = reservation(2);
+        (waiting.state, waiting.resume_state, waiting.priority) = (State::Pending, State::Pending, priority);
+        waiting.members.clear();
+        let before = step(&[node(0)], &[reservation(1), waiting.clone()]).after;
+        let mut victim = reservation(1);
+        (victim.state, victim.resume_state) = (State::Preempting, State::Preempting);
+        victim.preempted = Some(How {
+            by: ReservationId(2),
+            rule: PreemptionRule::LowerClass,
+            at: LedgerTime(1_000),
+            revision: Revision(10),
+            grace_ms: 5_000,
+        });
+        change(&mut victim);
+        let mut given = step(&[node(0)], &[victim, waiting]);
+        given.before = before;
+        given.entry.command = Command::Preempt {
+            reservation: ReservationId(2),
+            placement: Placement { members: Vec::new() },
+            victims: vec![ReservationId(1)],
+        };
+        given
+    }
+
+    #[test]
+    fn a_notice_for_a_higher_class_is_right_and_for_an_equal_one_is_found() {
+        assert_eq!(found(&mut Preempted, &noticed(75, |_| {})), Vec::<&str>::new());
+        assert_eq!(found(&mut Preempted, &noticed(50, |_| {})), ["I11"]);
+    }
+
+    #[test]
+    fn a_grant_taken_back_before_its_grace_is_over_is_found() {
+        let early = |deadline: u64| {
+            let mut was = noticed(75, |victim| victim.deadline = LedgerTime(deadline));
+            was.before = was.after.clone();
+            let mut again = reservation(1);
+            again.preempted = was.after.reservations[&ReservationId(1)].preempted;
+            (again.state, again.resume_state, again.token) = (State::Pending, State::Pending, Revision(0));
+            again.members.clear();
+            let mut after = Picture::clone(&was.after);
+            after.log_time = LedgerTime(9_000);
+            after.reservations.insert(again.id, Arc::new(again));
+            was.after = Arc::new(after);
+            was.entry.command = Command::Expire { limit: 1 };
+            was
+        };
+        assert_eq!(found(&mut Preempted, &early(9_000)), Vec::<&str>::new());
+        assert_eq!(found(&mut Preempted, &early(9_001)), ["I11"]);
+    }
+}
