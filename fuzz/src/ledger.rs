@@ -151,7 +151,10 @@ impl<'a> Play<'a> {
             }
             15 | 16 => {
                 let (reservation, token) = self.lease();
-                Command::Release { reservation, token }
+                match self.choices.below(3) {
+                    0 => Command::Requeue { reservation, token },
+                    _ => Command::Release { reservation, token },
+                }
             }
             17 => Command::Cancel { reservation: self.lease().0 },
             18 => Command::Expire { limit: self.choices.one_of(&[0, 1, 4, 1_000]) },

@@ -38,12 +38,14 @@ pub enum Answer {
 }
 
 /// A success.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done {
-    /// Revision in the answer.
+    /// Revision in the answer; 0 where it shows none.
     pub revision: u64,
     /// The reservation in the answer; absent for calls about nodes.
     pub reservation: Option<v1::Reservation>,
+    /// Tokens that were taken; absent for all other calls.
+    pub taken: Option<u64>,
 }
 
 /// All calls of a run, in the order of their answers.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, Reservation, Stamp, Violation,
+    Class, Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
+    Reservation, Stamp, Usage, UsageKey, Violation,
 };
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
@@ -30,6 +31,14 @@ pub struct Picture {
     pub countables: BTreeMap<String, BTreeMap<String, u64>>,
     /// Queues, by name.
     pub queues: BTreeMap<String, Arc<Queue>>,
+    /// Pools, by name.
+    pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Classes, by name.
+    pub classes: BTreeMap<String, Arc<Class>>,
+    /// Limits, budgets and rates of users, by name.
+    pub quotas: BTreeMap<String, Arc<QuotaPolicy>>,
+    /// What is spent and committed of each meter, and how far each rate is.
+    pub book: BTreeMap<UsageKey, Arc<Usage>>,
     /// Reservations, by id, ended ones included.
     pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     /// Derived by the ledger: what is taken of each node.
@@ -95,7 +104,7 @@ pub struct Brief {
     pub replayed: bool,
     /// Reservations that it granted.
     pub granted: Vec<ReservationId>,
-    /// Reservations that it ended.
+    /// Reservations that it ended, or whose grant it took back.
     pub ended: Vec<ReservationId>,
     /// What happened, in short.
     pub events: Vec<Told>,
@@ -207,6 +216,10 @@ fn picture(ledger: &Ledger, self_check: bool) -> Picture {
         log_time: ledger.clock(),
         nodes: ledger.nodes().map(|node| (node.id, Arc::clone(node))).collect(),
         countables: ledger.pools().map(countables).collect(),
+        pools: ledger.pools().map(|pool| (pool.name.clone(), Arc::clone(pool))).collect(),
+        classes: ledger.classes().map(|class| (class.name.clone(), Arc::clone(class))).collect(),
+        quotas: ledger.quota_policies().map(|quota| (quota.name.clone(), Arc::clone(quota))).collect(),
+        book: ledger.usage_book().rows().map(|row| (row.key.clone(), Arc::clone(row))).collect(),
         queues: ledger.queues().map(|queue| (queue.name.clone(), Arc::clone(queue))).collect(),
         reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
         usage: ledger.nodes().filter_map(usage).collect(),
@@ -289,7 +302,10 @@ fn brief(step: &Step) -> Brief {
     let ended = |before: Option<&Arc<Reservation>>| before.is_some_and(|one| one.state.is_final());
     let granted = step.moved().filter(|(before, after)| after.state.is_occupying() && !occupied(*before));
     let granted = granted.map(|(_, after)| after.id).collect();
-    let ends = step.moved().filter(|(before, after)| after.state.is_final() && !ended(*before));
+    // Who was taken back waits again, and holds nothing.
+    let ends = step.moved().filter(|(before, after)| {
+        after.state.is_final() && !ended(*before) || occupied(*before) && !after.state.is_occupying()
+    });
     let ended = ends.map(|(_, after)| after.id).collect();
     Brief {
         request_id: step.entry.request_id.clone(),
@@ -316,7 +332,12 @@ fn cover(step: &Step, coverage: &mut BTreeMap<String, u64>) {
         _ => "ok".to_owned(),
     };
     *coverage.entry(format!("{name} {outcome}")).or_default() += 1;
-    for (_, after) in step.moved() {
+    for (before, after) in step.moved() {
+        if let Some(given) =
+            after.preempted.filter(|_| before.is_none_or(|before| before.preempted != after.preempted))
+        {
+            *coverage.entry(format!("notice {:?}", given.rule)).or_default() += 1;
+        }
         if let Some(reason) = after.end_reason.filter(|_| after.changed == step.revision) {
             *coverage.entry(format!("end {reason:?}")).or_default() += 1;
         }

@@ -14,6 +14,18 @@ pub enum Effect {
     Logged,
     /// In the membership of the cluster.
     Members,
+    /// In the ledger's log, under an id for each part, and with no revision in the answer.
+    Tokens,
+}
+
+/// What is kept of an answer.
+macro_rules! keep {
+    (Tokens $answer:ident $taken:expr) => {
+        Done { taken: $taken, ..Done::default() }
+    };
+    ($effect:ident $answer:ident $reservation:expr) => {
+        Done { revision: $answer.revision, reservation: $reservation, ..Done::default() }
+    };
 }
 
 /// Writes `Request` and what can be said of it, from one line for each kind: variant, message, method of the client, the
@@ -51,7 +63,7 @@ macro_rules! requests {
                 match self {
                     $(Request::$kind(request) => {
                         let $answer = client.$method(request).await?;
-                        Ok(Done { revision: $answer.revision, reservation: $done })
+                        Ok(keep!($effect $answer $done))
                     })*
                 }
             }
@@ -105,6 +117,15 @@ requests! {
     /// Deletes policy objects.
     Delete(DeletePolicyRequest) delete_policy "delete" Logged
         about(request) String::new(), done(answer) None;
+    /// Takes tokens of a rate: one take.
+    Take(TakeTokensRequest) take_tokens "take" Tokens
+        about(request) request.takes.first().map_or_else(String::new, |take| format!("{}/{}", take.quota, take.rate)),
+        done(answer) match answer.results.into_iter().next() {
+            Some(v1::TokenResult { failure: Some(failure), .. }) => {
+                return Err(Error::Refused(Box::new(Refused::from_failure(failure))));
+            }
+            result => result.map(|result| result.taken),
+        };
     /// Adds a coordinator.
     AddMember(AddMemberRequest) add_member "add-member" Members
         about(request) format!("c{}", request.id), done(answer) None;
@@ -150,6 +171,7 @@ impl Request {
             Request::Device(request) => &request.request_id,
             Request::Apply(request) => &request.request_id,
             Request::Delete(request) => &request.request_id,
+            Request::Take(request) => &request.request_id,
             Request::AddMember(request) => &request.request_id,
             Request::RemoveMember(request) => &request.request_id,
             Request::ReplaceMember(request) => &request.request_id,
@@ -176,7 +198,11 @@ impl Request {
             _ => return None,
         };
         let done = stream.send(request).await;
-        Some(Answer::of(done.map(|one| Done { revision: one.revision, reservation: Some(one.reservation) })))
+        Some(Answer::of(done.map(|one| Done {
+            revision: one.revision,
+            reservation: Some(one.reservation),
+            ..Done::default()
+        })))
     }
 }
 
@@ -193,7 +219,7 @@ pub async fn send_batch(client: &Client, requests: &[Request]) -> Option<Vec<Ans
             client.$call(requests).await.map(|answers| {
                 let of = |one: Option<v1::$result::Result>| match one {
                     Some(v1::$result::Result::Response(done)) => {
-                        Ok(Done { revision: done.revision, reservation: done.reservation })
+                        Ok(Done { revision: done.revision, reservation: done.reservation, ..Done::default() })
                     }
                     Some(v1::$result::Result::Failure(failure)) => {
                         Err(Error::Refused(Box::new(Refused::from_failure(failure))))

@@ -36,6 +36,17 @@ pub struct Lease {
     held: bool,
 }
 
+/// How a lease stands at the coordinators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is granted, or nobody could be asked and it was not lost before.
+    Granted,
+    /// It was given notice.
+    Leaving,
+    /// It is granted no more.
+    Gone,
+}
+
 #[derive(Clone, Debug)]
 struct LeaseState {
     reservation: Reservation,
@@ -70,29 +81,27 @@ impl Lease {
             request_id: client.ids().request_id(),
             validate_only: false,
         };
-        let mut place = Place { client: client.clone(), request: Some(request), id: None };
-        let outcome = tokio::select! {
-            biased;
-            () = give_up => None,
-            outcome = place.take(seen) => Some(outcome),
+        let place = Place { client: client.clone(), request: Some(request), id: None };
+        place.take_unless(seen, give_up).await
+    }
+
+    /// Waits for the next grant of a reservation that was taken back and waits again, and keeps it; `seen` and `give_up` as for
+    /// [`Lease::acquire_until`].
+    ///
+    /// # Errors
+    /// As for every call, and [`Error::LeaseLost`] where it ended before it was granted.
+    pub async fn acquire_again(
+        client: &Client,
+        reservation: &str,
+        seen: impl FnMut(&Reservation, Option<&WaitReservationResponse>),
+        give_up: impl Future<Output = ()>,
+    ) -> Result<Option<Lease>, Error> {
+        let place = Place {
+            client: client.clone(),
+            request: Some(CreateReservationRequest::default()),
+            id: Some(reservation.to_owned()),
         };
-        match outcome {
-            Some(Ok(lease)) => {
-                place.request = None;
-                Ok(Some(lease))
-            }
-            Some(Err(error)) => {
-                // What certainly was not created need not be given back; all else is, by drop.
-                if place.id.is_none() && error.is_definite() {
-                    place.request = None;
-                }
-                Err(error)
-            }
-            None => {
-                place.give_back().await?;
-                Ok(None)
-            }
-        }
+        place.take_unless(seen, give_up).await
     }
 
     /// Keeps a reservation that was granted earlier: confirms it where it is held, renews it otherwise.
@@ -179,17 +188,19 @@ impl Lease {
         }
     }
 
-    /// Asks the coordinators whether it is still granted. True where they cannot be asked and it was not lost before.
-    pub async fn is_alive(&self) -> bool {
+    /// Asks the coordinators how it stands.
+    pub async fn standing(&self) -> Standing {
         if self.state.borrow().lost.is_some() {
-            return false;
+            return Standing::Gone;
         }
         let request = GetReservationRequest { name: self.id.clone(), ..GetReservationRequest::default() };
-        match self.client.get_reservation(request).await {
-            Ok(answer) => {
-                answer.reservation.is_some_and(|found| found.token == self.token && is_granted(found.state()))
-            }
-            Err(_) => true,
+        let Ok(answer) = self.client.get_reservation(request).await else { return Standing::Granted };
+        let found = answer.reservation.unwrap_or_default();
+        match found.state() {
+            _ if found.token != self.token => Standing::Gone,
+            ReservationState::Preempting => Standing::Leaving,
+            state if is_granted(state) => Standing::Granted,
+            _ => Standing::Gone,
         }
     }
 
@@ -203,6 +214,24 @@ impl Lease {
         let request = ReleaseReservationRequest {
             name: self.id.clone(),
             token: self.token,
+            ..ReleaseReservationRequest::default()
+        };
+        let answer = self.client.release_reservation(request).await?;
+        Ok(answer.reservation.unwrap_or_default())
+    }
+
+    /// Gives it back before its grace is over, to wait again where it would: what ran under it has stopped. The reservation as it is then:
+    /// pending, or ended where it does not wait.
+    ///
+    /// # Errors
+    /// As for every call; `WRONG_STATE` where it was given no notice.
+    pub async fn requeue(mut self) -> Result<Reservation, Error> {
+        self.renewer = None;
+        self.held = false;
+        let request = ReleaseReservationRequest {
+            name: self.id.clone(),
+            token: self.token,
+            requeue: true,
             ..ReleaseReservationRequest::default()
         };
         let answer = self.client.release_reservation(request).await?;
@@ -245,26 +274,62 @@ struct Place {
 }
 
 impl Place {
+    /// The lease, or `None` where `give_up` was first: then the place has been given back, as far as a coordinator could be reached.
+    async fn take_unless(
+        mut self,
+        seen: impl FnMut(&Reservation, Option<&WaitReservationResponse>),
+        give_up: impl Future<Output = ()>,
+    ) -> Result<Option<Lease>, Error> {
+        let outcome = tokio::select! {
+            biased;
+            () = give_up => None,
+            outcome = self.take(seen) => Some(outcome),
+        };
+        match outcome {
+            Some(Ok(lease)) => {
+                self.request = None;
+                Ok(Some(lease))
+            }
+            Some(Err(error)) => {
+                // What certainly was not created need not be given back; all else is, by drop.
+                if self.id.is_none() && error.is_definite() {
+                    self.request = None;
+                }
+                Err(error)
+            }
+            None => {
+                self.give_back().await?;
+                Ok(None)
+            }
+        }
+    }
+
     async fn take(
         &mut self,
         mut seen: impl FnMut(&Reservation, Option<&WaitReservationResponse>),
     ) -> Result<Lease, Error> {
         let client = self.client.clone();
-        let sent = Instant::now();
-        let created = client.create_reservation(self.request.clone().unwrap_or_default()).await?;
-        let reservation = created.reservation.unwrap_or_default();
-        self.id = Some(reservation.id.clone());
-        seen(&reservation, None);
-        if !is_waiting(reservation.state()) {
-            let left_ms = reservation.lease_deadline_ms.saturating_sub(created.log_time_ms);
-            return Lease::keep(&client, reservation, sent + millis(left_ms));
-        }
+        let id = match self.id.clone() {
+            Some(id) => id,
+            None => {
+                let sent = Instant::now();
+                let created = client.create_reservation(self.request.clone().unwrap_or_default()).await?;
+                let reservation = created.reservation.unwrap_or_default();
+                self.id = Some(reservation.id.clone());
+                seen(&reservation, None);
+                if !is_waiting(reservation.state()) {
+                    let left_ms = reservation.lease_deadline_ms.saturating_sub(created.log_time_ms);
+                    return Lease::keep(&client, reservation, sent + millis(left_ms));
+                }
+                reservation.id
+            }
+        };
         let step = |step: &WaitReservationResponse| {
             if let Some(reservation) = &step.reservation {
                 seen(reservation, Some(step));
             }
         };
-        let reservation = client.wait_reservation(&reservation.id, None, step).await?;
+        let reservation = client.wait_reservation(&id, None, step).await?;
         // How long ago it was granted is not known here, so another lease length is bought before anything starts.
         Lease::take_over(&client, reservation).await
     }

@@ -37,7 +37,7 @@ pub use dial::{COORDINATOR_NAME, ConnectorDialer, Dialer, TcpDialer, Tls};
 pub use env::workload_env;
 pub use error::{Error, Refused, reason_name};
 pub use ids::{IdSource, RandomIds, SeededIds};
-pub use lease::Lease;
+pub use lease::{Lease, Standing};
 pub use options::ClientOptions;
 pub use pages::Listed;
 pub use plimsoll_proto::{reason, v1};

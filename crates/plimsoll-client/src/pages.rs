@@ -2,9 +2,9 @@
 
 use plimsoll_proto::v1::{
     Class, Event, ListClassesRequest, ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest,
-    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListValidatorsRequest,
-    Node, NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, UsageQuota, UsageQuotaStatus,
-    Validator,
+    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListSchedulesRequest,
+    ListValidatorsRequest, Node, NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, Schedule,
+    ScheduleStatus, UsageQuota, UsageQuotaStatus, Validator,
 };
 
 use crate::{Client, Error};
@@ -88,6 +88,8 @@ pages_with_status! {
     all_queues = list_queues(ListQueuesRequest) -> queues: Queue, QueueStatus;
     /// All quotas of users, each with what was taken of it.
     all_quotas = list_quotas(ListQuotasRequest) -> quotas: UsageQuota, UsageQuotaStatus;
+    /// All schedules, each with what it looks like now.
+    all_schedules = list_schedules(ListSchedulesRequest) -> schedules: Schedule, ScheduleStatus;
 }
 
 pages! {

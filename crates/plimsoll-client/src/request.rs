@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use plimsoll_proto::v1::{
-    CreateReservationRequest, Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities, Requirements,
-    Reservation, ReservationSpec, WaitPolicy,
+    Affinity, CreateReservationRequest, Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities,
+    Requirements, Reservation, ReservationSpec, Topology, WaitPolicy,
 };
 use plimsoll_types::quantity;
 
@@ -138,6 +138,12 @@ impl RequestBuilder {
         self
     }
 
+    /// Keeps it for later: nothing is taken before `start_at_ms` (milliseconds since the epoch). Needs a longest duration.
+    pub fn start_at_ms(mut self, start_at_ms: u64) -> Self {
+        self.spec.start_at_ms = start_at_ms;
+        self
+    }
+
     /// Queue where nothing is free now, for at most so long; without a limit for `None`.
     pub fn wait(mut self, longest: Option<Duration>) -> Self {
         self.spec.wait = Some(WaitPolicy { queue: true, deadline_ms: longest.map_or(0, as_ms) });
@@ -159,6 +165,18 @@ impl RequestBuilder {
     /// Adds a wish about node labels, with its weight from 1 to 100.
     pub fn prefer(mut self, weight: u32, term: NodeSelectorTerm) -> Self {
         self.requirements().preferred.push(PreferredTerm { weight, term: Some(term) });
+        self
+    }
+
+    /// How near each other the members have to be.
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.spec.topology = Some(topology);
+        self
+    }
+
+    /// Adds a rule about other work: with it, or apart from it.
+    pub fn affinity(mut self, rule: Affinity) -> Self {
+        self.spec.affinity.push(rule);
         self
     }
 

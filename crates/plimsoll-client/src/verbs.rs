@@ -4,6 +4,7 @@ use plimsoll_proto::v1::agent_service_client::AgentServiceClient;
 use plimsoll_proto::v1::audit_service_client::AuditServiceClient;
 use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
 use plimsoll_proto::v1::node_service_client::NodeServiceClient;
+use plimsoll_proto::v1::plan_service_client::PlanServiceClient;
 use plimsoll_proto::v1::policy_service_client::PolicyServiceClient;
 use plimsoll_proto::v1::reservation_service_client::ReservationServiceClient;
 use plimsoll_proto::v1::watch_service_client::WatchServiceClient;
@@ -31,7 +32,8 @@ macro_rules! verbs {
                             $service::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
                         service.$method(message).await
                     };
-                    self.call(effect, request, send).await
+                    // The tries of a call are large: whoever awaits it need not carry them.
+                    Box::pin(self.call(effect, request, send)).await
                 }
             )*
         }
@@ -112,6 +114,11 @@ verbs! { NodeServiceClient:
     keyed set_device_health(SetDeviceHealthRequest) -> SetDeviceHealthResponse;
 }
 
+verbs! { PlanServiceClient:
+    /// What a change would come to. Nothing is changed.
+    read plan(PlanRequest) -> PlanResponse;
+}
+
 verbs! { PolicyServiceClient:
     /// Creates, replaces and deletes policy objects, all or nothing.
     keyed apply_policy(ApplyPolicyRequest) -> ApplyPolicyResponse;
@@ -143,6 +150,10 @@ verbs! { PolicyServiceClient:
     read get_validator(GetValidatorRequest) -> GetValidatorResponse;
     /// Reads the validators.
     read list_validators(ListValidatorsRequest) -> ListValidatorsResponse;
+    /// Reads one schedule.
+    read get_schedule(GetScheduleRequest) -> GetScheduleResponse;
+    /// Reads the schedules.
+    read list_schedules(ListSchedulesRequest) -> ListSchedulesResponse;
 }
 
 verbs! { WatchServiceClient:

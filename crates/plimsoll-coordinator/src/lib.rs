@@ -3,6 +3,9 @@
 //! [`Coordinator::serve`] runs one from a configuration; [`Coordinator::around`] puts the services around a core that
 //! the caller started on its own stores, clock and network (tests and the simulation).
 
+// The layout of a service's future takes in those of all that it awaits, which are deep.
+#![recursion_limit = "256"]
+
 mod agreement;
 mod bootstrap;
 pub mod clock;

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{Amount, NodeId, Resources};
+use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
+use crate::apply::hard_end;
+use crate::calendar::{Ask, Room, window_of};
 use crate::ledger::Slot;
 use crate::quota::{QuotaTree, Shortage, charge};
 use crate::{
     Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
-    Request, Reservation, WHOLE_DEVICE_MILLI,
+    Request, Reservation, SeenWork, WHOLE_DEVICE_MILLI,
 };
 
 impl Ledger {
@@ -35,17 +37,36 @@ impl Ledger {
         requester: &str,
         placement: &Placement,
     ) -> Result<(), Refusal> {
-        self.admit_seeing(request, requester, placement, Sight::Both)
+        self.admit_at(request, requester, placement, (self.meta.clock, None)).map(drop)
+    }
+
+    /// The same at a moment of ledger time, and perhaps for the advance reservation that `when` names. Cost: as for [`Ledger::admit_for`], and
+    /// where something of the pool is kept by the calendar, O(its windows). `Some` is when the grant has to end, where a schedule cuts it short.
+    ///
+    /// # Errors
+    /// As for [`Ledger::admit`].
+    pub fn admit_at(
+        &self,
+        request: &Request,
+        requester: &str,
+        placement: &Placement,
+        when: (LedgerTime, Option<ReservationId>),
+    ) -> Result<Option<LedgerTime>, Refusal> {
+        let sight = if mutant!("give-away-the-kept") { Sight::Now } else { Sight::Both };
+        self.admit_seeing(request, requester, placement, when, sight)
     }
 
     /// [`Ledger::admit_for`] that does not look at what is kept for those who wait for others to leave: for one of them.
     pub(crate) fn admit_now(&self, waiting: &Reservation, placement: &Placement) -> Result<(), Refusal> {
-        self.admit_seeing(&waiting.request, &waiting.requester, placement, Sight::Now)
+        let (request, when) = (&waiting.request, (self.meta.clock, None));
+        self.admit_seeing(request, &waiting.requester, placement, when, Sight::Now).map(drop)
     }
 
-    /// [`Ledger::admit_for`] as it will be once those who were given notice have left, and those for whom they leave are there.
+    /// [`Ledger::admit_for`] as it will be once those who were given notice have left, and those for whom they leave are there. The calendar
+    /// counts the former until they have left and the latter once they are there: what it refuses so is asked again when they have.
     pub(crate) fn admit_later(&self, waiting: &Reservation, placement: &Placement) -> Result<(), Refusal> {
-        self.admit_seeing(&waiting.request, &waiting.requester, placement, Sight::Later)
+        let (request, when) = (&waiting.request, (self.meta.clock, None));
+        self.admit_seeing(request, &waiting.requester, placement, when, Sight::Later).map(drop)
     }
 
     fn admit_seeing(
@@ -53,8 +74,10 @@ impl Ledger {
         request: &Request,
         requester: &str,
         placement: &Placement,
+        (now, plan): (LedgerTime, Option<ReservationId>),
         sight: Sight,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<LedgerTime>, Refusal> {
+        let mut cut = None;
         let mut blockers = Vec::new();
         let Some(pool) = self.pool(&request.pool) else {
             return Err(Refusal::one(Reason::PoolNotFound, request.pool.as_str(), 1, 0));
@@ -64,20 +87,54 @@ impl Ledger {
             self.check_amounts(pool, request, placement, sight, &mut blockers);
             self.check_device_grants(request, placement, sight, &mut blockers);
             self.check_quota(request, placement, sight, &mut blockers);
-            if let Some(total) = charge(&request.requirements.amounts, &placement.members) {
+            self.check_topology(request, placement, &mut blockers);
+            self.check_affinity(request, placement, sight.of_work(), &mut blockers);
+            if self.counts_usage()
+                && let Some(total) = charge(&request.requirements.amounts, &placement.members)
+            {
                 blockers.extend(self.usage_blockers(request, requester, &total, &BTreeMap::new()));
             }
+            cut = self.check_calendar(request, placement, now, plan, &mut blockers);
         }
-        refuse_if_any(blockers)
+        refuse_if_any(blockers).map(|()| cut)
     }
 
-    /// Judges a change of the amounts per member from `old` to `new` for members that are already placed.
+    /// What the whole placement takes against what is kept for others until it ends.
+    fn check_calendar(
+        &self,
+        request: &Request,
+        placement: &Placement,
+        now: LedgerTime,
+        plan: Option<ReservationId>,
+        blockers: &mut Vec<Blocker>,
+    ) -> Option<LedgerTime> {
+        if !self.calendar.has(&request.pool) {
+            return None;
+        }
+        // A sum that does not fit in 64 bits does not fit the nodes either, which has been said.
+        let amounts = charge(&request.requirements.amounts, &placement.members)?;
+        let until = match plan {
+            Some(_) => window_of(request).end,
+            None => Some(hard_end(request, now)).filter(|end| end.0 > 0).unwrap_or(LedgerTime(u64::MAX)),
+        };
+        let may_cut = plan.is_none();
+        match self.calendar.judge(&Ask { request, amounts: &amounts, from: now, until, plan, may_cut }) {
+            Room::Free => None,
+            Room::Until(end) => Some(end),
+            Room::Short(found) => {
+                blockers.extend(found);
+                None
+            }
+        }
+    }
+
+    /// Judges a change of the amounts per member from `old` to `new` for members that are already placed, from `now` until they end.
     pub(crate) fn admit_resize(
         &self,
         request: &Request,
         members: &[MemberPlacement],
-        old: &Resources,
-        new: &Resources,
+        (old, new): (&Resources, &Resources),
+        (now, until): (LedgerTime, LedgerTime),
     ) -> Result<(), Refusal> {
         let mut blockers = Vec::new();
         let pool_name = &request.pool;
@@ -107,6 +164,15 @@ impl Ledger {
             && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
         {
             self.quota_blockers(request, &after.saturating_sub(&before), Sight::Both, &mut blockers);
+        }
+        if self.calendar.has(&request.pool)
+            && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
+        {
+            let grown = after.saturating_sub(&before);
+            let ask = Ask { request, amounts: &grown, from: now, until, plan: None, may_cut: false };
+            if let Room::Short(found) = self.calendar.judge(&ask) {
+                blockers.extend(found);
+            }
         }
         refuse_if_any(blockers)
     }
@@ -290,6 +356,16 @@ enum Sight {
     Now,
     /// As it will be once those who were given notice have left, and those for whom they leave are there.
     Later,
+}
+
+impl Sight {
+    fn of_work(self) -> SeenWork {
+        match self {
+            Sight::Both => SeenWork::Both,
+            Sight::Now => SeenWork::Now,
+            Sight::Later => SeenWork::Later,
+        }
+    }
 }
 
 /// True where a device of this model and memory may serve the ask at all (its use aside).

@@ -2,7 +2,7 @@
 
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
-use crate::{Blocker, NodeHealth, Placement, PolicyName, PolicyObject, Registration, Request};
+use crate::{Blocker, NodeHealth, Placement, PolicyName, PolicyObject, Registration, Request, Window};
 
 /// Identity of the command being applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,13 @@ pub enum Command {
         /// Its fencing token.
         token: Revision,
     },
+    /// Who was given notice is out before the grace is over, and waits again where it would. From ledger version 4 on.
+    Requeue {
+        /// Which.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+    },
     /// Ends a reservation in any state, without its token: by its owner or an operator.
     Cancel {
         /// Which.
@@ -138,6 +145,17 @@ pub enum Command {
         delete: Vec<PolicyName>,
         /// Refuse unless no policy object changed after this revision; 0 for no such condition.
         if_revision: Revision,
+    },
+    /// The leader worked out when a schedule's rule opens it: these windows replace those it had.
+    OpenWindows {
+        /// Which.
+        schedule: String,
+        /// Revision of the policy that the rule was read at; refused where the schedule has changed since.
+        changed: Revision,
+        /// Its windows, ascending, apart from each other.
+        windows: Vec<Window>,
+        /// They are all that there are before this.
+        until: LedgerTime,
     },
     /// A new leader begins: every live lease runs a full length from here before anything may expire.
     BecomeLeader {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{NodeId, ReservationId};
 
-use crate::ledger::Slot;
+use crate::ledger::{Slot, Waiting};
 use crate::{Command, Entry, Ledger, NodeUsage};
 
 impl Ledger {
@@ -14,7 +14,9 @@ impl Ledger {
     pub fn excerpt(&self, entry: &Entry) -> Ledger {
         let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
         let needed: BTreeSet<ReservationId> = match &entry.command {
-            Command::Expire { .. } | Command::ApplyPolicy { .. } => return self.clone(),
+            Command::Expire { .. } | Command::ApplyPolicy { .. } | Command::OpenWindows { .. } => {
+                return self.clone();
+            }
             // Whether it may wait depends on how many do.
             Command::Submit { .. } => {
                 pending = self.pending.clone();
@@ -32,6 +34,7 @@ impl Ledger {
             | Command::Renew { reservation, .. }
             | Command::Resize { reservation, .. }
             | Command::Release { reservation, .. }
+            | Command::Requeue { reservation, .. }
             | Command::Cancel { reservation } => BTreeSet::from([*reservation]),
             Command::RegisterNode(registration) => {
                 self.node_by_name(&registration.name).map(|node| self.held_by(node.id)).unwrap_or_default()
@@ -41,6 +44,35 @@ impl Ledger {
             | Command::SetDeviceHealth { node, .. }
             | Command::RemoveNode { node } => self.held_by(*node),
         };
+        // Whether it fits later depends on when those end that run.
+        let of_plan = matches!(&entry.command, Command::Submit { request, .. } if request.start_at_ms > 0);
+        if of_plan && !self.calendar.has(pool_of(&entry.command)) {
+            return self.clone();
+        }
+        let mut excerpt = self.excerpt_of(&needed, pending, queued);
+        if of_plan {
+            excerpt.calendar = self.calendar.clone();
+        }
+        if let Some(remembered) = self.remembered(&entry.actor, &entry.request_id) {
+            excerpt.answers.put(Arc::clone(remembered));
+        }
+        excerpt
+    }
+
+    /// A copy in which those who wait for something of `pool` can be placed, and these reservations can be changed: policy, nodes, and of the
+    /// reservations only those. O(nodes + pending).
+    pub fn excerpt_for_pool(&self, pool: &str, reservations: &BTreeSet<ReservationId>) -> Ledger {
+        let mut needed = reservations.clone();
+        needed.extend(self.pending(pool));
+        self.excerpt_of(&needed, self.pending.clone(), self.queued.clone())
+    }
+
+    fn excerpt_of(
+        &self,
+        needed: &BTreeSet<ReservationId>,
+        pending: BTreeMap<String, Waiting>,
+        queued: BTreeMap<(String, String), Waiting>,
+    ) -> Ledger {
         let slot = |slot: &Slot| {
             let usage = &slot.usage;
             let holders = needed.intersection(&usage.holders).copied().collect();
@@ -62,21 +94,21 @@ impl Ledger {
             queued,
             quota: self.quota.clone(),
             quota_kept: self.quota_kept.clone(),
+            schedules: self.schedules.clone(),
+            calendar: self.calendar.tallies(),
             drains: self.drains.clone(),
             removed: self.removed.clone(),
             countables_used: self.countables_used.clone(),
             countables_kept: self.countables_kept.clone(),
             preempted: self.preempted.clone(),
             counts: self.counts.clone(),
+            work: self.work.clone(),
             ..Ledger::default()
         };
         for id in needed {
-            if let Some(reservation) = self.reservations.get(&id) {
-                excerpt.reservations.insert(id, Arc::clone(reservation));
+            if let Some(reservation) = self.reservations.get(id) {
+                excerpt.reservations.insert(*id, Arc::clone(reservation));
             }
-        }
-        if let Some(remembered) = self.remembered(&entry.actor, &entry.request_id) {
-            excerpt.answers.put(Arc::clone(remembered));
         }
         excerpt
     }
@@ -85,5 +117,12 @@ impl Ledger {
         let Some(slot) = self.slot(node) else { return BTreeSet::new() };
         let kept_for = slot.usage.kept.iter().flat_map(|kept| &kept.by);
         slot.usage.holders.iter().chain(kept_for).copied().collect()
+    }
+}
+
+fn pool_of(command: &Command) -> &str {
+    match command {
+        Command::Submit { request, .. } => &request.pool,
+        _ => "",
     }
 }

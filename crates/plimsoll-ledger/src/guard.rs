@@ -5,6 +5,7 @@
 
 use plimsoll_types::{NodeId, Revision};
 
+use crate::calendar::{Ask, end_of};
 use crate::quota::charge;
 use crate::{Ledger, Reservation, State, Violation, WHOLE_DEVICE_MILLI};
 
@@ -28,6 +29,7 @@ impl Ledger {
             for detail in self.over_budget(old, new) {
                 self.note("I4", detail);
             }
+            self.guard_calendar(old, new);
         }
     }
 
@@ -35,7 +37,7 @@ impl Ledger {
     fn guard_life(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let Some(old) = old else { return };
         let taken_back = new.preempted.is_some();
-        let back_to_queue = old.state.is_occupying() && new.state.is_waiting() && !taken_back;
+        let back_to_queue = old.state.is_occupying() && new.is_waiting() && !taken_back;
         if old.state.is_final() || back_to_queue {
             let detail = format!("{} went from {} to {}", new.id, old.state.name(), new.state.name());
             self.note("I6", detail);
@@ -45,7 +47,7 @@ impl Ledger {
     /// I5: the token is the revision of the grant, and stays until the grant is gone.
     fn guard_token(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let granted_now = new.state.is_occupying() && !old.is_some_and(|old| old.state.is_occupying());
-        let kept = old.filter(|_| !new.state.is_waiting()).map_or(Revision(0), |old| old.token);
+        let kept = old.filter(|_| !new.is_waiting()).map_or(Revision(0), |old| old.token);
         let expected = if granted_now { self.meta.revision } else { kept };
         if new.token != expected {
             self.note("I5", format!("{} has token {}, not {expected}", new.id, new.token));
@@ -123,6 +125,26 @@ impl Ledger {
         let found: Vec<String> = grown.filter_map(over).collect();
         for detail in found {
             self.note("I4", detail);
+        }
+    }
+
+    /// I25: a new grant leaves every window and advance reservation that it runs into what it is kept.
+    fn guard_calendar(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let is_new = !old.is_some_and(|old| old.state.is_occupying());
+        if !is_new || !self.calendar.has(&new.request.pool) {
+            return;
+        }
+        let amounts = charge(&new.amounts, &new.members).unwrap_or_default();
+        let ask = Ask {
+            request: &new.request,
+            amounts: &amounts,
+            from: self.meta.clock,
+            until: end_of(new),
+            plan: None,
+            may_cut: false,
+        };
+        for (at, name) in self.calendar.left_short(&ask) {
+            self.note("I25", format!("{} leaves too little {name} at {at}", new.id));
         }
     }
 

@@ -53,11 +53,12 @@ impl Ledger {
 
     pub(crate) fn put_quota_policy(&mut self, quota: Arc<QuotaPolicy>) {
         self.touched.row(RowPlace::Quota(quota.name.clone()));
-        self.quota_index.put(&quota);
-        if let Some(old) = self.quota_policies.insert(quota.name.clone(), Arc::clone(&quota))
-            && (&old.queue, &old.tenant) != (&quota.queue, &quota.tenant)
-        {
+        // The old form goes first: both may stand in the same place of the index, whatever changed of it.
+        if let Some(old) = self.quota_policies.insert(quota.name.clone(), Arc::clone(&quota)) {
             self.quota_index.remove(&old);
+        }
+        if !mutant!("stale-quota-index") {
+            self.quota_index.put(&quota);
         }
     }
 
@@ -134,10 +135,14 @@ impl Ledger {
         if let Some(deadline) = node.drain_deadline() {
             self.drains.insert((deadline, id));
         }
+        let old = self.slots[index].as_ref().map(|slot| Arc::clone(&slot.node));
+        let reenter = old.as_ref().and_then(|old| self.calendar_lets_go(old, &node));
         let Some(slot) = self.slots[index].as_mut() else {
             self.node_names.insert(node.name().to_owned(), id);
+            self.chain_node(&node);
             self.slots[index] = Some(Slot { node: Arc::clone(&node), usage: NodeUsage::none(devices) });
             self.count_fence_pending(&node, true);
+            self.calendar_takes_in(&node, &[]);
             return;
         };
         let old = std::mem::replace(&mut slot.node, Arc::clone(&node));
@@ -149,13 +154,21 @@ impl Ledger {
             self.count_fence_pending(&old, false);
             self.count_fence_pending(&node, true);
         }
+        if let Some(holders) = reenter {
+            self.calendar_takes_in(&node, &holders);
+        }
+        if old.registration != node.registration || old.pool != node.pool {
+            self.chain_node(&node);
+        }
     }
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
         self.touched.row(RowPlace::Node(id));
+        self.calendar_forgets(id);
         if let Some(slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) {
             self.node_names.remove(slot.node.name());
             self.drains.retain(|(_, node)| *node != id);
+            self.unchain_node(id);
         }
     }
 
@@ -182,6 +195,7 @@ impl Ledger {
             self.occupy(&new, true);
             self.charge(&new, true);
         }
+        self.calendar_follows(old.as_deref(), &new);
         self.link(&new);
         if new.state.is_final()
             && self.ended.len() > MAX_ENDED
@@ -217,7 +231,7 @@ impl Ledger {
             let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
             pool.insert((preempted.at, reservation.id));
         }
-        if reservation.state.is_waiting() {
+        if reservation.is_waiting() {
             let key = (Reverse(reservation.priority), reservation.id);
             self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
             if let Some(place) = queue_and_pool(reservation) {
@@ -248,7 +262,7 @@ impl Ledger {
                 self.preempted.remove(&reservation.request.pool);
             }
         }
-        if reservation.state.is_waiting()
+        if reservation.is_waiting()
             && !mutant!("stale-queue")
             && let Some(pending) = self.pending.get_mut(&reservation.request.pool)
         {
@@ -277,6 +291,7 @@ impl Ledger {
         if !(now || later) {
             return;
         }
+        self.count_work(reservation, add);
         let (on_node, in_pool) = self.split_countables(&reservation.request.pool, &reservation.amounts);
         for member in &reservation.members {
             let Some(slot) = self.slot_mut(member.node) else { continue };
@@ -342,6 +357,7 @@ impl Ledger {
     pub(crate) fn recount_usage(&mut self) {
         self.countables_used.clear();
         self.countables_kept.clear();
+        self.work.index = Default::default();
         for slot in self.slots.iter_mut().flatten() {
             slot.usage = NodeUsage::none(slot.node.registration.devices.len());
         }

@@ -11,10 +11,12 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revision};
 
 use crate::answers::Answers;
+use crate::calendar::{Calendar, Schedule};
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
 use crate::removed::RemovedNodes;
+use crate::topology::Work;
 use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
 use crate::{
@@ -49,6 +51,7 @@ pub struct Ledger {
     /// What is spent and committed of their meters.
     pub(crate) book: UsageBook,
     pub(crate) validators: BTreeMap<String, Arc<Validator>>,
+    pub(crate) schedules: BTreeMap<String, Arc<Schedule>>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
@@ -65,6 +68,8 @@ pub struct Ledger {
     pub(crate) quota_kept: QuotaTree,
     /// Quotas by whom they are about.
     pub(crate) quota_index: QuotaIndex,
+    /// What is kept of pools, and what is taken of those.
+    pub(crate) calendar: Calendar,
     pub(crate) deadlines: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) ended: BTreeSet<(LedgerTime, ReservationId)>,
     pub(crate) drains: BTreeSet<(LedgerTime, NodeId)>,
@@ -73,6 +78,8 @@ pub struct Ledger {
     /// Per pool, when notice was given, to whom.
     pub(crate) preempted: BTreeMap<String, BTreeSet<(LedgerTime, ReservationId)>>,
     pub(crate) counts: BTreeMap<State, u64>,
+    /// Who is in which domain.
+    pub(crate) work: Work,
     /// A cache: equal requests share memory.
     pub(crate) recent: RecentRequests,
     // Rows changed since they were last taken.
@@ -157,6 +164,7 @@ impl Ledger {
                 self.apply_resize(context, *reservation, *token, amounts)
             }
             Command::Release { reservation, token } => self.apply_release(context, *reservation, *token),
+            Command::Requeue { reservation, token } => self.apply_requeue(context, *reservation, *token),
             Command::Cancel { reservation } => self.apply_cancel(context, *reservation),
             Command::Expire { limit } => Ok(self.apply_expire(context, *limit)),
             Command::RegisterNode(registration) => self.apply_register_node(context, registration),
@@ -170,6 +178,9 @@ impl Ledger {
             Command::RemoveNode { node } => self.apply_remove_node(context, *node),
             Command::ApplyPolicy { put, delete, if_revision } => {
                 self.apply_policy(context, put, delete, *if_revision)
+            }
+            Command::OpenWindows { schedule, changed, windows, until } => {
+                self.apply_open_windows(context, schedule, *changed, windows, *until)
             }
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),
@@ -203,6 +214,14 @@ impl Ledger {
         self.meta.version = to;
         context.event("upgrade", EventObject::Version(to));
         Ok(Outcome::Done)
+    }
+
+    /// Refuses what ledgers before version `since` do not know.
+    pub(crate) fn require_version(&self, since: u32, subject: &str) -> Result<(), Refusal> {
+        if self.meta.version >= since {
+            return Ok(());
+        }
+        Err(Refusal::one(Reason::UnsupportedVersion, subject, since.into(), self.meta.version.into()))
     }
 
     fn remember(&mut self, entry: &Entry, answer: &Answer) {
@@ -374,6 +393,21 @@ impl Ledger {
     /// All validators, by name.
     pub fn validators(&self) -> impl Iterator<Item = &Arc<Validator>> {
         self.validators.values()
+    }
+
+    /// A schedule by name.
+    pub fn schedule(&self, name: &str) -> Option<&Arc<Schedule>> {
+        self.schedules.get(name)
+    }
+
+    /// All schedules, by name.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<Schedule>> {
+        self.schedules.values()
+    }
+
+    /// What is kept of pools for schedules and advance reservations.
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
     }
 
     /// The tree of queues with what is taken of their quotas.

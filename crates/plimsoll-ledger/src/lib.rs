@@ -7,8 +7,12 @@
 mod admit;
 mod answers;
 mod apply;
+mod calendar;
 mod command;
+mod discipline;
+mod ends;
 mod excerpt;
+mod fork;
 mod guard;
 mod index;
 mod invariants;
@@ -26,13 +30,17 @@ mod request;
 mod reservation;
 mod row;
 mod rows;
+mod topology;
 mod touched;
 mod usage;
 mod validate;
 mod validator;
 
 pub use admit::{device_has_room, device_matches};
+pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
+pub use discipline::QueueDiscipline;
+pub use fork::{Fork, ForkedRows};
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};
 pub use node::{
@@ -57,6 +65,10 @@ pub use request::{
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
+pub(crate) use topology::SeenWork;
+pub use topology::{
+    Affinity, Chain, Conflict, ConflictKind, Domain, NODE_LEVEL, Surroundings, Topology, WorkIndex,
+};
 pub use touched::TouchedRow;
 pub use usage::{
     Charge, MICRO, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tokens, Usage, UsageBook,

@@ -34,6 +34,10 @@ pub const MAX_QUEUE_DEPTH: usize = 16;
 pub const MAX_QUOTAS: usize = 10_000;
 /// Most rows of what has been spent and committed.
 pub const MAX_USAGE: usize = 2_000_000;
+/// Most levels of a pool, beside `node`.
+pub const MAX_LEVELS: usize = 8;
+/// Most rules about other work in one request.
+pub const MAX_AFFINITY: usize = 32;
 /// Largest weight of a queue, in thousandths.
 pub const MAX_WEIGHT_MILLI: u32 = 1_000_000_000;
 /// Most validators.
@@ -42,6 +46,18 @@ pub const MAX_VALIDATORS: usize = 256;
 pub const MAX_RULES: usize = 32;
 /// Longest expression, message or path of a rule, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 1_024;
+/// Most windows of a schedule.
+pub const MAX_WINDOWS: usize = 64;
+/// Longest rule of a schedule, in bytes.
+pub const MAX_RULE_BYTES: usize = 2_048;
+/// Longest pattern of a schedule, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 128;
+/// Most schedules of one pool.
+pub const MAX_SCHEDULES: usize = 16;
+/// Most advance reservations of one pool that have not started.
+pub const MAX_PLANNED: usize = 64;
+/// How long before a window grants are cut that would run into it, in milliseconds.
+pub const CUT_NOTICE_MS: u64 = 600_000;
 /// How long an ended reservation is kept for look-up, in milliseconds.
 pub const ENDED_RETENTION_MS: u64 = 3_600_000;
 /// How long an answer is remembered under its request id, in milliseconds.

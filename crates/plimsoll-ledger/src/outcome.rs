@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
-use crate::{Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, State, Tokens, Validator};
+use crate::{
+    Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Schedule, State, Tokens, Validator,
+};
 
 /// All that applying one entry yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +119,18 @@ pub enum Reason {
     DeviceMismatch,
     /// The node is in another pool.
     PoolMismatch,
+    /// The members are not, or cannot be, near enough to each other.
+    TopologyMismatch,
+    /// Other work that has to be near is not there, or such is that must not be.
+    AffinityConflict,
     /// The queue, or one above it, has not enough quota left.
     QuotaExceeded,
     /// A limit of a user, a run or a quota is reached.
     LimitExceeded,
     /// A budget of resource-hours or money has too little left.
     BudgetExhausted,
+    /// What is left is kept for a schedule or an advance reservation.
+    ReservedByCalendar,
     /// A countable of the pool is used up.
     CountableExhausted,
     /// There is not enough free.
@@ -189,6 +197,10 @@ pub enum EventObject {
     Validator(Arc<Validator>),
     /// A validator was deleted.
     ValidatorDeleted(String),
+    /// A schedule was put, its windows were opened, or room was made for one.
+    Schedule(Arc<Schedule>),
+    /// A schedule was deleted.
+    ScheduleDeleted(String),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

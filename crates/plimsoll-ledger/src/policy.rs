@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::{Quota, QuotaPolicy, Validator};
+use crate::{QueueDiscipline, Quota, QuotaPolicy, Schedule, Validator};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -42,6 +42,13 @@ pub struct Pool {
     pub prices: BTreeMap<ResourceName, u64>,
     /// What the prices are counted in; empty where nobody says. From ledger version 4 on.
     pub currency: String,
+    /// Its levels, outermost first, as keys of node labels; `node` is inside the last. From ledger version 4 on.
+    pub topology: Vec<String>,
+    /// How its queue is walked. From ledger version 4 on.
+    pub queueing: QueueDiscipline,
+    /// After so many milliseconds nobody overtakes one that waits; 0 for a day where the pool names a discipline, else for no bound. From
+    /// ledger version 4 on.
+    pub starvation_bound_ms: u64,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -208,6 +215,8 @@ pub enum PolicyObject {
     Quota(QuotaPolicy),
     /// A validator.
     Validator(Validator),
+    /// A schedule.
+    Schedule(Schedule),
 }
 
 /// Kind and name of a policy object.
@@ -225,6 +234,8 @@ pub enum PolicyName {
     Quota(String),
     /// A validator.
     Validator(String),
+    /// A schedule.
+    Schedule(String),
 }
 
 impl PolicyObject {
@@ -237,6 +248,7 @@ impl PolicyObject {
             PolicyObject::Queue(queue) => PolicyName::Queue(queue.name.clone()),
             PolicyObject::Quota(quota) => PolicyName::Quota(quota.name.clone()),
             PolicyObject::Validator(object) => PolicyName::Validator(object.name.clone()),
+            PolicyObject::Schedule(schedule) => PolicyName::Schedule(schedule.name.clone()),
         }
     }
 }
@@ -249,8 +261,9 @@ impl PolicyName {
             | PolicyName::Class(name)
             | PolicyName::NodeLimits(name)
             | PolicyName::Queue(name)
-            | PolicyName::Quota(name) => name,
-            PolicyName::Validator(name) => name,
+            | PolicyName::Quota(name)
+            | PolicyName::Schedule(name)
+            | PolicyName::Validator(name) => name,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! others to borrow or to reclaim, below its own quota.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
 use plimsoll_types::{ReservationId, Resources};
@@ -31,7 +32,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A place that cannot be charged, or that is free, or will be.
-    pub fn claimant<'a>(
+    fn claimant<'a>(
         &self,
         reservation: &'a Reservation,
         placement: &Placement,
@@ -44,6 +45,28 @@ impl Ledger {
             return Err(Refusal::one(Reason::NotPreemptible, "a place that is free, or will be", 1, 0));
         }
         Ok(Claimant { reservation, asked, contested })
+    }
+
+    /// By which rules `victims` may be made to leave one after the other for this place, in their order. Whether they are enough is not asked.
+    ///
+    /// # Errors
+    /// Why the first who may not leave may not, or why nobody has to.
+    pub fn preemption_rules(
+        &self,
+        waiting: &Reservation,
+        placement: &Placement,
+        victims: &[Arc<Reservation>],
+    ) -> Result<Vec<PreemptionRule>, Refusal> {
+        let claimant = self.claimant(waiting, placement)?;
+        let mut quota = self.quota_kept.clone();
+        let judge = |victim: &Arc<Reservation>| {
+            let rule = self.preemption_rule(&mut quota, &claimant, victim)?;
+            if let Some(taken) = charge(&victim.amounts, &victim.members) {
+                quota.give_back(&victim.request.queue, &victim.request.pool, &taken);
+            }
+            Ok(rule)
+        };
+        victims.iter().map(judge).collect()
     }
 
     /// By which rule `victim` may be made to leave. `quota` is what will be taken once those before it have left.

@@ -2,6 +2,8 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
+use crate::{Affinity, Topology};
+
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
 
@@ -38,6 +40,13 @@ pub struct Request {
     pub on_preempt: OnPreempt,
     /// Most that the grant may cost, in millionths of the currency; 0 for no such bound. From ledger version 4 on.
     pub max_cost_micros: u64,
+    /// It is for later: nothing is taken before this, and from here to `max_duration_ms` later its amounts are kept for it. In milliseconds since
+    /// the epoch; 0 for now. From ledger version 4 on.
+    pub start_at_ms: u64,
+    /// How near each other its members have to be. From ledger version 4 on.
+    pub topology: Topology,
+    /// With or apart from which other work. From ledger version 4 on.
+    pub affinity: Vec<Affinity>,
 }
 
 /// What becomes of a reservation when its grant is taken back.

@@ -62,6 +62,10 @@ pub enum EndReason {
     Drained,
     /// Its place was taken back for another reservation.
     Preempted,
+    /// A window opened for which it was cut short.
+    WindowOpened,
+    /// Its start and all its time went by without a place for it.
+    NeverStarted,
 }
 
 /// By which rule a grant was taken back.
@@ -152,6 +156,17 @@ impl Reservation {
         let leaving = self.resume_state == State::Preempting;
         self.state.is_occupying() && !leaving || self.state == State::Planned
     }
+
+    /// True for those that wait: in a queue, or for a place that others are leaving. An advance reservation waits for its start alone, in no
+    /// queue.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Pending || self.state == State::Planned && !self.members.is_empty()
+    }
+
+    /// True for an advance reservation that has no place yet: what it will take is kept in the calendar of its pool.
+    pub fn is_advance(&self) -> bool {
+        self.state == State::Planned && self.members.is_empty()
+    }
 }
 
 impl State {
@@ -177,8 +192,8 @@ impl State {
         matches!(self, State::Released | State::Expired | State::Failed | State::Preempted | State::Rejected)
     }
 
-    /// True for those that wait: in a queue, or for a place that others are leaving.
-    pub fn is_waiting(self) -> bool {
+    /// True for states before a grant.
+    pub fn is_ungranted(self) -> bool {
         matches!(self, State::Pending | State::Planned)
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Usage, UsageKey,
-    Validator,
+    Answer, Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Schedule, Usage,
+    UsageKey, Validator,
 };
 
 /// Key of a row. Order here is the canonical order of rows.
@@ -30,6 +30,8 @@ pub enum RowKey {
     RemovedNode(NodeId),
     /// A queue, by name.
     Queue(String),
+    /// A schedule, by name.
+    Schedule(String),
     /// A quota of users, by name.
     Quota(String),
     /// A validator, by name.
@@ -66,6 +68,8 @@ pub enum RowPlace {
     Validator(String),
     /// What is spent and committed.
     Usage(UsageKey),
+    /// A schedule, by name.
+    Schedule(String),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -95,6 +99,8 @@ pub enum Row {
     Usage(Arc<Usage>),
     /// A validator. From ledger version 4 on.
     Validator(Arc<Validator>),
+    /// A schedule. From ledger version 4 on.
+    Schedule(Arc<Schedule>),
 }
 
 /// A row as a store gives it back.
@@ -122,6 +128,7 @@ impl Row {
             Row::Quota(quota) => RowPlace::Quota(quota.name.clone()),
             Row::Usage(usage) => RowPlace::Usage(usage.key.clone()),
             Row::Validator(object) => RowPlace::Validator(object.name.clone()),
+            Row::Schedule(schedule) => RowPlace::Schedule(schedule.name.clone()),
         }
     }
 }

@@ -40,6 +40,7 @@ impl Ledger {
     /// As for [`Ledger::from_rows`].
     pub fn from_stored(rows: impl IntoIterator<Item = StoredRow>) -> Result<Ledger, RowError> {
         let mut ledger = Ledger::default();
+        ledger.calendar.paused = true;
         let mut has_meta = false;
         // As they come: what a row needs comes before it, in either order.
         for row in rows {
@@ -62,6 +63,7 @@ impl Ledger {
                 StoredRow::Whole(Row::Quota(quota)) => ledger.put_quota_policy(quota),
                 StoredRow::Whole(Row::Usage(usage)) => ledger.put_usage(Usage::clone(&usage)),
                 StoredRow::Whole(Row::Validator(object)) => ledger.put_validator(object),
+                StoredRow::Whole(Row::Schedule(schedule)) => ledger.put_schedule(schedule),
                 StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
                 StoredRow::Whole(Row::Reservation(reservation)) => {
                     ledger.check_placed(&reservation)?;
@@ -87,6 +89,7 @@ impl Ledger {
             return Err(RowError::NoMeta);
         }
         ledger.recount_quota();
+        ledger.recount_calendar();
         ledger.touched.clear();
         Ok(ledger)
     }
@@ -154,7 +157,11 @@ impl Ledger {
             .validators
             .iter()
             .map(|(name, object)| (RowKey::Validator(name.clone()), Row::Validator(Arc::clone(object))));
-        let named = queues.chain(quotas).chain(validators).chain(usage);
+        let schedules = self
+            .schedules
+            .iter()
+            .map(|(name, schedule)| (RowKey::Schedule(name.clone()), Row::Schedule(Arc::clone(schedule))));
+        let named = queues.chain(schedules).chain(quotas).chain(validators).chain(usage);
         objects.chain(remembered).chain(removed).chain(named)
     }
 }

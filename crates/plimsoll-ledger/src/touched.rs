@@ -107,6 +107,7 @@ impl Ledger {
             RowPlace::Quota(name) => self.quota_policies.get(name).cloned().map(Row::Quota),
             RowPlace::Usage(key) => self.book.get(key).cloned().map(Row::Usage),
             RowPlace::Validator(name) => self.validators.get(name).cloned().map(Row::Validator),
+            RowPlace::Schedule(name) => self.schedules.get(name).cloned().map(Row::Schedule),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,

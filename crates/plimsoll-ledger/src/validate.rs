@@ -6,7 +6,11 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{Resources, Selector, check_name};
 
 use crate::apply::validators;
-use crate::limits::{MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_TTL_MS};
+use crate::limits::{
+    MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES, MAX_TTL_MS,
+    MAX_WEIGHT_MILLI, MIN_TTL_MS,
+};
+use crate::topology::{validate_levels, validate_place};
 use crate::{Blocker, GpuShare, PolicyObject, Reason, Registration, Request, WHOLE_DEVICE_MILLI};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
@@ -23,6 +27,9 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
         }
     }
     range(&mut bad, "max_duration_ms", request.max_duration_ms, 0, MAX_TTL_MS);
+    if request.start_at_ms > 0 {
+        range(&mut bad, "max_duration_ms", request.max_duration_ms, MIN_TTL_MS, MAX_TTL_MS);
+    }
     let gang = request.gang;
     assert!(gang.max_members > 0 || !mutant!("panic-on-empty-gang"), "a gang has members");
     range(&mut bad, "gang.min_members", gang.min_members.into(), 1, MAX_GANG_MEMBERS.into());
@@ -34,6 +41,7 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
         MAX_GANG_MEMBERS.into(),
     );
     range(&mut bad, "labels", request.labels.len() as u64, 0, MAX_ITEMS as u64);
+    bad.extend(validate_place(request));
     let needs = &request.requirements;
     amounts(&mut bad, "requirements.amounts", &needs.amounts, gang.max_members.into());
     selector(&mut bad, "requirements.required", &needs.required);
@@ -91,6 +99,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
     match object {
         PolicyObject::Pool(pool) => {
             name(&mut bad, "pool.name", &pool.name);
+            bad.extend(validate_levels(pool));
             selector(&mut bad, "pool.select", &pool.select);
             range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
@@ -123,6 +132,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             }
             bad.extend(crate::usage::validate_quota(quota));
         }
+        PolicyObject::Schedule(schedule) => schedule_makes_sense(&mut bad, schedule),
         PolicyObject::NodeLimits(limits) => {
             name(&mut bad, "node_limits.name", &limits.name);
             selector(&mut bad, "node_limits.select", &limits.select);
@@ -154,6 +164,26 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
         }
     }
     bad
+}
+
+fn schedule_makes_sense(bad: &mut Vec<Blocker>, schedule: &crate::Schedule) {
+    name(bad, "schedule.name", &schedule.name);
+    name(bad, "schedule.pool", &schedule.pool);
+    range(bad, "schedule.rule", schedule.rule.len() as u64, 1, MAX_RULE_BYTES as u64);
+    amounts(bad, "schedule.resources", &schedule.resources, 1);
+    let kept = schedule.resources.iter().count() as u64;
+    range(bad, "schedule.resources", kept, 1, MAX_ITEMS as u64);
+    let users = &schedule.users;
+    for (field, patterns) in [
+        ("schedule.pipelines", &users.pipelines),
+        ("schedule.queues", &users.queues),
+        ("schedule.tenants", &users.tenants),
+    ] {
+        range(bad, field, patterns.len() as u64, 0, MAX_ITEMS as u64);
+        for pattern in patterns {
+            range(bad, field, pattern.len() as u64, 1, MAX_PATTERN_BYTES as u64);
+        }
+    }
 }
 
 fn name(bad: &mut Vec<Blocker>, field: &str, value: &str) {

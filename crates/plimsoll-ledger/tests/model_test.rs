@@ -2,16 +2,18 @@
 //! invariants are checked after every command too, and the rows make the same ledger again.
 
 mod model;
+mod rivals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
-    AdminChange, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, LATEST_VERSION, Ledger,
-    Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt, Placement, PolicyName, PolicyObject,
-    Pool, Preemption, Queue, Quota, QuotaPolicy, Registration, RemovedNode, Request, Requirements,
-    Reservation, Reset, Rule, Scope, Stamp, TouchedRow, Validator, Verdict, Wait,
+    AdminChange, Affinity, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare,
+    LATEST_VERSION, Ledger, Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt, Placement,
+    PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy, Registration, RemovedNode,
+    Request, Requirements, Reservation, Reset, Rule, Schedule, Scope, Stamp, Topology, TouchedRow, Users,
+    Validator, Verdict, Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -33,6 +35,7 @@ enum Step {
     Renew(usize, bool, u64),
     Resize(usize, u64),
     Release(usize, bool),
+    Requeue(usize, bool),
     Cancel(usize),
     Expire(u32),
     Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool },
@@ -43,6 +46,7 @@ enum Step {
     Policy(u8, bool),
     Leader,
     Upgrade(u32),
+    Windows(u8, u64, u64, bool),
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -73,7 +77,12 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Wait::Queue { deadline_ms: 0 }),
         (1_000u64..30_000).prop_map(|deadline_ms| Wait::Queue { deadline_ms }),
     ];
-    (gpu, amounts, gang, (pool, queue), class, times, wait, prop::bool::weighted(0.2)).prop_map(
+    let later = prop_oneof![5 => Just(0u64), 2 => 1u64..40_000];
+    let near = (prop::sample::select(vec!["", "", "", "zone", "node", "rack"]), 0u32..3);
+    let places = prop_oneof![2 => Just(None), 1 => (near, rules()).prop_map(Some)];
+    let app = prop::option::of(prop::sample::select(vec!["web", "db"]));
+    let labelled = (prop::bool::weighted(0.2), app, places);
+    (gpu, amounts, gang, (pool, queue), class, times, (wait, later), labelled).prop_map(
         |(
             gpu,
             (cpu, licences),
@@ -81,9 +90,17 @@ fn request() -> impl Strategy<Value = Request> {
             (pool, queue),
             class,
             (ttl_ms, duration, auto_confirm),
-            wait,
-            labelled,
+            (wait, start_at_ms),
+            (labelled, app, places),
         )| {
+            let (near, affinity) = places.unwrap_or_default();
+            let slice_size = if near.1 == 1 { 0 } else { near.1 };
+            let topology = Topology {
+                required: near.0.into(),
+                slice_size,
+                slice_level: if slice_size > 0 { "node".into() } else { String::new() },
+                ..Topology::default()
+            };
             let term = Term { key: "zone".into(), operator: Operator::In, values: vec!["a".into()] };
             Request {
                 pool: pool.into(),
@@ -96,16 +113,34 @@ fn request() -> impl Strategy<Value = Request> {
                     preferred: Vec::new(),
                 },
                 gang: Gang { min_members, max_members, spread: labelled },
+                labels: app.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
+                topology,
+                affinity,
                 ttl_ms,
                 hold_ms: 5_000,
                 max_duration_ms: duration * 15_000,
                 auto_confirm,
                 wait,
                 on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
+                start_at_ms,
+                name: if duration == 1 { "batch_1".into() } else { "one".into() },
                 ..Request::default()
             }
         },
     )
+}
+
+fn rules() -> impl Strategy<Value = Vec<Affinity>> {
+    let level = prop::sample::select(vec!["zone", "node", "node"]);
+    let rule = (prop::sample::select(vec!["web", "db"]), level, prop::bool::weighted(0.7), 0u32..2);
+    let rule = rule.prop_map(|(value, level, anti, weight)| Affinity {
+        key: "app".into(),
+        value: value.into(),
+        level: level.into(),
+        weight: weight * 7,
+        anti,
+    });
+    prop::collection::vec(rule, 0..2)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -127,6 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, right, ttl)| Step::Renew(pick, right, ttl)),
         4 => (any::<usize>(), 0u64..9_000).prop_map(|(pick, cpu)| Step::Resize(pick, cpu)),
         8 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Release(pick, right)),
+        3 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Requeue(pick, right)),
         3 => any::<usize>().prop_map(Step::Cancel),
         12 => (0u32..4).prop_map(Step::Expire),
         5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY).prop_map(
@@ -135,9 +171,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         2 => Just(Step::Leader),
-        1 => (0u32..5).prop_map(Step::Upgrade),
+        1 => (0u32..6).prop_map(Step::Upgrade),
+        4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
+            .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]
 }
 
@@ -151,6 +189,8 @@ fn registration(index: u32, incarnation: u64, cpu_millis: u64, devices: usize) -
     let mut labels = plimsoll_types::Labels::new();
     if index.is_multiple_of(2) {
         labels.insert("zone".into(), "a".into());
+    } else if index == 1 {
+        labels.insert("zone".into(), if cpu_millis > 5_000 { "b" } else { "a" }.into());
     }
     Registration {
         name: format!("node-{index}"),
@@ -220,13 +260,26 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             let pool = Pool {
                 preemption: Preemption::LowerClass,
                 max_preemptions_per_hour: 2,
+                topology: vec!["zone".into()],
                 ..pool("default", 0)
             };
             (vec![PolicyObject::Pool(pool)], vec![])
         }
-        17 => {
-            (vec![PolicyObject::Pool(Pool { preemption: Preemption::Reclaim, ..pool("default", 0) })], vec![])
+        29..=31 => {
+            let (name, starvation_bound_ms) =
+                [("skip", 0), ("backfill_1", 1_000), ("learned", 1)][usize::from(change) - 29];
+            let queueing = name.parse().expect("it is a discipline");
+            let pool = Pool { queueing, starvation_bound_ms, ..pool("default", 0) };
+            (vec![PolicyObject::Pool(pool)], vec![])
         }
+        17 => (
+            vec![PolicyObject::Pool(Pool {
+                preemption: Preemption::Reclaim,
+                topology: vec!["zone".into()],
+                ..pool("default", 0)
+            })],
+            vec![],
+        ),
         22 => (vec![validator()], vec![]),
         21 => (vec![], vec![PolicyName::Validator("small".into())]),
         13 => (vec![queue("org", "vision", &[])], vec![PolicyName::Queue("speech".into())]),
@@ -234,6 +287,11 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
         // Cut below what may be taken.
         19 => (limits(9_000), vec![]),
         20 => (vec![], vec![PolicyName::Quota("day".into())]),
+        24 => (vec![schedule("night", "default", &[("cpu", 5_000)], false)], vec![]),
+        25 => (vec![schedule("always", "default", &[("gpu", 2_000), ("license/x", 1)], true)], vec![]),
+        26 => (vec![schedule("other", "gpu", &[("memory", 4 * GIB)], true)], vec![]),
+        27 => (vec![], vec![PolicyName::Schedule("night".into())]),
+        28 => (vec![schedule("night", "default", &[("cpu", 9_000), ("gpu", 500)], true)], vec![]),
         _ => {
             let fair = Pool { price_milli: 2_000, ..pool("gpu", 0) };
             let stranger = Queue {
@@ -304,6 +362,14 @@ fn queue(name: &str, parent: &str, quotas: &[(&str, u64, u64, Option<u64>)]) -> 
     PolicyObject::Queue(Queue { name: name.into(), parent: parent.into(), quotas, ..Queue::default() })
 }
 
+/// A schedule for requests of the queue `vision` and those named `batch_`.
+fn schedule(name: &str, pool: &str, kept: &[(&str, u64)], shorten: bool) -> PolicyObject {
+    let users = Users { queues: vec!["vi*".into()], pipelines: vec!["batch_*".into()], ..Users::default() };
+    let resources = kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount));
+    let (name, pool, rule) = (name.into(), pool.into(), format!("{shorten}"));
+    PolicyObject::Schedule(Schedule { name, pool, rule, resources, users, shorten, ..Schedule::default() })
+}
+
 /// A placement of one member per node named, with the grants that the ask makes of the devices from `device` on.
 fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], device: u16) -> Placement {
     let member = |node: &u32| {
@@ -353,7 +419,12 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 1 | 2 => Verdict::Blocked(Vec::new()),
                 _ => Verdict::Place(placement(ledger, request, nodes, *device)),
             };
-            Command::Submit { request: request.clone(), verdict }
+            let mut request = request.clone();
+            // Every fourth or so is for later, where it says how long.
+            if request.start_at_ms > 0 {
+                request.start_at_ms = (ledger.clock().0 + request.start_at_ms).saturating_sub(5_000);
+            }
+            Command::Submit { request, verdict }
         }
         Step::Place { pick: index, nodes, device } => with(*index, &|r| Command::Place {
             reservation: r.id,
@@ -362,7 +433,7 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
         Step::Preempt { pick: index, victims, device } => {
             // Somebody who waits, and some of those who hold something, where there are such.
             let all: Vec<_> = ledger.reservations().cloned().collect();
-            let mut waiting: Vec<_> = all.iter().filter(|r| r.state.is_waiting()).collect();
+            let mut waiting: Vec<_> = all.iter().filter(|r| r.is_waiting()).collect();
             waiting.sort_by_key(|r| std::cmp::Reverse((r.priority, !r.request.queue.is_empty())));
             waiting.truncate(4);
             let holding: Vec<_> = all.iter().filter(|r| r.state.is_occupying()).collect();
@@ -411,6 +482,9 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
         Step::Release(index, right) => {
             with(*index, &|r| Command::Release { reservation: r.id, token: token(r, *right) })
         }
+        Step::Requeue(index, right) => {
+            with(*index, &|r| Command::Requeue { reservation: r.id, token: token(r, *right) })
+        }
         Step::Cancel(index) => with(*index, &|r| Command::Cancel { reservation: r.id }),
         Step::Expire(limit) => Command::Expire { limit: *limit },
         Step::Register { index, incarnation, cpu_millis, devices, running } => {
@@ -446,6 +520,17 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
         }
         Step::Leader => Command::BecomeLeader { leader: 1 },
         Step::Upgrade(to) => Command::Upgrade { to: *to },
+        Step::Windows(which, ahead_ms, length_ms, right) => {
+            let schedule = ["night", "always", "other"][usize::from(*which)];
+            let changed = ledger.schedule(schedule).map_or(Revision(1), |known| known.changed);
+            let changed = if *right { changed } else { Revision(changed.0 + 1) };
+            let start = ledger.clock().plus_ms(*ahead_ms);
+            let first = Window { start, end: start.plus_ms(*length_ms) };
+            let second = Window { start: first.end.plus_ms(ahead_ms % 2 * 5_000), end: LedgerTime(u64::MAX) };
+            let windows = if length_ms % 3 == 0 { vec![first, second] } else { vec![first] };
+            let (schedule, until) = (schedule.to_owned(), start);
+            Command::OpenWindows { schedule, changed, windows, until }
+        }
     };
     entry
 }

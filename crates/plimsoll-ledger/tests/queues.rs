@@ -86,6 +86,21 @@ fn a_quota_is_lent_while_idle_and_what_is_short_is_said_with_numbers() {
 }
 
 #[test]
+fn what_is_guaranteed_is_granted_and_no_alarm_even_where_the_queues_above_were_cut_below_what_is_taken() {
+    let mut f = org();
+    reservation(f.run(place("vision", 6_000, 0)));
+    // All but what is kept for speech goes: org as a whole has 6 cores too many, none of them of speech's two.
+    let cut = vec![
+        queue("speech", "org", &[("cpu", 2_000, 2_000, None)]),
+        queue("vision", "org", &[("cpu", 0, 0, None)]),
+    ];
+    assert_eq!(f.run(apply_policy(cut, vec![])), Outcome::Done);
+    // The fixture asks for violations after each command.
+    reservation(f.run(place("speech", 2_000, 1)));
+    assert_eq!(f.refused(place("speech", 1, 1)), Reason::QuotaExceeded);
+}
+
+#[test]
 fn devices_count_in_thousandths_and_gangs_as_a_whole() {
     let mut f = org();
     let ask = |share| for_queue("vision", gpu_request(share));

@@ -85,6 +85,24 @@ fn before_version_4_there_are_no_quotas_of_users() {
 }
 
 #[test]
+fn a_quota_binds_whatever_of_whom_it_is_about_is_changed() {
+    let limits = [(Scope::User, Measure::Concurrent, Reset::Live, 0)];
+    let about = |queue: &str, tenant: &str| QuotaPolicy {
+        queue: queue.into(),
+        tenant: tenant.into(),
+        ..quota("q", &limits)
+    };
+    let mut f = world(vec![about("", "b*")]);
+    f.run(put(vec![PolicyObject::Queue(Queue { name: "org".into(), ..Queue::default() })]));
+    // From pattern to pattern, to a queue, of that queue another user, another user, everybody.
+    for (queue, tenant) in [("", "a*"), ("org", "a*"), ("org", "ada"), ("", "ada"), ("", "")] {
+        assert_eq!(f.run(put(vec![PolicyObject::Quota(about(queue, tenant))])), Outcome::Done);
+        let ask = Request { queue: queue.into(), ..of("ada", request(1_000)) };
+        assert_eq!(f.refused(submit(ask)), Reason::LimitExceeded, "queue {queue:?}, tenant {tenant:?}");
+    }
+}
+
+#[test]
 fn so_many_at_a_time_and_so_many_a_day_each_with_numbers() {
     let limits =
         [(Scope::User, Measure::Concurrent, Reset::Live, 2), (Scope::User, Measure::Starts, Reset::Day, 3)];

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{PolicyName, PolicyObject};
-use plimsoll_proto::convert::policy_object_from_v1;
+use plimsoll_ledger::PolicyObject;
+use plimsoll_proto::convert::{policy_object_from_v1, request_from_v1};
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::policy_object::Object;
 
 use crate::context::Context;
-use crate::kinds::{class, node_limits, pool, queue, quota, validator};
+use crate::kinds::{class, node_limits, pool, queue, quota, reservation, schedule, validator};
 use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
@@ -19,13 +19,15 @@ use crate::variables::{Lookup, fill_in};
 pub const API_VERSION: &str = "plimsoll/v1";
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 8] = [
     ("Pool", Kind::Pool),
     ("Class", Kind::Class),
     ("NodeLimits", Kind::NodeLimits),
     ("Queue", Kind::Queue),
     ("Quota", Kind::Quota),
+    ("Schedule", Kind::Schedule),
     ("Validator", Kind::Validator),
+    ("Reservation", Kind::Reservation),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,32 @@ enum Kind {
     Queue,
     Quota,
     Validator,
+    Schedule,
+    Reservation,
+}
+
+/// What sources hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// Policy objects, in their order.
+    pub objects: Vec<Parsed>,
+    /// Requests (`kind: Reservation`), in their order.
+    pub requests: Vec<Requested>,
+}
+
+/// A request and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requested {
+    /// What is asked; its name is the document's.
+    pub spec: v1::ReservationSpec,
+    /// Where it begins.
+    pub place: Place,
+}
+
+/// One document, read.
+enum Found {
+    Object(Box<PolicyObject>),
+    Request(Box<v1::ReservationSpec>),
 }
 
 /// An object and where it came from.
@@ -61,9 +89,21 @@ pub fn parse(sources: &[Source]) -> Result<Vec<Parsed>, Vec<Problem>> {
 /// # Errors
 /// As for [`parse`], and a variable that is not set and has no default.
 pub fn parse_with(sources: &[Source], variables: Lookup<'_>) -> Result<Vec<Parsed>, Vec<Problem>> {
-    let mut objects = Vec::new();
+    read(sources, variables, false).map(|contents| contents.objects)
+}
+
+/// Policy objects and requests.
+///
+/// # Errors
+/// As for [`parse_with`].
+pub fn parse_all(sources: &[Source], variables: Lookup<'_>) -> Result<Contents, Vec<Problem>> {
+    read(sources, variables, true)
+}
+
+fn read(sources: &[Source], variables: Lookup<'_>, with_requests: bool) -> Result<Contents, Vec<Problem>> {
+    let mut contents = Contents::default();
     let mut problems = Vec::new();
-    let mut seen: BTreeMap<PolicyName, Place> = BTreeMap::new();
+    let mut seen: BTreeMap<(&'static str, String), Place> = BTreeMap::new();
     for source in sources {
         let mut context = Context::new(source);
         for mut document in node::read(source, &mut context.problems) {
@@ -73,26 +113,36 @@ pub fn parse_with(sources: &[Source], variables: Lookup<'_>) -> Result<Vec<Parse
                 _ => std::slice::from_ref(&document),
             };
             for node in list {
-                let Some((object, name_mark)) = object(&mut context, node) else { continue };
-                if let Some(first) = seen.get(&object.name()) {
-                    let full = object.name();
-                    let (kind, name) = (kind_word(&full), full.name());
+                let Some((found, name_mark)) = object(&mut context, node) else { continue };
+                let (kind, name) = match &found {
+                    Found::Object(object) => (kind_word(&object.name()), object.name().name().to_owned()),
+                    Found::Request(spec) => ("Reservation", spec.name.clone()),
+                };
+                let key = (kind, name.clone());
+                if let Some(first) = seen.get(&key) {
                     context.fail(name_mark, format!("{kind} {name:?} is there twice, first at {first}"));
                     continue;
                 }
                 let place = node.mark.place(source);
-                seen.insert(object.name(), place.clone());
-                objects.push(Parsed { object, place });
+                seen.insert(key, place.clone());
+                match found {
+                    Found::Object(object) => contents.objects.push(Parsed { object: *object, place }),
+                    Found::Request(spec) if with_requests => {
+                        contents.requests.push(Requested { spec: *spec, place })
+                    }
+                    Found::Request(_) => context
+                        .fail(node.mark, "kind Reservation is a request, no policy: plan and apply take it"),
+                }
             }
         }
         context.problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
         problems.append(&mut context.problems);
     }
-    if problems.is_empty() { Ok(objects) } else { Err(problems) }
+    if problems.is_empty() { Ok(contents) } else { Err(problems) }
 }
 
 /// One object and the place of its name; `None` where something is wrong with it.
-fn object(context: &mut Context<'_>, node: &Node) -> Option<(PolicyObject, Mark)> {
+fn object(context: &mut Context<'_>, node: &Node) -> Option<(Found, Mark)> {
     let before = context.problems.len();
     context.begin();
     let top = context.block(node, "", &TOP);
@@ -142,14 +192,31 @@ fn object(context: &mut Context<'_>, node: &Node) -> Option<(PolicyObject, Mark)
             let spec = context.block(spec, "spec", &validator::SPEC);
             (Object::Validator(validator::read(context, &metadata, &spec)), metadata.mark_of("name"))
         }
+        Kind::Reservation => {
+            let metadata = context.block(metadata, "metadata", &reservation::METADATA);
+            let spec = context.block(spec, "spec", &reservation::SPEC);
+            let read = reservation::read(context, &metadata, &spec);
+            if let Err(violations) = request_from_v1(&read) {
+                context.violations(node.mark, violations);
+            }
+            let fine = context.problems.len() == before;
+            return fine.then(|| (Found::Request(Box::new(read)), metadata.mark_of("name")));
+        }
         Kind::Queue => {
             let metadata = context.block(metadata, "metadata", &queue::METADATA);
             let spec = context.block(spec, "spec", &queue::SPEC);
             (Object::Queue(queue::read(context, &metadata, &spec)), metadata.mark_of("name"))
         }
+        Kind::Schedule => {
+            let metadata = context.block(metadata, "metadata", &schedule::METADATA);
+            let spec = context.block(spec, "spec", &schedule::SPEC);
+            (Object::Schedule(schedule::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
     };
     match policy_object_from_v1(&v1::PolicyObject { object: Some(object) }) {
-        Ok(object) => (context.problems.len() == before).then_some((object, name_mark)),
+        Ok(object) => {
+            (context.problems.len() == before).then(|| (Found::Object(Box::new(object)), name_mark))
+        }
         Err(violations) => {
             context.violations(node.mark, violations);
             None

@@ -2,8 +2,7 @@
 
 use plimsoll_ledger::PolicyName;
 
-/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`.
-/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Validator`.
+/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`, `Schedule`, `Validator`.
 pub fn kind_word(name: &PolicyName) -> &'static str {
     match name {
         PolicyName::Pool(_) => "Pool",
@@ -12,6 +11,7 @@ pub fn kind_word(name: &PolicyName) -> &'static str {
         PolicyName::Queue(_) => "Queue",
         PolicyName::Quota(_) => "Quota",
         PolicyName::Validator(_) => "Validator",
+        PolicyName::Schedule(_) => "Schedule",
     }
 }
 

@@ -21,7 +21,7 @@ mod write_quota;
 
 pub use changes::{Change, changes};
 pub use convert::{Converted, Remark, convert};
-pub use document::{API_VERSION, Parsed, parse, parse_with};
+pub use document::{API_VERSION, Contents, Parsed, Requested, parse, parse_all, parse_with};
 pub use kinds::quota::parse_micros;
 pub use label::{kind_word, label};
 pub use problem::{Place, Problem, Source};

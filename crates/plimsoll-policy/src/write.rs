@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Validator,
+    Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueDiscipline, QueueOrder,
+    Quota, Schedule, Validator,
 };
 use plimsoll_proto::convert::{fairness_to_v1, preemption_to_v1, strategy_to_v1};
 use plimsoll_proto::v1;
@@ -35,6 +36,7 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Queue(queue) => queue_parts(queue),
         PolicyObject::Quota(quota) => quota_parts(quota),
         PolicyObject::Validator(object) => validator_parts(object),
+        PolicyObject::Schedule(schedule) => schedule_parts(schedule),
     };
     let kind = kind_word(&object.name());
     escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
@@ -79,6 +81,15 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     if !pool.currency.is_empty() {
         spec.insert("currency".to_owned(), json!(pool.currency));
+    }
+    if !pool.topology.is_empty() {
+        spec.insert("topology".to_owned(), json!(pool.topology));
+    }
+    if pool.queueing != QueueDiscipline::default() {
+        spec.insert("queueing".to_owned(), json!(pool.queueing.to_string()));
+    }
+    if pool.starvation_bound_ms > 0 {
+        spec.insert("starvationBound".to_owned(), json!(format_duration_ms(pool.starvation_bound_ms)));
     }
     (metadata, Value::Object(spec))
 }
@@ -148,6 +159,33 @@ fn validator_parts(object: &Validator) -> (Value, Value) {
     });
     spec.insert("rules".to_owned(), rules.collect());
     (json!({ "name": object.name }), Value::Object(spec))
+}
+
+fn schedule_parts(schedule: &Schedule) -> (Value, Value) {
+    let mut metadata = json!({ "name": schedule.name });
+    if !schedule.labels.is_empty() {
+        metadata["labels"] = json!(schedule.labels);
+    }
+    let amount = |resource: &str, amount: u64| {
+        number(if resource == GPU { format_cpu_millis(amount) } else { format_resource(resource, amount) })
+    };
+    let kept = schedule.resources.iter().map(|(name, kept)| (name.to_owned(), amount(name, kept.0)));
+    let mut spec = Map::new();
+    spec.insert("pool".to_owned(), json!(schedule.pool));
+    spec.insert("resources".to_owned(), json!(kept.collect::<BTreeMap<String, Value>>()));
+    spec.insert("window".to_owned(), json!(schedule.rule));
+    let users = &schedule.users;
+    for (key, patterns) in
+        [("pipelines", &users.pipelines), ("queues", &users.queues), ("tenants", &users.tenants)]
+    {
+        if !patterns.is_empty() {
+            spec.insert(key.to_owned(), json!(patterns));
+        }
+    }
+    if schedule.shorten {
+        spec.insert("shorten".to_owned(), json!(true));
+    }
+    (metadata, Value::Object(spec))
 }
 
 fn class_parts(class: &Class) -> (Value, Value) {

@@ -41,7 +41,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             in_pool("autoscaling: {}"),
-            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price, preemption, maxPreemptionsPerHour, prices, currency\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
+            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price, preemption, maxPreemptionsPerHour, prices, currency, topology, queueing, starvationBound\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
         ),
         (
             in_pool("strategy: bestfit"),
@@ -65,7 +65,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             one("apiVersion: plimsoll/v1\nmetadata: { name: gpu }\n"),
-            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue, Quota, Validator\n  1 | apiVersion: plimsoll/v1\n    | ^",
+            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue, Quota, Schedule, Validator, Reservation\n  1 | apiVersion: plimsoll/v1\n    | ^",
         ),
         (
             in_limits("max: { mem: 4Gi }"),
@@ -263,4 +263,30 @@ fn other_words_for_the_same_are_taken_once() {
     assert_eq!(read.max, plimsoll_types::Resources::new(1_500, 1000 << 20));
     assert!(in_limits("maxCpu: 0").contains("spec.maxCpu is 0"));
     assert!(in_limits("maxCpu: 1\n  max: { cpu: 2 }").contains("there in spec.max too"));
+}
+fn in_schedule(line: &str) -> String {
+    one(&format!(
+        "apiVersion: plimsoll/v1\nkind: Schedule\nmetadata: {{ name: night }}\nspec:\n  resources: {{ cpu: 1 }}\n  {line}\n"
+    ))
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_told_where_it_stands() {
+    for (line, place, told) in [
+        ("window: \"22:00-25:00 UTC\"", "p.yaml:6:11:", "\"25:00\" is not a time of day: write it as 22:00"),
+        ("window: \"22:00-06:00\"", "p.yaml:6:11:", "names no time zone: write 22:00-06:00 UTC"),
+        (
+            "window: { start: \"22:00\", end: \"06:00\", timezone: Berlin }",
+            "p.yaml:6:",
+            "\"Berlin\" is not a time zone",
+        ),
+        ("rrule: \"FREQ=YEARLY\"\n  duration: 8h", "p.yaml:6:10:", "\"YEARLY\" is not taken"),
+        ("rrule: \"FREQ=DAILY\"\n  duration: long", "p.yaml:7:13:", "\"long\" is not a length of time"),
+        ("window: \"22:00-06:00 UTC\"\n  days: [mon-fry]", "p.yaml:7:9:", "\"fry\" is not a day"),
+        ("window: always\n  at: 2026-12-24T18:00:00Z", "p.yaml:7:7:", "spec.at stands beside spec.window"),
+        ("pipelines: [\"batch_*\"]", "p.yaml:5:3:", "spec says not when"),
+    ] {
+        let found = in_schedule(line);
+        assert!(found.starts_with(place) && found.contains(told), "{line}\n{found}");
+    }
 }

@@ -31,5 +31,5 @@ fn every_example_is_valid_and_reads_back() {
     }
     assert!(files >= 4, "{files} files");
     let kinds: Vec<&str> = kinds.into_iter().collect();
-    assert_eq!(kinds, ["Class", "NodeLimits", "Pool", "Queue", "Quota", "Validator"]);
+    assert_eq!(kinds, ["Class", "NodeLimits", "Pool", "Queue", "Quota", "Schedule", "Validator"]);
 }

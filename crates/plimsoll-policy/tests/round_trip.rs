@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota,
-    QuotaPolicy, Rate, Reset, Rule, Scope, Strategy as Choice, Validator,
+    QuotaPolicy, Rate, Reset, Rule, Schedule, Scope, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -77,10 +77,16 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let preemption =
         select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
     let prices = btree_map("cpu|gpu|license/[a-z]{1,4}", 1..u64::MAX >> 1, 0..3);
-    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), prices, "[A-Z]{0,3}");
+    let levels = prop::collection::btree_set("[a-m]{1,6}", 0..4).prop_map(Vec::from_iter);
+    let words = ("[A-Z]{0,3}", levels);
+    let names = ["", "strict", "skip", "backfill_1", "backfill_17", "backfill_all", "priority", "learned"];
+    let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64]);
+    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
-            let (max_pending, fairness, price_milli, preemption, prices, currency) = more;
+            let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
+            let (currency, topology): (String, Vec<String>) = words;
+            let (queueing, starvation_bound_ms) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
             PolicyObject::Pool(Pool {
                 name,
@@ -96,6 +102,9 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 max_preemptions_per_hour,
                 prices,
                 currency,
+                topology,
+                queueing: queueing.parse().unwrap(),
+                starvation_bound_ms,
                 changed: Revision(0),
             })
         },
@@ -153,7 +162,35 @@ fn object() -> impl Strategy<Value = PolicyObject> {
         let subject = "Reservation".to_owned();
         PolicyObject::Validator(Validator { name, subject, pools, queues, rules, changed: Revision(0) })
     });
-    prop_oneof![pool, class, limits, queue, quota_policy(), validator]
+    let when = select(vec![
+        "always",
+        "22:00-06:00 Europe/Berlin mon-fri except 2026-12-24,2026-12-31",
+        "rrule FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18 for 8h UTC",
+        "rrule FREQ=WEEKLY;INTERVAL=2;BYDAY=SA,SU for 1d12h from 2026-11-02 Asia/Tokyo",
+        "at 2026-12-24T18:00:00Z for 30m",
+    ]);
+    let kept =
+        btree_map(select(vec!["cpu", "memory", "gpu", "license/x", "network/in"]), 1..1u64 << 50, 1..4);
+    let patterns = || vec("[a-z_*?]{1,8}", 0..3);
+    let users = (patterns(), patterns(), patterns());
+    let schedule = ((name(), name()), btree_map(text(), text(), 0..3), kept, when, users, prop::bool::ANY)
+        .prop_map(|((name, pool), labels, kept, rule, (pipelines, queues, tenants), shorten)| {
+            let resources =
+                kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount));
+            let users = Users { pipelines, queues, tenants };
+            let rule = rule.to_owned();
+            PolicyObject::Schedule(Schedule {
+                name,
+                labels,
+                pool,
+                resources,
+                rule,
+                users,
+                shorten,
+                ..Schedule::default()
+            })
+        });
+    prop_oneof![pool, class, limits, queue, quota_policy(), schedule, validator]
 }
 
 fn quota_policy() -> impl Strategy<Value = PolicyObject> {

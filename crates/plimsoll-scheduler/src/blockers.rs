@@ -7,6 +7,7 @@ use plimsoll_types::{Amount, Resources};
 
 use crate::fit::{NodeView, Unfit};
 use crate::fleet::{Fleet, split};
+use crate::topology::beside;
 
 /// What stands in the way now: each node counts under the first thing that keeps it out.
 pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
@@ -17,6 +18,7 @@ pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Bloc
     if wanted > 1 {
         blockers.extend(gang_blocker(members_that_fit(fleet, request, &amounts, wanted, false), wanted));
     }
+    blockers.extend(beside(ledger, fleet, request, &amounts, false));
     blockers
 }
 
@@ -29,10 +31,12 @@ pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> O
     }
     let wanted = request.gang.min_members.max(1);
     let members = members_that_fit(fleet, request, &amounts, wanted, true);
-    if members >= wanted {
+    let beside = beside(ledger, fleet, request, &amounts, true);
+    if members >= wanted && beside.is_empty() {
         return None;
     }
     let mut blockers = by_node(fleet, request, &amounts, true);
+    blockers.extend(beside);
     blockers.extend(gang_blocker(members, wanted));
     if blockers.is_empty() {
         blockers.push(Blocker::new(Reason::NoCapacity, format!("nodes in pool {}", request.pool), 1, 0));

@@ -10,6 +10,7 @@ use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, T
 use crate::fit::NodeView;
 use crate::fragmentation::Gradients;
 use crate::order::Key;
+use crate::topology::Tallies;
 use crate::views::{ViewId, Views};
 
 /// A node and where it stands in the views.
@@ -51,6 +52,8 @@ pub(crate) struct Fleet {
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) views: Views,
     pub(crate) gradients: Gradients,
+    /// How many members each domain takes, per shape of request.
+    pub(crate) tallies: Tallies,
     /// Per pool.
     nodes: BTreeMap<String, BTreeSet<NodeId>>,
     labelled: BTreeMap<String, NodesByLabel>,
@@ -68,6 +71,7 @@ impl Fleet {
         self.nodes.clear();
         self.labelled.clear();
         self.views = Views::default();
+        self.tallies.forget();
         self.gradients.forget_nodes();
         for node in ledger.nodes() {
             self.sync(ledger, node.id);
@@ -81,6 +85,7 @@ impl Fleet {
     /// Re-reads one node. O(log n) per view that holds it.
     pub(crate) fn sync(&mut self, ledger: &Ledger, id: NodeId) -> Change {
         self.changes += 1;
+        self.tallies.note(id);
         let Some(node) = ledger.node(id) else {
             return Change { grew: false, remade: self.drop_node(id) };
         };
@@ -157,9 +162,17 @@ impl Fleet {
         held.map(|(_, amounts)| amounts.get(name).0).fold(0, u64::saturating_add)
     }
 
+    /// What is left of a pool's countable, bookings taken off.
+    pub(crate) fn countable_free(&self, ledger: &Ledger, pool: &plimsoll_ledger::Pool, name: &str) -> u64 {
+        let total = pool.countables.get(name).copied().unwrap_or_default();
+        let taken = ledger.countable_spoken_for(&pool.name, name);
+        total.0.saturating_sub(taken.0).saturating_sub(self.countable_booked(&pool.name, name))
+    }
+
     /// Takes a member off a node's free capacity.
     pub(crate) fn take(&mut self, id: NodeId, amounts: &Resources, devices: &[DeviceGrant]) {
         self.changes += 1;
+        self.tallies.note(id);
         if let Some(slot) = slot_mut(&mut self.slots, id) {
             slot.view.take(amounts, devices);
             self.views.moved(slot);
@@ -168,6 +181,7 @@ impl Fleet {
 
     /// Sets a node's free capacity: gives back what a search took of it.
     pub(crate) fn restore(&mut self, id: NodeId, free: Resources, devices: Vec<DeviceUsage>) {
+        self.tallies.note(id);
         if let Some(slot) = slot_mut(&mut self.slots, id) {
             slot.view.free = free;
             slot.view.devices = devices;
@@ -177,6 +191,7 @@ impl Fleet {
 
     /// Leaves a node out of searches, or takes it in again.
     pub(crate) fn hide(&mut self, id: NodeId, hidden: bool) {
+        self.tallies.note(id);
         if let Some(slot) = slot_mut(&mut self.slots, id).filter(|slot| slot.hidden != hidden) {
             slot.hidden = hidden;
             self.views.hide(slot);
@@ -196,6 +211,16 @@ impl Fleet {
     /// Nodes of a pool, by ascending id.
     pub(crate) fn pool_views(&self, pool: &str) -> impl Iterator<Item = &NodeView> {
         self.nodes.get(pool).into_iter().flatten().filter_map(|id| self.get(*id))
+    }
+
+    /// At most `most` nodes of a pool by ascending id, the first of them `from` or above, and on from the lowest after the highest. O(most).
+    pub(crate) fn pool_nodes_from(&self, pool: &str, from: NodeId, most: usize) -> Vec<NodeId> {
+        let Some(nodes) = self.nodes.get(pool) else { return Vec::new() };
+        nodes.range(from..).chain(nodes.range(..from)).copied().take(most).collect()
+    }
+
+    pub(crate) fn pool_len(&self, pool: &str) -> usize {
+        self.nodes.get(pool).map_or(0, BTreeSet::len)
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<&NodeView> {

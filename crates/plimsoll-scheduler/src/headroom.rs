@@ -86,6 +86,18 @@ impl Headroom {
         }
     }
 
+    pub(crate) fn give_back(&mut self, charge: &Charge) {
+        for tree in std::iter::once(&mut self.tree).chain(&mut self.kept) {
+            tree.give_back(&charge.queue, &charge.pool, &charge.amounts);
+        }
+    }
+
+    /// The queue whose quota is short of the least of a request that is of use; `None` where quota is enough for it.
+    pub(crate) fn binding(&self, request: &Request) -> Option<String> {
+        let short = self.shortages(&request.queue, &request.pool, &least(request)?);
+        short.first().map(|short| short.queue.clone())
+    }
+
     /// What is short now, or once those who leave have left.
     fn shortages(&self, queue: &str, pool: &str, asked: &Resources) -> Vec<Shortage> {
         let now = self.tree.shortages(queue, pool, asked);
@@ -148,7 +160,7 @@ impl Charge {
 }
 
 /// What one member takes at least: a share by memory is at least a thousandth.
-fn per_member(request: &Request) -> Resources {
+pub(crate) fn per_member(request: &Request) -> Resources {
     let mut amounts = request.requirements.amounts.clone();
     let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * u64::from(plimsoll_ledger::WHOLE_DEVICE_MILLI),

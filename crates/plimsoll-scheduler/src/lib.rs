@@ -3,10 +3,13 @@
 //! Synchronous and deterministic: no clock, no async, no float; the random strategy draws from a seed. What the planner
 //! proposes, the ledger admits by its own rule, so a mistake here wastes an entry and can never oversell.
 
+mod agenda;
+mod ahead;
 mod blockers;
 mod explain;
 mod fit;
 mod fleet;
+pub mod forecast;
 mod fragmentation;
 mod headroom;
 mod lens;
@@ -19,9 +22,13 @@ mod score;
 mod search;
 mod serve;
 mod spending;
+mod topology;
 mod turns;
 mod views;
 
-pub use explain::{Explanation, Suggestion, explain, explain_request, explain_request_of};
+pub use ahead::{NoStart, PlannedStart, StartEstimate, StartEstimates};
+pub use explain::{
+    Explanation, KeptPlaces, Scene, SingleChange, Suggestion, explain, explain_request, explain_request_of,
+};
 pub use planner::{Planner, Ticket};
 pub use preemption::Eviction;

@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Ledger, Placement, QueueOrder, Request, Strategy};
+use plimsoll_ledger::{Ledger, Placement, Request, Strategy};
 
 use crate::Planner;
-use crate::planner::{Ticket, gpu_milli_of, priority_of, shape, size_of};
+use crate::planner::{Ticket, gpu_milli_of, priority_of, size_of};
 
 /// Places looked for in the plans of one batch, beyond the first two plans: the bound on the search. Not a time, so that the
 /// same batch is planned alike everywhere.
@@ -48,7 +48,10 @@ impl Planner {
         requester_of: &dyn Fn(usize) -> &'a str,
     ) -> BTreeMap<usize, (Placement, Ticket)> {
         let mut by_pool: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (index, request) in requests.iter().enumerate() {
+        let now = self.agenda.now();
+        for (index, request) in
+            requests.iter().enumerate().filter(|(_, request)| request.start_at_ms <= now.0)
+        {
             by_pool.entry(&request.pool).or_default().push(index);
         }
         let mut booked = BTreeMap::new();
@@ -56,9 +59,10 @@ impl Planner {
             let pool = ledger.pool(name);
             // In a strict queue the order is not ours to choose.
             let free_order = |pool: &&std::sync::Arc<plimsoll_ledger::Pool>| {
-                pool.strategy == Strategy::Optimized && pool.queue_order == QueueOrder::BestEffortFifo
+                pool.strategy == Strategy::Optimized && !pool.is_strict()
             };
-            if indexes.len() < 2 || pool.filter(free_order).is_none() {
+            // Nor is it where somebody has a planned start.
+            if indexes.len() < 2 || self.ahead.holds_back(name) || pool.filter(free_order).is_none() {
                 continue;
             }
             for (index, placement) in self.best_plan(ledger, requests, indexes).placements {
@@ -127,12 +131,13 @@ impl Planner {
 
     /// The plan that placing one after the other gives. Leaves no booking behind.
     fn trial(&mut self, ledger: &Ledger, requests: &[&Request], order: &[usize], strategy: Strategy) -> Plan {
+        self.read_quota(ledger);
         let mut plan = Plan { placements: BTreeMap::new(), worth: Worth::default(), steps: 0 };
         let mut failed: BTreeSet<u64> = BTreeSet::new();
         let mut tickets = Vec::new();
         for index in order.iter().copied() {
             let request = requests[index];
-            let shape = shape(request);
+            let shape = self.shape(ledger, request);
             if failed.contains(&shape) {
                 continue;
             }

@@ -5,34 +5,50 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, Ledger, MemberPlacement, Placement, Pool, QueueOrder, Reason, Request, Strategy, UsageKey,
-    Verdict,
+    Blocker, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey, Verdict,
+    WorkIndex,
 };
-use plimsoll_types::{NodeId, ReservationId, Resources};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
+use crate::agenda::{Agenda, Taken};
+use crate::ahead::Ahead;
 use crate::blockers;
 use crate::fleet::{Fleet, split};
 use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
 use crate::preemption::Hunt;
 use crate::spending::Spending;
+use crate::topology::{BookedWork, Gate, Scope};
 
 /// A booking in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// The leader's scratch view: applied state less what its own proposals in flight will take.
 #[derive(Clone, Debug)]
 pub struct Planner {
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
+    pub(crate) ahead: Ahead,
     pub(crate) headroom: Headroom,
     pub(crate) spending: Spending,
+    pub(crate) agenda: Agenda,
     bookings: BTreeMap<Ticket, Booking>,
     /// Pending reservations whose place is proposed but not applied yet.
     pub(crate) placing: BTreeSet<ReservationId>,
     placing_by_ticket: BTreeMap<Ticket, ReservationId>,
+    /// What bookings add to the work that is around.
+    booked_work: Arc<WorkIndex>,
+    /// Somebody asked to be with or apart from other work: bookings count as such from then on.
+    heeds_work: bool,
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
@@ -51,6 +67,8 @@ struct Booking {
     charge: Option<Charge>,
     /// Of limits and budgets.
     spending: Vec<(UsageKey, u64)>,
+    taken: Option<Taken>,
+    work: Option<BookedWork>,
 }
 
 /// Shapes of which it is remembered at a time what stands in their way.
@@ -63,11 +81,15 @@ impl Planner {
         fleet.rebuild(ledger);
         Planner {
             fleet,
+            ahead: Ahead::default(),
             headroom: Headroom::default(),
             spending: Spending::default(),
+            agenda: Agenda::default(),
             bookings: BTreeMap::new(),
             placing: BTreeSet::new(),
             placing_by_ticket: BTreeMap::new(),
+            booked_work: Arc::default(),
+            heeds_work: false,
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
@@ -81,6 +103,7 @@ impl Planner {
     pub fn sync(&mut self, ledger: &Ledger, nodes: impl IntoIterator<Item = NodeId>) {
         for node in nodes {
             let change = self.fleet.sync(ledger, node);
+            self.ahead.node_changed(ledger, node);
             if change.remade {
                 self.infeasible.clear();
                 self.blocked.clear();
@@ -107,11 +130,19 @@ impl Planner {
     /// Re-reads everything: pools or node limits changed.
     pub fn sync_policies(&mut self, ledger: &Ledger) {
         self.fleet.rebuild(ledger);
+        self.ahead.forget();
         self.headroom.forget();
+        self.agenda.forget();
         self.infeasible.clear();
         self.blocked.clear();
         self.queue_pass_due = true;
         self.hunt.note_change(ledger);
+    }
+
+    /// What is planned from here on is proposed at `now`, by the leader's clock. Before each round: where a window of the calendar opened or ended
+    /// since the last one, another walk over the queue is wanted.
+    pub fn tick(&mut self, ledger: &Ledger, now: LedgerTime) {
+        self.queue_pass_due |= self.agenda.tick(ledger, now);
     }
 
     /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
@@ -154,10 +185,12 @@ impl Planner {
         for request in requests {
             self.fleet.gradients.learn(request);
         }
+        self.read_quota(ledger);
         let requester_of = |index: usize| requesters.get(index).copied().unwrap_or_default();
         let mut together = self.plan_optimized(ledger, requests, &requester_of);
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|index| batch_rank(ledger, requests[*index], *index));
+        self.begin_batch(ledger);
         let mut verdicts: Vec<Option<(Verdict, Option<Ticket>)>> = vec![None; requests.len()];
         let mut failed: BTreeMap<u64, Verdict> = BTreeMap::new();
         // Strict pools in which a request of this batch has to wait.
@@ -168,8 +201,7 @@ impl Planner {
                 verdicts[index] = Some((Verdict::Place(placement), Some(ticket)));
                 continue;
             }
-            let strict =
-                ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
+            let strict = ledger.pool(&request.pool).is_some_and(|pool| pool.is_strict());
             let line = (request.pool.as_str(), request.queue.as_str());
             let behind = if strict { ledger.pending_ahead(&request.queue, &request.pool) as u64 } else { 0 };
             if behind > 0 || held_back.contains(&line) {
@@ -180,12 +212,23 @@ impl Planner {
                 self.queue_pass_due |= !self.placing.is_empty();
                 continue;
             }
-            let shape = shape(request);
+            if request.start_at_ms > self.agenda.now().0 {
+                // For later: the ledger keeps what it needs, or says what stands in the way.
+                let verdict = match self.refuse(ledger, request, Vec::new()) {
+                    Verdict::Infeasible(blockers) => Verdict::Infeasible(blockers),
+                    _ => Verdict::Blocked(Vec::new()),
+                };
+                verdicts[index] = Some((verdict, None));
+                continue;
+            }
+            let shape = self.shape(ledger, request);
             let requester = requester_of(index);
             // Limits and budgets go by who asks: of those, a shape says nothing.
             let counted = ledger.counts_usage();
-            let verdict = match failed.get(&shape).filter(|_| !counted) {
+            let behind = self.ahead.holds_back(&request.pool);
+            let verdict = match failed.get(&shape).filter(|_| !counted && !behind) {
                 Some(verdict) => verdict.clone(),
+                None if behind => self.place_behind(ledger, request, requester),
                 None => self.place_for(ledger, request, requester),
             };
             let ticket = match &verdict {
@@ -200,7 +243,14 @@ impl Planner {
             };
             verdicts[index] = Some((verdict, ticket));
         }
+        self.end_batch();
         verdicts.into_iter().flatten().collect()
+    }
+
+    /// All that stands in the way of a request that found no place.
+    pub(crate) fn refusal(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
+        let short = self.spending.blockers(ledger, request, requester);
+        self.refuse(ledger, request, short)
     }
 
     /// Books a place for one pending reservation, on `only` these nodes where they are named. O(nodes) where many are named.
@@ -262,12 +312,20 @@ impl Planner {
     pub fn settle_all(&mut self, ledger: &Ledger, tickets: impl IntoIterator<Item = Ticket>) {
         let mut changed = BTreeSet::new();
         for ticket in tickets {
-            let Some(Booking { pool, nodes, charge, spending }) = self.bookings.remove(&ticket) else {
+            let Some(Booking { pool, nodes, charge, spending, taken, work }) = self.bookings.remove(&ticket)
+            else {
                 continue;
             };
+            if let Some(work) = work {
+                work.count(Arc::make_mut(&mut self.booked_work), false);
+            }
             self.spending.give_back(&spending);
+            self.ahead.settled(&pool, ticket);
             if charge.is_some() {
                 self.headroom.forget();
+            }
+            if taken.is_some() {
+                self.agenda.forget();
             }
             if let Some(reservation) = self.placing_by_ticket.remove(&ticket) {
                 self.placing.remove(&reservation);
@@ -303,6 +361,7 @@ impl Planner {
     /// Quotas as the ledger has them now, less what is booked.
     pub(crate) fn read_quota(&mut self, ledger: &Ledger) {
         self.headroom.refresh(ledger, self.bookings.values().filter_map(|booking| booking.charge.as_ref()));
+        self.agenda.refresh(ledger, self.bookings.values().filter_map(|booking| booking.taken.as_ref()));
     }
 
     /// A place by the strategy of the request's pool.
@@ -321,15 +380,22 @@ impl Planner {
         let (amounts, in_pool) = split(ledger, request);
         let most = self.most_by_countables(ledger, pool, &in_pool, request.gang.max_members);
         let most = self.headroom.most_members(request, most);
+        let most = self.agenda.most_members(request, most);
         if most < request.gang.min_members {
             return None;
         }
+        let booked = Arc::clone(&self.booked_work);
+        let gate = Gate::new(ledger, request, &booked);
+        let bounds = (request.gang.min_members.max(1), most);
+        let parts = self.fleet.parts(ledger, request, &amounts, bounds, gate.as_ref())?;
         let mut members: Vec<MemberPlacement> = Vec::new();
         // What the members found so far take while the others are being found; booking is the caller's.
         let mut taken = BTreeMap::new();
-        while (members.len() as u32) < most {
+        let wanted = parts.iter().flat_map(|part| std::iter::repeat_n(part, part.members as usize));
+        for part in wanted {
             let random = self.draw();
-            let Some((node, devices)) = self.fleet.best(request, &amounts, strategy, random) else {
+            let scope = Scope { terms: &part.terms, node: part.node, gate: gate.as_ref() };
+            let Some((node, devices)) = self.fleet.best(request, &amounts, strategy, random, scope) else {
                 break;
             };
             if most > 1 {
@@ -353,6 +419,8 @@ impl Planner {
         }
         let mut placement = Placement { members };
         self.headroom.trim(request, &mut placement);
+        self.agenda.trim(request, &mut placement);
+        keep_groups(request, &mut placement);
         (placement.members.len() as u32 >= request.gang.min_members.max(1)).then_some(placement)
     }
 
@@ -362,10 +430,7 @@ impl Planner {
             return wanted;
         }
         let per_resource = in_pool.iter().map(|(name, amount)| {
-            let total = pool.countables.get(name).copied().unwrap_or_default();
-            let booked = self.fleet.countable_booked(&pool.name, name);
-            let taken = ledger.countable_spoken_for(&pool.name, name);
-            let free = total.0.saturating_sub(taken.0).saturating_sub(booked);
+            let free = self.fleet.countable_free(ledger, pool, name);
             u32::try_from(free / amount.0.max(1)).unwrap_or(u32::MAX)
         });
         per_resource.fold(wanted, u32::min)
@@ -373,7 +438,7 @@ impl Planner {
 
     /// `spent`: what limits and budgets stand in the way already.
     fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
-        let shape = shape(request);
+        let shape = self.shape(ledger, request);
         let infeasible = match self.infeasible.get(&shape) {
             Some(known) => known.clone(),
             None => {
@@ -390,7 +455,7 @@ impl Planner {
             return Verdict::Infeasible(never);
         }
         // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
-        let short = [spent, self.headroom.blockers(request)].concat();
+        let short = [spent, self.headroom.blockers(request), self.agenda.blockers(request)].concat();
         let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
         if let Some((_, blockers)) = recent {
             return Verdict::Blocked([short, blockers.clone()].concat());
@@ -425,8 +490,19 @@ impl Planner {
         if let Some(charge) = &charge {
             self.headroom.take(charge);
         }
-        let booking = Booking { pool: request.pool.clone(), nodes, charge, spending: Vec::new() };
+        let taken = self.agenda.taken(request, placement);
+        if let Some(taken) = &taken {
+            self.agenda.take(taken);
+        }
+        self.heeds_work |= !request.affinity.is_empty();
+        let work = BookedWork::of(ledger, request, placement).filter(|_| self.heeds_work);
+        if let Some(work) = &work {
+            work.count(Arc::make_mut(&mut self.booked_work), true);
+        }
+        let pool = request.pool.clone();
+        let booking = Booking { pool, nodes, charge, spending: Vec::new(), taken, work };
         self.bookings.insert(ticket, booking);
+        self.ahead.booked(ledger, ticket, request, placement);
         ticket
     }
 
@@ -446,6 +522,16 @@ impl Planner {
         ticket
     }
 
+    /// Requests of equal shape find a place or fail alike. The labels count where somebody may keep away from them.
+    pub(crate) fn shape(&self, ledger: &Ledger, request: &Request) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (wants(request), self.agenda.kind_of(request)).hash(&mut hasher);
+        if self.heeds_work || ledger.work().has_rules() || !request.affinity.is_empty() {
+            request.labels.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// The same draws for the same seed.
     fn draw(&mut self) -> u64 {
         self.random = splitmix64(self.random);
@@ -455,6 +541,12 @@ impl Planner {
     pub(crate) fn fleet(&self) -> &Fleet {
         &self.fleet
     }
+}
+
+/// Drops the members of a group that is not whole.
+pub(crate) fn keep_groups(request: &Request, placement: &mut Placement) {
+    let group = request.topology.group() as usize;
+    placement.members.truncate(placement.members.len() / group * group);
 }
 
 /// Place of a request in its batch: by class, then size, for the strategies that say so; else as it came.
@@ -504,14 +596,15 @@ pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
     (0, cpu.saturating_mul(members), memory.saturating_mul(members))
 }
 
+/// Equal for requests that ask for the same, whatever they are called and whoever asks.
+pub(crate) fn wants(request: &Request) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&request.pool, &request.queue, &request.requirements, request.gang).hash(&mut hasher);
+    (&request.topology, &request.affinity).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Who asked for a reservation.
 pub(crate) fn requester_of(ledger: &Ledger, id: ReservationId) -> &str {
     ledger.reservation(id).map_or("", |reservation| reservation.requester.as_str())
-}
-
-/// Requests of equal shape find a place or fail alike.
-pub(crate) fn shape(request: &Request) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&request.pool, &request.queue, &request.requirements, request.gang).hash(&mut hasher);
-    hasher.finish()
 }

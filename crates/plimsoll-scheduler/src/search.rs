@@ -10,14 +10,15 @@ use crate::fragmentation::descends;
 use crate::lens::Lens;
 use crate::order::Key;
 use crate::score::{Score, score};
+use crate::topology::Scope;
 use crate::views::ViewId;
 
 /// Where labels leave so few nodes, each is looked at; a view would cost more.
-const FEW: usize = 32;
+pub(crate) const FEW: usize = 32;
 /// Nodes looked at where the order of the view is not yet the strategy's whole measure.
-const CANDIDATES: usize = 8;
+pub(crate) const CANDIDATES: usize = 8;
 /// Wishes that are tried in all combinations, heaviest first. Those beyond weigh among the candidates only.
-const WISHES: usize = 4;
+pub(crate) const WISHES: usize = 4;
 
 /// Where a member could go.
 pub(crate) type Spot = (NodeId, Vec<DeviceGrant>);
@@ -35,10 +36,18 @@ impl Fleet {
         amounts: &Resources,
         strategy: Strategy,
         random: u64,
+        scope: Scope<'_>,
     ) -> Option<Spot> {
+        if let Some(gate) = scope.gate {
+            return self.best_beside(request, amounts, strategy, scope, gate);
+        }
+        if let Some(node) = scope.node {
+            return self.spot_on(node, request, amounts);
+        }
+        let inside: Vec<&Term> = scope.terms.iter().collect();
         let mut wishes: Vec<&Preferred> = request.requirements.preferred.iter().collect();
         if wishes.is_empty() {
-            return self.best_with(request, amounts, strategy, random, &[]);
+            return self.best_with(request, amounts, strategy, random, &inside);
         }
         wishes.sort_by_key(|wish| std::cmp::Reverse(wish.weight));
         wishes.truncate(WISHES);
@@ -53,7 +62,8 @@ impl Fleet {
             if best.as_ref().is_some_and(|(known, ..)| weight(set) < *known) {
                 break;
             }
-            let terms: Vec<&Term> = chosen(set).map(|(_, wish)| &wish.term).collect();
+            let terms: Vec<&Term> =
+                inside.iter().copied().chain(chosen(set).map(|(_, wish)| &wish.term)).collect();
             let spot = self.best_with(request, amounts, strategy, random, &terms);
             let Some((view, (node, devices))) = spot.and_then(|spot| Some((self.get(spot.0)?, spot))) else {
                 continue;
@@ -120,7 +130,7 @@ impl Fleet {
         best_of(walk(None), request, amounts, strategy, most)
     }
 
-    fn view_of(&mut self, lens: &Lens<'_>) -> ViewId {
+    pub(crate) fn view_of(&mut self, lens: &Lens<'_>) -> ViewId {
         if let Some(view) = self.views.find(lens) {
             return view;
         }

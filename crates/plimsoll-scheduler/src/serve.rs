@@ -2,27 +2,30 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, QueueOrder, Request, State};
+use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, Request, State};
 use plimsoll_mutants::mutant;
 use plimsoll_types::ReservationId;
 
-use crate::planner::{requester_of, shape};
+use crate::planner::requester_of;
 use crate::turns::Turns;
 use crate::{Planner, Ticket};
 
 /// A place found for a request that waited.
-type Placed = (ReservationId, Placement, Ticket);
+pub(crate) type Placed = (ReservationId, Placement, Ticket);
 
 impl Planner {
     /// Walks the queues in the order of their turns and books places for what fits now, at most `limit`. A shape that found no place is not
     /// tried again in the same walk.
     pub fn plan_queue(&mut self, ledger: &Ledger, limit: usize) -> Vec<Placed> {
         let mut placed = Vec::new();
+        self.set_time(ledger.clock());
         self.queue_pass_due = false;
         self.read_quota(ledger);
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         for pool in pools {
+            self.serve_plans(ledger, pool, limit, &mut placed);
             let queues = ledger.queues_waiting(&pool.name).next().is_some();
+            self.begin_turns(ledger, pool, &mut placed);
             match pool.fairness {
                 Fairness::Fair | Fairness::Weighted if queues => {
                     self.serve_by_share(ledger, pool, limit, &mut placed);
@@ -33,12 +36,26 @@ impl Planner {
                 }
                 _ => self.serve_in_order(ledger, pool, limit, &mut placed, false),
             }
+            self.end_turns(&pool.name);
             if placed.len() >= limit {
                 self.queue_pass_due = true;
                 return placed;
             }
         }
         placed
+    }
+
+    /// Advance reservations whose start has come, before anybody who waits.
+    fn serve_plans(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
+        for id in ledger.due_plans(&pool.name, self.agenda.now()) {
+            let Some(reservation) = ledger.reservation(id) else { continue };
+            if placed.len() >= limit || self.placing.contains(&id) {
+                continue;
+            }
+            self.agenda.plan = Some(id);
+            self.serve(ledger, id, &reservation.request, &mut BTreeSet::new(), placed);
+            self.agenda.plan = None;
+        }
     }
 
     /// By class, then age, whichever queue it is; `own_only` leaves out what its queue would have to borrow for.
@@ -50,10 +67,10 @@ impl Planner {
         placed: &mut Vec<Placed>,
         own_only: bool,
     ) {
-        let strict = pool.queue_order == QueueOrder::StrictFifo && !mutant!("overtake-the-head");
+        let strict = pool.is_strict() && !mutant!("overtake-the-head");
         let mut failed: BTreeSet<u64> = BTreeSet::new();
         let mut closed: BTreeSet<&str> = BTreeSet::new();
-        for id in ledger.pending(&pool.name) {
+        for id in self.walk_order(ledger, pool) {
             if placed.len() >= limit {
                 return;
             }
@@ -76,7 +93,7 @@ impl Planner {
 
     /// Queue by queue, the lowest share first; shares change with every place that is booked.
     fn serve_by_share(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
-        let strict = pool.queue_order == QueueOrder::StrictFifo;
+        let strict = pool.is_strict();
         let mut failed: BTreeSet<u64> = BTreeSet::new();
         let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, pool.fairness);
         while placed.len() < limit
@@ -96,7 +113,7 @@ impl Planner {
     }
 
     /// Books a place for one that waits; false where it has to wait on.
-    fn serve(
+    pub(crate) fn serve(
         &mut self,
         ledger: &Ledger,
         id: ReservationId,
@@ -104,41 +121,46 @@ impl Planner {
         failed: &mut BTreeSet<u64>,
         placed: &mut Vec<Placed>,
     ) -> bool {
-        if ledger.reservation(id).is_some_and(|waiting| waiting.state == State::Planned) {
-            return self.serve_planned(ledger, id, request, placed);
-        }
-        let shape = shape(request);
-        let requester = requester_of(ledger, id);
-        if failed.contains(&shape) || !self.spending.blockers(ledger, request, requester).is_empty() {
-            return false;
-        }
-        let Some(placement) = self.find(ledger, request) else {
-            failed.insert(shape);
-            self.hunt.due = true;
-            return false;
+        let waits_for_others = ledger
+            .reservation(id)
+            .is_some_and(|waiting| waiting.state == State::Planned && !waiting.is_advance());
+        let found = if waits_for_others {
+            self.find_kept(ledger, id)
+        } else if self.looks_ahead(&request.pool) {
+            self.find_ahead(ledger, id, request)
+        } else {
+            self.find_free(ledger, request, requester_of(ledger, id), failed)
         };
-        let Some(placement) = self.spending.trim(ledger, request, requester, placement) else {
-            return false;
-        };
+        let Some(placement) = found else { return false };
         let ticket = self.book_pending(ledger, id, request, &placement);
         placed.push((id, placement, ticket));
         true
     }
 
-    /// The place that is kept for it, once those who leave have left.
-    fn serve_planned(
+    /// A place that is free and can be paid for.
+    fn find_free(
         &mut self,
         ledger: &Ledger,
-        id: ReservationId,
         request: &Request,
-        placed: &mut Vec<Placed>,
-    ) -> bool {
-        let Some(placement) = ledger.kept_place(id) else {
+        requester: &str,
+        failed: &mut BTreeSet<u64>,
+    ) -> Option<Placement> {
+        let shape = self.shape(ledger, request);
+        if failed.contains(&shape) || !self.spending.blockers(ledger, request, requester).is_empty() {
+            return None;
+        }
+        let Some(placement) = self.find(ledger, request) else {
+            failed.insert(shape);
             self.hunt.due = true;
-            return false;
+            return None;
         };
-        let ticket = self.book_pending(ledger, id, request, &placement);
-        placed.push((id, placement, ticket));
-        true
+        self.spending.trim(ledger, request, requester, placement)
+    }
+
+    /// The place that is kept for a planned reservation, once those who leave have left.
+    fn find_kept(&mut self, ledger: &Ledger, id: ReservationId) -> Option<Placement> {
+        let kept = ledger.kept_place(id);
+        self.hunt.due |= kept.is_none();
+        kept
     }
 }

@@ -37,6 +37,7 @@ impl Spending {
             }
             placement.members.pop();
         }
+        crate::planner::keep_groups(request, &mut placement);
         (placement.members.len() >= least).then_some(placement)
     }
 

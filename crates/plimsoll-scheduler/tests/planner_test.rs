@@ -8,7 +8,7 @@ use plimsoll_ledger::{
     AdminChange, Command, GpuAsk, Ledger, Outcome, Pool, QueueOrder, Reason, Request,
     Strategy as PoolStrategy, Verdict,
 };
-use plimsoll_scheduler::{Planner, explain, explain_request};
+use plimsoll_scheduler::{Planner, SingleChange, explain, explain_request};
 use plimsoll_types::{NodeId, ReservationId};
 use proptest::prelude::*;
 
@@ -95,9 +95,10 @@ proptest! {
         let explanation = explain_request(&ledger, &asked);
         prop_assert_eq!(explanation.admissible, explanation.blockers.is_empty());
         for suggestion in explanation.suggestions {
-            let verdict = Planner::new(&ledger, 1).place(&ledger, &suggestion.request);
+            let SingleChange::Request(changed) = suggestion.change else { continue };
+            let verdict = Planner::new(&ledger, 1).place(&ledger, &changed);
             let mut fork = ledger.clone();
-            let outcome = apply(&mut fork, Command::Submit { request: suggestion.request, verdict });
+            let outcome = apply(&mut fork, Command::Submit { request: *changed, verdict });
             let granted = matches!(&outcome, Outcome::Reservation(r) if r.token.0 > 0);
             prop_assert!(granted, "{} does not help: {:?}", suggestion.description, outcome);
         }

@@ -155,6 +155,26 @@ fn a_lower_class_leaves_after_its_grace_and_takes_its_old_place_in_the_queue() {
 }
 
 #[test]
+fn in_a_pool_of_more_nodes_than_one_search_looks_at_the_others_have_their_turn() {
+    let mut world = World::new(fleet(&vec![(8, 0, 0); 2_300], PoolStrategy::FirstFit));
+    for _ in 1..2_300 {
+        world.submit(&of("critical", 8_000));
+    }
+    let low = world.submit(&of("batch", 8_000));
+    assert!(world.get(low).members[0].node.0 > 2_100, "beyond what the first search looks at");
+    let high = world.submit(&of("high", 8_000));
+    assert_eq!(world.plan(), vec![], "it was not among the first");
+    assert!(world.planner.wants_evictions(&world.ledger), "others are left to look at");
+    let found = world.plan();
+    assert_eq!((found[0].reservation, found[0].victims.clone()), (high, vec![low]));
+    // Where nobody can leave, all are looked at once, and then there is rest.
+    let other = world.submit(&of("high", 8_000));
+    let passes =
+        (0..9).take_while(|_| world.planner.wants_evictions(&world.ledger) && world.plan().is_empty());
+    assert_eq!((passes.count(), world.state(other)), (2, State::Pending));
+}
+
+#[test]
 fn nobody_else_gets_the_place_that_is_kept() {
     let mut world = World::new(fleet(&[(8, 0, 0), (2, 0, 0)], PoolStrategy::BestFit));
     let first = world.submit(&of("batch", 4_000));

@@ -97,6 +97,25 @@ fn run_passes_environment_output_and_exit_code_through() {
 }
 
 #[test]
+fn run_starts_a_command_that_fails_as_often_as_it_may() {
+    let dev = Dev::start(&[]);
+    let run = |retries: &str, succeeds_at: &str| {
+        let script = format!(
+            "echo start $PLIMSOLL_ATTEMPT of $PLIMSOLL_TOKEN; [ $PLIMSOLL_ATTEMPT = {succeeds_at} ] || exit 9"
+        );
+        let output = dev.run(&["run", "--retries", retries, "--", "sh", "-c", &script]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, stdout) = run("4", "3");
+    assert_eq!((code, stdout.lines().count()), (Some(0), 3), "{stdout}");
+    let tokens: std::collections::BTreeSet<&str> =
+        stdout.lines().filter_map(|line| line.split(" of ").nth(1)).collect();
+    assert_eq!(tokens.len(), 1, "one grant: {stdout}");
+    let (code, stdout) = run("1", "3");
+    assert_eq!((code, stdout.lines().count()), (Some(9), 2), "{stdout}");
+}
+
+#[test]
 fn run_forwards_signals_and_gives_a_place_in_the_queue_back() {
     let dev = Dev::start(&["--fake-gpu", "a100:1", "--nodes", "2"]);
     let script = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done";

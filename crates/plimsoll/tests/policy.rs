@@ -54,12 +54,12 @@ fn pool(name: &str, spec: &str) -> String {
 fn files_are_applied_compared_and_deleted() {
     let dev = Dev::start(&[]);
     let folder = examples();
-    assert_eq!(dev.text(10, &["diff", "-f", &folder, "--exit-code", "-o", "name"]).lines().count(), 16);
+    assert_eq!(dev.text(10, &["diff", "-f", &folder, "--exit-code", "-o", "name"]).lines().count(), 19);
     let (told, said) = dev.both(0, &["apply", "-f", &folder]);
     assert!(told.contains("class/batch configured\n"), "{told}");
     assert!(told.contains("class/nightly created\n"), "{told}");
     assert!(told.contains("pool/training created\n"), "{told}");
-    assert!(said.contains("13 created") && said.contains("at revision"), "{said}");
+    assert!(said.contains("16 created") && said.contains("at revision"), "{said}");
     let (told, said) = dev.both(0, &["apply", "-f", &folder]);
     assert!(told.lines().all(|line| line.ends_with(" unchanged")), "{told}");
     assert!(said.contains("Nothing was changed"), "{said}");
@@ -158,7 +158,7 @@ fn validate_needs_no_cluster_and_tells_everything() {
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
     let (code, told, _) = run(&["validate", "-f", &examples(), "-f", "-"], &pool("piped", ""));
-    assert_eq!((code, told.lines().count()), (Some(0), 17), "{told}");
+    assert_eq!((code, told.lines().count()), (Some(0), 20), "{told}");
     assert!(told.ends_with("pool/piped valid\n"), "{told}");
 
     let wrong = "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: { name: gpu }\nspec:\n  stratgy: best_fit\n  maxPending: x\n";

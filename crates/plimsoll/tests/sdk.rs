@@ -11,7 +11,7 @@ use plimsoll_client::v1::{
     CreateReservationRequest, ListReservationsRequest, ObjectKind, Quantities, Requirements, ReservationSpec,
     ReservationState, WatchRequest,
 };
-use plimsoll_client::{Client, ClientOptions, Error, RetryPolicy};
+use plimsoll_client::{Client, ClientOptions, Error, RetryPolicy, Standing};
 
 const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
 
@@ -146,7 +146,7 @@ async fn a_lease_renews_itself_and_is_given_back() {
     let first = lease.deadline();
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     assert!(lease.deadline() > first + Duration::from_secs(2), "it was renewed");
-    assert!(lease.is_alive().await);
+    assert_eq!(lease.standing().await, Standing::Granted);
     let id = lease.id().to_owned();
     assert_eq!(lease.release().await.unwrap().state(), ReservationState::Released);
 

@@ -194,7 +194,7 @@ impl Good {
         };
         let request_id = "one".to_owned();
         let request = Request::Create(v1::CreateReservationRequest { request_id, ..Default::default() });
-        let answer = Answer::Done(Done { revision: 3, reservation: Some(told) });
+        let answer = Answer::Done(Done { revision: 3, reservation: Some(told), taken: None });
         let calls = vec![Call { worker: 0, request, called_ms: 1, answered_ms: 2, answer }];
         Good { calls, evidence, events }
     }

@@ -11,7 +11,7 @@ use crate::oracle::{Picture, Step};
 pub(super) struct Quotas;
 
 /// Taken by the reservations of each queue themselves, of one resource of one pool.
-type Taken = BTreeMap<String, i128>;
+pub(super) type Taken = BTreeMap<String, i128>;
 
 impl Invariant for Quotas {
     fn step(&mut self, step: &Step, findings: &mut Findings) {
@@ -69,11 +69,11 @@ fn taken(picture: &Picture, pool: &str, resource: &str) -> Taken {
 }
 
 /// One resource of one pool in the tree of queues.
-struct View<'a> {
-    picture: &'a Picture,
-    pool: &'a str,
-    resource: &'a str,
-    taken: &'a Taken,
+pub(super) struct View<'a> {
+    pub(super) picture: &'a Picture,
+    pub(super) pool: &'a str,
+    pub(super) resource: &'a str,
+    pub(super) taken: &'a Taken,
 }
 
 impl View<'_> {
@@ -99,10 +99,13 @@ impl View<'_> {
                 quota.limit.map(|limit| subtree - local + i128::from(limit.0) - i128::from(quota.nominal.0));
             most.is_some_and(|most| usage - local > most.max(0))
         };
-        path.iter().find(over).map(|queue| (*queue).to_owned())
+        // What a queue keeps to itself it takes of nobody above, who may have been cut meanwhile.
+        let reaches = |queue: &&str| self.usage(queue) > self.local(queue);
+        let last = path.iter().position(|queue| !reaches(queue)).unwrap_or(path.len());
+        path.iter().take(last + 1).find(over).map(|queue| (*queue).to_owned())
     }
 
-    fn is_managed(&self, queue: &str) -> bool {
+    pub(super) fn is_managed(&self, queue: &str) -> bool {
         let here = self.picture.queues.get(queue).and_then(|queue| queue.quotas.get(self.pool));
         here.is_some_and(|quotas| quotas.contains_key(self.resource))
             || self.below(queue).any(|child| self.is_managed(child))
@@ -116,7 +119,7 @@ impl View<'_> {
             .map(|child| child.name.as_str())
     }
 
-    fn quota(&self, queue: &str) -> Quota {
+    pub(super) fn quota(&self, queue: &str) -> Quota {
         let quotas = self.picture.queues.get(queue).and_then(|queue| queue.quotas.get(self.pool));
         quotas.and_then(|quotas| quotas.get(self.resource)).copied().unwrap_or_default()
     }
@@ -134,7 +137,7 @@ impl View<'_> {
         (self.subtree(queue) - i128::from(quota.nominal.0) + i128::from(quota.guaranteed.0)).max(0)
     }
 
-    fn usage(&self, queue: &str) -> i128 {
+    pub(super) fn usage(&self, queue: &str) -> i128 {
         let borrowed = self.below(queue).map(|child| (self.usage(child) - self.local(child)).max(0));
         self.taken.get(queue).copied().unwrap_or(0) + borrowed.sum::<i128>()
     }
@@ -144,14 +147,18 @@ impl View<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use plimsoll_ledger::{Queue, Request};
-    use plimsoll_types::Amount;
+    use plimsoll_ledger::{Queue, Request, Reservation};
+    use plimsoll_types::{Amount, ReservationId};
 
     use super::*;
     use crate::invariants::fixture::{found, node, reservation, step};
 
     /// A step that grants a core to queue `a`, which is below `org`.
     fn looked_at(nominal: u64, limit: Option<u64>, root: u64) -> Vec<&'static str> {
+        found(&mut Quotas, &granted(nominal, limit, root))
+    }
+
+    fn granted(nominal: u64, limit: Option<u64>, root: u64) -> Step {
         let mut one = reservation(1);
         one.request =
             Arc::new(Request { pool: "default".to_owned(), queue: "a".to_owned(), ..Request::default() });
@@ -165,7 +172,7 @@ mod tests {
         let queues = &mut step.after_mut().queues;
         queues.insert("org".into(), queue("org", "", root, None));
         queues.insert("a".into(), queue("a", "org", nominal, limit));
-        found(&mut Quotas, &step)
+        step
     }
 
     #[test]
@@ -176,5 +183,23 @@ mod tests {
         assert_eq!(looked_at(500, Some(1_000), 500), nothing);
         assert_eq!(looked_at(500, Some(999), 500), ["I4"]);
         assert_eq!(looked_at(500, None, 499), ["I4"]);
+    }
+
+    #[test]
+    fn what_a_queue_keeps_to_itself_is_no_matter_of_those_above() {
+        let mut step = granted(1_000, None, 0);
+        let mut taken = Reservation::clone(&step.after.reservations[&ReservationId(1)]);
+        taken.id = ReservationId(2);
+        taken.request = Arc::new(Request { queue: "org".to_owned(), ..Request::clone(&taken.request) });
+        let taken = Arc::new(taken);
+        step.before_mut().reservations.insert(taken.id, Arc::clone(&taken));
+        step.after_mut().reservations.insert(taken.id, taken);
+        assert_eq!(found(&mut Quotas, &step), ["I4"]);
+        let queues = &mut step.after_mut().queues;
+        let mut keeps = Queue::clone(&queues["a"]);
+        let quota = keeps.quotas.get_mut("default").and_then(|quotas| quotas.get_mut("cpu"));
+        quota.expect("it has one").guaranteed = Amount(1_000);
+        queues.insert("a".to_owned(), Arc::new(keeps));
+        assert_eq!(found(&mut Quotas, &step), Vec::<&str>::new());
     }
 }

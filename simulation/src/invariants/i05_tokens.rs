@@ -24,7 +24,7 @@ impl Invariant for Tokens {
                 continue;
             }
             // Who was taken back has none until the next grant.
-            if after.token == Revision(0) && after.state.is_waiting() && after.preempted.is_some() {
+            if after.token == Revision(0) && after.is_waiting() && after.preempted.is_some() {
                 continue;
             }
             if after.token != step.revision || after.token <= self.largest {

@@ -15,7 +15,7 @@ impl Invariant for Gangs {
         for (_, one) in step.moved() {
             let (gang, members) = (one.request.gang, one.members.len());
             let (least, most) = (gang.min_members as usize, gang.max_members as usize);
-            let has_place = one.state.is_occupying() || one.state == State::Planned;
+            let has_place = one.state.is_occupying() || one.state == State::Planned && !one.is_advance();
             let right = if has_place { (least..=most).contains(&members) } else { members == 0 };
             if !right {
                 let detail =

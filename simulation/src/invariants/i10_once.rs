@@ -118,7 +118,7 @@ mod tests {
         let shown = |node: &str| {
             let allocations = vec![v1::Allocation { node: node.to_owned(), ..Default::default() }];
             let reservation = Some(v1::Reservation { allocations, ..Default::default() });
-            Answer::Done(Done { revision: 3, reservation })
+            Answer::Done(Done { revision: 3, reservation, taken: None })
         };
         let (named, nameless) = (shown("n1"), shown("#0"));
         assert!(!same_answer(&named, &nameless, &BTreeSet::new()));

@@ -22,7 +22,7 @@ impl Invariant for Preempted {
             {
                 add(format!("{}: {wrong}", after.id));
             }
-            let taken_back = before.state.is_occupying() && after.state.is_waiting();
+            let taken_back = before.state.is_occupying() && after.is_waiting();
             if taken_back && let Some(wrong) = requeued(step, before, after) {
                 add(format!("{}: {wrong}", after.id));
             }
@@ -67,6 +67,9 @@ fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<St
         == (after.id, after.priority, after.submitted_at, &after.request);
     if !same {
         return Some("did not keep its place in the queue".to_owned());
+    }
+    if after.token.0 > 0 || !after.members.is_empty() || after.tab.is_some() {
+        return Some(format!("waits with token {} and what it had", after.token));
     }
     let at_once = matches!(step.entry.command, Command::Preempt { .. }) && before.state == State::Held;
     let due = before.resume_state == State::Preempting && step.after.log_time >= before.deadline;

@@ -70,7 +70,7 @@ mod tests {
         let mut good = Good::new();
         let mut call = good.calls[0].clone();
         call.request = Request::Upgrade(v1::UpgradeRequest { to: 2, ..Default::default() });
-        call.answer = Answer::Done(Done { revision: 1, reservation: None });
+        call.answer = Answer::Done(Done { revision: 1, ..Done::default() });
         good.calls.push(call);
         assert_eq!(good.judge(), ["M6"]);
     }

@@ -4,7 +4,9 @@
 mod i01_conservation;
 mod i02_devices;
 mod i03_derived;
+mod i04_budgets;
 mod i04_quota;
+mod i04_rates;
 mod i05_tokens;
 mod i06_life;
 mod i07_gangs;
@@ -12,6 +14,7 @@ mod i08_release;
 mod i09_acknowledged;
 mod i10_once;
 mod i11_preemption;
+mod i11_victims;
 mod i12_replicas;
 mod i13_determinism;
 mod i14_time;
@@ -52,6 +55,8 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i02_devices::Devices),
         Box::new(i03_derived::Derived),
         Box::new(i04_quota::Quotas),
+        Box::new(i04_budgets::Budgets),
+        Box::new(i04_rates::Rates::default()),
         Box::new(i05_tokens::Tokens::default()),
         Box::new(i06_life::Life),
         Box::new(i07_gangs::Gangs),
@@ -59,6 +64,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i09_acknowledged::Acknowledged),
         Box::new(i10_once::Once::default()),
         Box::new(i11_preemption::Preempted),
+        Box::new(i11_victims::Victims),
         Box::new(i12_replicas::Replicas),
         Box::new(i13_determinism::Determinism),
         Box::new(i14_time::Time::default()),

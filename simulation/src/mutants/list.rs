@@ -14,11 +14,13 @@ pub struct Seeded {
 }
 
 const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
+const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
 const CLOCK: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "clock::");
 const WATCHES: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "services::tests::history");
+const RULES: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "validator");
 const FORWARD: Net = Net::tests("plimsoll-coordinator", "plimsoll_coordinator", "forward");
 const GATE: Net = Net::tests("plimsoll-agent", "plimsoll_agent", "token_gate");
 const UNKNOWN: Net = Net::tests("plimsoll-simulation", "upgrade", "");
@@ -26,7 +28,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 32] = [
+pub const SEEDED: [Seeded; 40] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -38,6 +40,17 @@ pub const SEEDED: [Seeded; 32] = [
     bug("panic-on-empty-gang", "a gang of nobody ends the process", &[MODEL, SEEDS]),
     bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
     bug("forget-quota", "a grant is not held against its queue's quota", &[MODEL, SEEDS]),
+    bug("forget-a-level", "what the queues above have left is not looked at", &[MODEL, SEEDS]),
+    bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
+    bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),
+    bug("tokens-for-all", "a rate gives more tokens than there are", &[USAGE, SEEDS]),
+    bug("reclaim-own-quota", "a reclaim takes a queue below its own quota", &[MODEL, SEEDS]),
+    bug("no-grace", "who has to leave is out at once", &[MODEL, SEEDS]),
+    bug(
+        "give-away-the-kept",
+        "a place that others leave for somebody is granted to another",
+        &[MODEL, SEEDS],
+    ),
     bug("preempt-anyone", "a grant of any class is taken back, protected or not", &[MODEL, SEEDS]),
     bug("keep-token", "who was taken back waits with the token of its old grant", &[MODEL, SEEDS]),
     bug("expire-without-recheck", "a due time that was moved on ends the lease", &[MODEL, SEEDS]),
@@ -60,6 +73,7 @@ pub const SEEDED: [Seeded; 32] = [
     bug("untamed-clock", "a clock that jumps takes ledger time along", &[CLOCK]),
     bug("skip-unknown-command", "a command of a later version is skipped", &[UNKNOWN]),
     bug("watch-skips-one", "a watch that is taken up again misses an event", &[WATCHES, SEEDS]),
+    bug("no-rules", "what breaks a validator's rule is proposed", &[RULES]),
     bug("watch-leaks-tenant", "a watch of one tenant shows those of others", &[WATCHES]),
     bug("forwarded-loses-actor", "a call that was passed on is the coordinator's", &[FORWARD]),
     // The agent.
@@ -67,13 +81,9 @@ pub const SEEDED: [Seeded; 32] = [
 ];
 
 /// Those of the plan (`reliability.md` 10.5) whose features are not there yet, or that these nets cannot see.
-pub const NOT_THERE: [(&str, &str); 6] = [
-    ("forget quota at one tree level", "there are no quotas yet"),
-    (
-        "quota check before propose",
-        "forget-quota at every level, and trust-the-planner for what is checked before the proposal only",
-    ),
-    ("backfill delays head job", "there is no backfill yet; overtake-the-head is its forerunner"),
+pub const NOT_THERE: [(&str, &str); 5] = [
+    ("quota check before propose", "trust-the-planner is that for all that is checked, quota among it"),
+    ("backfill delays head job", "the planner does not backfill yet; overtake-the-head is its forerunner"),
     (
         "watch leaks other tenant, by permission",
         "there are no permissions yet; watch-leaks-tenant is the filter",

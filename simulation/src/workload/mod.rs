@@ -2,6 +2,7 @@
 //! in batches and in conversations; with deadlines short enough to leave them in doubt.
 
 mod operator;
+mod rules;
 pub mod wishes;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use plimsoll_client::{Client, ClientOptions, ReservationStream, RetryPolicy, See
 use crate::board::{Board, Phase};
 use crate::history::{Answer, Call, Done};
 use crate::net::{PORT, SimNet};
-use crate::request::{Request, send_batch};
+use crate::request::{Effect, Request, send_batch};
 use crate::rng::Rng;
 pub(crate) use operator::send;
 pub use operator::{Operator, settle};
@@ -45,6 +46,7 @@ enum Choice {
     OtherBody,
     WrongToken,
     NoSuch,
+    TakeTokens,
     BatchReserve,
     BatchRenew,
     BatchRelease,
@@ -52,7 +54,7 @@ enum Choice {
 }
 
 /// How often each is done. Coverage is printed by every run: keep each above zero.
-const WEIGHTS: [(u64, Choice); 17] = [
+const WEIGHTS: [(u64, Choice); 18] = [
     (24, Choice::Reserve),
     (14, Choice::Confirm),
     (12, Choice::Renew),
@@ -66,6 +68,7 @@ const WEIGHTS: [(u64, Choice); 17] = [
     (2, Choice::OtherBody),
     (3, Choice::WrongToken),
     (1, Choice::NoSuch),
+    (5, Choice::TakeTokens),
     (3, Choice::BatchReserve),
     (2, Choice::BatchRenew),
     (2, Choice::BatchRelease),
@@ -207,7 +210,7 @@ impl Worker {
             ),
         );
         self.learn(&request, &answer);
-        if request.is_logged() {
+        if request.is_logged() || request.effect() == Effect::Tokens {
             // What is unknown is the best thing to ask again.
             self.past.push(request.clone());
             if self.past.len() > MOST_PAST {
@@ -311,6 +314,10 @@ impl Worker {
                 let spec = wishes::spec(&mut self.rng);
                 let subject = Some(v1::explain_reservation_request::Subject::Spec(spec));
                 Request::Explain(v1::ExplainReservationRequest { subject, ..Default::default() })
+            }
+            Choice::TakeTokens => {
+                let takes = vec![rules::take(&mut self.rng)];
+                Request::Take(v1::TakeTokensRequest { request_id: self.id(), takes })
             }
             Choice::Repeat => self.rng.pick(&self.past).cloned()?,
             Choice::OtherBody => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plimsoll_client::{Client, Error, v1};
 
-use super::{NODES, client, deadline, tell, wishes};
+use super::{NODES, client, deadline, rules, tell, wishes};
 use crate::board::{Board, Phase};
 use crate::history::{Answer, Call};
 use crate::net::PORT;
@@ -47,7 +47,7 @@ const WEIGHTS: [(u64, Choice); 13] = [
     (2, Choice::RemoveNode),
     (2, Choice::BreakDevice),
     (4, Choice::MendDevice),
-    (5, Choice::Apply),
+    (9, Choice::Apply),
     (2, Choice::ApplyIf),
     (5, Choice::Delete),
     (3, Choice::Transfer),
@@ -64,6 +64,8 @@ pub struct Operator {
     /// Coordinators that run and were never members.
     spares: Vec<u64>,
     nodes: Vec<v1::Node>,
+    /// The organisation has what it begins with.
+    founded: bool,
 }
 
 impl Operator {
@@ -75,7 +77,7 @@ impl Operator {
         let client = client(board.seed, "operator", members)?;
         let rng = Rng::of(board.seed, "operator-choices");
         let (spares, nodes) = (spares.to_vec(), Vec::new());
-        Ok(Operator { client, rng, board, worker, next_id: 0, spares, nodes })
+        Ok(Operator { client, rng, board, worker, next_id: 0, spares, nodes, founded: false })
     }
 
     /// Operates until the chaos is over.
@@ -90,7 +92,9 @@ impl Operator {
                 }
             }
             let Some(choice) = self.rng.weighted(&WEIGHTS) else { return };
+            let found = !self.founded && self.rng.percent(60);
             let request = match choice {
+                _ if found => Some(self.found()),
                 Choice::Members => self.change_members().await,
                 _ => self.request(choice),
             };
@@ -98,9 +102,15 @@ impl Operator {
                 let patient = request.effect() == Effect::Members;
                 let longest = if patient { Duration::from_secs(5) } else { deadline(&mut self.rng) };
                 let client = self.client.with_timeout(longest);
-                send(&self.board, &client, self.worker, request).await;
+                let answer = send(&self.board, &client, self.worker, request).await;
+                self.founded |= found && answer.done().is_some();
             }
         }
+    }
+
+    fn found(&mut self) -> Request {
+        let (request_id, objects) = (self.id(), rules::founding(&mut self.rng));
+        Request::Apply(v1::ApplyPolicyRequest { request_id, objects, ..Default::default() })
     }
 
     fn request(&mut self, choice: Choice) -> Option<Request> {
@@ -261,6 +271,18 @@ pub async fn settle(board: &Board, client: &Client, worker: usize, until_ms: u64
         Request::Apply(v1::ApplyPolicyRequest { request_id: id(), objects, ..Default::default() }),
         Request::Delete(v1::DeletePolicyRequest { request_id: id(), names: vec![cap], ..Default::default() }),
     ];
+    // What users may have is no matter of being well. Each by itself: one that is refused keeps the others from nothing.
+    for quota in rules::QUOTAS {
+        let objects = vec![rules::no_quota(quota)];
+        repairs.push(Request::Apply(v1::ApplyPolicyRequest {
+            request_id: id(),
+            objects,
+            ..Default::default()
+        }));
+    }
+    let (kind, name) = (v1::PolicyKind::Validator.into(), rules::VALIDATOR.to_owned());
+    let names = vec![v1::PolicyName { kind, name }];
+    repairs.push(Request::Delete(v1::DeletePolicyRequest { request_id: id(), names, ..Default::default() }));
     for node in NODES {
         let name = node.to_owned();
         repairs.push(Request::Uncordon(v1::UncordonNodeRequest {

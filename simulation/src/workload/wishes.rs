@@ -2,16 +2,24 @@
 
 use plimsoll_client::v1;
 
+use super::rules;
 use crate::rng::Rng;
 
 /// Classes that exist from the beginning, and one that an operator makes and deletes.
-const CLASSES: [(u64, &str); 5] = [(8, "standard"), (4, "high"), (4, "low"), (4, "batch"), (1, "sim")];
+const CLASSES: [(u64, &str); 5] = [(7, "standard"), (5, "high"), (5, "low"), (5, "batch"), (1, "sim")];
 /// A pool that an operator makes and deletes.
 pub const SIDE_POOL: &str = "side";
-/// Queues that an operator makes, cuts and deletes: the first is above the others.
-const QUEUES: [&str; 3] = ["org", "vision", "speech"];
+/// Queues that an operator makes, cuts and deletes, and what is above each: the first is above all others.
+pub(super) const QUEUES: [(&str, &str); 4] =
+    [("org", ""), ("vision", "org"), ("cv", "vision"), ("speech", "org")];
+/// For whom requests are, and of which run; mostly nobody and none.
+const TENANTS: [(u64, &str); 4] = [(5, ""), (2, "ada"), (2, "alan"), (1, "grace")];
+const RUNS: [(u64, &str); 3] = [(6, ""), (2, "run-1"), (2, "run-2")];
 /// A countable that is a pool's while an operator says so.
 pub const COUNTABLE: &str = "seat/sim";
+
+/// Ways to walk the queue that an operator sets.
+const QUEUEING: [&str; 6] = ["", "", "skip", "backfill_1", "backfill_all", "learned"];
 
 /// What an operator lets be taken back; mostly everything.
 const PREEMPTION: [v1::Preemption; 6] = [
@@ -42,7 +50,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         let least = if rng.percent(50) { most } else { most - 1 };
         v1::Gang { min_members: least, max_members: most, spread: rng.percent(40) }
     });
-    let wait = rng.percent(35).then(|| {
+    let wait = rng.percent(45).then(|| {
         let deadline_ms = if rng.percent(70) { rng.between(500, 4_000) } else { 0 };
         v1::WaitPolicy { queue: true, deadline_ms }
     });
@@ -51,7 +59,12 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     let hold_ms = rng.between(1_000, 4_000);
     let ends = rng.percent(8);
     let max_duration_ms = if long { rng.between(1_000, 6_000) } else { 0 };
-    let queue = if rng.percent(30) { rng.pick(&QUEUES).copied().unwrap_or_default() } else { "" };
+    let queue = if rng.percent(45) { rng.pick(&QUEUES).map_or("", |(name, _)| name) } else { "" };
+    let tenant = rng.weighted(&TENANTS).unwrap_or_default().to_owned();
+    let run = rng.weighted(&RUNS).filter(|run| !run.is_empty());
+    let labels = run.map(|run| ("run".to_owned(), run.to_owned())).into_iter().collect();
+    // Less than most grants cost where there are prices, now and then.
+    let limits = rng.percent(4).then(|| v1::RequestLimits { cost_micros: rng.between(20, 500) });
     let pool = if rng.percent(4) { SIDE_POOL.to_owned() } else { String::new() };
     let required = if rng.percent(3) { vec![term("simulated", &["no"])] } else { Vec::new() };
     let requirements = v1::Requirements { amounts: Some(amounts(rng)), gpu, required, ..Default::default() };
@@ -59,6 +72,9 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         pool,
         class,
         queue: queue.to_owned(),
+        tenant,
+        labels,
+        limits,
         requirements: Some(requirements),
         gang,
         ttl_ms: ttl_ms(rng),
@@ -73,7 +89,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
 
 /// Short enough to lapse within a run, now and then.
 pub fn ttl_ms(rng: &mut Rng) -> u64 {
-    rng.weighted(&[(3, 1_000), (4, 2_500), (2, 6_000), (1, 20_000)]).unwrap_or(2_500)
+    rng.weighted(&[(3, 1_000), (4, 2_500), (2, 6_000), (2, 20_000)]).unwrap_or(2_500)
 }
 
 /// Mostly small; now and then more than there is, or more than can be counted.
@@ -82,6 +98,7 @@ pub fn amounts(rng: &mut Rng) -> v1::Quantities {
         0 => u64::MAX,
         1 => u64::MAX / 2,
         2..=4 => 9_000,
+        5..=24 => 1_000 * rng.between(2, 5),
         _ => 250 * rng.between(1, 8),
     };
     let memory_bytes = rng.between(1, 4) << 30;
@@ -98,7 +115,9 @@ pub fn amounts(rng: &mut Rng) -> v1::Quantities {
 /// Policy that an operator may put: the pool that everybody uses, another one, a class, limits of nodes.
 pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
     use v1::policy_object::Object;
-    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3), (5, 4)]).unwrap_or(0) {
+    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3), (5, 4), (6, 5), (2, 6)]).unwrap_or(0) {
+        5 => return rules::quota(rng),
+        6 => return rules::validator(rng),
         0 => {
             let strategies = [v1::Strategy::Greedy, v1::Strategy::BestFit, v1::Strategy::WorstFit];
             let strategy = rng.pick(&strategies).copied().unwrap_or_default().into();
@@ -111,8 +130,11 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
             let name = "default".to_owned();
             let fairness =
                 [v1::Fairness::Priority, v1::Fairness::Fair, v1::Fairness::Quota, v1::Fairness::Weighted];
+            let (prices, currency) = rules::prices(rng);
             Object::Pool(v1::Pool {
                 name,
+                prices: prices.into_iter().collect(),
+                currency,
                 fairness: rng.pick(&fairness).copied().unwrap_or_default().into(),
                 strategy,
                 queue_order,
@@ -120,6 +142,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 countables,
                 preemption: rng.pick(&PREEMPTION).copied().unwrap_or_default().into(),
                 max_preemptions_per_hour: if rng.percent(15) { 2 } else { 0 },
+                queueing: rng.pick(&QUEUEING).copied().unwrap_or_default().to_owned(),
+                starvation_bound_ms: if rng.percent(30) { 20_000 } else { 0 },
                 ..Default::default()
             })
         }
@@ -156,20 +180,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
 
 /// One of the queues, with quotas that bind now and then: cpu of all, devices of some.
 fn queue(rng: &mut Rng) -> v1::Queue {
-    let name = rng.pick(&QUEUES).copied().unwrap_or_default();
-    let parent = if name == QUEUES[0] { "" } else { QUEUES[0] };
-    let mut quota = |unit: u64| {
-        let (guaranteed, more) = (unit * rng.between(0, 2), unit * rng.between(0, 4));
-        let nominal = guaranteed + more;
-        let limit = rng.percent(40).then(|| nominal + unit * rng.between(0, 3));
-        v1::Quota { guaranteed, nominal, limit }
-    };
-    let mut resources =
-        std::collections::BTreeMap::from([("cpu".to_owned(), quota(1_000)), ("gpu".to_owned(), quota(500))]);
-    if rng.percent(30) {
-        resources.remove("gpu");
-    }
-    let quotas = vec![v1::PoolQuotas { pool: "default".to_owned(), resources }];
+    let (name, parent) = rng.pick(&QUEUES).copied().unwrap_or_default();
+    let quotas = quotas_of(rng);
     let max_pending = rng.weighted(&[(4, 0), (1, 2)]).unwrap_or(0);
     let weight_milli = Some(u32::try_from(500 * rng.between(0, 4)).unwrap_or(1_000));
     v1::Queue {
@@ -182,6 +194,22 @@ fn queue(rng: &mut Rng) -> v1::Queue {
     }
 }
 
+/// What a queue is given of the default pool: little, so that it borrows and others have it back.
+pub(super) fn quotas_of(rng: &mut Rng) -> Vec<v1::PoolQuotas> {
+    let mut quota = |unit: u64| {
+        let (guaranteed, more) = (unit * rng.between(0, 2), unit * rng.between(0, 4));
+        let nominal = guaranteed + more;
+        let limit = rng.percent(40).then(|| nominal + unit * rng.between(0, 3));
+        v1::Quota { guaranteed, nominal, limit }
+    };
+    let mut resources =
+        std::collections::BTreeMap::from([("cpu".to_owned(), quota(1_000)), ("gpu".to_owned(), quota(500))]);
+    if rng.percent(30) {
+        resources.remove("gpu");
+    }
+    vec![v1::PoolQuotas { pool: "default".to_owned(), resources }]
+}
+
 /// Names that an operator may delete: also what is not there, and what never goes.
 pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
     let (kind, name) = rng
@@ -190,8 +218,11 @@ pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
             (3, (v1::PolicyKind::Class, "sim")),
             (6, (v1::PolicyKind::NodeLimits, "cap")),
             (1, (v1::PolicyKind::Pool, "default")),
-            (3, (v1::PolicyKind::Queue, QUEUES[2])),
-            (1, (v1::PolicyKind::Queue, QUEUES[0])),
+            (2, (v1::PolicyKind::Queue, QUEUES[3].0)),
+            (1, (v1::PolicyKind::Queue, QUEUES[0].0)),
+            (3, (v1::PolicyKind::Quota, rules::QUOTAS[1])),
+            (2, (v1::PolicyKind::Quota, rules::QUOTAS[0])),
+            (6, (v1::PolicyKind::Validator, rules::VALIDATOR)),
         ])
         .unwrap_or((v1::PolicyKind::NodeLimits, "cap"));
     v1::PolicyName { kind: kind.into(), name: name.to_owned() }

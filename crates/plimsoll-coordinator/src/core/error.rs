@@ -95,6 +95,12 @@ pub enum HistoryError {
         /// Oldest revision kept.
         first: Revision,
     },
+    /// No record is kept of that time.
+    #[error("that is before revision {first}, the oldest that is kept")]
+    TooEarly {
+        /// Oldest revision kept.
+        first: Revision,
+    },
     /// Ahead of what is applied here.
     #[error("revision {wanted} is ahead of this replica, which is at {applied}")]
     Future {

@@ -59,6 +59,12 @@ impl History {
         Revision(self.state.lock().bounds.first)
     }
 
+    /// Oldest and latest revision of which records are kept; none where the latest is before the oldest.
+    pub(super) fn bounds(&self) -> (Revision, Revision) {
+        let bounds = self.state.lock().bounds;
+        (Revision(bounds.first), Revision(bounds.last))
+    }
+
     /// Says what the ledger was restored to. Records after it are dropped, and a gap before it ends history.
     ///
     /// # Errors

@@ -315,6 +315,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::Renew { .. }
         | Command::Resize { .. }
         | Command::Release { .. }
+        | Command::Requeue { .. }
         | Command::Cancel { .. }
         | Command::Expire { .. }
         | Command::SetNodeHealth { .. }
@@ -322,6 +323,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::SetDeviceHealth { .. }
         | Command::RemoveNode { .. }
         | Command::BecomeLeader { .. }
+        | Command::OpenWindows { .. }
         | Command::Upgrade { .. }
         | Command::TakeTokens { .. } => 0,
     }

@@ -319,7 +319,9 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         }
     };
     match &entry.command {
-        Command::Release { reservation, .. } | Command::Cancel { reservation } => members(*reservation),
+        Command::Release { reservation, .. }
+        | Command::Requeue { reservation, .. }
+        | Command::Cancel { reservation } => members(*reservation),
         Command::SetNodeHealth { node, .. } | Command::RemoveNode { node } => {
             let holders: BTreeSet<NodeId> = ledger
                 .holders(*node)
@@ -340,6 +342,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::SetDeviceHealth { .. }
         | Command::ApplyPolicy { .. }
         | Command::BecomeLeader { .. }
+        | Command::OpenWindows { .. }
         | Command::Upgrade { .. }
         | Command::TakeTokens { .. } => {}
     }
@@ -372,8 +375,11 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::Queue(_)
             | EventObject::QueueDeleted(_)
             | EventObject::Quota(_)
-            | EventObject::QuotaDeleted(_) => changes.policies = true,
-            EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => changes.policies = true,
+            | EventObject::QuotaDeleted(_)
+            | EventObject::Schedule(_)
+            | EventObject::ScheduleDeleted(_)
+            | EventObject::Validator(_)
+            | EventObject::ValidatorDeleted(_) => changes.policies = true,
             EventObject::ReservationForgotten(_) | EventObject::Leader(_) | EventObject::Version(_) => {}
         }
     }

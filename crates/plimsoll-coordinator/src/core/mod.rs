@@ -10,6 +10,8 @@ mod digest;
 pub mod doctor;
 mod encoding;
 mod error;
+mod estimates;
+mod fork;
 mod history;
 mod identity;
 mod intake;
@@ -17,6 +19,7 @@ mod leader;
 mod lost;
 mod machine;
 mod notice;
+mod past;
 mod record;
 mod scrub;
 mod start;
@@ -31,10 +34,11 @@ mod tests;
 use std::sync::Arc;
 
 use plimsoll_consensus::Group;
-use plimsoll_ledger::{Answer, Entry, Request};
+use plimsoll_ledger::{Answer, Entry, Ledger, Request, Reservation};
 use plimsoll_mutants::mutant;
-use plimsoll_scheduler::Explanation;
-use plimsoll_types::{ReservationId, Revision};
+use plimsoll_scheduler::forecast::{Change, Plan};
+use plimsoll_scheduler::{Explanation, Scene, StartEstimate};
+use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, SessionClosed};
 pub use config::{CallLimits, CoreConfig, Data, IntakeLimits, Stores, Timings};
@@ -103,6 +107,20 @@ impl Core {
         self.inner.validate_only(entry, self.hint()).await
     }
 
+    /// What a change would come to, tried on a copy: nothing is written. Works on the leader only, one at a time.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotLeader`] elsewhere.
+    pub async fn plan(
+        &self,
+        requester: String,
+        change: Change,
+        horizon_ms: u64,
+    ) -> Result<Plan, SubmitError> {
+        // Boxed: it is large, and rare.
+        Box::pin(self.inner.plan(requester, change, horizon_ms, self.hint())).await
+    }
+
     /// Waits until all that was acknowledged anywhere before this call is applied here; one ReadIndex round serves all
     /// callers of a moment. Returns the revision reached.
     ///
@@ -146,6 +164,31 @@ impl Core {
         self.inner.hub.read(from, limit)
     }
 
+    /// The ledger as it was at a revision, rebuilt here. O(state + revisions since its base); one at a time.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] where nothing is left to rebuild it from, [`HistoryError::Future`] where it is ahead.
+    pub async fn past(&self, revision: Revision) -> Result<Arc<Ledger>, HistoryError> {
+        let applied = self.inner.ledger.read().revision();
+        if revision > applied {
+            return Err(HistoryError::Future { wanted: revision, applied });
+        }
+        self.inner.past.at(revision).await
+    }
+
+    /// The latest revision at a ledger time.
+    ///
+    /// # Errors
+    /// [`HistoryError::TooEarly`] before the first record that is kept.
+    pub fn revision_at(&self, time: LedgerTime) -> Result<Revision, HistoryError> {
+        self.inner.past.revision_at(time)
+    }
+
+    /// Oldest revision of which the state can be rebuilt here; `None` where there is none yet.
+    pub fn first_state(&self) -> Option<Revision> {
+        self.inner.past.first()
+    }
+
     /// Oldest revision of which a record is kept here.
     pub fn first_revision(&self) -> Revision {
         self.inner.history.first_revision()
@@ -153,12 +196,26 @@ impl Core {
 
     /// Why a reservation is where it is, from the applied state of this replica.
     pub fn explain(&self, id: ReservationId) -> Option<Explanation> {
-        plimsoll_scheduler::explain(&self.inner.ledger.read(), id)
+        // The lock is held for the copy alone.
+        let scene = Scene::of_reservation(&self.inner.ledger.read(), id)?;
+        Some(scene.explain())
+    }
+
+    /// When one that waits is expected to start, by the state in `ledger`, which is this replica's; while it leads, with the starts that it keeps
+    /// free. `rank` is asked for its place in the queue where it is far back. `None` where it does not wait.
+    pub fn estimate(
+        &self,
+        ledger: &Ledger,
+        reservation: &Reservation,
+        rank: impl FnOnce() -> u64,
+    ) -> Option<StartEstimate> {
+        self.inner.estimates.of(ledger, reservation, rank)
     }
 
     /// What would stand in the way of a request now.
     pub fn explain_request(&self, request: &Request, requester: &str) -> Explanation {
-        plimsoll_scheduler::explain_request_of(&self.inner.ledger.read(), request, requester)
+        let scene = Scene::of_request(&self.inner.ledger.read(), request, requester);
+        scene.explain()
     }
 
     /// Digest of the whole state and the chain hash. `at` 0 means now; otherwise waits for that revision.

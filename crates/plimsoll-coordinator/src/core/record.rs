@@ -182,6 +182,10 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
         }
         EventObject::ValidatorDeleted(name) => StoredEvent { kind: 22, name: name.clone(), ..base },
         EventObject::QuotaDeleted(name) => StoredEvent { kind: 36, name: name.clone(), ..base },
+        EventObject::Schedule(schedule) => {
+            StoredEvent { kind: 15, row: row(Row::Schedule(Arc::clone(schedule))), ..base }
+        }
+        EventObject::ScheduleDeleted(name) => StoredEvent { kind: 16, name: name.clone(), ..base },
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -205,7 +209,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 | 13 | 21 | 35 => {
+        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
@@ -215,6 +219,7 @@ fn load_event(
                 Row::NodeLimits(limits) => EventObject::NodeLimits(limits),
                 Row::Queue(queue) => EventObject::Queue(queue),
                 Row::Quota(quota) => EventObject::Quota(quota),
+                Row::Schedule(schedule) => EventObject::Schedule(schedule),
                 Row::Validator(object) => EventObject::Validator(object),
                 Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) => {
                     return Err("an event about a row of no object".to_owned());
@@ -231,6 +236,7 @@ fn load_event(
         14 => EventObject::QueueDeleted(stored.name),
         36 => EventObject::QuotaDeleted(stored.name),
         22 => EventObject::ValidatorDeleted(stored.name),
+        16 => EventObject::ScheduleDeleted(stored.name),
         kind => return Err(format!("an event of unknown kind {kind}")),
     };
     Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
@@ -334,6 +340,11 @@ mod tests {
                 ..Default::default()
             }))),
             event(EventObject::ValidatorDeleted("old".to_owned())),
+            event(EventObject::Schedule(Arc::new(plimsoll_ledger::Schedule {
+                name: "nightly".to_owned(),
+                ..Default::default()
+            }))),
+            event(EventObject::ScheduleDeleted("old".to_owned())),
             event(EventObject::Leader(3)),
             event(EventObject::Version(2)),
         ];

@@ -1,7 +1,7 @@
 //! Putting a core together, and taking it apart.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -17,10 +17,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::agents::{AgentHub, SessionClosed};
+use super::estimates::Estimates;
 use super::identity::Identity;
 use super::intake::Intake;
 use super::leader::LeaderLoop;
 use super::notice::AppliedNotice;
+use super::past::Past;
 use super::scrub::{Scrubbable, Scrubbed, Scrubber};
 use super::watch::WatchHub;
 use super::{
@@ -31,6 +33,13 @@ use crate::clock::Clock;
 
 /// Exit code of a process whose storage failed for good (docs/exit-codes.md).
 const STORAGE_FAILED: i32 = 74;
+
+/// Bases of the past within the records that are kept.
+const BASES: u64 = 8;
+/// Fewest revisions between two of them: so many are applied again in a fraction of a second.
+const LEAST_BETWEEN_BASES: u64 = 10_000;
+/// How often it is looked whether one is due.
+const LOOK_FOR_BASES: Duration = Duration::from_secs(5);
 
 /// The parts of a running core.
 pub(super) struct Inner {
@@ -46,19 +55,22 @@ pub(super) struct Inner {
     /// Of the data directory, where there is one.
     pub(super) disk: Option<Headroom>,
     pub(super) scrubbed: Arc<Scrubbed>,
+    pub(super) estimates: Arc<Estimates>,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
     machine: Arc<LedgerMachine>,
     stop: watch::Sender<bool>,
-    serving: watch::Receiver<bool>,
+    pub(super) serving: watch::Receiver<bool>,
     /// Turns true when the loops have ended, whether asked to or not.
     ended: watch::Receiver<bool>,
     /// When a leader last confirmed that this replica was up to date.
     confirmed: Mutex<Instant>,
     /// Why this replica stopped itself, if it did.
     pub(super) fault: OnceLock<String>,
+    /// The ledger as it was.
+    pub(super) past: Arc<Past>,
     /// One `validate_only` at a time: it copies a part of the ledger.
-    scratch: Semaphore,
+    pub(super) scratch: Semaphore,
 }
 
 /// See [`super::Core::start`].
@@ -74,9 +86,12 @@ pub(super) async fn start(
     let counters = Arc::new(Counters::default());
     let wake = Arc::new(Notify::new());
     let ledger = Arc::new(RwLock::new(Ledger::new()));
+    let (state_rows, bases) = (Arc::downgrade(&stores.engine), Arc::clone(&stores.history));
     let history = History::open(stores.history, config.history_revisions)
         .map_err(|source| StartError::Store { place: "history".to_owned(), source })?;
     let history = Arc::new(history);
+    let every = (config.history_revisions / BASES).max(LEAST_BETWEEN_BASES);
+    let past = Past::new(Arc::clone(&history), state_rows, bases, every);
     let hub = Arc::new(WatchHub::new(Arc::clone(&history), config.watch_ring));
     let notice = Arc::new(AppliedNotice::new(Arc::clone(&wake)));
     let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&wake), Arc::clone(&counters)));
@@ -118,7 +133,9 @@ pub(super) async fn start(
     }
     let (stop, stopped) = watch::channel(false);
     let (serving, serves) = watch::channel(false);
+    let estimates = Arc::new(Estimates::default());
     let leader_loop = LeaderLoop {
+        estimates: Arc::clone(&estimates),
         config: Arc::clone(&config),
         group: group.clone(),
         ledger: Arc::clone(&ledger),
@@ -164,6 +181,7 @@ pub(super) async fn start(
         counters,
         disk,
         scrubbed,
+        estimates,
         scrubber: Mutex::new(scrubber),
         machine,
         stop,
@@ -171,8 +189,10 @@ pub(super) async fn start(
         ended,
         confirmed: Mutex::new(Instant::now()),
         fault: OnceLock::new(),
+        past,
         scratch: Semaphore::new(1),
     });
+    tokio::spawn(keep_bases(Arc::downgrade(&inner.past), inner.hub.changes()));
     tokio::spawn(lost::halt(inner.group.clone(), Arc::downgrade(&inner), inner.stop.subscribe()));
     if has_scrubber {
         let rotten = Arc::downgrade(&inner);
@@ -185,6 +205,23 @@ pub(super) async fn start(
         });
     }
     Ok(inner)
+}
+
+/// Writes a base for reads of the past whenever it is time for one, until the core stops.
+async fn keep_bases(past: Weak<Past>, mut changes: watch::Receiver<Option<Revision>>) {
+    loop {
+        let Some(applied) = *changes.borrow_and_update() else { return };
+        if applied.0 >= LEAST_BETWEEN_BASES {
+            let Some(past) = past.upgrade() else { return };
+            // An error is a panic there, which was told.
+            let _ = tokio::task::spawn_blocking(move || past.keep_base(applied)).await;
+        }
+        // Looking again costs a moment at most every so often.
+        tokio::time::sleep(LOOK_FOR_BASES).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Room on the disk with the data, where they are on one.

@@ -1,6 +1,7 @@
 //! A read of the ledger: a lock guard with the revision it was served at.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use parking_lot::RwLockReadGuard;
 use plimsoll_ledger::Ledger;
@@ -16,25 +17,38 @@ pub enum Consistency {
     Stale,
 }
 
-/// The ledger under a read lock. Derefs to [`Ledger`].
+/// The ledger under a read lock, or as it was. Derefs to [`Ledger`].
 pub struct LedgerView<'a> {
-    guard: RwLockReadGuard<'a, Ledger>,
+    source: Source<'a>,
     age_ms: u64,
+}
+
+/// Where a view looks.
+enum Source<'a> {
+    /// The present, held.
+    Present(RwLockReadGuard<'a, Ledger>),
+    /// The past, which nobody changes any more.
+    Past(Arc<Ledger>),
 }
 
 impl<'a> LedgerView<'a> {
     pub(super) fn new(guard: RwLockReadGuard<'a, Ledger>, age_ms: u64) -> LedgerView<'a> {
-        LedgerView { guard, age_ms }
+        LedgerView { source: Source::Present(guard), age_ms }
+    }
+
+    /// A state that was: it is as old as it is, and nothing of it is out of date.
+    pub fn past(ledger: Arc<Ledger>) -> LedgerView<'a> {
+        LedgerView { source: Source::Past(ledger), age_ms: 0 }
     }
 
     /// Revision of the latest command it shows.
     pub fn revision(&self) -> Revision {
-        self.guard.revision()
+        Ledger::revision(self)
     }
 
     /// Ledger time of the latest command it shows.
     pub fn log_time(&self) -> LedgerTime {
-        self.guard.clock()
+        self.clock()
     }
 
     /// Upper bound of how long ago this was the newest state, in milliseconds; 0 for linearizable reads.
@@ -47,6 +61,9 @@ impl Deref for LedgerView<'_> {
     type Target = Ledger;
 
     fn deref(&self) -> &Ledger {
-        &self.guard
+        match &self.source {
+            Source::Present(guard) => guard,
+            Source::Past(ledger) => ledger,
+        }
     }
 }

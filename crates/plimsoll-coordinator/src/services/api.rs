@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use plimsoll_ledger::{Answer, Command, Outcome};
+use futures_util::future::BoxFuture;
+use plimsoll_ledger::{Answer, Command, Ledger, Outcome};
 use plimsoll_proto::{convert, v1};
-use plimsoll_types::Revision;
+use plimsoll_types::{LedgerTime, Revision};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -26,6 +27,23 @@ pub(crate) struct Api {
     turns: Arc<Semaphore>,
     rules: Arc<RuleCache>,
 }
+
+/// A moment of the past, by revision or by ledger time; 0 for neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AsOf {
+    /// A revision.
+    pub(crate) revision: u64,
+    /// A ledger time.
+    pub(crate) time_ms: u64,
+}
+
+/// The moment that a request names.
+macro_rules! as_of {
+    ($request:expr) => {
+        crate::services::api::AsOf { revision: $request.as_of_revision, time_ms: $request.as_of_ms }
+    };
+}
+pub(crate) use as_of;
 
 /// Answers that are made at the same time of those that take long. A thousand that are asked for together would otherwise stand
 /// before everything else that this process does.
@@ -99,6 +117,16 @@ impl Api {
         Err(short)
     }
 
+    /// What the rules of the cluster's validators say of an entry.
+    pub(crate) fn judge(&self, entry: &plimsoll_ledger::Entry) -> Result<(), Problem> {
+        self.rules.check(&self.core, entry)
+    }
+
+    /// The rules of the cluster's validators that a request breaks.
+    pub(crate) fn broken_rules(&self, request: &plimsoll_ledger::Request) -> Vec<convert::Violation> {
+        self.rules.broken_by(&self.core, request)
+    }
+
     /// What can be said before anything is proposed: room, and the rules of the cluster's validators.
     fn check_edge(&self, intent: &Intent) -> Result<(), Problem> {
         self.check_room(intent)?;
@@ -164,6 +192,45 @@ impl Api {
         let view = self.core.read(read_consistency(consistency)?, Revision(min_revision)).await?;
         self.shows(view.revision());
         Ok(view)
+    }
+
+    /// The ledger as it was, where a revision or a time is given; as fresh as asked otherwise.
+    pub(crate) async fn read_at(
+        &self,
+        consistency: i32,
+        min_revision: u64,
+        as_of: AsOf,
+    ) -> Result<LedgerView<'_>, Problem> {
+        if as_of == AsOf::default() {
+            return self.read(consistency, min_revision).await;
+        }
+        let past = self.past(consistency, min_revision, as_of).await?;
+        Ok(past.map_or_else(|| self.local(), LedgerView::past))
+    }
+
+    /// The ledger as it was; `None` where neither a revision nor a time is given. Boxed: it is rare, and every read would carry it.
+    pub(crate) fn past(
+        &self,
+        consistency: i32,
+        min_revision: u64,
+        as_of: AsOf,
+    ) -> BoxFuture<'_, Result<Option<Arc<Ledger>>, Problem>> {
+        Box::pin(async move {
+            let AsOf { revision, time_ms } = as_of;
+            if revision > 0 && time_ms > 0 {
+                return Err(Problem::invalid("as_of_revision", "give either a revision or a time"));
+            }
+            if revision == 0 && time_ms == 0 {
+                return Ok(None);
+            }
+            // What was acknowledged before the call counts as the past.
+            drop(self.read(consistency, min_revision).await?);
+            let revision = match time_ms {
+                0 => Revision(revision),
+                time_ms => self.core.revision_at(LedgerTime(time_ms))?,
+            };
+            Ok(Some(self.core.past(revision).await?))
+        })
     }
 
     /// The ledger as it is here now, to be shown.

@@ -1,8 +1,8 @@
 //! Explanations of the planner as the API shows them.
 
-use plimsoll_ledger::{Blocker, Ledger, Placement, Request};
-use plimsoll_proto::{convert, v1};
-use plimsoll_scheduler::{Explanation, Suggestion};
+use plimsoll_ledger::{Blocker, Ledger, Placement, PolicyName, Request};
+use plimsoll_proto::{convert, reason, v1};
+use plimsoll_scheduler::{Explanation, KeptPlaces, SingleChange, Suggestion};
 use plimsoll_types::{ReservationId, Resources};
 
 /// Why a reservation is where it is.
@@ -41,7 +41,7 @@ fn explained(
         infeasible: explanation.infeasible,
         rank: explanation.rank,
         queue_length: explanation.queue_length,
-        blockers: explanation.blockers.iter().map(convert::blocker_to_v1).collect(),
+        blockers: blockers(explanation),
         not_in_the_way: explanation.not_in_the_way.clone(),
         nodes_considered: u32::try_from(explanation.nodes_considered).unwrap_or(u32::MAX),
         nodes_fitting: u32::try_from(explanation.nodes_feasible).unwrap_or(u32::MAX),
@@ -49,12 +49,50 @@ fn explained(
         suggestions: explanation
             .suggestions
             .iter()
-            .map(|suggestion| suggested(request, suggestion))
+            .map(|suggestion| suggested(ledger, request, suggestion))
             .collect(),
         expected_start_ms: 0,
         decision_revision: explanation.decision_revision.0,
         placement: explanation.placement.as_ref().map(place).unwrap_or_default(),
     }
+}
+
+/// What the ledger says stands in the way, and places that are kept for others.
+fn blockers(explanation: &Explanation) -> Vec<v1::Blocker> {
+    let kept = explanation.kept_places.iter().map(kept_for);
+    explanation.blockers.iter().map(convert::blocker_to_v1).chain(kept).collect()
+}
+
+fn kept_for(kept: &KeptPlaces) -> v1::Blocker {
+    let subject = kept.reservation.to_string();
+    let message = format!("{subject}: {}", reason::describe(v1::ErrorReason::KeptForAnother));
+    v1::Blocker {
+        reason: v1::ErrorReason::KeptForAnother.into(),
+        subject,
+        message,
+        asked: 1,
+        available: 0,
+        limit: 0,
+        nodes: kept.nodes,
+    }
+}
+
+/// Rules of the cluster's validators that a request breaks stand in its way whatever room there is.
+pub(super) fn refused_by_rules(shown: &mut v1::Explanation, broken: Vec<convert::Violation>) {
+    if broken.is_empty() {
+        return;
+    }
+    shown.admissible = false;
+    shown.placement.clear();
+    shown.suggestions.clear();
+    let blocker = |violation: convert::Violation| v1::Blocker {
+        reason: v1::ErrorReason::ValidationFailed.into(),
+        message: format!("{}: {}", violation.field, violation.description),
+        subject: violation.field,
+        asked: 1,
+        ..v1::Blocker::default()
+    };
+    shown.blockers.splice(0..0, broken.into_iter().map(blocker));
 }
 
 fn excluded(blocker: &Blocker) -> v1::ExcludedNodes {
@@ -66,13 +104,56 @@ fn excluded(blocker: &Blocker) -> v1::ExcludedNodes {
     }
 }
 
-/// A suggestion, with the one number that it changes where it is a number.
-fn suggested(request: &Request, suggestion: &Suggestion) -> v1::Suggestion {
+/// A suggestion, with the one number that it changes where it is a number of the request.
+fn suggested(ledger: &Ledger, request: &Request, suggestion: &Suggestion) -> v1::Suggestion {
+    let (kind, object, (field, from, to)) = match &suggestion.change {
+        SingleChange::Request(changed) => {
+            (v1::SuggestionKind::Request, String::new(), changed_number(request, changed))
+        }
+        SingleChange::Policy(object) => {
+            (v1::SuggestionKind::Policy, label(&object.name()), Default::default())
+        }
+        SingleChange::Uncordon(node) => {
+            let name = ledger.node(*node).map_or_else(|| node.0.to_string(), |node| node.name().to_owned());
+            (v1::SuggestionKind::Uncordon, format!("node/{name}"), Default::default())
+        }
+        SingleChange::End(reservation) => {
+            (v1::SuggestionKind::End, reservation.to_string(), Default::default())
+        }
+    };
+    let node = suggestion.nodes.first().and_then(|node| ledger.node(*node));
+    v1::Suggestion {
+        description: suggestion.description.clone(),
+        field,
+        from,
+        to,
+        node: node.map(|node| node.name().to_owned()).unwrap_or_default(),
+        kind: kind.into(),
+        object,
+    }
+}
+
+fn label(name: &PolicyName) -> String {
+    let kind = match name {
+        PolicyName::Pool(_) => "pool",
+        PolicyName::Class(_) => "class",
+        PolicyName::NodeLimits(_) => "nodelimits",
+        PolicyName::Queue(_) => "queue",
+        PolicyName::Quota(_) => "quota",
+        PolicyName::Schedule(_) => "schedule",
+        PolicyName::Validator(_) => "validator",
+    };
+    format!("{kind}/{}", name.name())
+}
+
+/// Path of the number in which two requests differ, and its values; empty where it is none.
+fn changed_number(request: &Request, changed: &Request) -> (String, u64, u64) {
     let numbers = |request: &Request| {
         let needs = &request.requirements;
         let mut numbers = vec![
             ("requirements.gpu.count".to_owned(), needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count))),
             ("gang.min_members".to_owned(), u64::from(request.gang.min_members)),
+            ("max_duration_ms".to_owned(), request.max_duration_ms),
             ("requirements.amounts.cpu_millis".to_owned(), needs.amounts.cpu_millis.0),
             ("requirements.amounts.memory_bytes".to_owned(), needs.amounts.memory_bytes.0),
         ];
@@ -80,11 +161,9 @@ fn suggested(request: &Request, suggestion: &Suggestion) -> v1::Suggestion {
         numbers.extend(others.map(|(name, amount)| (format!("requirements.amounts.other.{name}"), amount.0)));
         numbers
     };
-    let pairs = numbers(request).into_iter().zip(numbers(&suggestion.request));
+    let pairs = numbers(request).into_iter().zip(numbers(changed));
     let changed = pairs.into_iter().find(|((_, from), (_, to))| from != to);
-    let (field, from, to) =
-        changed.map_or((String::new(), 0, 0), |((field, from), (_, to))| (field, from, to));
-    v1::Suggestion { description: suggestion.description.clone(), field, from, to, node: String::new() }
+    changed.map_or((String::new(), 0, 0), |((field, from), (_, to))| (field, from, to))
 }
 
 #[cfg(test)]
@@ -98,8 +177,11 @@ mod tests {
             request.requirements.amounts = Resources::new(cpu_millis, 0).with("license/a", license);
             request
         };
-        let suggest =
-            |request| suggested(&with(4_000, 2), &Suggestion { description: "less".to_owned(), request });
+        let suggest = |request: Request| {
+            let change = SingleChange::Request(Box::new(request));
+            let suggestion = Suggestion { description: "less".to_owned(), change, nodes: Vec::new() };
+            suggested(&Ledger::new(), &with(4_000, 2), &suggestion)
+        };
         let less_cpu = suggest(with(2_000, 2));
         assert_eq!(
             (less_cpu.field.as_str(), less_cpu.from, less_cpu.to),

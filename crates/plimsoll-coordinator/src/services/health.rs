@@ -18,11 +18,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Services that need a leader; the empty name stands for the coordinator as a whole.
-const NEED_A_LEADER: [&str; 8] = [
+const NEED_A_LEADER: [&str; 9] = [
     "",
     "plimsoll.v1.ReservationService",
     "plimsoll.v1.NodeService",
     "plimsoll.v1.PolicyService",
+    "plimsoll.v1.PlanService",
     "plimsoll.v1.AgentService",
     "plimsoll.v1.WatchService",
     "plimsoll.v1.ClusterService",

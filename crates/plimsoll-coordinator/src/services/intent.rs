@@ -111,7 +111,10 @@ impl Intent {
     ) -> Result<Intent, Problem> {
         let envelope = envelope!(actor, "release", request)?;
         let (reservation, token) = grant(&request.name, request.token)?;
-        Ok(envelope.with(Command::Release { reservation, token }))
+        Ok(envelope.with(match request.requeue {
+            true => Command::Requeue { reservation, token },
+            false => Command::Release { reservation, token },
+        }))
     }
 
     pub(crate) fn cancel(

@@ -17,11 +17,13 @@ mod names;
 mod node;
 mod on_demand;
 mod page;
+mod plan;
 mod policy;
 mod problem;
 mod reservation;
 mod show;
 mod standing;
+mod start;
 mod tokens;
 mod validators;
 mod watch;
@@ -38,6 +40,7 @@ use plimsoll_proto::v1::agent_service_server::AgentServiceServer;
 use plimsoll_proto::v1::audit_service_server::AuditServiceServer;
 use plimsoll_proto::v1::cluster_service_server::ClusterServiceServer;
 use plimsoll_proto::v1::node_service_server::NodeServiceServer;
+use plimsoll_proto::v1::plan_service_server::PlanServiceServer;
 use plimsoll_proto::v1::policy_service_server::PolicyServiceServer;
 use plimsoll_proto::v1::reservation_service_server::ReservationServiceServer;
 use plimsoll_proto::v1::watch_service_server::WatchServiceServer;
@@ -124,6 +127,10 @@ impl Services {
             )
             .add_service(
                 PolicyServiceServer::new(policy::Policies::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                PlanServiceServer::new(plan::Plans::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(

@@ -10,7 +10,7 @@ use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, Revision, Selector};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::api::Api;
+use super::api::{Api, as_of};
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
@@ -103,7 +103,7 @@ impl NodeService for Nodes {
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let request = request.into_inner();
         let name = names::object("nodes", &request.name)?;
-        let view = self.api.read(request.consistency, request.min_revision).await?;
+        let view = self.api.read_at(request.consistency, request.min_revision, as_of!(request)).await?;
         let node = view.node_by_name(name).ok_or_else(|| Problem::not_found("node", name))?;
         Ok(Response::new(v1::GetNodeResponse {
             revision: view.revision().0,
@@ -122,7 +122,8 @@ impl NodeService for Nodes {
         let page = self.api.page(size, &token, &request.encode_to_vec())?;
         let filter = Filter::read(&request)?;
         let after = page.after_number()?;
-        let view = self.api.read(request.consistency, min_revision.max(page.revision.0)).await?;
+        let min_revision = min_revision.max(page.revision.0);
+        let view = self.api.read_at(request.consistency, min_revision, as_of!(request)).await?;
         let all: Box<dyn Iterator<Item = &Arc<Node>>> = if is_descending(request.order)? {
             Box::new(view.nodes().rev().filter(|node| after.is_none_or(|after| u64::from(node.id.0) < after)))
         } else {

@@ -1,4 +1,4 @@
-//! `PolicyService`: pools, priority classes, node limits, queues and quotas.
+//! `PolicyService`: pools, priority classes, node limits, queues, quotas, schedules and validators.
 
 use plimsoll_ledger::{Command, PolicyName};
 use plimsoll_proto::convert::Violation;
@@ -9,7 +9,7 @@ use plimsoll_types::Revision;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::api::Api;
+use super::api::{Api, as_of};
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
@@ -36,7 +36,8 @@ macro_rules! list {
         let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let min_revision = std::mem::take(&mut request.min_revision);
         let page = $self.api.page(size, &token, &request.encode_to_vec())?;
-        let view = $self.api.read(request.consistency, min_revision.max(page.revision.0)).await?;
+        let min_revision = min_revision.max(page.revision.0);
+        let view = $self.api.read_at(request.consistency, min_revision, as_of!(request)).await?;
         let after = page.after_name()?;
         let mut objects: Vec<_> = view.$all().cloned().collect();
         if is_descending(request.order)? {
@@ -60,7 +61,7 @@ macro_rules! get {
     ($self:ident, $request:ident, $collection:literal, $what:literal, $find:ident) => {{
         let request = $request.into_inner();
         let name = names::object($collection, &request.name)?;
-        let view = $self.api.read(request.consistency, request.min_revision).await?;
+        let view = $self.api.read_at(request.consistency, request.min_revision, as_of!(request)).await?;
         let object = view.$find(name).cloned().ok_or_else(|| Problem::not_found($what, name))?;
         (view, object)
     }};
@@ -279,6 +280,34 @@ impl PolicyService for Policies {
         Ok(Response::new(v1::TakeTokensResponse { results }))
     }
 
+    async fn get_schedule(
+        &self,
+        request: Request<v1::GetScheduleRequest>,
+    ) -> Result<Response<v1::GetScheduleResponse>, Status> {
+        let (view, schedule) = get!(self, request, "schedules", "schedule", schedule);
+        Ok(Response::new(v1::GetScheduleResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            schedule: Some(convert::schedule_to_v1(&schedule)),
+            status: Some(convert::schedule_status(&schedule, &view)),
+        }))
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<v1::ListSchedulesRequest>,
+    ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
+        let (view, schedules, next_page_token) = list!(self, request, schedules);
+        Ok(Response::new(v1::ListSchedulesResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            statuses: schedules.iter().map(|one| convert::schedule_status(one, &view)).collect(),
+            schedules: schedules.iter().map(|one| convert::schedule_to_v1(one)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
     async fn get_node_limits(
         &self,
         request: Request<v1::GetNodeLimitsRequest>,
@@ -306,7 +335,11 @@ impl PolicyService for Policies {
     }
 }
 
-fn read_names(field: &str, names: &[v1::PolicyName], wrong: &mut Vec<Violation>) -> Vec<PolicyName> {
+pub(super) fn read_names(
+    field: &str,
+    names: &[v1::PolicyName],
+    wrong: &mut Vec<Violation>,
+) -> Vec<PolicyName> {
     let mut read = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
         match convert::policy_name_from_v1(name) {

@@ -294,6 +294,9 @@ impl From<HistoryError> for Problem {
             HistoryError::Compacted { wanted, first } => Problem::new(ErrorReason::Compacted, message)
                 .with("wanted", wanted.to_string())
                 .with("first_revision", first.to_string()),
+            HistoryError::TooEarly { first } => {
+                Problem::new(ErrorReason::Compacted, message).with("first_revision", first.to_string())
+            }
             HistoryError::Future { wanted, applied } => Problem::new(ErrorReason::FutureRevision, message)
                 .with("wanted", wanted.to_string())
                 .with("applied", applied.to_string()),

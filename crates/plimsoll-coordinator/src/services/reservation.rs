@@ -4,19 +4,21 @@ mod list;
 mod stream;
 mod wait;
 
-use plimsoll_ledger::Answer;
+use plimsoll_ledger::{Answer, Command, Entry};
 use plimsoll_proto::convert;
 use plimsoll_proto::limits::MAX_BATCH;
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::explain_reservation_request::Subject;
 use plimsoll_proto::v1::reservation_service_server::ReservationService;
+use plimsoll_scheduler::{Explanation, SingleChange};
+use plimsoll_types::Revision;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::api::Api;
+use super::api::{Api, as_of};
 use super::edge::Actor;
 use super::intent::Intent;
 use super::problem::Problem;
-use super::{AnswerStream, explain, names, show};
+use super::{AnswerStream, explain, names, show, start};
 
 /// The service.
 #[derive(Clone)]
@@ -27,6 +29,19 @@ pub(super) struct Reservations {
 impl Reservations {
     pub(super) fn new(api: Api) -> Reservations {
         Reservations { api }
+    }
+
+    /// Drops suggestions that the rules of the cluster's validators refuse.
+    fn keep_allowed(&self, explanation: &mut Explanation) {
+        explanation.suggestions.retain(|suggestion| match &suggestion.change {
+            SingleChange::Request(changed) => self.api.broken_rules(changed).is_empty(),
+            SingleChange::Policy(object) => {
+                let put = vec![(**object).clone()];
+                let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
+                self.api.judge(&Entry::system(command)).is_ok()
+            }
+            SingleChange::Uncordon(_) | SingleChange::End(_) => true,
+        });
     }
 
     async fn batch<T>(
@@ -185,14 +200,15 @@ impl ReservationService for Reservations {
         request: Request<v1::GetReservationRequest>,
     ) -> Result<Response<v1::GetReservationResponse>, Status> {
         let request = request.into_inner();
-        let view = self.api.read(request.consistency, request.min_revision).await?;
+        let view = self.api.read_at(request.consistency, request.min_revision, as_of!(request)).await?;
         let id = names::find_reservation(&view, &request.name)?;
         let reservation =
             view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &request.name))?;
+        let start = start::of(&self.api.core, &view, reservation);
         Ok(Response::new(v1::GetReservationResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
-            reservation: Some(convert::reservation_to_v1(reservation, &view)),
+            reservation: Some(v1::Reservation { start, ..convert::reservation_to_v1(reservation, &view) }),
             rank: show::rank(&view, reservation),
             queue_length: show::queue_length(&view, reservation),
         }))
@@ -212,25 +228,33 @@ impl ReservationService for Reservations {
         let actor = Actor::of(&request);
         let request = request.into_inner();
         let (consistency, min_revision) = (request.consistency, request.min_revision);
-        let (explanation, revision, age_ms) = match request.subject {
+        let age_ms = self.api.read(consistency, min_revision).await?.age_ms();
+        let (explanation, revision) = match request.subject {
             Some(Subject::Name(name)) => {
-                let (id, revision, age_ms) = {
-                    let view = self.api.read(consistency, min_revision).await?;
-                    (names::find_reservation(&view, &name)?, view.revision(), view.age_ms())
-                };
-                let explanation =
+                let id = names::find_reservation(&self.api.local(), &name)?;
+                let _turn = self.api.turn().await;
+                let mut found =
                     self.api.core.explain(id).ok_or_else(|| Problem::not_found("reservation", &name))?;
-                (explain::of_reservation(&self.api.core.local(), id, &explanation), revision, age_ms)
+                self.keep_allowed(&mut found);
+                let view = self.api.core.local();
+                let mut told = explain::of_reservation(&view, id, &found);
+                let start =
+                    view.reservation(id).and_then(|waiting| start::of(&self.api.core, &view, waiting));
+                told.expected_start_ms = start.as_ref().map_or(0, |start| start.start_time_ms);
+                if let Some(shown) = &mut told.reservation {
+                    shown.start = start;
+                }
+                (told, found.revision)
             }
             Some(Subject::Spec(spec)) => {
-                let request = convert::request_from_v1(&spec)
+                let asked = convert::request_from_v1(&spec)
                     .map_err(|violations| Problem::fields("spec", violations))?;
-                let (revision, age_ms) = {
-                    let view = self.api.read(consistency, min_revision).await?;
-                    (view.revision(), view.age_ms())
-                };
-                let explanation = self.api.core.explain_request(&request, &actor.0);
-                (explain::of_request(&self.api.core.local(), &request, &explanation), revision, age_ms)
+                let _turn = self.api.turn().await;
+                let mut found = self.api.core.explain_request(&asked, &actor.0);
+                self.keep_allowed(&mut found);
+                let mut shown = explain::of_request(&self.api.core.local(), &asked, &found);
+                explain::refused_by_rules(&mut shown, self.api.broken_rules(&asked));
+                (shown, found.revision)
             }
             None => return Err(Problem::invalid("name", "give either a name or a spec").into()),
         };

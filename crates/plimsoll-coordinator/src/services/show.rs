@@ -6,7 +6,7 @@ use plimsoll_types::{LedgerTime, Revision};
 
 /// Place in the queue, from 1; 0 where it is not queued.
 pub(super) fn rank(ledger: &Ledger, reservation: &Reservation) -> u64 {
-    if !reservation.state.is_waiting() {
+    if !reservation.is_waiting() {
         return 0;
     }
     let before = ledger.pending(&reservation.request.pool).position(|id| id == reservation.id);
@@ -15,7 +15,7 @@ pub(super) fn rank(ledger: &Ledger, reservation: &Reservation) -> u64 {
 
 /// Requests in the queue of the reservation's pool; 0 where it is not queued.
 pub(super) fn queue_length(ledger: &Ledger, reservation: &Reservation) -> u64 {
-    if reservation.state.is_waiting() { ledger.pending_len(&reservation.request.pool) as u64 } else { 0 }
+    if reservation.is_waiting() { ledger.pending_len(&reservation.request.pool) as u64 } else { 0 }
 }
 
 /// The last part of the resource name of what an event is about.
@@ -30,13 +30,15 @@ pub(super) fn object_id(object: &EventObject) -> String {
         EventObject::Queue(queue) => queue.name.clone(),
         EventObject::Quota(quota) => quota.name.clone(),
         EventObject::Validator(object) => object.name.clone(),
+        EventObject::Schedule(schedule) => schedule.name.clone(),
         EventObject::NodeRemoved(_, name)
         | EventObject::PoolDeleted(name)
         | EventObject::ClassDeleted(name)
         | EventObject::NodeLimitsDeleted(name)
         | EventObject::QueueDeleted(name)
-        | EventObject::QuotaDeleted(name) => name.clone(),
-        EventObject::ValidatorDeleted(name) => name.clone(),
+        | EventObject::QuotaDeleted(name)
+        | EventObject::ScheduleDeleted(name)
+        | EventObject::ValidatorDeleted(name) => name.clone(),
         EventObject::Leader(_) | EventObject::Version(_) => "cluster".to_owned(),
     }
 }

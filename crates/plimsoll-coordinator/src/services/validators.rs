@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use plimsoll_ledger::{Command, Entry, Ledger, PolicyName, PolicyObject, Validator};
+use plimsoll_mutants::mutant;
 use plimsoll_proto::convert::Violation;
 use plimsoll_types::Revision;
 use plimsoll_validators::{Broken, Compiled, Validators};
@@ -23,6 +24,7 @@ impl RuleCache {
     /// Refuses an entry that breaks a rule. Requests are held against the rules after the ledger was let go of.
     pub(super) fn check(&self, core: &Core, entry: &Entry) -> Result<(), Problem> {
         match &entry.command {
+            _ if mutant!("no-rules") => Ok(()),
             Command::Submit { request, .. } => {
                 let rules = {
                     let ledger = core.local();
@@ -43,6 +45,12 @@ impl RuleCache {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Every rule that a request breaks.
+    pub(super) fn broken_by(&self, core: &Core, request: &plimsoll_ledger::Request) -> Vec<Violation> {
+        let rules = self.rules(&core.local());
+        violations("", rules.of_request(request))
     }
 
     /// The rules in force, read once for each change of the policy.

@@ -283,6 +283,7 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         EventObject::Node(node) => Some(&node.pool),
         EventObject::Pool(pool) => Some(&pool.name),
         EventObject::PoolDeleted(name) => Some(name),
+        EventObject::Schedule(schedule) => Some(&schedule.pool),
         EventObject::ReservationForgotten(_)
         | EventObject::NodeRemoved(..)
         | EventObject::Class(_)
@@ -295,6 +296,7 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         | EventObject::QuotaDeleted(_)
         | EventObject::Validator(_)
         | EventObject::ValidatorDeleted(_)
+        | EventObject::ScheduleDeleted(_)
         | EventObject::Leader(_)
         | EventObject::Version(_) => None,
     }
@@ -326,6 +328,10 @@ fn list(api: &Api, mut request: v1::ListEventsRequest) -> Result<v1::ListEventsR
     };
     let mut first = if request.from_revision == 0 { first_kept } else { Revision(request.from_revision) };
     let last = if request.to_revision == 0 { present } else { Revision(request.to_revision).min(present) };
+    let mut last = last;
+    if request.as_of_ms > 0 {
+        last = last.min(api.core.revision_at(LedgerTime(request.as_of_ms))?);
+    }
     if request.since_ms > 0 {
         first = first.max(first_since(api, first.max(first_kept), last, LedgerTime(request.since_ms))?);
     }

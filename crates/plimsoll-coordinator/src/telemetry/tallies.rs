@@ -103,7 +103,7 @@ impl Tallies {
 
 impl Counts {
     fn change(&mut self, reservation: &Reservation, from: Option<State>) {
-        if from.is_some_and(State::is_waiting) {
+        if from.is_some_and(State::is_ungranted) {
             self.waiting.remove(&reservation.id);
         }
         self.wait(reservation);
@@ -120,7 +120,7 @@ impl Counts {
     }
 
     fn wait(&mut self, reservation: &Reservation) {
-        if reservation.state.is_waiting() {
+        if reservation.is_waiting() {
             let first = reservation.blockers.first();
             let why = first.map_or(NOT_YET, |blocker| reason::name(convert::reason_to_v1(blocker.reason)));
             self.waiting.insert(reservation.id, (reservation.request.pool.clone(), why));

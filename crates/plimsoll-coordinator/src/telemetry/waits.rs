@@ -1,6 +1,7 @@
 //! How long requests wait for their grants, read off the log as it is applied.
 
 use plimsoll_ledger::{EventObject, State};
+use plimsoll_types::LedgerTime;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -23,9 +24,11 @@ impl Waits {
     pub(super) fn look(&self, events: &[plimsoll_ledger::Event]) {
         for event in events {
             if let EventObject::Reservation(reservation, from) = &event.object {
-                let was_granted = from.is_none_or(State::is_waiting) && reservation.state.is_occupying();
+                let was_granted = from.is_none_or(State::is_ungranted) && reservation.state.is_occupying();
                 if was_granted {
-                    let waited_ms = reservation.granted_at.ms_since(reservation.submitted_at);
+                    // An advance reservation waits from its start on.
+                    let start = LedgerTime(reservation.request.start_at_ms);
+                    let waited_ms = reservation.granted_at.ms_since(reservation.submitted_at.max(start));
                     self.seconds.observe(std::time::Duration::from_millis(waited_ms).as_secs_f64());
                 }
             }

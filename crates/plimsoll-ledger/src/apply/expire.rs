@@ -16,13 +16,14 @@ impl Ledger {
     pub(crate) fn apply_expire(&mut self, context: &mut Context<'_>, limit: u32) -> Outcome {
         let limit = limit.max(1);
         let mut ended = 0;
+        self.make_room(context, limit);
         while ended < limit {
             let Some(reservation) = self.first_due(context.now) else { break };
             let (rule, state, reason) = verdict(&reservation, context.now);
             match reason {
                 EndReason::Preempted => self.take_back(context, &reservation),
-                _ => drop(self.end(context, rule, &reservation, state, reason)),
-            }
+                _ => self.end(context, rule, &reservation, state, reason),
+            };
             ended += 1;
         }
         while ended < limit {
@@ -50,6 +51,7 @@ impl Ledger {
             self.answers.first().map(|remembered| remembered.keep_until),
             self.first_removed().map(|(keep_until, _)| keep_until),
             self.book.first_due().map(|(due, _)| *due),
+            self.next_sweep(),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -139,6 +141,9 @@ impl Ledger {
 /// Rule, final state and reason for a reservation that is due.
 fn verdict(reservation: &Reservation, now: LedgerTime) -> (&'static str, State, EndReason) {
     match reservation.state {
+        State::Planned if reservation.is_advance() => {
+            ("expire/never-started", State::Expired, EndReason::NeverStarted)
+        }
         State::Pending | State::Planned => {
             ("expire/waited-too-long", State::Expired, EndReason::WaitedTooLong)
         }
@@ -147,6 +152,11 @@ fn verdict(reservation: &Reservation, now: LedgerTime) -> (&'static str, State, 
             && now >= reservation.hard_end
             && reservation.deadline >= reservation.hard_end =>
         {
+            let asked = reservation.request.max_duration_ms;
+            let cut = asked == 0 || reservation.hard_end < reservation.granted_at.plus_ms(asked);
+            if cut && reservation.request.start_at_ms == 0 {
+                return ("expire/window-opened", State::Expired, EndReason::WindowOpened);
+            }
             ("expire/max-duration", State::Expired, EndReason::MaxDuration)
         }
         State::Preempting => ("preempt/end", State::Preempted, EndReason::Preempted),

@@ -72,7 +72,8 @@ impl Ledger {
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
-        self.admit_resize(&old.request, &old.members, &old.amounts, amounts)?;
+        let until = crate::calendar::end_of(&old);
+        self.admit_resize(&old.request, &old.members, (&old.amounts, amounts), (context.now, until))?;
         let mut new = Reservation::clone(&old);
         new.amounts = amounts.clone();
         self.resize_tab(&mut new)?;
@@ -147,7 +148,11 @@ impl Ledger {
         }
     }
 
-    fn find_with_token(&self, id: ReservationId, token: Revision) -> Result<Arc<Reservation>, Refusal> {
+    pub(super) fn find_with_token(
+        &self,
+        id: ReservationId,
+        token: Revision,
+    ) -> Result<Arc<Reservation>, Refusal> {
         let reservation = self.find(id)?;
         let is_final = reservation.state.is_final() && !mutant!("renew-resurrects");
         if is_final || reservation.token != token || token.0 == 0 {

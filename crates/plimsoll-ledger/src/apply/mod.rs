@@ -1,11 +1,15 @@
 //! One file per family of commands. Each function is total: it either does all of its work or refuses and changes nothing.
 
+mod calendar;
 mod expire;
 mod lease;
 mod node;
 mod policy;
 mod preempt;
+mod queueing;
 mod queues;
 mod submit;
 pub(crate) mod usage;
 pub(crate) mod validators;
+
+pub(crate) use submit::hard_end;

@@ -7,6 +7,7 @@ use plimsoll_types::Revision;
 
 use super::queues::touches_queues;
 use crate::ledger::Context;
+use crate::topology::{self, is_of_topology};
 use crate::validate::validate_policy;
 use crate::{
     Blocker, DEFAULT_CLASS, DEFAULT_POOL, EventObject, Ledger, Node, Outcome, PolicyName, PolicyObject,
@@ -27,6 +28,7 @@ impl Ledger {
         }
         self.check_policy(put, delete)?;
         let countables_before = self.countable_names();
+        let levels_before = self.levels();
         for object in put {
             self.put_policy(context, object);
         }
@@ -37,24 +39,36 @@ impl Ledger {
         if self.countable_names() != countables_before {
             self.recount_usage();
         }
+        if self.levels() != levels_before {
+            self.recount_work();
+        }
         if touches_queues(put, delete) {
             self.remake_quota();
         }
         self.review_nodes(context);
+        if !self.schedules.is_empty() || !self.calendar.is_empty() {
+            self.recount_calendar();
+        }
         Ok(Outcome::Done)
     }
 
     fn check_policy(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
         let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
         self.check_queues(put, delete, &mut blockers);
-        if self.meta.version < super::preempt::SINCE_VERSION
-            && put.iter().any(super::preempt::is_of_preemption)
+        if put.iter().any(super::preempt::is_of_preemption)
+            && let Err(refusal) = self.require_version(super::preempt::SINCE_VERSION, "preemption")
         {
-            let (needed, have) = (super::preempt::SINCE_VERSION.into(), self.meta.version.into());
-            blockers.push(Blocker::new(Reason::UnsupportedVersion, "preemption", needed, have));
+            blockers.extend(refusal.blockers);
         }
+        if put.iter().any(is_of_topology)
+            && let Err(refusal) = self.require_version(topology::SINCE_VERSION, "topology of pools")
+        {
+            blockers.extend(refusal.blockers);
+        }
+        self.check_queueing(put, &mut blockers);
         self.check_quotas(put, delete, &mut blockers);
         self.check_validators(put, delete, &mut blockers);
+        self.check_schedules(put, delete, &mut blockers);
         for name in delete {
             let (missing, label) = match name {
                 PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
@@ -63,6 +77,9 @@ impl Ledger {
                 PolicyName::Quota(name) => (!self.quota_policies.contains_key(name), format!("quota {name}")),
                 PolicyName::Validator(name) => {
                     (!self.validators.contains_key(name), format!("validator {name}"))
+                }
+                PolicyName::Schedule(name) => {
+                    (!self.schedules.contains_key(name), format!("schedule {name}"))
                 }
                 PolicyName::NodeLimits(name) => {
                     (!self.node_limits.contains_key(name), format!("node limits {name}"))
@@ -90,7 +107,8 @@ impl Ledger {
                 PolicyName::Class(_)
                 | PolicyName::NodeLimits(_)
                 | PolicyName::Quota(_)
-                | PolicyName::Validator(_) => {}
+                | PolicyName::Validator(_)
+                | PolicyName::Schedule(_) => {}
             }
         }
         blockers.sort_by_key(|blocker| blocker.reason);
@@ -127,6 +145,11 @@ impl Ledger {
                 self.put_validator(Arc::clone(&object));
                 context.event("policy/put", EventObject::Validator(object));
             }
+            PolicyObject::Schedule(schedule) => {
+                let schedule = Arc::new(self.renewed_schedule(schedule, context.revision));
+                self.put_schedule(Arc::clone(&schedule));
+                context.event("policy/put", EventObject::Schedule(schedule));
+            }
             PolicyObject::NodeLimits(limits) => {
                 let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
                 self.put_node_limits(Arc::clone(&limits));
@@ -160,6 +183,10 @@ impl Ledger {
                 self.remove_validator(name);
                 context.event("policy/delete", EventObject::ValidatorDeleted(name.clone()));
             }
+            PolicyName::Schedule(name) => {
+                self.remove_schedule(name);
+                context.event("policy/delete", EventObject::ScheduleDeleted(name.clone()));
+            }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);
                 self.touched.row(RowPlace::NodeLimits(name.clone()));
@@ -183,6 +210,11 @@ impl Ledger {
     /// Reservations that have not ended and whose request is such. O(reservations).
     fn live_of(&self, is_such: impl Fn(&Request) -> bool) -> u64 {
         self.reservations.values().filter(|r| !r.state.is_final() && is_such(&r.request)).count() as u64
+    }
+
+    fn levels(&self) -> Vec<(String, Vec<String>)> {
+        let named = self.pools.values().filter(|pool| !pool.topology.is_empty());
+        named.map(|pool| (pool.name.clone(), pool.topology.clone())).collect()
     }
 
     fn countable_names(&self) -> BTreeSet<(String, String)> {

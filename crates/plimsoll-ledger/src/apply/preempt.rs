@@ -21,7 +21,7 @@ impl Command {
     /// True for what ledgers before [`SINCE_VERSION`] do not know.
     pub(super) fn is_of_preemption(&self) -> bool {
         match self {
-            Command::Preempt { .. } => true,
+            Command::Preempt { .. } | Command::Requeue { .. } => true,
             Command::Submit { request, .. } => request.on_preempt != OnPreempt::default(),
             Command::ApplyPolicy { put, .. } => put.iter().any(is_of_preemption),
             _ => false,
@@ -39,6 +39,7 @@ pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {
         PolicyObject::NodeLimits(_)
         | PolicyObject::Queue(_)
         | PolicyObject::Quota(_)
+        | PolicyObject::Schedule(_)
         | PolicyObject::Validator(_) => false,
     }
 }
@@ -51,13 +52,10 @@ impl Ledger {
         placement: &Placement,
         victims: &[ReservationId],
     ) -> Result<Outcome, Refusal> {
-        if self.meta.version < SINCE_VERSION {
-            let (needed, have) = (SINCE_VERSION.into(), self.meta.version.into());
-            return Err(Refusal::one(Reason::UnsupportedVersion, "preemption", needed, have));
-        }
+        self.require_version(SINCE_VERSION, "preemption")?;
         let old = Arc::clone(self.find(id)?);
         let gives_up = placement.members.is_empty() && victims.is_empty();
-        if !old.state.is_waiting() || gives_up && old.state != State::Planned {
+        if !old.is_waiting() || gives_up && old.state != State::Planned {
             return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
         }
         if gives_up {
@@ -99,17 +97,8 @@ impl Ledger {
             found.push(Arc::clone(self.find(*victim)?));
         }
         let own_claim = [Arc::clone(old)];
-        let (claimant, mut quota) = self.without(&own_claim, |ledger| {
-            ledger.claimant(old, placement).map(|claimant| (claimant, ledger.quota_kept.clone()))
-        })?;
-        let mut leaving = Vec::new();
-        for victim in found {
-            let rule = self.preemption_rule(&mut quota, &claimant, &victim)?;
-            if let Some(taken) = crate::quota::charge(&victim.amounts, &victim.members) {
-                quota.give_back(&victim.request.queue, &victim.request.pool, &taken);
-            }
-            leaving.push((victim, rule));
-        }
+        let rules = self.without(&own_claim, |ledger| ledger.preemption_rules(old, placement, &found))?;
+        let leaving: Vec<_> = found.into_iter().zip(rules).collect();
         let gone: Vec<Arc<Reservation>> =
             leaving.iter().map(|(victim, _)| Arc::clone(victim)).chain(own_claim).collect();
         self.without(&gone, |ledger| ledger.admit_later(old, placement))?;
@@ -121,13 +110,34 @@ impl Ledger {
         for reservation in gone {
             self.occupy(reservation, false);
             self.charge(reservation, false);
+            self.calendar_looks_past(reservation, false);
         }
         let found = look(self);
         for reservation in gone {
             self.occupy(reservation, true);
             self.charge(reservation, true);
+            self.calendar_looks_past(reservation, true);
         }
         found
+    }
+
+    /// Who was given notice has stopped: others need not wait for the rest of the grace.
+    pub(crate) fn apply_requeue(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        token: Revision,
+    ) -> Result<Outcome, Refusal> {
+        self.require_version(SINCE_VERSION, "requeue")?;
+        let old = self.find_with_token(id, token)?;
+        // On a silent node nobody knows that it has stopped.
+        if old.state != State::Preempting {
+            return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
+        }
+        if old.hard_end.0 > 0 && context.now >= old.hard_end {
+            return Err(Refusal::one(Reason::Expired, "max_duration", context.now.0, old.hard_end.0));
+        }
+        Ok(self.take_back(context, &old))
     }
 
     /// The grace begins. Who never confirmed has nothing to stop and is out at once.
@@ -143,8 +153,9 @@ impl Ledger {
         let mut new = Reservation::clone(victim);
         new.preempted =
             Some(Preempted { by: by.id, rule, at: context.now, revision: context.revision, grace_ms });
-        if victim.state == State::Held {
-            return self.take_back(context, &Arc::new(new));
+        if victim.state == State::Held || mutant!("no-grace") {
+            self.take_back(context, &Arc::new(new));
+            return;
         }
         new.state = State::Preempting;
         new.deadline = context.now.plus_ms(grace_ms);
@@ -153,15 +164,11 @@ impl Ledger {
     }
 
     /// The grace is over: a reservation that would wait for its grant waits again, in its old place in the queue; another ends.
-    pub(crate) fn take_back(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) {
-        let Wait::Queue { deadline_ms } = old.request.wait else {
-            self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
-            return;
+    pub(crate) fn take_back(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) -> Outcome {
+        let (Wait::Queue { deadline_ms }, OnPreempt::Requeue) = (old.request.wait, old.request.on_preempt)
+        else {
+            return self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
         };
-        if old.request.on_preempt == OnPreempt::End {
-            self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
-            return;
-        }
         let mut new = Reservation::clone(old);
         new.state = State::Pending;
         new.members = Vec::new();
@@ -174,7 +181,7 @@ impl Ledger {
         new.blockers = old.preempted.iter().map(taken_back_for).collect();
         self.close_tab(&mut new);
         new.cost_micros = 0;
-        self.store(context, "preempt/requeue", new, Some(old.state));
+        self.store(context, "preempt/requeue", new, Some(old.state))
     }
 
     /// The place kept for a reservation is open to all again, and it waits on.

@@ -16,6 +16,17 @@ impl Command {
         if self.is_of_preemption() {
             return super::preempt::SINCE_VERSION;
         }
+        let of_topology = match self {
+            Command::Submit { request, .. } => crate::topology::asks_for_topology(request),
+            Command::ApplyPolicy { put, .. } => put.iter().any(crate::topology::is_of_topology),
+            _ => false,
+        };
+        if of_topology {
+            return crate::topology::SINCE_VERSION;
+        }
+        if self.is_of_queueing() {
+            return super::queueing::SINCE_VERSION;
+        }
         use super::usage::{self, asks_for_usage, is_of_usage};
         let of_usage = match self {
             Command::Submit { request, .. } => asks_for_usage(request),
@@ -39,13 +50,9 @@ impl Command {
             Command::ApplyPolicy { put, delete, .. } => touches_validators(put, delete),
             _ => false,
         };
-        if of_validators {
-            super::validators::SINCE_VERSION
-        } else if of_queues {
-            SINCE_VERSION
-        } else {
-            1
-        }
+        let validators = if of_validators { super::validators::SINCE_VERSION } else { 1 };
+        let queues = if of_queues { SINCE_VERSION } else { 1 };
+        validators.max(queues).max(super::calendar::since_version(self))
     }
 }
 
@@ -57,9 +64,10 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
-        if self.meta.version < SINCE_VERSION && put.iter().any(is_of_queues) {
-            let have = u64::from(self.meta.version);
-            blockers.push(Blocker::new(Reason::UnsupportedVersion, "queues", SINCE_VERSION.into(), have));
+        if put.iter().any(is_of_queues)
+            && let Err(refusal) = self.require_version(SINCE_VERSION, "queues")
+        {
+            blockers.extend(refusal.blockers);
             return;
         }
         if !touches_queues(put, delete) && !delete.iter().any(|name| matches!(name, PolicyName::Pool(_))) {
@@ -150,7 +158,8 @@ fn is_of_queues(object: &PolicyObject) -> bool {
         PolicyObject::Class(_)
         | PolicyObject::NodeLimits(_)
         | PolicyObject::Quota(_)
-        | PolicyObject::Validator(_) => false,
+        | PolicyObject::Validator(_)
+        | PolicyObject::Schedule(_) => false,
     }
 }
 

@@ -7,6 +7,7 @@ use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 use crate::ledger::Context;
 use crate::limits::{MAX_LIVE, MAX_PENDING};
+use crate::topology::{self, asks_for_topology};
 use crate::validate::validate_request;
 use crate::{
     Blocker, EventObject, Ledger, OnPreempt, Outcome, Placement, Reason, Refusal, Request, Reservation,
@@ -23,13 +24,20 @@ impl Ledger {
         self.check_submit(request)?;
         let mut reservation = self.new_reservation(context, request);
         self.check_submit_usage(&reservation.request, context.actor, verdict)?;
+        if Ledger::is_for_later(request, context.now) {
+            self.plan(context, verdict, &mut reservation)?;
+            self.count_submission(&reservation.request, context.actor);
+            return Ok(self.store(context, "plan", reservation, None));
+        }
         match verdict {
             Verdict::Place(placement) => {
-                match (self.admit_for(&reservation.request, context.actor, placement), request.wait) {
+                let asked = &reservation.request;
+                let admitted = self.admit_at(asked, context.actor, placement, (context.now, None));
+                match (admitted, request.wait) {
                     (Err(_), _) if mutant!("trust-the-planner") => {
-                        grant(&mut reservation, placement, context)
+                        grant(&mut reservation, placement, None, context);
                     }
-                    (Ok(()), _) => grant(&mut reservation, placement, context),
+                    (Ok(cut), _) => grant(&mut reservation, placement, cut, context),
                     (Err(refusal), Wait::Refuse) => return Err(refusal),
                     (Err(refusal), Wait::Queue { .. }) => {
                         self.enqueue(&mut reservation, refusal.blockers, context)?
@@ -60,17 +68,20 @@ impl Ledger {
         placement: &Placement,
     ) -> Result<Outcome, Refusal> {
         let old = Arc::clone(self.find(id)?);
-        if !old.state.is_waiting() {
+        let started = old.is_advance() && !Ledger::is_for_later(&old.request, context.now);
+        if !old.is_waiting() && !started {
             return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
         }
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
         }
         let own = [Arc::clone(&old)];
-        self.without(&own, |ledger| ledger.admit_for(&old.request, &old.requester, placement))
-            .or_else(|no| mutant!("trust-the-planner").then_some(()).ok_or(no))?;
+        let when = (context.now, started.then_some(id));
+        let cut = self
+            .without(&own, |ledger| ledger.admit_at(&old.request, &old.requester, placement, when))
+            .or_else(|no| mutant!("trust-the-planner").then_some(None).ok_or(no))?;
         let mut new = Reservation::clone(&old);
-        grant(&mut new, placement, context);
+        grant(&mut new, placement, cut, context);
         self.open_tab(&mut new);
         Ok(self.store(context, "place", new, Some(old.state)))
     }
@@ -105,25 +116,29 @@ impl Ledger {
         if self.class(&request.class).is_none() {
             return Err(Refusal::one(Reason::ClassNotFound, request.class.as_str(), 1, 0));
         }
-        if super::usage::asks_for_usage(request) && self.meta.version < super::usage::SINCE_VERSION {
-            let (needed, have) = (super::usage::SINCE_VERSION.into(), self.meta.version.into());
-            return Err(Refusal::one(Reason::UnsupportedVersion, "limits of cost", needed, have));
+        if super::usage::asks_for_usage(request) {
+            self.require_version(super::usage::SINCE_VERSION, "limits of cost")?;
         }
-        if !request.queue.is_empty() && self.meta.version < super::queues::SINCE_VERSION {
-            let (needed, have) = (super::queues::SINCE_VERSION.into(), self.meta.version.into());
-            return Err(Refusal::one(Reason::UnsupportedVersion, "queues", needed, have));
+        if !request.queue.is_empty() {
+            self.require_version(super::queues::SINCE_VERSION, "queues")?;
         }
-        if request.on_preempt != OnPreempt::default() && self.meta.version < super::preempt::SINCE_VERSION {
-            let (needed, have) = (super::preempt::SINCE_VERSION.into(), self.meta.version.into());
-            return Err(Refusal::one(Reason::UnsupportedVersion, "on_preempt", needed, have));
+        if request.on_preempt != OnPreempt::default() {
+            self.require_version(super::preempt::SINCE_VERSION, "on_preempt")?;
+        }
+        if asks_for_topology(request) {
+            self.require_version(topology::SINCE_VERSION, "topology and affinity")?;
         }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
+        }
+        if request.start_at_ms > 0 {
+            self.require_version(crate::calendar::SINCE_VERSION, "start_at_ms")?;
         }
         let bad = validate_request(request);
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
+        self.check_levels(request)?;
         let live = self.live();
         if live >= MAX_LIVE as u64 {
             return Err(Refusal::one(Reason::TableFull, "reservations", live, MAX_LIVE as u64));
@@ -195,21 +210,33 @@ impl Ledger {
 }
 
 /// Gives the reservation its place: held, or active at once. The token is the revision of this entry.
-fn grant(reservation: &mut Reservation, placement: &Placement, context: &Context<'_>) {
+/// The grant ends at `cut` at the latest, where a schedule says so.
+fn grant(
+    reservation: &mut Reservation,
+    placement: &Placement,
+    cut: Option<LedgerTime>,
+    context: &Context<'_>,
+) {
+    // What was planned for then ends when it was planned to.
+    if !reservation.is_advance() {
+        reservation.hard_end = cut.unwrap_or_else(|| hard_end(&reservation.request, context.now));
+    }
     let request = &reservation.request;
     reservation.members = placement.members.clone();
     reservation.token = if mutant!("reuse-token") { Revision(reservation.id.0) } else { context.revision };
     reservation.granted_at = context.now;
     reservation.blockers = Vec::new();
-    if request.max_duration_ms > 0 {
-        reservation.hard_end = context.now.plus_ms(request.max_duration_ms);
-    }
     if request.auto_confirm {
         activate(reservation, context.now);
     } else {
         reservation.state = State::Held;
         reservation.deadline = context.now.plus_ms(request.hold_ms);
     }
+}
+
+/// When a grant of the request made at `now` ends at the latest; 0 where it has no such end.
+pub(crate) fn hard_end(request: &Request, now: LedgerTime) -> LedgerTime {
+    if request.max_duration_ms > 0 { now.plus_ms(request.max_duration_ms) } else { LedgerTime(0) }
 }
 
 /// Active, or partial where members are missing; the lease runs a full length from `now`.

@@ -26,10 +26,7 @@ impl Ledger {
         scope: &str,
         tokens: u64,
     ) -> Result<Outcome, Refusal> {
-        if self.meta.version < SINCE_VERSION {
-            let (needed, have) = (SINCE_VERSION.into(), self.meta.version.into());
-            return Err(Refusal::one(Reason::UnsupportedVersion, "rates", needed, have));
-        }
+        self.require_version(SINCE_VERSION, "rates")?;
         let Some(policy) = self.quota_policies.get(quota) else {
             return Err(Refusal::one(Reason::NotFound, format!("quota {quota}"), 1, 0));
         };
@@ -130,10 +127,9 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
-        if self.meta.version < SINCE_VERSION {
+        if let Err(refusal) = self.require_version(SINCE_VERSION, "quotas") {
             if put.iter().any(is_of_usage) {
-                let have = u64::from(self.meta.version);
-                blockers.push(Blocker::new(Reason::UnsupportedVersion, "quotas", SINCE_VERSION.into(), have));
+                blockers.extend(refusal.blockers);
             }
             return;
         }
@@ -237,7 +233,10 @@ pub(crate) fn is_of_usage(object: &PolicyObject) -> bool {
         PolicyObject::Quota(_) => true,
         PolicyObject::Pool(pool) => !pool.prices.is_empty() || !pool.currency.is_empty(),
         PolicyObject::Class(class) => class.default_duration_ms != 0,
-        PolicyObject::NodeLimits(_) | PolicyObject::Queue(_) | PolicyObject::Validator(_) => false,
+        PolicyObject::NodeLimits(_)
+        | PolicyObject::Queue(_)
+        | PolicyObject::Schedule(_)
+        | PolicyObject::Validator(_) => false,
     }
 }
 

@@ -32,9 +32,8 @@ impl Ledger {
         if names.is_empty() {
             return;
         }
-        if self.meta.version < SINCE_VERSION {
-            let have = u64::from(self.meta.version);
-            blockers.push(Blocker::new(Reason::UnsupportedVersion, "validators", SINCE_VERSION.into(), have));
+        if let Err(refusal) = self.require_version(SINCE_VERSION, "validators") {
+            blockers.extend(refusal.blockers);
             return;
         }
         names.extend(self.validators.keys().map(String::as_str));

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, Resources};
 
 use super::Cell;
@@ -123,6 +124,7 @@ impl QuotaTree {
         let Some(above) = self.available(parent, pool, resource) else {
             return Some(cell.subtree.saturating_sub(cell.usage));
         };
+        let above = if mutant!("forget-a-level") { Amount(u64::MAX >> 1) } else { above };
         let own = cell.local().saturating_sub(cell.usage);
         Some(Amount(own.0.saturating_add(cell.reachable(above).0)))
     }
@@ -234,16 +236,23 @@ impl QuotaTree {
             .all(|(name, _)| self.cell(top, pool, name).is_none_or(|cell| cell.usage <= cell.subtree));
         self.give_back(owner, pool, asked);
         self.take(borrower, pool, taken);
-        keeps && stays
+        (keeps || mutant!("reclaim-own-quota")) && stays
     }
 
-    /// The first queue on the way up that has more than its quota and what it may borrow allow: I4. `None` where all is well.
+    /// The first queue on the way up, as far as what it takes reaches, that has more than its quota and what it may borrow allow: I4. `None` where
+    /// all is well. What a queue keeps to itself it takes of nobody above, who may have been cut meanwhile.
     pub fn over(&self, queue: &str, pool: &str, resource: &str) -> Option<&str> {
-        self.path(queue).find(|name| {
-            let Some(cell) = self.cell(name, pool, resource) else { return false };
-            let root = self.queues.get(*name).is_some_and(|entry| !self.queues.contains_key(&entry.parent));
-            if root { cell.usage > cell.subtree } else { cell.is_over_limit() }
-        })
+        for name in self.path(queue) {
+            let cell = self.cell(name, pool, resource)?;
+            let root = self.queues.get(name).is_some_and(|entry| !self.queues.contains_key(&entry.parent));
+            if if root { cell.usage > cell.subtree } else { cell.is_over_limit() } {
+                return Some(name);
+            }
+            if cell.in_parent().is_zero() {
+                return None;
+            }
+        }
+        None
     }
 
     /// The queues right below another, or the roots below the empty name.

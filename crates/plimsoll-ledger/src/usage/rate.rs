@@ -3,6 +3,7 @@
 //! The state is the theoretical arrival: when the bucket would be full again, in nanoseconds since the Unix epoch. A take moves it on by the
 //! time that its tokens need, and is allowed while it stays within a full burst of now. Times are rounded up, so that never more passes.
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::LedgerTime;
 
 /// So many tokens per period, and so many at once.
@@ -40,7 +41,7 @@ impl Rate {
             let left = self.left(before - now_ns);
             return (Tokens { taken: 0, left, retry_after_ms: u64::MAX }, arrival_ns);
         }
-        if after > now_ns + full {
+        if after > now_ns + full && !mutant!("tokens-for-all") {
             let wait_ms = (after - now_ns - full).div_ceil(NS_PER_MS);
             let retry_after_ms = u64::try_from(wait_ms).unwrap_or(u64::MAX);
             return (Tokens { taken: 0, left: self.left(before - now_ns), retry_after_ms }, arrival_ns);

@@ -3,15 +3,21 @@
 use super::*;
 
 impl Model {
-    /// In the world as it is, and as it will be once those who were given notice have left.
+    /// In the world as it is, and as it will be once those who were given notice have left. The moment at which the grant is cut, 0 where it
+    /// is not.
     pub(super) fn admits(
         &self,
         request: &Request,
         requester: &str,
         placement: &Placement,
-    ) -> Result<(), Reason> {
+        plan: Option<u64>,
+    ) -> Result<u64, Reason> {
         let fits = |later| self.seen(later, |model| model.fits(request, requester, placement));
-        least([false, true].map(fits).into_iter().filter_map(Result::err).collect())
+        let mut reasons: Vec<Reason> = [false, true].map(fits).into_iter().filter_map(Result::err).collect();
+        let cut = self.calendar(request, &members_of(placement), plan);
+        reasons.extend(cut.err());
+        least(reasons)?;
+        Ok(cut.unwrap_or(0))
     }
 
     pub(super) fn fits(
@@ -20,8 +26,7 @@ impl Model {
         requester: &str,
         placement: &Placement,
     ) -> Result<(), Reason> {
-        let members: Vec<(u32, Vec<DeviceGrant>)> =
-            placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
+        let members = members_of(placement);
         let mut reasons = Vec::new();
         let count = members.len() as u32;
         if count < request.gang.min_members || count > request.gang.max_members {
@@ -59,6 +64,7 @@ impl Model {
             }
         }
         reasons.extend(self.device_reasons(request, &members));
+        reasons.extend(self.place_reasons(request, &members));
         let place = (request.queue.as_str(), request.pool.as_str());
         if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, &members)) {
             reasons.push(Reason::QuotaExceeded);
@@ -149,4 +155,8 @@ impl Model {
             .flat_map(|(_, grants)| grants.iter());
         pending.chain(held).filter(|g| g.device.0 == device).copied().collect()
     }
+}
+
+pub(super) fn members_of(placement: &Placement) -> Vec<(u32, Vec<DeviceGrant>)> {
+    placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect()
 }

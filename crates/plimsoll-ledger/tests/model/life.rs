@@ -14,10 +14,17 @@ impl Model {
         if request.on_preempt != plimsoll_ledger::OnPreempt::Requeue && self.version < 4 {
             return Err(Reason::UnsupportedVersion);
         }
+        let of_places = !request.topology.is_unconstrained() || !request.affinity.is_empty();
+        if of_places && self.version < 4 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
-        if !makes_sense(request) {
+        if request.start_at_ms > 0 && self.version < 4 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if !makes_sense(request) || !self.levels_make_sense(request) {
             return Err(Reason::InvalidArgument);
         }
         let mut request = request.clone();
@@ -47,13 +54,23 @@ impl Model {
             request,
         };
         self.submit_usage(&r.request)?;
+        if r.request.start_at_ms > self.clock {
+            if matches!(verdict, Verdict::Infeasible(_)) {
+                return Err(Reason::Infeasible);
+            }
+            self.plan(&mut r)?;
+            self.reservations.insert(self.revision, r);
+            return Ok(());
+        }
         let placed = match verdict {
             Verdict::Infeasible(_) => return Err(Reason::Infeasible),
             Verdict::Blocked(_) => Err(Reason::NoCapacity),
-            Verdict::Place(placement) => self.admits(&r.request, &r.requester, placement).map(|()| placement),
+            Verdict::Place(placement) => {
+                self.admits(&r.request, &r.requester, placement, None).map(|cut| (placement, cut))
+            }
         };
         match (placed, r.request.wait) {
-            (Ok(placement), _) => self.grant(&mut r, placement),
+            (Ok((placement, cut)), _) => self.grant(&mut r, placement, cut),
             (Err(reason), Wait::Refuse) => return Err(reason),
             (Err(_), Wait::Queue { deadline_ms }) => {
                 let most = match self.pools[&r.request.pool].max_pending {
@@ -63,8 +80,7 @@ impl Model {
                 if self.queue(&r.request.pool).len() >= most {
                     return Err(Reason::QueueFull);
                 }
-                let own =
-                    |other: &&Res| other.state == State::Pending && other.request.queue == r.request.queue;
+                let own = |other: &&Res| other.waits() && other.request.queue == r.request.queue;
                 let most = self.queues.get(&r.request.queue).map_or(0, |queue| queue.max_pending as usize);
                 if most > 0 && self.reservations.values().filter(own).count() >= most {
                     return Err(Reason::QueueFull);
@@ -78,12 +94,18 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn grant(&mut self, r: &mut Res, placement: &Placement) {
+    pub(super) fn grant(&mut self, r: &mut Res, placement: &Placement, cut: u64) {
+        let is_advance = r.is_advance();
         r.members = placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
         r.token = self.revision;
         r.granted_at = self.clock;
         self.charge_grant(r);
-        r.hard_end = if r.request.max_duration_ms > 0 { self.clock + r.request.max_duration_ms } else { 0 };
+        r.hard_end = match (is_advance, cut, r.request.max_duration_ms) {
+            (true, ..) => r.hard_end,
+            (_, 1.., _) => cut,
+            (.., 0) => 0,
+            (.., length) => self.clock + length,
+        };
         if r.request.auto_confirm {
             self.activate(r);
         } else {
@@ -104,16 +126,17 @@ impl Model {
 
     pub(super) fn place(&mut self, id: u64, placement: &Placement) -> Result<(), Reason> {
         let mut r = self.reservations.get(&id).ok_or(Reason::NotFound)?.clone();
-        if !matches!(r.state, State::Pending | State::Planned) {
+        let started = r.is_advance() && r.request.start_at_ms <= self.clock;
+        if !r.waits() && !started {
             return Err(Reason::WrongState);
         }
         if r.deadline > 0 && self.clock > r.deadline {
             return Err(Reason::Expired);
         }
-        self.without(&[id], |model| model.admits(&r.request, &r.requester, placement))?;
-        self.admits(&r.request, &r.requester, placement)?;
+        let plan = started.then_some(id);
+        let cut = self.without(&[id], |model| model.admits(&r.request, &r.requester, placement, plan))?;
         r.deadline = 0;
-        self.grant(&mut r, placement);
+        self.grant(&mut r, placement, cut);
         let lines = Model::lines_of(&r);
         self.reservations.insert(id, r);
         self.note_rows(lines);
@@ -183,6 +206,9 @@ impl Model {
         };
         if short(false) || short(true) {
             reasons.push(Reason::QuotaExceeded);
+        }
+        if self.calendar_stops(&r, new) {
+            reasons.push(Reason::ReservedByCalendar);
         }
         least(reasons)?;
         r.amounts = new.clone();
@@ -283,14 +309,16 @@ impl Model {
 
     pub(super) fn expire(&mut self, limit: u32) -> Came {
         let mut ended = 0;
+        self.make_room(limit);
         while ended < limit {
             let Some(&(_, id)) = self.due().first() else { break };
             let r = &self.reservations[&id];
             let reason = match r.state {
+                State::Planned if r.is_advance() => EndReason::NeverStarted,
                 State::Pending | State::Planned => EndReason::WaitedTooLong,
                 State::Held => EndReason::NotConfirmed,
                 _ if r.hard_end > 0 && self.clock >= r.hard_end && r.deadline >= r.hard_end => {
-                    EndReason::MaxDuration
+                    self.end_reason(r)
                 }
                 State::Preempting => {
                     self.take_back(id);
@@ -344,6 +372,7 @@ impl Model {
             }
         }
         let more = !self.due().is_empty()
+            || self.sweeps_due()
             || self.drained().is_some()
             || !forgettable(self).is_empty()
             || !over(self).is_empty()

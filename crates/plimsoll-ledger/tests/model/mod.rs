@@ -2,11 +2,14 @@
 //! plain on purpose; where it and the real ledger differ, one of them or the page is wrong.
 
 mod admission;
+mod calendar;
+pub(crate) mod clause;
 mod life;
 mod nodes;
 mod policy;
 mod preemption;
 mod quota;
+mod topology;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -98,6 +101,7 @@ pub(crate) struct Model {
     /// Who asks.
     actor: String,
     validators: std::collections::BTreeSet<String>,
+    pub(crate) schedules: BTreeMap<String, plimsoll_ledger::Schedule>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
@@ -109,6 +113,8 @@ pub(crate) struct Model {
     later: std::cell::Cell<bool>,
     /// Looks at the world without these.
     gone: std::cell::RefCell<Vec<u64>>,
+    /// A clause of the law of preemption that it does not know.
+    pub(crate) forgets: Option<clause::Clause>,
 }
 
 impl Model {
@@ -169,6 +175,7 @@ impl Model {
             | Command::Renew { reservation, .. }
             | Command::Resize { reservation, .. }
             | Command::Release { reservation, .. }
+            | Command::Requeue { reservation, .. }
             | Command::Cancel { reservation } => Some(reservation.0),
             _ => None,
         };
@@ -190,6 +197,19 @@ impl Model {
                 let stands = [State::Held, State::Active, State::Partial, State::Preempting];
                 self.with_token(id, token.0, &stands)?;
                 self.finish(id, State::Released, EndReason::Released);
+            }
+            Command::Requeue { token, .. } => {
+                if self.version < 4 {
+                    return Err(Reason::UnsupportedVersion);
+                }
+                let r = self.with_token(id, token.0, &[State::Preempting])?;
+                if r.state == State::Unknown {
+                    return Err(Reason::WrongState);
+                }
+                if r.hard_end > 0 && self.clock >= r.hard_end {
+                    return Err(Reason::Expired);
+                }
+                self.take_back(id);
             }
             Command::Cancel { .. } => {
                 let r = self.reservations.get(&id).ok_or(Reason::NotFound)?;
@@ -247,6 +267,10 @@ impl Model {
                 self.policy(put, delete, if_revision.0)?;
                 return Ok(Came::To("done"));
             }
+            Command::OpenWindows { schedule, changed, windows, .. } => {
+                self.open(schedule, changed.0, windows)?;
+                return Ok(Came::To("done"));
+            }
             Command::BecomeLeader { .. } => {
                 self.rearmed = self.clock;
                 return Ok(Came::To("done"));
@@ -268,7 +292,7 @@ impl Model {
     }
 
     pub(crate) fn queue(&self, pool: &str) -> Vec<u64> {
-        let pending = self.reservations.iter().filter(|(_, r)| waits(r.state) && r.request.pool == pool);
+        let pending = self.reservations.iter().filter(|(_, r)| r.waits() && r.request.pool == pool);
         let mut pending: Vec<(i32, u64)> = pending.map(|(id, r)| (-r.priority, *id)).collect();
         pending.sort_unstable();
         pending.into_iter().map(|(_, id)| id).collect()
@@ -305,9 +329,12 @@ fn makes_sense(request: &Request) -> bool {
     length(request.ttl_ms)
         && length(request.hold_ms)
         && request.max_duration_ms <= 366 * 24 * HOUR_MS
+        && (request.start_at_ms == 0 || request.max_duration_ms >= 1_000)
         && (1..=1024).contains(&gang.min_members)
         && (gang.min_members..=1024).contains(&gang.max_members)
         && amounts.map(|(_, a)| a.0).all(fits)
+        && (request.topology.slice_size == 0) == request.topology.slice_level.is_empty()
+        && [gang.min_members, gang.max_members].iter().all(|n| n % request.topology.slice_size.max(1) == 0)
         && gpu
 }
 
@@ -330,8 +357,14 @@ fn occupies(state: State) -> bool {
     matches!(state, State::Held | State::Active | State::Partial | State::Unknown | State::Preempting)
 }
 
-fn waits(state: State) -> bool {
-    matches!(state, State::Pending | State::Planned)
+impl Res {
+    pub(crate) fn waits(&self) -> bool {
+        self.state == State::Pending || self.state == State::Planned && !self.members.is_empty()
+    }
+
+    pub(crate) fn is_advance(&self) -> bool {
+        self.state == State::Planned && self.members.is_empty()
+    }
 }
 
 fn at_most(time: u64, hard_end: u64) -> u64 {

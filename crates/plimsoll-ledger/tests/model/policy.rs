@@ -15,7 +15,9 @@ impl Model {
         let mut reasons = self.queue_reasons(put, delete);
         let of_preemption = |object: &PolicyObject| match object {
             PolicyObject::Pool(p) => {
-                p.preemption != plimsoll_ledger::Preemption::Any || p.max_preemptions_per_hour > 0
+                p.preemption != plimsoll_ledger::Preemption::Any
+                    || p.max_preemptions_per_hour > 0
+                    || !p.topology.is_empty()
             }
             PolicyObject::Class(c) => c.grace_ms > 0 || c.min_run_ms > 0,
             _ => false,
@@ -23,10 +25,12 @@ impl Model {
         if self.version < 4 && put.iter().any(of_preemption) {
             reasons.push(Reason::UnsupportedVersion);
         }
+        reasons.extend(self.queueing_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
         }
+        reasons.extend(self.schedule_reasons(put, delete));
         for name in delete {
             let there = match name {
                 PolicyName::Pool(n) => self.pools.contains_key(n),
@@ -35,6 +39,7 @@ impl Model {
                 PolicyName::Queue(n) => self.queues.contains_key(n),
                 PolicyName::Quota(n) => self.quotas.contains_key(n),
                 PolicyName::Validator(n) => self.validators.contains(n),
+                PolicyName::Schedule(n) => self.schedules.contains_key(n),
             };
             if !there {
                 reasons.push(Reason::NotFound);
@@ -49,7 +54,7 @@ impl Model {
                     self.reservations.values().any(|r| !r.state.is_final() && r.request.queue == *n)
                 }
                 PolicyName::Quota(n) => self.is_committed(n),
-                PolicyName::NodeLimits(_) | PolicyName::Validator(_) => false,
+                PolicyName::NodeLimits(_) | PolicyName::Schedule(_) | PolicyName::Validator(_) => false,
             };
             if in_use {
                 reasons.push(Reason::InUse);
@@ -74,6 +79,7 @@ impl Model {
                 PolicyObject::Validator(v) => {
                     self.validators.insert(v.name);
                 }
+                PolicyObject::Schedule(s) => self.put_schedule(s),
                 PolicyObject::NodeLimits(l) => {
                     self.limits.insert(l.name.clone(), l);
                 }
@@ -93,6 +99,7 @@ impl Model {
                 PolicyName::NodeLimits(n) => drop(self.limits.remove(n)),
                 PolicyName::Queue(n) => drop(self.queues.remove(n)),
                 PolicyName::Validator(n) => drop(self.validators.remove(n)),
+                PolicyName::Schedule(n) => drop(self.schedules.remove(n)),
             }
         }
         self.policy_changed = self.revision;
@@ -108,5 +115,27 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// What a pool says of its queue: section 7.
+    fn queueing_reasons(&self, put: &[PolicyObject]) -> Vec<Reason> {
+        let pools = || {
+            put.iter()
+                .filter_map(|object| if let PolicyObject::Pool(pool) = object { Some(pool) } else { None })
+        };
+        let mut reasons = Vec::new();
+        let says = |pool: &plimsoll_ledger::Pool| {
+            !pool.queueing.to_string().is_empty() || pool.starvation_bound_ms != 0
+        };
+        if self.version < 4 && pools().any(says) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        let bound = |pool: &plimsoll_ledger::Pool| {
+            pool.starvation_bound_ms == 0 || (1_000..=366 * 86_400_000).contains(&pool.starvation_bound_ms)
+        };
+        if !pools().all(bound) {
+            reasons.push(Reason::InvalidArgument);
+        }
+        reasons
     }
 }

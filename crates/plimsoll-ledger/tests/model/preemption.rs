@@ -2,10 +2,15 @@
 
 use plimsoll_ledger::{OnPreempt, Pool, Preemption};
 
+use super::clause::Clause;
 use super::quota::taken;
 use super::*;
 
 impl Model {
+    fn knows(&self, clause: Clause) -> bool {
+        self.forgets != Some(clause)
+    }
+
     /// Those that take something, in the world looked at.
     pub(super) fn counted(&self) -> impl Iterator<Item = &Res> {
         let (later, gone) = (self.later.get(), self.gone.borrow().clone());
@@ -37,7 +42,7 @@ impl Model {
         }
         let r = self.reservations.get(&id).ok_or(Reason::NotFound)?.clone();
         let gives_up = placement.members.is_empty() && victims.is_empty();
-        if !waits(r.state) || gives_up && r.state != State::Planned {
+        if !r.waits() || gives_up && r.state != State::Planned {
             return Err(Reason::WrongState);
         }
         if gives_up {
@@ -57,7 +62,8 @@ impl Model {
             one.request.pool == pool.name && one.preempted.is_some_and(|(_, _, at, _)| at >= since)
         });
         let most = u64::from(pool.max_preemptions_per_hour);
-        if most > 0 && victims.len() as u64 > most.saturating_sub(lately.count() as u64) {
+        let too_many = most > 0 && victims.len() as u64 > most.saturating_sub(lately.count() as u64);
+        if too_many && self.knows(Clause::BudgetPerHour) {
             return Err(Reason::NotPreemptible);
         }
         if victims.iter().any(|victim| !self.reservations.contains_key(victim)) {
@@ -67,7 +73,7 @@ impl Model {
             placement.members.iter().map(|m| (m.node.0, m.devices.clone())).collect();
         let contested =
             self.without(&[id], |model| model.seen(true, |model| model.contested(&r.request, placement)));
-        if contested.is_empty() {
+        if contested.is_empty() && self.knows(Clause::Contested) {
             return Err(Reason::NotPreemptible);
         }
         let mut gone = vec![id];
@@ -79,9 +85,14 @@ impl Model {
             rules.push(rule.ok_or(Reason::NotPreemptible)?);
             gone.push(*victim);
         }
-        self.without(&gone, |model| {
-            model.seen(true, |model| model.fits(&r.request, &r.requester, placement))
-        })?;
+        let admitted = self.without(&gone, |model| {
+            let fits = model.seen(true, |model| model.fits(&r.request, &r.requester, placement));
+            let kept = model.calendar(&r.request, &members, None);
+            least(fits.err().into_iter().chain(kept.err()).collect())
+        });
+        if self.knows(Clause::EnoughLeave) {
+            admitted?;
+        }
         for (victim, rule) in victims.iter().zip(rules) {
             let v = &self.reservations[victim];
             let grace_ms = match self.rules.get(&v.request.class).map_or(0, |rule| rule.1) {
@@ -166,9 +177,9 @@ impl Model {
         let stands = matches!(v.state, State::Held | State::Active | State::Partial);
         if victim == id
             || !stands
-            || v.request.pool != r.request.pool
-            || tree(&v.request.queue) != tree(&r.request.queue)
-            || self.clock < v.granted_at + min_run_ms
+            || v.request.pool != r.request.pool && self.knows(Clause::SamePool)
+            || tree(&v.request.queue) != tree(&r.request.queue) && self.knows(Clause::SameTree)
+            || self.clock < v.granted_at + min_run_ms && self.knows(Clause::MinRun)
         {
             return None;
         }
@@ -195,15 +206,22 @@ impl Model {
             || theirs == ours
             || contested.iter().filter(|name| lost(name) > 0 && managed(theirs, name)).all(|name| {
                 let guaranteed = i128::from(self.quota(theirs, &pool.name, name).guaranteed.0);
-                let least = if borrows { subtree(theirs, name) } else { guaranteed };
+                let least = match borrows && self.knows(Clause::NominalKeptFromBorrowers) {
+                    true => subtree(theirs, name),
+                    false if self.knows(Clause::GuaranteedKept) => guaranteed,
+                    false => 0,
+                };
                 usage(theirs, name) - lost(name) >= least
             });
-        let by_class = matches!(pool.preemption, Preemption::Any | Preemption::LowerClass);
-        if by_class && v.priority < r.priority && preemptible && enough {
+        let any = !self.knows(Clause::PoolAllows);
+        let by_class = any || matches!(pool.preemption, Preemption::Any | Preemption::LowerClass);
+        let lower = v.priority < r.priority || !self.knows(Clause::LowerClass);
+        if by_class && lower && (preemptible || !self.knows(Clause::Preemptible)) && enough {
             return Some(PreemptionRule::LowerClass);
         }
-        let by_quota = matches!(pool.preemption, Preemption::Any | Preemption::Reclaim);
-        if !by_quota || ours.is_empty() || theirs.is_empty() || ours == theirs {
+        let by_quota = any || matches!(pool.preemption, Preemption::Any | Preemption::Reclaim);
+        if !by_quota || !self.knows(Clause::Reclaim) || ours.is_empty() || theirs.is_empty() || ours == theirs
+        {
             return None;
         }
         let (up, down) = (self.way_up(ours), self.way_up(theirs));
@@ -218,7 +236,12 @@ impl Model {
             .collect();
         let over =
             |queue: &str, name: &str| managed(queue, name) && usage(queue, name) > subtree(queue, name);
-        if borrowers.is_empty() || !names.iter().any(|name| borrowers.iter().all(|queue| over(queue, name))) {
+        let borrows = |name: &&String| match self.knows(Clause::EveryQueueBorrows) {
+            true => borrowers.iter().all(|queue| over(queue, name)),
+            false => borrowers.iter().any(|queue| over(queue, name)),
+        };
+        let nothing = !names.iter().any(borrows) && self.knows(Clause::Borrowed);
+        if borrowers.is_empty() || nothing {
             return None;
         }
         let within = |model: &Model, queue: &str, name: &str| {
@@ -228,7 +251,8 @@ impl Model {
         let crosses = |queue: &String, name: &str| {
             within(self, queue, name) && !self.without(&[victim], |model| within(model, queue, name))
         };
-        if borrowers.iter().any(|queue| names.iter().any(|name| crosses(queue, name))) {
+        let below = borrowers.iter().any(|queue| names.iter().any(|name| crosses(queue, name)));
+        if below && self.knows(Clause::NominalKeptByReclaim) {
             return None;
         }
         // With the claimant there in place of the victim.
@@ -242,7 +266,7 @@ impl Model {
             there.left(top, &pool.name, name).is_none()
                 || there.usage(top, &pool.name, name) <= there.subtree(top, &pool.name, name)
         });
-        stays.then_some(PreemptionRule::Reclaim)
+        (stays || !self.knows(Clause::ReclaimWithinNominal)).then_some(PreemptionRule::Reclaim)
     }
 
     fn way_up(&self, queue: &str) -> Vec<String> {

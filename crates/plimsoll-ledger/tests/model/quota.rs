@@ -80,13 +80,13 @@ impl Model {
         let (subtree, usage) = (self.subtree(queue, pool, name), self.usage(queue, pool, name));
         let parent = &self.queues[queue].parent;
         if parent.is_empty() {
-            return subtree - usage;
+            return (subtree - usage).max(0);
         }
         let (local, quota) = (self.local(queue, pool, name), self.quota(queue, pool, name));
         let mut above = self.available(parent, pool, name);
         if let Some(limit) = quota.limit {
             let borrow = i128::from(limit.0 - quota.nominal.0);
-            above = above.min((subtree - local) - (usage - local).max(0) + borrow);
+            above = above.min(((subtree - local) - (usage - local).max(0) + borrow).max(0));
         }
         (local - usage).max(0) + above
     }

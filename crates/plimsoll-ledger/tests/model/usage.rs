@@ -167,10 +167,10 @@ impl Model {
 
     /// The lease goes on to its deadline: the next stretch of each line that grows, and of lines that came since.
     pub(super) fn renew_usage(&self, r: &mut Res) -> Result<(), Reason> {
-        if self.version < 4 || r.deadline <= r.paid_until || (r.bill.is_empty() && r.hard_end > 0) {
+        let from = if r.bill.is_empty() { self.clock } else { r.paid_until };
+        if self.version < 4 || r.deadline <= from || (r.bill.is_empty() && r.hard_end > 0) {
             return Ok(());
         }
-        let from = if r.bill.is_empty() { self.clock } else { r.paid_until };
         let members = r.members.len() as u64;
         let (mut next, mut asked) = (Vec::new(), Vec::new());
         for bill in &r.bill {

@@ -5,6 +5,8 @@ pub(crate) mod node_limits;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod quota;
+pub(crate) mod reservation;
+pub(crate) mod schedule;
 mod selector;
 pub(crate) mod validator;
 

@@ -2,7 +2,7 @@
 
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::{Fairness, Preemption, QueueOrder, Strategy};
-use plimsoll_types::quantity::parse_cpu_millis;
+use plimsoll_types::quantity::{parse_cpu_millis, parse_duration_ms};
 
 use super::quota::parse_price;
 use super::{amounts, labels, name, selector};
@@ -11,7 +11,7 @@ use crate::context::{Block, Context};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 11] = [
+pub(crate) const SPEC: [&str; 14] = [
     "select",
     "strategy",
     "countables",
@@ -23,6 +23,9 @@ pub(crate) const SPEC: [&str; 11] = [
     "maxPreemptionsPerHour",
     "prices",
     "currency",
+    "topology",
+    "queueing",
+    "starvationBound",
 ];
 
 /// Strategies as files write them.
@@ -122,6 +125,23 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     if let Some(node) = spec.get("currency") {
         context.locate("pool.currency", node.mark, "spec.currency");
         pool.currency = context.text(node, "spec.currency").unwrap_or_default();
+    }
+    if let Some(node) = spec.get("topology") {
+        context.locate("pool.topology", node.mark, "spec.topology");
+        for (position, level) in context.list(node, "spec.topology", "[zone, rack]").iter().enumerate() {
+            let path = format!("spec.topology[{position}]");
+            context.locate(format!("pool.topology[{position}]"), level.mark, path.clone());
+            pool.topology.extend(context.text(level, &path));
+        }
+    }
+    if let Some(node) = spec.get("queueing") {
+        context.locate("pool.queueing", node.mark, "spec.queueing");
+        pool.queueing = context.text(node, "spec.queueing").unwrap_or_default();
+    }
+    if let Some(node) = spec.get("starvationBound") {
+        context.locate("pool.starvation_bound_ms", node.mark, "spec.starvationBound");
+        let bound = context.quantity(node, "spec.starvationBound", parse_duration_ms);
+        pool.starvation_bound_ms = bound.unwrap_or_default();
     }
     pool
 }

@@ -84,6 +84,6 @@ fn quota(context: &mut Context<'_>, node: &Node, path: &str, resource: &str) -> 
 }
 
 /// Devices are written as people count them and kept in thousandths.
-fn read_amount(resource: &str, text: &str) -> Result<u64, QuantityError> {
+pub(super) fn read_amount(resource: &str, text: &str) -> Result<u64, QuantityError> {
     if resource == "gpu" { parse_cpu_millis(text) } else { parse_resource(resource, text) }
 }

@@ -21,11 +21,21 @@ const EXAMPLE: &str = "[{ key: zone, operator: In, values: [a, b] }]";
 
 /// The conditions of `spec.select`.
 pub(crate) fn select(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<v1::NodeSelectorTerm> {
-    context.locate(format!("{wire}.select"), node.mark, "spec.select");
-    let terms = context.list(node, "spec.select", EXAMPLE);
+    conditions(context, node, "spec.select", &format!("{wire}.select"))
+}
+
+/// Conditions on labels under any key.
+pub(crate) fn conditions(
+    context: &mut Context<'_>,
+    node: &Node,
+    path: &str,
+    wire: &str,
+) -> Vec<v1::NodeSelectorTerm> {
+    context.locate(wire, node.mark, path);
+    let terms = context.list(node, path, EXAMPLE);
     let mut read = Vec::with_capacity(terms.len());
     for (position, node) in terms.iter().enumerate() {
-        let (path, wire) = (format!("spec.select[{position}]"), format!("{wire}.select[{position}]"));
+        let (path, wire) = (format!("{path}[{position}]"), format!("{wire}[{position}]"));
         read.push(term(context, node, &path, &wire));
     }
     read

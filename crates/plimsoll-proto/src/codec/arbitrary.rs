@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Answer, Blocker, Charge, Class, Command, Device, DeviceGrant, EndReason, Entry, Fairness,
-    FencePending, Gang, GpuAsk, GpuShare, Measure, MemberPlacement, Meta, Meter, Node, NodeAdmin, NodeHealth,
-    NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool, Preempted, Preemption,
-    PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason, Refusal, Registration,
-    Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset, Row, Rule, Scope,
-    State, Tab, Tokens, Usage, UsageKey, UsageOf, Validator, Verdict, Wait,
+    AdminChange, Affinity, Answer, Blocker, Charge, Class, Command, Device, DeviceGrant, EndReason, Entry,
+    Fairness, FencePending, Gang, GpuAsk, GpuShare, Measure, MemberPlacement, Meta, Meter, Node, NodeAdmin,
+    NodeHealth, NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool, Preempted,
+    Preemption, PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason, Refusal,
+    Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset, Row,
+    Rule, Schedule, Scope, State, Tab, Tokens, Topology, Usage, UsageKey, UsageOf, Users, Validator, Verdict,
+    Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -97,13 +98,31 @@ fn requirements() -> impl Strategy<Value = Requirements> {
         .prop_map(|(amounts, gpu, required, preferred)| Requirements { amounts, gpu, required, preferred })
 }
 
+fn topology() -> impl Strategy<Value = Topology> {
+    let level = || prop_oneof![Just(String::new()), name()];
+    let slices = prop_oneof![Just((0u32, String::new())), (1..5u32, name())];
+    (level(), level(), slices).prop_map(|(required, preferred, (slice_size, slice_level))| Topology {
+        required,
+        preferred,
+        slice_size,
+        slice_level,
+    })
+}
+
+fn rule() -> impl Strategy<Value = Affinity> {
+    (name(), name(), name(), 0..=100u32, any::<bool>())
+        .prop_map(|(key, value, level, weight, anti)| Affinity { key, value, level, weight, anti })
+}
+
 /// Requests that make sense.
 pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
-    let gang = (1..500u32, 0..500u32, any::<bool>()).prop_map(|(min_members, more, spread)| Gang {
-        min_members,
-        max_members: min_members + more,
-        spread,
-    });
+    let gang = (1..100u32, 0..100u32, any::<bool>(), topology(), vec(rule(), 0..3)).prop_map(
+        |(min_members, more, spread, topology, affinity)| {
+            let group = topology.group();
+            let (min_members, max_members) = (min_members * group, (min_members + more) * group);
+            (Gang { min_members, max_members, spread }, topology, affinity)
+        },
+    );
     let wait = prop_oneof![
         Just(Wait::Refuse),
         (0..1_000_000u64).prop_map(|deadline_ms| Wait::Queue { deadline_ms })
@@ -112,12 +131,14 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let queue = prop_oneof![Just(String::new()), name()];
     let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), queue);
     let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
-    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number());
+    let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
+    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), start);
     (words, requirements(), gang, times, (wait, on_preempt)).prop_map(
         |(words, requirements, gang, times, end)| {
             let (wait, on_preempt) = end;
+            let (gang, topology, affinity) = gang;
             let (name, pool, class, tenant, labels, queue) = words;
-            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros) = times;
+            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, start_at_ms) = times;
             Request {
                 name,
                 pool,
@@ -134,9 +155,17 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 wait,
                 on_preempt,
                 max_cost_micros,
+                start_at_ms: if max_duration_ms >= 1_000 { start_at_ms } else { 0 },
+                topology,
+                affinity,
             }
         },
     )
+}
+
+fn queue_discipline() -> impl Strategy<Value = plimsoll_ledger::QueueDiscipline> {
+    let names = ["", "strict", "skip", "backfill_1", "backfill_17", "backfill_all", "priority", "learned"];
+    select(names.to_vec()).prop_map(|name| name.parse().expect("it is one of the names"))
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
@@ -148,10 +177,13 @@ fn pool() -> impl Strategy<Value = Pool> {
         select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
     let prices =
         btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
-    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), prices, "[A-Z]{0,3}");
+    let words = ("[A-Z]{0,3}", vec(name(), 0..3));
+    let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
+    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
-            let (max_pending, fairness, price_milli, preemption, prices, currency) = more;
+            let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
+            let ((currency, topology), (queueing, starvation_bound_ms)) = (words, queueing);
             let (preemption, max_preemptions_per_hour) = preemption;
             Pool {
                 name,
@@ -167,6 +199,9 @@ fn pool() -> impl Strategy<Value = Pool> {
                 max_preemptions_per_hour,
                 prices,
                 currency,
+                topology,
+                queueing,
+                starvation_bound_ms,
                 changed: Revision(0),
             }
         },
@@ -212,6 +247,49 @@ fn validator() -> impl Strategy<Value = Validator> {
         },
     )
 }
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let rule = select(vec![
+        "always",
+        "22:00-06:00 UTC",
+        "09:30-17:00 Europe/Berlin mon-fri except 2026-12-24,2026-12-31",
+        "rrule FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18 for 8h UTC",
+        "rrule FREQ=WEEKLY;INTERVAL=2;COUNT=9 for 1d12h from 2026-11-02 Asia/Tokyo",
+        "at 2026-12-24T18:00:00Z for 30m",
+    ]);
+    let resource = prop_oneof![
+        Just("cpu".to_owned()),
+        Just("memory".to_owned()),
+        Just("gpu".to_owned()),
+        "license/[a-z]{1,4}"
+    ];
+    let resources = btree_map(resource, 1..1u64 << 40, 1..4).prop_map(|amounts| {
+        amounts.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
+    });
+    let patterns = || vec("[a-z_*?]{1,6}", 0..3);
+    let users = (patterns(), patterns(), patterns()).prop_map(|(pipelines, queues, tenants)| Users {
+        pipelines,
+        queues,
+        tenants,
+    });
+    (name(), labels(), name(), resources, rule, users, any::<bool>()).prop_map(
+        |(name, labels, pool, resources, rule, users, shorten)| Schedule {
+            name,
+            labels,
+            pool,
+            resources,
+            rule: rule.to_owned(),
+            users,
+            shorten,
+            ..Schedule::default()
+        },
+    )
+}
+
+fn windows() -> impl Strategy<Value = Vec<Window>> {
+    let window = (number(), number())
+        .prop_map(|(start, end)| Window { start: LedgerTime(start), end: LedgerTime(end) });
+    vec(window, 0..4)
+}
 
 fn class() -> impl Strategy<Value = Class> {
     let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
@@ -249,6 +327,7 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         queue().prop_map(PolicyObject::Queue),
         quota().prop_map(PolicyObject::Quota),
         validator().prop_map(PolicyObject::Validator),
+        schedule().prop_map(PolicyObject::Schedule),
     ]
 }
 
@@ -351,6 +430,9 @@ fn reason() -> impl Strategy<Value = Reason> {
         Reason::LimitExceeded,
         Reason::BudgetExhausted,
         Reason::RateExceeded,
+        Reason::ReservedByCalendar,
+        Reason::TopologyMismatch,
+        Reason::AffinityConflict,
         Reason::ClassNotFound,
         Reason::InvalidArgument,
         Reason::RevisionMoved,
@@ -402,6 +484,8 @@ fn reservation() -> impl Strategy<Value = Reservation> {
         Some(EndReason::NodeFailed),
         Some(EndReason::Drained),
         Some(EndReason::Preempted),
+        Some(EndReason::WindowOpened),
+        Some(EndReason::NeverStarted),
     ];
     let state = || select(State::ALL.to_vec());
     let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
@@ -556,6 +640,13 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         (class(), changed()).prop_map(|(class, changed)| Row::Class(Arc::new(Class { changed, ..class }))),
         (node_limits(), changed())
             .prop_map(|(limits, changed)| Row::NodeLimits(Arc::new(NodeLimits { changed, ..limits }))),
+        (schedule(), windows(), number(), number(), changed()).prop_map(
+            |(schedule, windows, opened, swept, changed)| {
+                let (opened_until, swept_until) = (LedgerTime(opened), LedgerTime(swept));
+                let stored = Schedule { windows, opened_until, swept_until, changed, ..schedule };
+                Row::Schedule(Arc::new(stored))
+            }
+        ),
         (queue(), changed()).prop_map(|(queue, changed)| Row::Queue(Arc::new(Queue { changed, ..queue }))),
         (validator(), changed())
             .prop_map(|(object, changed)| Row::Validator(Arc::new(Validator { changed, ..object }))),
@@ -605,6 +696,7 @@ fn command() -> impl Strategy<Value = Command> {
             amounts
         }),
         (reservation(), token()).prop_map(|(reservation, token)| Command::Release { reservation, token }),
+        (reservation(), token()).prop_map(|(reservation, token)| Command::Requeue { reservation, token }),
         reservation().prop_map(|reservation| Command::Cancel { reservation }),
         any::<u32>().prop_map(|limit| Command::Expire { limit }),
         registration().prop_map(Command::RegisterNode),
@@ -629,6 +721,9 @@ fn command() -> impl Strategy<Value = Command> {
             rate,
             scope,
             tokens
+        }),
+        (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
+            Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }
         }),
     ]
 }

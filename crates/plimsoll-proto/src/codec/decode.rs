@@ -15,7 +15,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, names, usage};
+use super::{CodecError, names, topology, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -61,6 +61,9 @@ fn command(from: log::log_command::Command) -> Result<Command> {
         From::Release(from) => {
             Command::Release { reservation: ReservationId(from.reservation), token: Revision(from.token) }
         }
+        From::Requeue(from) => {
+            Command::Requeue { reservation: ReservationId(from.reservation), token: Revision(from.token) }
+        }
         From::Cancel(from) => Command::Cancel { reservation: ReservationId(from.reservation) },
         From::Expire(from) => Command::Expire { limit: from.limit },
         From::RegisterNode(from) => Command::RegisterNode(registration(from)?),
@@ -89,6 +92,7 @@ fn command(from: log::log_command::Command) -> Result<Command> {
         From::TakeTokens(from) => {
             Command::TakeTokens { quota: from.quota, rate: from.rate, scope: from.scope, tokens: from.tokens }
         }
+        From::OpenWindows(from) => super::schedule::decode_open(from),
     })
 }
 
@@ -173,6 +177,7 @@ pub(super) fn row(from: log::Row) -> Result<Row> {
         From::Quota(from) => Row::Quota(Arc::new(usage::decode_quota(from)?)),
         From::Usage(from) => Row::Usage(Arc::new(usage::decode_usage(from)?)),
         From::Validator(from) => Row::Validator(Arc::new(validator(from)?)),
+        From::Schedule(from) => Row::Schedule(Arc::new(super::schedule::decode(from)?)),
     })
 }
 
@@ -240,6 +245,9 @@ fn request(from: log::Request) -> Result<Request> {
         wait: from.queue.map_or(Wait::Refuse, |queue| Wait::Queue { deadline_ms: queue.deadline_ms }),
         on_preempt: names::decode_on_preempt(from.on_preempt)?,
         max_cost_micros: from.max_cost_micros,
+        start_at_ms: from.start_at_ms,
+        topology: topology::decode(from.topology),
+        affinity: from.affinity.into_iter().map(topology::decode_rule).collect(),
     })
 }
 
@@ -343,6 +351,7 @@ fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Queue(from) => PolicyObject::Queue(queue(from)?),
         From::Quota(from) => PolicyObject::Quota(usage::decode_quota(from)?),
         From::Validator(from) => PolicyObject::Validator(validator(from)?),
+        From::Schedule(from) => PolicyObject::Schedule(super::schedule::decode(from)?),
     })
 }
 
@@ -355,6 +364,7 @@ fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Queue(name) => PolicyName::Queue(name),
         From::Quota(name) => PolicyName::Quota(name),
         From::Validator(name) => PolicyName::Validator(name),
+        From::Schedule(name) => PolicyName::Schedule(name),
     })
 }
 
@@ -374,6 +384,9 @@ fn pool(from: log::Pool) -> Result<Pool> {
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: amounts(from.prices)?.into_iter().map(|(name, amount)| (name, amount.0)).collect(),
         currency: from.currency,
+        topology: from.topology,
+        queueing: from.queueing.parse().map_err(|()| CodecError::UnknownKind { what: "queue discipline" })?,
+        starvation_bound_ms: from.starvation_bound_ms,
     })
 }
 
@@ -445,7 +458,7 @@ fn node_limits(from: log::NodeLimits) -> Result<NodeLimits> {
     })
 }
 
-fn resources(from: Option<log::Resources>) -> Result<Resources> {
+pub(super) fn resources(from: Option<log::Resources>) -> Result<Resources> {
     let from = need(from, "resources")?;
     let other = amounts(from.other)?;
     if other.values().any(|amount| amount.is_zero()) {

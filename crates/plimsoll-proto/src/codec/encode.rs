@@ -11,7 +11,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{names, usage};
+use super::{names, topology, usage};
 use crate::log;
 
 pub(super) fn entry(entry: &Entry) -> log::LogCommand {
@@ -51,6 +51,9 @@ fn command(command: &Command) -> log::log_command::Command {
         Command::Release { reservation, token } => {
             To::Release(log::Release { reservation: reservation.0, token: token.0 })
         }
+        Command::Requeue { reservation, token } => {
+            To::Requeue(log::Requeue { reservation: reservation.0, token: token.0 })
+        }
         Command::Cancel { reservation } => To::Cancel(log::Cancel { reservation: reservation.0 }),
         Command::Expire { limit } => To::Expire(log::Expire { limit: *limit }),
         Command::RegisterNode(node) => To::RegisterNode(registration(node)),
@@ -74,6 +77,9 @@ fn command(command: &Command) -> log::log_command::Command {
             if_revision: if_revision.0,
         }),
         Command::BecomeLeader { leader } => To::BecomeLeader(log::BecomeLeader { leader: *leader }),
+        Command::OpenWindows { schedule, changed, windows, until } => {
+            To::OpenWindows(super::schedule::encode_open(schedule, *changed, windows, *until))
+        }
         Command::Upgrade { to } => To::Upgrade(log::Upgrade { to: *to }),
         Command::TakeTokens { quota, rate, scope, tokens } => To::TakeTokens(log::TakeTokens {
             quota: quota.clone(),
@@ -171,6 +177,7 @@ pub(super) fn row(row: &Row) -> log::Row {
         Row::Quota(object) => To::Quota(usage::encode_quota(object)),
         Row::Usage(object) => To::Usage(usage::encode_usage(object)),
         Row::Validator(object) => To::Validator(validator(object)),
+        Row::Schedule(object) => To::Schedule(super::schedule::encode(object)),
     };
     log::Row { row: Some(to) }
 }
@@ -235,6 +242,9 @@ fn request(request: &Request) -> log::Request {
         },
         on_preempt: names::encode_on_preempt(request.on_preempt),
         max_cost_micros: request.max_cost_micros,
+        start_at_ms: request.start_at_ms,
+        topology: topology::encode(&request.topology),
+        affinity: request.affinity.iter().map(topology::encode_rule).collect(),
     }
 }
 
@@ -355,6 +365,7 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Queue(object) => Object::Queue(queue(object)),
         PolicyObject::Quota(object) => Object::Quota(usage::encode_quota(object)),
         PolicyObject::Validator(object) => Object::Validator(validator(object)),
+        PolicyObject::Schedule(object) => Object::Schedule(super::schedule::encode(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -368,6 +379,7 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Queue(name) => Name::Queue(name.clone()),
         PolicyName::Quota(name) => Name::Quota(name.clone()),
         PolicyName::Validator(name) => Name::Validator(name.clone()),
+        PolicyName::Schedule(name) => Name::Schedule(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }
@@ -388,6 +400,9 @@ fn pool(pool: &Pool) -> log::Pool {
         max_preemptions_per_hour: pool.max_preemptions_per_hour,
         prices: named(&pool.prices),
         currency: pool.currency.clone(),
+        topology: pool.topology.clone(),
+        queueing: pool.queueing.to_string(),
+        starvation_bound_ms: pool.starvation_bound_ms,
     }
 }
 
@@ -451,7 +466,7 @@ fn node_limits(limits: &NodeLimits) -> log::NodeLimits {
     }
 }
 
-fn resources(resources: &Resources) -> log::Resources {
+pub(super) fn resources(resources: &Resources) -> log::Resources {
     log::Resources {
         cpu_millis: resources.cpu_millis.0,
         memory_bytes: resources.memory_bytes.0,

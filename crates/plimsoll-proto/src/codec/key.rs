@@ -18,6 +18,7 @@ const QUEUE: u8 = 9;
 const QUOTA: u8 = 12;
 const USAGE: u8 = 22;
 const VALIDATOR: u8 = 13;
+const SCHEDULE: u8 = 11;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -34,6 +35,7 @@ pub fn encode_key(key: &RowKey) -> Bytes {
             usage::encode_key(&mut bytes, key);
         }
         RowKey::Validator(name) => named(&mut bytes, VALIDATOR, name),
+        RowKey::Schedule(name) => named(&mut bytes, SCHEDULE, name),
         RowKey::Node(id) => {
             bytes.push(NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
@@ -72,6 +74,7 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         QUOTA => Ok(RowKey::Quota(text(rest)?)),
         USAGE => Ok(RowKey::Usage(usage::decode_key(rest).ok_or(bad)?)),
         VALIDATOR => Ok(RowKey::Validator(text(rest)?)),
+        SCHEDULE => Ok(RowKey::Schedule(text(rest)?)),
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
@@ -104,6 +107,7 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Quota(quota) => RowKey::Quota(quota.name.clone()),
         Row::Usage(usage) => RowKey::Usage(usage.key.clone()),
         Row::Validator(object) => RowKey::Validator(object.name.clone()),
+        Row::Schedule(schedule) => RowKey::Schedule(schedule.name.clone()),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -163,6 +167,7 @@ mod tests {
             ".{0,6}".prop_map(RowKey::Quota),
             crate::codec::arbitrary::usage_key().prop_map(RowKey::Usage),
             ".{0,6}".prop_map(RowKey::Validator),
+            ".{0,6}".prop_map(RowKey::Schedule),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),

@@ -7,6 +7,8 @@ mod decode;
 mod encode;
 mod key;
 mod names;
+mod schedule;
+mod topology;
 mod usage;
 
 #[cfg(test)]

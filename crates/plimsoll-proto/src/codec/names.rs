@@ -95,7 +95,10 @@ pair!(
         Preempted,
         LimitExceeded,
         BudgetExhausted,
-        RateExceeded
+        RateExceeded,
+        ReservedByCalendar,
+        TopologyMismatch,
+        AffinityConflict
     ]
 );
 pair!(
@@ -115,6 +118,8 @@ pair!(
         NodeFailed,
         Drained,
         Preempted,
+        WindowOpened,
+        NeverStarted
     ]
 );
 

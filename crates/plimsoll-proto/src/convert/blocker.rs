@@ -55,6 +55,9 @@ reasons!(
     LimitExceeded,
     BudgetExhausted,
     RateExceeded,
+    ReservedByCalendar,
+    TopologyMismatch,
+    AffinityConflict,
 );
 
 /// A blocker as a message, with a sentence made of its numbers.
@@ -81,6 +84,17 @@ fn sentence(from: &Blocker) -> String {
             format!("{subject}: {asked}{unit} asked, {available}{unit} left of the quota")
         }
         Reason::LimitExceeded | Reason::BudgetExhausted | Reason::RateExceeded => return limited(from),
+        Reason::ReservedByCalendar => {
+            format!("{subject}: {asked}{unit} asked, {available}{unit} left beside what is kept")
+        }
+        Reason::TopologyMismatch | Reason::InvalidArgument if subject.starts_with("level ") => {
+            return format!("{subject}: there is none");
+        }
+        Reason::TopologyMismatch => {
+            format!("{subject}: {asked} members asked, {available} fit there at most")
+        }
+        Reason::AffinityConflict if *asked > 0 => format!("{subject}: nobody there carries it"),
+        Reason::AffinityConflict => format!("{subject}: {available} there"),
         Reason::Infeasible => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} is the most there could be")
         }
@@ -145,7 +159,8 @@ pub fn decimal(micros: u64) -> String {
 fn unit(subject: &str) -> &'static str {
     // Quotas name the queue behind the resource.
     match subject.split(' ').next().unwrap_or_default() {
-        "gpu" if subject.contains(" in queue ") => " thousandths",
+        // Quotas and the calendar count devices in parts; both say more than the resource.
+        "gpu" if subject.contains(' ') => " thousandths",
         "cpu" => " millicores",
         "memory" => " bytes",
         resource if resource.starts_with("storage/") => " bytes",
@@ -184,6 +199,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 29);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 32);
     }
 }

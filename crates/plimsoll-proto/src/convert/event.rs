@@ -5,7 +5,7 @@ use plimsoll_types::ReservationId;
 
 use super::{
     class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, queue_to_v1, quota_to_v1,
-    reservation_name, reservation_to_v1, state_to_v1,
+    reservation_name, reservation_to_v1, schedule_to_v1, state_to_v1,
 };
 use crate::v1;
 use crate::v1::event::Object;
@@ -21,6 +21,7 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         EventObject::Queue(_) | EventObject::QueueDeleted(_) => v1::ObjectKind::Queue,
         EventObject::Quota(_) | EventObject::QuotaDeleted(_) => v1::ObjectKind::Quota,
         EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => v1::ObjectKind::Validator,
+        EventObject::Schedule(_) | EventObject::ScheduleDeleted(_) => v1::ObjectKind::Schedule,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -91,6 +92,14 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
             put(&mut event, format!("quotas/{}", quota.name), Object::Quota(quota_to_v1(quota)));
         }
         EventObject::QuotaDeleted(name) => gone(&mut event, format!("quotas/{name}"), "deleted"),
+        EventObject::Schedule(schedule) => {
+            let name = format!("schedules/{}", schedule.name);
+            put(&mut event, name, Object::Schedule(schedule_to_v1(schedule)));
+            if from.rule != "policy/put" {
+                event.message = format!("{} changed ({})", event.name, from.rule);
+            }
+        }
+        EventObject::ScheduleDeleted(name) => gone(&mut event, format!("schedules/{name}"), "deleted"),
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();
             event.message = format!("coordinator {leader} leads");

@@ -12,6 +12,8 @@ mod queue;
 mod request;
 mod reservation;
 mod resources;
+mod schedule;
+mod topology;
 mod usage;
 mod validator;
 
@@ -34,6 +36,7 @@ pub use resources::{
     requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1, selector_from_v1,
     selector_to_v1,
 };
+pub use schedule::{schedule_from_v1, schedule_status, schedule_to_v1};
 pub use usage::{
     measure_from_v1, meter_from_v1, meter_to_v1, quota_from_v1, quota_status, quota_to_v1, reset_from_v1,
     scope_from_v1,

@@ -8,7 +8,8 @@ use plimsoll_types::{Resources, Revision};
 
 use super::check::Check;
 use super::queue::{queue, queue_to_v1};
-use super::{Violation, resources, resources_to_v1, selector_to_v1, usage};
+use super::schedule::{schedule, schedule_to_v1};
+use super::{Violation, resources, resources_to_v1, selector_to_v1, topology, usage};
 use crate::limits::MAX_POLICY_OBJECTS;
 use crate::v1;
 
@@ -116,6 +117,9 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: from.prices.clone(),
         currency: from.currency.clone(),
+        topology: from.topology.clone(),
+        queueing: from.queueing.to_string(),
+        starvation_bound_ms: from.starvation_bound_ms,
     }
 }
 
@@ -222,6 +226,7 @@ pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
         PolicyObject::Queue(from) => Object::Queue(queue_to_v1(from)),
         PolicyObject::Quota(from) => Object::Quota(usage::quota_to_v1(from)),
         PolicyObject::Validator(from) => Object::Validator(super::validator_to_v1(from)),
+        PolicyObject::Schedule(from) => Object::Schedule(schedule_to_v1(from)),
     };
     v1::PolicyObject { object: Some(object) }
 }
@@ -241,6 +246,7 @@ pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Viol
         Ok(v1::PolicyKind::Queue) => PolicyName::Queue(name),
         Ok(v1::PolicyKind::Quota) => PolicyName::Quota(name),
         Ok(v1::PolicyKind::Validator) => PolicyName::Validator(name),
+        Ok(v1::PolicyKind::Schedule) => PolicyName::Schedule(name),
         Ok(v1::PolicyKind::Unspecified) | Err(_) => {
             check.fail("kind", format!("{} is not a kind of policy object", from.kind));
             PolicyName::Pool(name)
@@ -258,6 +264,7 @@ pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
         PolicyName::Queue(name) => (v1::PolicyKind::Queue, name),
         PolicyName::Quota(name) => (v1::PolicyKind::Quota, name),
         PolicyName::Validator(name) => (v1::PolicyKind::Validator, name),
+        PolicyName::Schedule(name) => (v1::PolicyKind::Schedule, name),
     };
     v1::PolicyName { kind: kind.into(), name: name.clone() }
 }
@@ -281,8 +288,14 @@ fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
         Some(Object::Validator(from)) => Some(PolicyObject::Validator(
             check.within("validator", |check| super::validator::validator(check, from)),
         )),
+        Some(Object::Schedule(from)) => {
+            Some(PolicyObject::Schedule(check.within("schedule", |check| schedule(check, from))))
+        }
         None => {
-            check.fail("object", "is missing: give a pool, class, node_limits, queue or validator");
+            check.fail(
+                "object",
+                "is missing: give a pool, class, node_limits, queue, quota, schedule or validator",
+            );
             None
         }
     }
@@ -311,6 +324,12 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.fail("preemption", format!("{} is not a kind of preemption", from.preemption));
         Preemption::default()
     });
+    let queueing = from.queueing.parse().unwrap_or_else(|()| {
+        let names = plimsoll_ledger::QueueDiscipline::NAMES.join(", ");
+        check.fail("queueing", format!("{:?} is not a discipline; there are: {names}", from.queueing));
+        plimsoll_ledger::QueueDiscipline::default()
+    });
+    check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
         name: from.name.clone(),
         labels: check.labels("labels", &from.labels),
@@ -326,6 +345,9 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: usage::prices(check, from),
         currency: usage::currency(check, &from.currency),
+        topology: topology::levels(check, &from.topology),
+        queueing,
+        starvation_bound_ms: from.starvation_bound_ms,
     }
 }
 

@@ -4,7 +4,7 @@ use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, OnPreempt, Request, Wait};
 
 use super::check::Check;
-use super::{Violation, requirements_to_v1, resources};
+use super::{Violation, requirements_to_v1, resources, topology};
 use crate::limits::MAX_GANG_MEMBERS;
 use crate::v1;
 
@@ -32,6 +32,13 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
     check.range_or_default("ttl_ms", from.ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
     check.range_or_default("hold_ms", from.hold_ms, MIN_TTL_MS, MAX_TTL_MS);
     check.range("max_duration_ms", from.max_duration_ms, 0, MAX_TTL_MS);
+    if from.start_at_ms > 0 && from.max_duration_ms < MIN_TTL_MS {
+        let length = from.max_duration_ms;
+        check.fail(
+            "max_duration_ms",
+            format!("is {length}, but start_at_ms is set: say for how long, at least {MIN_TTL_MS}"),
+        );
+    }
     let wait = from.wait.unwrap_or_default();
     check.range("wait.deadline_ms", wait.deadline_ms, 0, MAX_TTL_MS);
     if wait.deadline_ms > 0 && !wait.queue {
@@ -62,8 +69,11 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         max_duration_ms: from.max_duration_ms,
         auto_confirm: from.auto_confirm,
         max_cost_micros: from.limits.unwrap_or_default().cost_micros,
+        topology: check.within("topology", |check| topology::topology(check, from.topology.as_ref(), gang)),
+        affinity: topology::affinity(&mut check, &from.affinity),
         wait: if wait.queue { Wait::Queue { deadline_ms: wait.deadline_ms } } else { Wait::Refuse },
         on_preempt,
+        start_at_ms: from.start_at_ms,
     };
     check.finish(request)
 }
@@ -96,7 +106,10 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
             OnPreempt::End => v1::OnPreempt::End,
         }
         .into(),
+        topology: topology::topology_to_v1(&from.topology),
+        affinity: from.affinity.iter().map(topology::rule_to_v1).collect(),
         limits: (from.max_cost_micros > 0).then_some(v1::RequestLimits { cost_micros: from.max_cost_micros }),
+        start_at_ms: from.start_at_ms,
     }
 }
 

@@ -49,6 +49,8 @@ pub fn end_reason_to_v1(from: Option<EndReason>) -> v1::EndReason {
         Some(EndReason::NodeFailed) => v1::EndReason::NodeFailed,
         Some(EndReason::Drained) => v1::EndReason::Drained,
         Some(EndReason::Preempted) => v1::EndReason::Preempted,
+        Some(EndReason::WindowOpened) => v1::EndReason::WindowOpened,
+        Some(EndReason::NeverStarted) => v1::EndReason::NeverStarted,
     }
 }
 
@@ -85,6 +87,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         preempted: from.preempted.as_ref().map(preempted_to_v1),
         grace_deadline_ms: due(&[State::Preempting]),
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
+        start: None,
     }
 }
 

@@ -276,12 +276,40 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "a rate has no tokens left now",
             "ask again after the delay given",
         ),
+        ErrorReason::KeptForAnother => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "there is room, and it is kept for another reservation",
+            "wait until that one has started, or ask for less",
+        ),
+        ErrorReason::TopologyMismatch => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "the members are not, or cannot be, near enough to each other",
+            "wait in the queue, ask for an outer level or for fewer members: `plimsoll explain` shows how many fit where",
+        ),
+        ErrorReason::AffinityConflict => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "other work that has to be near is not there, or such is that must not be",
+            "wait in the queue, or make the rule a wish with a weight: `plimsoll explain` names the rule and where",
+        ),
         ErrorReason::ValidationFailed => row(
             Code::FailedPrecondition,
             9,
             Never,
             "a validator of the cluster refuses it",
             "change what the rules name, or look at them: `plimsoll get validators`",
+        ),
+        ErrorReason::ReservedByCalendar => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "what is left is kept for a schedule or an advance reservation",
+            "ask for a shorter time, wait in the queue, or see who has it: `plimsoll get schedules`",
         ),
         ErrorReason::Internal => {
             row(Code::Internal, 1, Never, "a fault of ours", "report it with the coordinator's log")

@@ -4,15 +4,14 @@
 //! preempted itself asks nobody to leave before something else has changed, so that preemption settles.
 
 mod search;
-mod victims;
+pub(crate) mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, QueueOrder, Reservation, State};
-use plimsoll_types::{LedgerTime, ReservationId, Revision};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::Planner;
-use crate::planner::shape;
 
 /// A place that is free once others have left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +28,8 @@ pub struct Eviction {
 const SINCE_VERSION: u32 = 4;
 /// Most searches for victims at a time: each may look at many nodes.
 const MOST_SEARCHES: usize = 16;
+/// Most nodes that one search looks at.
+const MOST_NODES: usize = 2_048;
 /// Fruitless searches that are remembered.
 const MOST_FRUITLESS: usize = 4_096;
 
@@ -41,10 +42,23 @@ pub(crate) struct Hunt {
     wake_at: Option<LedgerTime>,
     /// For whom victims are on their way to the ledger, and those victims.
     in_flight: BTreeMap<ReservationId, Vec<ReservationId>>,
-    /// Shape and priority of those for whom nothing was found, and after how many changes of nodes that was.
-    fruitless: BTreeMap<(u64, i32), u64>,
+    /// By shape and priority of those for whom nothing was found.
+    fruitless: BTreeMap<(u64, i32), Fruitless>,
+    /// Per pool of more nodes than a search looks at, where the next one begins.
+    next_node: BTreeMap<String, NodeId>,
     /// When something last changed that was not a preemption.
     changed_at: Revision,
+}
+
+/// Searches that found nothing, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fruitless {
+    /// Changes of nodes before the first of them.
+    changes: u64,
+    /// Nodes that they looked at.
+    looked_at: usize,
+    /// Somebody was protected for the time being.
+    wakes: bool,
 }
 
 impl Hunt {
@@ -90,8 +104,7 @@ impl Planner {
     pub fn settle_eviction(&mut self, ledger: &Ledger, reservation: ReservationId, refused: bool) {
         self.hunt.in_flight.remove(&reservation);
         if let Some(waiting) = ledger.reservation(reservation).filter(|_| refused) {
-            let changes = self.fleet().changes();
-            self.hunt.fruitless.insert((shape(&waiting.request), waiting.priority), changes);
+            self.note_fruitless(ledger, waiting, usize::MAX, false);
             return;
         }
         self.queue_pass_due = true;
@@ -137,7 +150,7 @@ impl Planner {
                     found.extend(self.give_up(ledger, waiting));
                     continue;
                 }
-                if !self.may_search(waiting) {
+                if !self.may_search(ledger, waiting) {
                     continue;
                 }
                 searches += 1;
@@ -163,12 +176,14 @@ impl Planner {
         })
     }
 
-    fn may_search(&self, waiting: &Reservation) -> bool {
+    fn may_search(&self, ledger: &Ledger, waiting: &Reservation) -> bool {
         if waiting.preempted.is_some_and(|preempted| preempted.revision >= self.hunt.changed_at) {
             return false;
         }
-        let key = (shape(&waiting.request), waiting.priority);
-        self.hunt.fruitless.get(&key).is_none_or(|changes| !self.fleet().is_recent(*changes))
+        let key = (self.shape(ledger, &waiting.request), waiting.priority);
+        let nodes = self.fleet().pool_len(&waiting.request.pool);
+        let is_over = |known: &Fruitless| self.fleet().is_recent(known.changes) && known.looked_at >= nodes;
+        !self.hunt.fruitless.get(&key).is_some_and(is_over)
     }
 
     fn search_for(&mut self, ledger: &Ledger, waiting: &Reservation, left: u64) -> Option<Eviction> {
@@ -183,24 +198,53 @@ impl Planner {
             return None;
         }
         let asked = self.hunt.asked();
-        let (found, wake_at) = self.search_victims(ledger, waiting, &asked);
+        let nodes = self.next_nodes(&request.pool);
+        let (found, wake_at) = self.search_victims(ledger, waiting, &asked, &nodes);
         let lawful = found.filter(|(placement, victims)| {
             victims.len() as u64 <= left && is_lawful(ledger, waiting, placement, victims)
         });
         let Some((placement, victims)) = lawful else {
             let soonest = [self.hunt.wake_at, wake_at].into_iter().flatten().min();
             self.hunt.wake_at = soonest;
-            if self.hunt.fruitless.len() >= MOST_FRUITLESS {
-                self.hunt.fruitless.clear();
-            }
-            let changes = self.fleet().changes();
-            if wake_at.is_none() {
-                self.hunt.fruitless.insert((shape(request), waiting.priority), changes);
-            }
+            self.note_fruitless(ledger, waiting, nodes.len(), wake_at.is_some());
             return None;
         };
         self.hunt.in_flight.insert(waiting.id, victims.clone());
         Some(Eviction { reservation: waiting.id, placement, victims })
+    }
+
+    /// The nodes that the next search in a pool looks at: all of them, or in a larger pool as many as one search may, each time others.
+    fn next_nodes(&mut self, pool: &str) -> Vec<NodeId> {
+        let from = self.hunt.next_node.get(pool).copied().unwrap_or(NodeId(0));
+        let nodes = self.fleet().pool_nodes_from(pool, from, MOST_NODES);
+        if nodes.len() < self.fleet().pool_len(pool)
+            && let Some(last) = nodes.last()
+        {
+            self.hunt.next_node.insert(pool.to_owned(), NodeId(last.0.saturating_add(1)));
+        }
+        nodes
+    }
+
+    /// Nothing is searched again for requests like this one before a node has changed, or, where somebody was protected, before that is over;
+    /// but first all nodes of the pool are looked at.
+    fn note_fruitless(&mut self, ledger: &Ledger, waiting: &Reservation, looked_at: usize, wakes: bool) {
+        if self.hunt.fruitless.len() >= MOST_FRUITLESS {
+            self.hunt.fruitless.clear();
+        }
+        let key = (self.shape(ledger, &waiting.request), waiting.priority);
+        let changes = self.fleet().changes();
+        let known = self.hunt.fruitless.get(&key).copied();
+        let known = known.filter(|known| self.fleet().is_recent(known.changes));
+        let mut now = known.unwrap_or_else(|| Fruitless { changes, ..Fruitless::default() });
+        now.looked_at = now.looked_at.saturating_add(looked_at);
+        now.wakes |= wakes;
+        let is_over = now.looked_at >= self.fleet().pool_len(&waiting.request.pool);
+        self.hunt.due |= !is_over;
+        if is_over && now.wakes {
+            self.hunt.fruitless.remove(&key);
+        } else {
+            self.hunt.fruitless.insert(key, now);
+        }
     }
 }
 
@@ -211,13 +255,6 @@ fn is_lawful(
     placement: &Placement,
     victims: &[ReservationId],
 ) -> bool {
-    let Ok(claimant) = ledger.claimant(waiting, placement) else { return false };
-    let mut quota = ledger.quota_kept().clone();
-    victims.iter().filter_map(|id| ledger.reservation(*id)).all(|victim| {
-        let lawful = ledger.preemption_rule(&mut quota, &claimant, victim).is_ok();
-        if let Some(taken) = plimsoll_ledger::charge(&victim.amounts, &victim.members) {
-            quota.give_back(&victim.request.queue, &victim.request.pool, &taken);
-        }
-        lawful
-    })
+    let victims: Vec<_> = victims.iter().filter_map(|id| ledger.reservation(*id)).cloned().collect();
+    ledger.preemption_rules(waiting, placement, &victims).is_ok()
 }

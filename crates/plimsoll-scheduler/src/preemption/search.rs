@@ -13,8 +13,6 @@ use crate::Planner;
 use crate::fit::NodeView;
 use crate::fleet::split;
 
-/// Most nodes that one search looks at.
-const MOST_NODES: usize = 2_048;
 /// Most candidates that one search remembers for quotas and countables.
 const MOST_CANDIDATES: usize = 16_384;
 
@@ -50,12 +48,13 @@ struct Room {
 }
 
 impl Planner {
-    /// The cheapest place found, and when a search may find more by the passing of time alone.
+    /// The cheapest place found on these nodes, and when a search may find more by the passing of time alone.
     pub(super) fn search_victims(
         &mut self,
         ledger: &Ledger,
         waiting: &Reservation,
         spared: &BTreeSet<ReservationId>,
+        nodes: &[NodeId],
     ) -> (Option<Found>, Option<LedgerTime>) {
         let request = &waiting.request;
         let (amounts, _) = split(ledger, request);
@@ -70,14 +69,35 @@ impl Planner {
         if milli > 0 {
             asked.set(GPU, plimsoll_types::Amount(asked.get(GPU).0.saturating_add(milli)));
         }
-        let nodes: Vec<NodeId> =
-            self.fleet().pool_views(&request.pool).take(MOST_NODES).map(|view| view.node.id).collect();
+        let mut best: Option<(Cost, Found)> = None;
+        let mut wake_at: Option<LedgerTime> = None;
+        for nodes in domains(ledger, request, nodes.to_vec()) {
+            let (found, at) = self.search_within(ledger, waiting, spared, (&amounts, &asked), nodes);
+            wake_at = [wake_at, at].into_iter().flatten().min();
+            if let Some((cost, found)) = found
+                && best.as_ref().is_none_or(|(known, _)| cost < *known)
+            {
+                best = Some((cost, found));
+            }
+        }
+        (best.map(|(_, found)| found), wake_at)
+    }
+
+    /// The cheapest place on these nodes.
+    fn search_within(
+        &mut self,
+        ledger: &Ledger,
+        waiting: &Reservation,
+        spared: &BTreeSet<ReservationId>,
+        (amounts, asked): (&Resources, &Resources),
+        nodes: Vec<NodeId>,
+    ) -> (Option<(Cost, Found)>, Option<LedgerTime>) {
         let mut search = Search {
             ledger,
             waiting,
-            amounts,
-            short_everywhere: short_everywhere(ledger, request, &asked),
-            asked,
+            amounts: amounts.clone(),
+            short_everywhere: BTreeSet::new(),
+            asked: asked.clone(),
             prices_milli: ledger.prices_milli(),
             spared,
             quota: ledger.quota_kept().clone(),
@@ -87,14 +107,37 @@ impl Planner {
             candidates: BTreeMap::new(),
             wake_at: None,
         };
+        search.short_everywhere = search.still_short();
         for node in nodes {
             if let Some(view) = self.fleet().get(node) {
                 search.views.insert(node, later(ledger, view));
             }
         }
         let found = search.run();
-        (found, search.wake_at)
+        let cost = Cost::of(search.victims.values());
+        (found.map(|found| (cost, found)), search.wake_at)
     }
+}
+
+/// Most domains of a required level in which victims are looked for.
+const MOST_DOMAINS: usize = 16;
+
+/// The nodes in which all members must be: by domains of the required level, those with most nodes first; all of them where none is.
+fn domains(ledger: &Ledger, request: &Request, nodes: Vec<NodeId>) -> Vec<Vec<NodeId>> {
+    let level = &request.topology.required;
+    if level.is_empty() {
+        return vec![nodes];
+    }
+    let mut by_domain: BTreeMap<_, Vec<NodeId>> = BTreeMap::new();
+    for node in nodes {
+        if let Some(domain) = ledger.chain(node).and_then(|chain| chain.at(node, level)) {
+            by_domain.entry(domain).or_default().push(node);
+        }
+    }
+    let mut domains: Vec<Vec<NodeId>> = by_domain.into_values().collect();
+    domains.sort_by_key(|nodes| std::cmp::Reverse(nodes.len()));
+    domains.truncate(MOST_DOMAINS);
+    domains
 }
 
 impl Search<'_> {
@@ -125,9 +168,14 @@ impl Search<'_> {
                 rooms.insert((next.cost, node), next);
             }
         }
-        members.sort_by_key(|member| member.node);
+        let level = &request.topology.slice_level;
+        let group = |node: NodeId| self.ledger.chain(node).and_then(|chain| chain.at(node, level));
+        members.sort_by_key(|member| (group(member.node), member.node));
         self.clear_quotas()?;
         let placement = Placement { members };
+        if !self.ledger.beside_blockers(request, &placement).is_empty() {
+            return None;
+        }
         (!self.order.is_empty()).then(|| (placement, self.order.clone()))
     }
 
@@ -361,19 +409,4 @@ fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
         device.exclusive = then.exclusive || booked_alone;
     }
     later
-}
-
-/// Quotas and countables that are short before anybody leaves.
-fn short_everywhere(ledger: &Ledger, request: &Request, asked: &Resources) -> BTreeSet<String> {
-    let quotas = ledger.quota_kept().shortages(&request.queue, &request.pool, asked);
-    let mut short: BTreeSet<String> = quotas.into_iter().map(|short| short.resource).collect();
-    if let Some(pool) = ledger.pool(&request.pool) {
-        for (name, total) in &pool.countables {
-            let used = ledger.countable_kept(&pool.name, name);
-            if asked.get(name) > total.saturating_sub(used) {
-                short.insert(name.clone());
-            }
-        }
-    }
-    short
 }

@@ -1,10 +1,13 @@
 //! The command line: one grammar for all commands.
 
+mod as_of;
 mod globals;
+mod places;
 mod resources;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use as_of::AsOf;
 pub(crate) use globals::{Globals, duration};
 pub(crate) use resources::{ResourceArgs, read_selector};
 
@@ -79,6 +82,8 @@ pub(crate) enum Command {
     /// Say why a reservation is where it is, or what would stand in the way of a request
     #[command(visible_alias = "why")]
     Explain(commands::explain::Explain),
+    /// Say what a request or policy files would come to, and who would be delayed or have to leave
+    Plan(commands::plan::Plan),
     /// Show what happened, or what happens
     #[command(visible_alias = "event", alias = "ev")]
     Events(commands::events::Events),
@@ -148,6 +153,7 @@ impl Command {
             Command::Get(command) => Box::pin(command.run(globals)).await,
             Command::Describe(command) => Box::pin(command.run(globals)).await,
             Command::Explain(command) => Box::pin(command.run(globals)).await,
+            Command::Plan(command) => Box::pin(command.run(globals)).await,
             Command::Events(command) => Box::pin(command.run(globals)).await,
             Command::Apply(command) => Box::pin(command.run(globals)).await,
             Command::Diff(command) => Box::pin(command.run(globals)).await,

@@ -10,6 +10,7 @@ use plimsoll_client::v1::{
 use plimsoll_types::quantity;
 
 use super::globals::duration;
+use super::places::PlaceArgs;
 use crate::error::CliError;
 
 /// What is asked for.
@@ -76,6 +77,9 @@ pub(crate) struct ResourceArgs {
     /// What becomes of it when its grant is taken back: it waits again, in its old place, or it ends
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_preempt: Option<Preempted>,
+    /// Where members are.
+    #[command(flatten)]
+    pub(crate) places: PlaceArgs,
 }
 
 /// What becomes of a reservation when its grant is taken back.
@@ -108,6 +112,8 @@ impl ResourceArgs {
             .into(),
             ..ReservationSpec::default()
         };
+        spec.topology = self.places.topology()?;
+        spec.affinity = self.places.affinity()?;
         if let Some(money) = &self.max_cost {
             spec.limits = Some(RequestLimits { cost_micros: plimsoll_policy::parse_micros(money)? });
         }

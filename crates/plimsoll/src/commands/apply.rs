@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use clap::Args;
-use plimsoll_client::v1::{ApplyPolicyRequest, Consistency};
+use plimsoll_client::Client;
+use plimsoll_client::v1::{ApplyPolicyRequest, Consistency, CreateReservationRequest, ReservationState};
 use plimsoll_ledger::{PolicyName, PolicyObject};
+use plimsoll_policy::Requested;
 use plimsoll_proto::convert::{policy_object_to_v1, selector_from_v1};
+use plimsoll_proto::limits::REQUEST_ID_LENGTH;
 use plimsoll_types::Selector;
 
 use super::apply_files::{DryRun, FileArgs, Row, live, names_to_v1, show, tally};
@@ -36,8 +39,9 @@ pub(crate) struct Apply {
 impl Apply {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let begun = Instant::now();
-        let objects: Vec<PolicyObject> =
-            self.files.load("cannot apply")?.into_iter().map(|parsed| parsed.object).collect();
+        let contents = self.files.load_all("cannot apply")?;
+        let requests = contents.requests;
+        let objects: Vec<PolicyObject> = contents.objects.into_iter().map(|parsed| parsed.object).collect();
         let client = globals.client()?;
         let selector = self.selector()?;
         let mut names: Vec<_> = objects.iter().map(PolicyObject::name).collect();
@@ -78,8 +82,11 @@ impl Apply {
                 client.apply_policy(request).await.map_err(|error| CliError::from(error).asked(asked))?;
             revision = Some(answer.revision).filter(|_| !is_dry);
         }
+        // The policy first: a request may name what it creates.
+        let submitted = submit(&client, &requests, self.dry_run, &mut rows).await;
         let out = globals.out();
         show(&out, &rows)?;
+        let waiting = submitted?;
         let took_ms = begun.elapsed().as_millis();
         match revision {
             Some(revision) => {
@@ -87,7 +94,7 @@ impl Apply {
             }
             None => out.done(&format!("Nothing was changed: {}", tally(&rows))),
         }
-        Ok(Exit::Done)
+        Ok(if waiting { Exit::Pending } else { Exit::Done })
     }
 
     fn selector(&self) -> Result<Selector, CliError> {
@@ -100,6 +107,48 @@ impl Apply {
             CliError::usage(text.join("; ")).asked("--selector makes no sense")
         })
     }
+}
+
+/// Submits requests under keys made of their names, so that applying the same file again asks for nothing anew. True where one waits.
+async fn submit(
+    client: &Client,
+    requests: &[Requested],
+    dry_run: Option<DryRun>,
+    rows: &mut Vec<Row>,
+) -> Result<bool, CliError> {
+    let mut waiting = false;
+    for requested in requests {
+        let name = requested.spec.name.clone();
+        if dry_run == Some(DryRun::Client) {
+            rows.push(Row::of_request(name, "created", true));
+            continue;
+        }
+        let request = CreateReservationRequest {
+            request_id: key_of(&name)?,
+            validate_only: dry_run.is_some(),
+            spec: Some(requested.spec.clone()),
+        };
+        let answer = client.create_reservation(request).await.map_err(|error| {
+            CliError::from(error).asked(format!("cannot apply reservation {name:?} ({})", requested.place))
+        })?;
+        let made = answer.reservation.unwrap_or_default();
+        // What was there is answered as it was when it was made.
+        waiting |= matches!(made.state(), ReservationState::Pending | ReservationState::Planned);
+        rows.push(Row::of_request(name, "submitted", dry_run.is_some()));
+    }
+    Ok(waiting)
+}
+
+/// The idempotency key of a request in a file.
+fn key_of(name: &str) -> Result<String, CliError> {
+    let key = format!("apply-reservation-{name}");
+    let most = *REQUEST_ID_LENGTH.end();
+    if key.len() > most {
+        let most = most - (key.len() - name.len());
+        return Err(CliError::usage(format!("the name {name:?} is longer than {most} bytes"))
+            .help("its name makes the key under which a request is applied once"));
+    }
+    Ok(key)
 }
 
 /// Labels are what pools alone have.

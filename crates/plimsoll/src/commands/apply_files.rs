@@ -8,11 +8,13 @@ use clap::{Args, ValueEnum};
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
-    ListValidatorsRequest, PolicyObject as Message,
+    ListSchedulesRequest, ListValidatorsRequest, PolicyObject as Message,
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
-use plimsoll_policy::{Change, Parsed, Source, changes, kind_word, label, parse_with, to_document};
+use plimsoll_policy::{
+    Change, Contents, Parsed, Problem, Source, changes, kind_word, parse_all, parse_with, to_document,
+};
 use plimsoll_proto::convert::policy_object_from_v1;
 use serde_json::{Value, json};
 
@@ -48,13 +50,19 @@ pub(crate) enum DryRun {
 /// What became of an object, or would.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    name: PolicyName,
+    kind: &'static str,
+    name: String,
     result: &'static str,
     is_dry: bool,
     changes: Vec<Change>,
 }
 
 impl FileArgs {
+    /// These files.
+    pub(crate) fn of(files: Vec<PathBuf>) -> FileArgs {
+        FileArgs { files, recursive: false }
+    }
+
     /// True where none was named.
     pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
@@ -96,20 +104,34 @@ impl FileArgs {
     /// Where a file cannot be read, and where anything in any of them is wrong: then with everything that is.
     pub(crate) fn load(&self, asked: &str) -> Result<Vec<Parsed>, CliError> {
         let sources = self.sources()?;
-        let objects = parse_with(&sources, &|name| std::env::var(name).ok()).map_err(|problems| {
-            let count = problems.len();
-            let things = if count == 1 {
-                "one thing is wrong".to_owned()
-            } else {
-                format!("{count} things are wrong")
-            };
-            CliError::new(Exit::Usage, "INVALID_ARGUMENT", things).asked(asked).at_places(&problems)
-        })?;
+        let objects = parse_with(&sources, &|name| std::env::var(name).ok())
+            .map_err(|problems| wrong(&problems, asked))?;
         if objects.is_empty() {
             return Err(CliError::usage("there are no objects in the files").asked(asked));
         }
         Ok(objects)
     }
+
+    /// The objects and the requests of all files.
+    ///
+    /// # Errors
+    /// As for [`FileArgs::load`].
+    pub(crate) fn load_all(&self, asked: &str) -> Result<Contents, CliError> {
+        let contents = parse_all(&self.sources()?, &|name| std::env::var(name).ok())
+            .map_err(|problems| wrong(&problems, asked))?;
+        if contents.objects.is_empty() && contents.requests.is_empty() {
+            return Err(CliError::usage("there are no objects in the files").asked(asked));
+        }
+        Ok(contents)
+    }
+}
+
+/// Everything that is wrong with the files, with its places.
+fn wrong(problems: &[Problem], asked: &str) -> CliError {
+    let count = problems.len();
+    let things =
+        if count == 1 { "one thing is wrong".to_owned() } else { format!("{count} things are wrong") };
+    CliError::new(Exit::Usage, "INVALID_ARGUMENT", things).asked(asked).at_places(problems)
 }
 
 impl Row {
@@ -121,12 +143,35 @@ impl Row {
             Some(_) if changes.is_empty() => "unchanged",
             Some(_) => "configured",
         };
-        Row { name: new.name(), result, is_dry, changes }
+        let name = new.name();
+        Row { kind: kind_word(&name), name: name.name().to_owned(), result, is_dry, changes }
     }
 
     /// A row with nothing but a word.
     pub(crate) fn plain(name: PolicyName, result: &'static str, is_dry: bool) -> Row {
-        Row { name, result, is_dry, changes: Vec::new() }
+        let (kind, name) = (kind_word(&name), name.name().to_owned());
+        Row { kind, name, result, is_dry, changes: Vec::new() }
+    }
+
+    /// A request of a file.
+    pub(crate) fn of_request(name: String, result: &'static str, is_dry: bool) -> Row {
+        Row { kind: "Reservation", name, result, is_dry, changes: Vec::new() }
+    }
+
+    /// The row as a plan has it, field by field.
+    pub(crate) fn planned(&self) -> String {
+        let sign = match self.result {
+            "created" => '+',
+            "unchanged" => '=',
+            _ => '~',
+        };
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let changed = self.changes.iter().filter(|_| self.result != "created");
+        let changed: Vec<String> = changed
+            .map(|change| format!("{} {} → {}", change.field, value(&change.from), value(&change.to)))
+            .collect();
+        let changed = if changed.is_empty() { String::new() } else { format!("   {}", changed.join(" · ")) };
+        format!("  {sign} {}{changed}\n", self.id())
     }
 
     /// True where the cluster is, or would be, another one afterwards.
@@ -146,7 +191,7 @@ impl Row {
 
 impl Shown for Row {
     const COLUMNS: &'static [Column<Row>] = &[
-        Column::new("OBJECT", |row, _| label(&row.name)),
+        Column::new("OBJECT", |row, _| row.id()),
         Column::new("RESULT", |row, _| format!("{}{}", row.result, row.suffix())),
         Column::new("CHANGES", |row, _| {
             row.changes.iter().map(|change| change.field.clone()).collect::<Vec<_>>().join(",")
@@ -154,7 +199,7 @@ impl Shown for Row {
     ];
 
     fn id(&self) -> String {
-        label(&self.name)
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
     }
 
     fn json(&self) -> Value {
@@ -164,7 +209,7 @@ impl Shown for Row {
             .map(|change| json!({ "field": change.field, "from": change.from, "to": change.to }))
             .collect();
         json!({
-            "kind": kind_word(&self.name), "name": self.name.name(), "result": self.result, "dryRun": self.is_dry,
+            "kind": self.kind, "name": self.name, "result": self.result, "dryRun": self.is_dry,
             "changes": changes,
         })
     }
@@ -221,6 +266,11 @@ pub(crate) async fn live(
     if names.iter().any(|name| matches!(name, PolicyName::Validator(_))) {
         let request = ListValidatorsRequest { consistency, ..ListValidatorsRequest::default() };
         messages.extend(client.all_validators(request).await?.items.into_iter().map(Object::Validator));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::Schedule(_))) {
+        let request = ListSchedulesRequest { consistency, ..ListSchedulesRequest::default() };
+        let schedules = client.all_schedules(request).await?;
+        messages.extend(schedules.items.into_iter().map(|(schedule, _)| Object::Schedule(schedule)));
     }
     let objects =
         messages.into_iter().map(|object| read_message(object).map(|object| (object.name(), object)));

@@ -94,6 +94,7 @@ impl Delete {
             Noun::Queue => PolicyName::Queue,
             Noun::Quota => PolicyName::Quota,
             Noun::Validator => PolicyName::Validator,
+            Noun::Schedule => PolicyName::Schedule,
             Noun::Reservation => {
                 return Err(CliError::usage("reservations are not deleted")
                     .help("plimsoll release gives one back, plimsoll cancel ends it in any state"));
@@ -103,7 +104,7 @@ impl Delete {
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
-                    .help("pools, classes, limits, queues, quotas and validators can"));
+                    .help("pools, classes, limits, queues, quotas, schedules and validators can"));
             }
         };
         let mut names: Vec<PolicyName> = Vec::new();

@@ -4,16 +4,16 @@ use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
     Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetValidatorRequest, ListEventsRequest,
+    GetQuotaRequest, GetScheduleRequest, GetValidatorRequest, ListEventsRequest,
 };
 use serde_json::{Value, json};
 
-use super::lifecycle::look_up;
+use super::lifecycle::look_up_at;
 use super::noun::Noun;
-use crate::args::Globals;
+use crate::args::{AsOf, Globals};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, QueueRow, QuotaRow, Shown, absolute, enum_word};
+use crate::output::{Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown, absolute, enum_word};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
@@ -29,6 +29,9 @@ pub(crate) struct Describe {
     /// Its name
     #[arg(value_name = "NAME")]
     name: Option<String>,
+    /// As it was at a revision (1042), so long ago (10m) or at a time (2026-11-21T22:00:00Z)
+    #[arg(long, value_name = "REVISION|TIME")]
+    as_of: Option<AsOf>,
 }
 
 impl Describe {
@@ -41,18 +44,32 @@ impl Describe {
         let client = globals.client()?;
         let asked = |error| CliError::from(error).asked(format!("cannot describe {name}"));
         let consistency = globals.consistency();
+        let (as_of_revision, as_of_ms) = AsOf::fields(self.as_of);
         let (object, full_name) = match noun {
             Noun::Reservation => {
-                let reservation = look_up(&client, &name, globals).await.map_err(asked)?;
+                let reservation =
+                    look_up_at(&client, &name, globals, (as_of_revision, as_of_ms)).await.map_err(asked)?;
                 (reservation.json(), reservation.name)
             }
             Noun::Node => {
-                let request = GetNodeRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetNodeRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let node = client.get_node(request).await.map_err(asked)?.node.unwrap_or_default();
                 (node.json(), node.name)
             }
             Noun::Pool => {
-                let request = GetPoolRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetPoolRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let answer = client.get_pool(request).await.map_err(asked)?;
                 let row = PoolRow {
                     pool: answer.pool.unwrap_or_default(),
@@ -61,18 +78,36 @@ impl Describe {
                 (row.json(), format!("pools/{name}"))
             }
             Noun::Class => {
-                let request = GetClassRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetClassRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let class = client.get_class(request).await.map_err(asked)?.class.unwrap_or_default();
                 (class.json(), format!("classes/{name}"))
             }
             Noun::Limits => {
-                let request = GetNodeLimitsRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetNodeLimitsRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let limits =
                     client.get_node_limits(request).await.map_err(asked)?.node_limits.unwrap_or_default();
                 (limits.json(), format!("nodeLimits/{name}"))
             }
             Noun::Queue => {
-                let request = GetQueueRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetQueueRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let answer = client.get_queue(request).await.map_err(asked)?;
                 let row = QueueRow {
                     queue: answer.queue.unwrap_or_default(),
@@ -81,7 +116,13 @@ impl Describe {
                 (row.json(), format!("queues/{name}"))
             }
             Noun::Quota => {
-                let request = GetQuotaRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetQuotaRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let answer = client.get_quota(request).await.map_err(asked)?;
                 let row = QuotaRow {
                     quota: answer.quota.unwrap_or_default(),
@@ -91,17 +132,38 @@ impl Describe {
                 (object, format!("quotas/{name}"))
             }
             Noun::Validator => {
-                let request = GetValidatorRequest { name: name.clone(), consistency, min_revision: 0 };
+                let request = GetValidatorRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
                 let object =
                     client.get_validator(request).await.map_err(asked)?.validator.unwrap_or_default();
                 (object.json(), format!("validators/{name}"))
+            }
+            Noun::Schedule => {
+                let request = GetScheduleRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
+                let answer = client.get_schedule(request).await.map_err(asked)?;
+                let row = ScheduleRow {
+                    schedule: answer.schedule.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
+                (row.json(), format!("schedules/{name}"))
             }
             Noun::Device | Noun::Member | Noun::Event => {
                 let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));
                 return Err(error.help(format!("plimsoll get {} -o wide", noun.plural())));
             }
         };
-        let events = latest_events(&client, noun, full_name).await?;
+        let events = latest_events(&client, noun, full_name, (as_of_revision, as_of_ms)).await?;
         let out = globals.out();
         if out.is_human() {
             out.emit(&page(&object, &events, &out)?)?;
@@ -113,12 +175,19 @@ impl Describe {
     }
 }
 
-async fn latest_events(client: &Client, noun: Noun, name: String) -> Result<Vec<Event>, CliError> {
+async fn latest_events(
+    client: &Client,
+    noun: Noun,
+    name: String,
+    (to_revision, as_of_ms): (u64, u64),
+) -> Result<Vec<Event>, CliError> {
     let request = ListEventsRequest {
         kinds: noun.kind().map(i32::from).into_iter().collect(),
         name,
         newest_first: true,
         page_size: EVENTS,
+        to_revision,
+        as_of_ms,
         ..ListEventsRequest::default()
     };
     let mut events = client.list_events(request).await?.events;

@@ -15,7 +15,7 @@ use plimsoll_client::v1::GetStatusRequest;
 use plimsoll_client::{Client, ClientOptions};
 use plimsoll_coordinator::Coordinator;
 use plimsoll_coordinator::config::CoordinatorConfig;
-use plimsoll_types::Resources;
+use plimsoll_types::{Labels, Resources};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +47,9 @@ pub(crate) struct Dev {
     /// Pretend that each node has these GPUs: a100:2,h100:1
     #[arg(long, value_name = "GPUS")]
     fake_gpu: Option<String>,
+    /// A label of the nodes, with a value for each in their order, over again where there are fewer: rack=1,1,2,2 (repeatable)
+    #[arg(long = "node-label", value_name = "KEY=VALUE,...")]
+    node_labels: Vec<String>,
     /// Port of the API; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 7420)]
     port: u16,
@@ -161,6 +164,7 @@ impl Dev {
         let mut config = AgentConfig::new(&host_name());
         config.incarnation = fresh_incarnation();
         config.fake_gpus = fake.clone();
+        config.labels.extend(self.labels_of(0)?);
         config.socket = free_socket();
         let clock = BootClock::shared();
         let prepared = Agent::prepare(config, Arc::new(dial(client)), clock.clone()).await;
@@ -168,7 +172,7 @@ impl Dev {
         let stop = CancellationToken::new();
         let status = agent.status();
         let inventory = agent.inventory().clone();
-        let fleet = self.fleet(client, &inventory, fake.unwrap_or_default());
+        let fleet = self.fleet(client, &inventory, fake.unwrap_or_default())?;
         let fleet_status = fleet.as_ref().map(SimulatedFleet::status);
         let mut tasks = vec![tokio::spawn(run_agent(agent, stop.clone()))];
         if let Some(fleet) = fleet {
@@ -178,16 +182,35 @@ impl Dev {
     }
 
     /// The simulated nodes, each as large as this machine.
-    fn fleet(&self, client: &Client, like: &Inventory, gpus: FakeGpus) -> Option<SimulatedFleet> {
-        let count = self.nodes.checked_sub(1).filter(|count| *count > 0)?;
+    fn fleet(
+        &self,
+        client: &Client,
+        like: &Inventory,
+        gpus: FakeGpus,
+    ) -> Result<Option<SimulatedFleet>, CliError> {
+        let Some(count) = self.nodes.checked_sub(1).filter(|count| *count > 0) else { return Ok(None) };
         let node = |number: usize| {
             let name = format!("sim-{number:03}");
-            let inventory = Inventory::simulated(&name, like.cpu_millis, like.memory_bytes, &gpus);
-            SimulatedNode { name, pool: String::new(), inventory, extra: Resources::default() }
+            let mut inventory = Inventory::simulated(&name, like.cpu_millis, like.memory_bytes, &gpus);
+            inventory.labels.extend(self.labels_of(number)?);
+            Ok(SimulatedNode { name, pool: String::new(), inventory, extra: Resources::default() })
         };
         let config = FleetConfig { incarnation: fresh_incarnation(), ..FleetConfig::default() };
-        let nodes = (1..=count).map(node).collect();
-        Some(SimulatedFleet::new(nodes, config, Arc::new(dial(client)), BootClock::shared()))
+        let nodes = (1..=count).map(node).collect::<Result<_, CliError>>()?;
+        Ok(Some(SimulatedFleet::new(nodes, config, Arc::new(dial(client)), BootClock::shared())))
+    }
+
+    /// The labels of a node, from 0 for this machine.
+    fn labels_of(&self, number: usize) -> Result<Labels, CliError> {
+        let mut labels = Labels::new();
+        for text in &self.node_labels {
+            let Some((key, values)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+                return Err(CliError::usage(format!("--node-label {text:?} is not KEY=VALUE,...")));
+            };
+            let values: Vec<&str> = values.split(',').collect();
+            labels.insert(key.to_owned(), values[number % values.len()].to_owned());
+        }
+        Ok(labels)
     }
 
     fn announce(

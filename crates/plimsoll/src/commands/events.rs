@@ -7,7 +7,7 @@ use plimsoll_client::v1::{ListEventsRequest, WatchRequest};
 
 use super::noun::Noun;
 use super::watch_list::print;
-use crate::args::{Globals, duration};
+use crate::args::{AsOf, Globals, duration};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{Footer, now_ms};
@@ -33,12 +33,15 @@ pub(crate) struct Events {
     /// Then follow what happens
     #[arg(long, short = 'w')]
     watch: bool,
+    /// Only up to a revision (1042), so long ago (10m) or at a time (2026-11-21T22:00:00Z)
+    #[arg(long, value_name = "REVISION|TIME", conflicts_with = "watch")]
+    as_of: Option<AsOf>,
 }
 
 impl Events {
     /// The latest events of a pool.
-    pub(crate) fn all(pool: Option<String>) -> Events {
-        Events { pool, limit: 100, ..Events::default() }
+    pub(crate) fn all(pool: Option<String>, as_of: Option<AsOf>) -> Events {
+        Events { pool, as_of, limit: 100, ..Events::default() }
     }
 
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
@@ -64,6 +67,8 @@ impl Events {
             name: name.clone(),
             since_ms,
             newest_first: true,
+            to_revision: AsOf::fields(self.as_of).0,
+            as_of_ms: AsOf::fields(self.as_of).1,
             page_size: u32::try_from(self.limit.clamp(1, 1_000)).unwrap_or(1_000),
             ..ListEventsRequest::default()
         };
@@ -138,6 +143,7 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Queue => format!("queues/{name}"),
         Noun::Quota => format!("quotas/{name}"),
         Noun::Validator => format!("validators/{name}"),
+        Noun::Schedule => format!("schedules/{name}"),
         Noun::Reservation | Noun::Member | Noun::Event => name.to_owned(),
     };
     Ok((vec![kind.into()], name))

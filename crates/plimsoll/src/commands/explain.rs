@@ -10,7 +10,7 @@ use crate::args::{Globals, ResourceArgs};
 use crate::blockers::{by_weight, sentence};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, absolute, asked, places, reservation_state, short_duration};
+use crate::output::{Out, absolute, asked, expected_start, places, reservation_state, short_duration};
 
 /// Says why.
 #[derive(Args, Debug)]
@@ -66,12 +66,7 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
     }
     if explanation.rank > 0 {
         text.push_str(&format!("\nPlace\n  rank {} of {}", explanation.rank, explanation.queue_length));
-        if explanation.expected_start_ms > 0 {
-            text.push_str(&format!(
-                ", expected start {}",
-                absolute(explanation.expected_start_ms, out.view().utc)
-            ));
-        }
+        text.push_str(&expected(explanation, out));
         text.push('\n');
     }
     if !explanation.suggestions.is_empty() {
@@ -87,6 +82,21 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
         text.push_str(&format!("\nIt would go to {}\n", places(&explanation.placement)));
     }
     text
+}
+
+/// When it is expected to start, and what that was worked out from; or why that cannot be said.
+fn expected(explanation: &Explanation, out: &Out) -> String {
+    let Some(start) = explanation.reservation.as_ref().and_then(|shown| shown.start.as_ref()) else {
+        return String::new();
+    };
+    let by = format!("{}, at revision {}", start.discipline, start.revision);
+    if start.start_time_ms == 0 {
+        return format!("\n  no expected start: {} ({by})", start.why_none);
+    }
+    let kept = if start.promised { "kept free for it" } else { "as things are" };
+    let (at, soon) =
+        (absolute(start.start_time_ms, out.view().utc), expected_start(Some(start), &out.view()));
+    format!("\n  expected start {soon}, {at}: {kept} ({by})")
 }
 
 fn head(explanation: &Explanation, revision: u64, out: &Out) -> String {

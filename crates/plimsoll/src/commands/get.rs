@@ -4,27 +4,28 @@ use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetValidatorRequest, ListClassesRequest, ListNodeLimitsRequest, ListNodesRequest,
-    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListValidatorsRequest,
-    Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
+    GetQuotaRequest, GetScheduleRequest, GetValidatorRequest, ListClassesRequest, ListNodeLimitsRequest,
+    ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest,
+    ListSchedulesRequest, ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState,
+    Validator,
 };
 use plimsoll_client::{Client, Listed};
 
 use super::apply_files::documents;
 use super::cluster::member_rows;
 use super::events::Events;
-use super::lifecycle::look_up;
+use super::lifecycle::look_up_at;
 use super::noun::Noun;
 use super::watch_list::follow;
-use crate::args::{Globals, read_selector};
+use crate::args::{AsOf, Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, QuotaRow, Shown};
+use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown};
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -57,6 +58,9 @@ pub(crate) struct Get {
     /// Follow what happens: redrawn on a terminal, one JSON document a change elsewhere
     #[arg(long, short = 'w')]
     watch: bool,
+    /// As it was at a revision (1042), so long ago (10m) or at a time (2026-11-21T22:00:00Z)
+    #[arg(long, value_name = "REVISION|TIME", conflicts_with = "watch")]
+    as_of: Option<AsOf>,
 }
 
 impl Get {
@@ -138,8 +142,17 @@ impl Get {
                 }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
             }
+            Noun::Schedule => {
+                let listed = self.schedules(&client, globals).await?;
+                if is_yaml {
+                    let objects = listed.items.into_iter().map(|row| Object::Schedule(row.schedule));
+                    out.document(&documents(objects)?)?;
+                    return Ok(Exit::Done);
+                }
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
             Noun::Member => out.list(&member_rows(&client, globals).await?, None)?,
-            Noun::Event => return Events::all(self.pool.clone()).run(globals).await,
+            Noun::Event => return Events::all(self.pool.clone(), self.as_of).run(globals).await,
         }
         Ok(Exit::Done)
     }
@@ -154,7 +167,7 @@ impl Get {
             let mut listed = Listed::default();
             for name in &self.names {
                 listed.items.push(
-                    look_up(client, name, globals)
+                    look_up_at(client, name, globals, self.at())
                         .await
                         .map_err(|error| not_shown("reservation", name, error))?,
                 );
@@ -162,6 +175,11 @@ impl Get {
             return Ok(listed);
         }
         Ok(client.all_reservations(self.reservation_filter(globals)?).await?)
+    }
+
+    /// Revision and time of `--as-of`; 0 for what is not given.
+    fn at(&self) -> (u64, u64) {
+        AsOf::fields(self.as_of)
     }
 
     /// The filter of reservations.
@@ -176,6 +194,9 @@ impl Get {
             node: self.node.clone().unwrap_or_default(),
             spec_name: self.named.clone().unwrap_or_default(),
             consistency: globals.consistency(),
+            as_of_revision: self.at().0,
+            as_of_ms: self.at().1,
+            with_start: true,
             ..ListReservationsRequest::default()
         })
     }
@@ -189,6 +210,8 @@ impl Get {
                     name: name.clone(),
                     consistency: globals.consistency(),
                     min_revision: 0,
+                    as_of_revision: self.at().0,
+                    as_of_ms: self.at().1,
                 };
                 let answer =
                     client.get_node(request).await.map_err(|error| not_shown("node", name, error))?;
@@ -203,6 +226,8 @@ impl Get {
             states,
             select: self.selector.as_deref().map(read_selector).transpose()?.unwrap_or_default(),
             consistency: globals.consistency(),
+            as_of_revision: self.at().0,
+            as_of_ms: self.at().1,
             ..ListNodesRequest::default()
         };
         Ok(client.all_nodes(request).await?)
@@ -211,16 +236,25 @@ impl Get {
     async fn pools(&self, client: &Client, globals: &Globals) -> Result<Listed<PoolRow>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request =
-                GetPoolRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request = GetPoolRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
             let answer = client.get_pool(request).await.map_err(|error| not_shown("pool", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             let pool = answer.pool.unwrap_or_default();
             listed.items.push(PoolRow { pool, status: answer.status.unwrap_or_default() });
         }
         if self.names.is_empty() {
-            let request =
-                ListPoolsRequest { consistency: globals.consistency(), ..ListPoolsRequest::default() };
+            let request = ListPoolsRequest {
+                consistency: globals.consistency(),
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListPoolsRequest::default()
+            };
             let all = client.all_pools(request).await?;
             listed.items = all.items.into_iter().map(|(pool, status)| PoolRow { pool, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
@@ -235,6 +269,8 @@ impl Get {
                 name: name.clone(),
                 consistency: globals.consistency(),
                 min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
             };
             let answer =
                 client.get_validator(request).await.map_err(|error| not_shown("validator", name, error))?;
@@ -244,9 +280,42 @@ impl Get {
         if self.names.is_empty() {
             let request = ListValidatorsRequest {
                 consistency: globals.consistency(),
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
                 ..ListValidatorsRequest::default()
             };
             return Ok(client.all_validators(request).await?);
+        }
+        Ok(listed)
+    }
+    async fn schedules(&self, client: &Client, globals: &Globals) -> Result<Listed<ScheduleRow>, CliError> {
+        let mut listed = Listed::default();
+        let consistency = globals.consistency();
+        for name in &self.names {
+            let request = GetScheduleRequest {
+                name: name.clone(),
+                consistency,
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
+            let answer =
+                client.get_schedule(request).await.map_err(|error| not_shown("schedule", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            let schedule = answer.schedule.unwrap_or_default();
+            listed.items.push(ScheduleRow { schedule, status: answer.status.unwrap_or_default() });
+        }
+        if self.names.is_empty() {
+            let request = ListSchedulesRequest {
+                consistency,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListSchedulesRequest::default()
+            };
+            let all = client.all_schedules(request).await?;
+            let rows = all.items.into_iter().map(|(schedule, status)| ScheduleRow { schedule, status });
+            listed.items = rows.collect();
+            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
         }
         Ok(listed)
     }
@@ -254,16 +323,25 @@ impl Get {
     async fn queues(&self, client: &Client, globals: &Globals) -> Result<Listed<QueueRow>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request =
-                GetQueueRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request = GetQueueRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
             let answer = client.get_queue(request).await.map_err(|error| not_shown("queue", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             let queue = answer.queue.unwrap_or_default();
             listed.items.push(QueueRow { queue, status: answer.status.unwrap_or_default() });
         }
         if self.names.is_empty() {
-            let request =
-                ListQueuesRequest { consistency: globals.consistency(), ..ListQueuesRequest::default() };
+            let request = ListQueuesRequest {
+                consistency: globals.consistency(),
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListQueuesRequest::default()
+            };
             let all = client.all_queues(request).await?;
             listed.items = all.items.into_iter().map(|(queue, status)| QueueRow { queue, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
@@ -274,16 +352,25 @@ impl Get {
     async fn quotas(&self, client: &Client, globals: &Globals) -> Result<Listed<QuotaRow>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request =
-                GetQuotaRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request = GetQuotaRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
             let answer = client.get_quota(request).await.map_err(|error| not_shown("quota", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             let quota = answer.quota.unwrap_or_default();
             listed.items.push(QuotaRow { quota, status: answer.status.unwrap_or_default() });
         }
         if self.names.is_empty() {
-            let request =
-                ListQuotasRequest { consistency: globals.consistency(), ..ListQuotasRequest::default() };
+            let request = ListQuotasRequest {
+                consistency: globals.consistency(),
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListQuotasRequest::default()
+            };
             let all = client.all_quotas(request).await?;
             listed.items = all.items.into_iter().map(|(quota, status)| QuotaRow { quota, status }).collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
@@ -294,8 +381,13 @@ impl Get {
     async fn classes(&self, client: &Client, globals: &Globals) -> Result<Listed<Class>, CliError> {
         let mut listed = Listed::default();
         for name in &self.names {
-            let request =
-                GetClassRequest { name: name.clone(), consistency: globals.consistency(), min_revision: 0 };
+            let request = GetClassRequest {
+                name: name.clone(),
+                consistency: globals.consistency(),
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
             let answer = client.get_class(request).await.map_err(|error| not_shown("class", name, error))?;
             (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
             listed.items.extend(answer.class);
@@ -303,8 +395,12 @@ impl Get {
         if !self.names.is_empty() {
             return Ok(listed);
         }
-        let request =
-            ListClassesRequest { consistency: globals.consistency(), ..ListClassesRequest::default() };
+        let request = ListClassesRequest {
+            consistency: globals.consistency(),
+            as_of_revision: self.at().0,
+            as_of_ms: self.at().1,
+            ..ListClassesRequest::default()
+        };
         Ok(client.all_classes(request).await?)
     }
 
@@ -315,6 +411,8 @@ impl Get {
                 name: name.clone(),
                 consistency: globals.consistency(),
                 min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
             };
             let answer =
                 client.get_node_limits(request).await.map_err(|error| not_shown("limits", name, error))?;
@@ -324,8 +422,12 @@ impl Get {
         if !self.names.is_empty() {
             return Ok(listed);
         }
-        let request =
-            ListNodeLimitsRequest { consistency: globals.consistency(), ..ListNodeLimitsRequest::default() };
+        let request = ListNodeLimitsRequest {
+            consistency: globals.consistency(),
+            as_of_revision: self.at().0,
+            as_of_ms: self.at().1,
+            ..ListNodeLimitsRequest::default()
+        };
         Ok(client.all_node_limits(request).await?)
     }
 

@@ -70,6 +70,9 @@ pub(crate) struct Resize {
 pub(crate) struct Release {
     #[command(flatten)]
     holder: Holder,
+    /// It was given notice and has stopped: it waits again in its old place, where it would wait
+    #[arg(long)]
+    requeue: bool,
 }
 
 /// Ends reservations in any state.
@@ -148,6 +151,7 @@ impl Release {
             token: self.holder.token.unwrap_or(present.token),
             request_id: self.holder.request_id.clone().unwrap_or_default(),
             validate_only: self.holder.dry_run,
+            requeue: self.requeue,
         };
         let answer = client.release_reservation(request).await.map(|answer| answer.reservation);
         self.holder.report(globals, "release", "Released", answer)
@@ -235,9 +239,21 @@ impl Holder {
 
 /// The reservation of an id, a unique prefix of one, or a resource name.
 pub(crate) async fn look_up(client: &Client, name: &str, globals: &Globals) -> Result<Reservation, Error> {
+    look_up_at(client, name, globals, (0, 0)).await
+}
+
+/// The same as it was: `as_of` is a revision or a time, 0 for what is not given.
+pub(crate) async fn look_up_at(
+    client: &Client,
+    name: &str,
+    globals: &Globals,
+    as_of: (u64, u64),
+) -> Result<Reservation, Error> {
     let request = GetReservationRequest {
         name: name.to_owned(),
         consistency: globals.consistency(),
+        as_of_revision: as_of.0,
+        as_of_ms: as_of.1,
         ..GetReservationRequest::default()
     };
     Ok(client.get_reservation(request).await?.reservation.unwrap_or_default())

@@ -27,6 +27,8 @@ pub(crate) mod lifecycle;
 pub(crate) mod man;
 pub(crate) mod node_admin;
 mod noun;
+pub(crate) mod plan;
+mod plan_text;
 mod process;
 mod recorded;
 pub(crate) mod replay;

@@ -16,12 +16,13 @@ pub(crate) enum Noun {
     Queue,
     Quota,
     Validator,
+    Schedule,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 11] = [
+const NAMES: [(Noun, &[&str]); 12] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
@@ -31,6 +32,7 @@ const NAMES: [(Noun, &[&str]); 11] = [
     (Noun::Queue, &["queues", "queue", "qu"]),
     (Noun::Quota, &["quotas", "quota", "budgets", "budget"]),
     (Noun::Validator, &["validators", "validator", "rules"]),
+    (Noun::Schedule, &["schedules", "schedule", "sched"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
 ];
@@ -52,6 +54,7 @@ impl Noun {
             Noun::Queue => Some(ObjectKind::Queue),
             Noun::Quota => Some(ObjectKind::Quota),
             Noun::Validator => Some(ObjectKind::Validator),
+            Noun::Schedule => Some(ObjectKind::Schedule),
             Noun::Member => Some(ObjectKind::Cluster),
             Noun::Event => None,
         }

@@ -58,11 +58,16 @@ impl Signals {
     pub(crate) async fn next_end(&mut self) -> Signal {
         loop {
             let number = self.next().await;
-            if !matches!(number, Signal::SIGUSR1 | Signal::SIGUSR2) {
+            if ends(number) {
                 return number;
             }
         }
     }
+}
+
+/// True for signals that ask to end.
+pub(crate) fn ends(number: Signal) -> bool {
+    !matches!(number, Signal::SIGUSR1 | Signal::SIGUSR2)
 }
 
 /// A running child.

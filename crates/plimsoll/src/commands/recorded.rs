@@ -12,14 +12,14 @@ use crate::trace::{NodeRow, WorkRow, read_nodes, read_workload, strategy_by_name
 #[derive(Args, Debug)]
 pub(crate) struct Recorded {
     /// CSV of the fleet: sn,cpu_milli,memory_mib,gpu,model
-    #[arg(long, value_name = "FILE", required_unless_present = "fleet")]
+    #[arg(long, value_name = "FILE")]
     nodes: Option<PathBuf>,
     /// A fleet of equal nodes in place of a file: NODESxGPUS
     #[arg(long, value_name = "NODESxGPUS", conflicts_with = "nodes")]
     fleet: Option<String>,
     /// CSV of the workload: openb tasks or philly jobs, told apart by their columns
     #[arg(long, value_name = "FILE")]
-    workload: PathBuf,
+    workload: Option<PathBuf>,
     /// greedy, balanced, priority, first_fit, best_fit, worst_fit, first_fit_decreasing, random, fragmentation or optimized
     #[arg(long, default_value = "best_fit")]
     strategy: String,
@@ -52,7 +52,10 @@ impl Recorded {
             (None, Some(fleet)) => uniform_fleet(fleet)?,
             (None, None) => return Err(CliError::usage("name a fleet: --nodes FILE or --fleet NODESxGPUS")),
         };
-        let mut work = read_workload(&self.workload)?;
+        let Some(workload) = &self.workload else {
+            return Err(CliError::usage("name a workload: --workload FILE"));
+        };
+        let mut work = read_workload(workload)?;
         work.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(Input { strategy, strategy_name: self.strategy.replace('-', "_"), nodes, work })
     }

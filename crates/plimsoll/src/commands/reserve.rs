@@ -9,7 +9,7 @@ use crate::args::{Globals, ResourceArgs, duration};
 use crate::blockers::{by_weight, sentence};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, asked, granted, places, short_duration};
+use crate::output::{Out, absolute, asked, granted, places, short_duration};
 
 /// Reserves resources.
 #[derive(Args, Debug)]
@@ -28,6 +28,9 @@ pub(crate) struct Reserve {
     /// Be refused where nothing fits now
     #[arg(long)]
     now: bool,
+    /// Later: 22:00 (this machine's clock), '22:00 Europe/Berlin', 2026-12-24T22:00Z; needs --for
+    #[arg(long, value_name = "TIME", requires = "duration", conflicts_with_all = ["wait", "now"])]
+    at: Option<String>,
     /// Decide, but change nothing
     #[arg(long)]
     dry_run: bool,
@@ -43,7 +46,9 @@ impl Reserve {
             return Err(CliError::usage("nothing is asked for").help("say what: --cpu 2 --mem 4Gi --gpu 1"));
         }
         let as_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        spec.auto_confirm = self.confirm;
+        // Nobody sits there to confirm what starts at night.
+        spec.auto_confirm = self.confirm || self.at.is_some();
+        spec.start_at_ms = self.at.as_deref().map(start_ms).transpose()?.unwrap_or(0);
         spec.hold_ms = self.hold.map_or(0, as_ms);
         // Nobody renews what a command line reserved: with an end it is kept until then.
         if spec.ttl_ms == 0 {
@@ -70,11 +75,35 @@ impl Reserve {
         out.one(&reservation)?;
         report(&out, &reservation, started.elapsed(), self.dry_run, self.wait);
         Ok(match reservation.state() {
+            ReservationState::Planned if is_advance(&reservation) => Exit::Done,
             ReservationState::Pending | ReservationState::Planned => Exit::Pending,
             ReservationState::Expired | ReservationState::Rejected => Exit::Refused,
             _ => Exit::Done,
         })
     }
+}
+
+/// True where it waits for its start, and not for others to leave the place that is kept for it.
+fn is_advance(reservation: &Reservation) -> bool {
+    reservation.allocations.is_empty() && reservation.spec.as_ref().is_some_and(|spec| spec.start_at_ms > 0)
+}
+
+/// The moment that `--at` names.
+fn start_ms(text: &str) -> Result<u64, CliError> {
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return u64::try_from(moment.as_millisecond())
+            .map_err(|_| CliError::usage(format!("--at {text:?} is before 1970")));
+    }
+    let here = || jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned();
+    let (time, zone) = match text.split_once(' ') {
+        Some((time, zone)) => (time, zone.trim().to_owned()),
+        None => (text, here()),
+    };
+    let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    plimsoll_calendar::next_time_of_day(time, &zone, now_ms).map_err(|error| {
+        CliError::usage(format!("--at {text:?}: {error}"))
+            .help("write 22:00, '22:00 Europe/Berlin' or 2026-12-24T22:00:00Z")
+    })
 }
 
 fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool, wait: Option<Duration>) {
@@ -84,7 +113,15 @@ fn report(out: &Out, reservation: &Reservation, elapsed: Duration, dry_run: bool
     let place = places(&reservation.allocations);
     match reservation.state() {
         _ if dry_run => out.say(&format!("would reserve {what} on {place}; nothing was changed")),
-        ReservationState::Pending => {
+        ReservationState::Planned if is_advance(reservation) => {
+            let spec = reservation.spec.clone().unwrap_or_default();
+            let start = absolute(spec.start_at_ms, false);
+            out.done(&format!(
+                "Planned {id} ({what}) from {start} for {}",
+                short_duration(spec.max_duration_ms)
+            ));
+        }
+        ReservationState::Pending | ReservationState::Planned => {
             out.say(&format!("{} {id} waits ({what})", out.paint.waiting()));
             for blocker in &by_weight(&reservation.blockers) {
                 out.say(&format!("  {} {}", out.paint.bullet(), sentence(blocker)));

@@ -11,7 +11,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, Shown};
+use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown};
 
 /// Follows a list until the process is ended.
 pub(crate) async fn follow(
@@ -109,6 +109,12 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
         })),
         Noun::Validator => out.render(&pick(objects, |object| match object {
             Object::Validator(object) => Some(object),
+            _ => None,
+        })),
+        Noun::Schedule => out.render(&pick(objects, |object| match object {
+            Object::Schedule(schedule) => {
+                Some(ScheduleRow { schedule, status: v1::ScheduleStatus::default() })
+            }
             _ => None,
         })),
         Noun::Member | Noun::Event => Ok(String::new()),

@@ -5,13 +5,15 @@ mod nodes;
 mod queue;
 mod quota;
 mod reservations;
+mod schedule;
 mod validator;
 
 pub(crate) use coordination::{MemberRow, PoolRow};
 pub(crate) use nodes::DeviceRow;
 pub(crate) use queue::QueueRow;
 pub(crate) use quota::{QuotaRow, UsageRow};
-pub(crate) use reservations::reservation_state;
+pub(crate) use reservations::{expected_start, reservation_state};
+pub(crate) use schedule::ScheduleRow;
 
 use serde::Serialize;
 use serde_json::Value;

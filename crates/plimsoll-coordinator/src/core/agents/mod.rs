@@ -154,6 +154,8 @@ impl AgentHub {
                     | EventObject::QuotaDeleted(_)
                     | EventObject::Validator(_)
                     | EventObject::ValidatorDeleted(_)
+                    | EventObject::Schedule(_)
+                    | EventObject::ScheduleDeleted(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

@@ -3,6 +3,7 @@
 //! the next moment at which something is due.
 
 mod round;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use super::agents::{AgentHub, SessionClosed};
 use super::encoding::Batch;
+use super::estimates::Estimates;
 use super::intake::{Intake, Item};
 use super::notice::AppliedNotice;
 use super::{CoreConfig, Counters, SubmitError};
@@ -43,6 +45,8 @@ pub(super) struct LeaderLoop {
     pub(super) agents: AgentHub,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<Counters>,
+    /// Which starts are kept free, for those who ask.
+    pub(super) estimates: Arc<Estimates>,
     pub(super) wake: Arc<Notify>,
     /// Turns true when the core stops.
     pub(super) stop: watch::Receiver<bool>,
@@ -58,6 +62,8 @@ struct Lead {
     expiring: bool,
     /// Queue passes so far.
     passes: u64,
+    /// Windows of schedules are on their way.
+    opening: bool,
     /// A request joined the queue that the latest pass could not see.
     pass_owed: bool,
     /// Per strict pool, how many requests are on their way to its queue: nobody may overtake those either.
@@ -89,6 +95,8 @@ enum Origin {
     Expiry,
     /// The look for silent nodes.
     Health(NodeId),
+    /// Windows of a schedule.
+    Windows,
 }
 
 impl Origin {
@@ -97,7 +105,7 @@ impl Origin {
         match self {
             Origin::Caller(_, ticket) => *ticket,
             Origin::Queue(ticket) => Some(*ticket),
-            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) => None,
+            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) | Origin::Windows => None,
         }
     }
 }
@@ -140,6 +148,7 @@ impl LeaderLoop {
             self.govern(lead, term).await;
         }
         self.serving.send_replace(false);
+        self.estimates.promise(Vec::new());
         if *self.stop.borrow() {
             self.intake.close(&SubmitError::Stopped);
             self.agents.end(SessionClosed::Stopped);
@@ -202,6 +211,7 @@ impl LeaderLoop {
             planner: Planner::new(&ledger, self.config.seed ^ term),
             in_flight: FuturesUnordered::new(),
             expiring: false,
+            opening: false,
             passes: 0,
             pass_owed: false,
             queueing: BTreeMap::new(),
@@ -323,6 +333,11 @@ impl LeaderLoop {
                             if is_pending(&answer) {
                                 lead.planner.note_waiting();
                             }
+                            if let Outcome::Reservation(waiting) = &answer.outcome
+                                && waiting.state == State::Pending
+                            {
+                                lead.planner.note_arrival(&ledger, waiting);
+                            }
                             if has_ended(&answer) {
                                 lead.planner.note_end(&ledger);
                             }
@@ -334,6 +349,7 @@ impl LeaderLoop {
                         let refused = matches!(answer.outcome, Outcome::Refused(_));
                         lead.planner.settle_eviction(&ledger, reservation, refused);
                     }
+                    Origin::Windows => lead.opening = false,
                     Origin::Expiry => {
                         lead.expiring = false;
                         lead.planner.note_waiting();
@@ -364,10 +380,14 @@ impl LeaderLoop {
         let expiry = if lead.expiring { None } else { ledger.next_due() };
         let expiry =
             expiry.map(|due| now + Duration::from_millis(due.0.saturating_sub(self.clock.now_ms()).max(1)));
+        let soon =
+            |at: LedgerTime| now + Duration::from_millis(at.0.saturating_sub(self.clock.now_ms()).max(1));
+        // A window that opens or ends lets others start.
+        let change = ledger.calendar().next_change(LedgerTime(self.clock.now_ms())).map(soon);
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
         let in_time = |at: LedgerTime| Duration::from_millis(at.0.saturating_sub(self.clock.now_ms()).max(1));
         let eviction = lead.planner.next_eviction_at().map(|at| now + in_time(at));
-        [expiry, eviction, check].into_iter().flatten().min()
+        [expiry, eviction, change, check].into_iter().flatten().min()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use plimsoll_consensus::Payload;
 use plimsoll_ledger::{
-    Answer, Blocker, Command, Entry, Ledger, Outcome, QueueOrder, Reason, Refusal, Request, Verdict, Wait,
+    Answer, Blocker, Command, Entry, Ledger, Outcome, Reason, Refusal, Request, Verdict, Wait,
 };
 use plimsoll_scheduler::{Eviction, Ticket};
 use plimsoll_types::LedgerTime;
@@ -63,8 +63,11 @@ impl LeaderLoop {
                 draft.push_item(item, None);
             }
             let begun = tokio::time::Instant::now();
+            lead.planner.set_time(now);
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
+            draft_windows(lead, &ledger, now, &mut draft);
+            lead.planner.tick(&ledger, now);
             self.draft_queue(lead, &ledger, most, &mut draft);
             self.draft_evictions(lead, &ledger, most, &mut draft);
             self.draft_requests(lead, &ledger, most, &mut draft);
@@ -127,6 +130,7 @@ impl LeaderLoop {
             let command = Command::Place { reservation, placement };
             draft.push(Entry::system(command), Origin::Queue(ticket));
         }
+        self.estimates.promise(lead.planner.planned_starts().collect());
     }
 
     /// Notice to those who have to leave for somebody who waits, once a walk over the queue has found no place for him.
@@ -180,6 +184,17 @@ impl LeaderLoop {
     }
 }
 
+/// Windows of schedules that are worked out too little ahead; one such step at a time.
+fn draft_windows(lead: &mut Lead, ledger: &Ledger, now: LedgerTime, draft: &mut Draft) {
+    if lead.opening {
+        return;
+    }
+    for command in super::windows::due(ledger, now.max(ledger.clock())) {
+        lead.opening = true;
+        draft.push(Entry::system(command), Origin::Windows);
+    }
+}
+
 /// A raft entry with these commands.
 pub(super) fn payload(proposed_at: LedgerTime, entries: Vec<Entry>) -> Payload {
     let (batch, bytes) = encoding::encode_entries(proposed_at, entries);
@@ -190,8 +205,7 @@ impl Lead {
     /// Notes a request that goes to the queue of a strict pool.
     fn note_queueing(&mut self, ledger: &Ledger, item: &Item, verdict: &Verdict, draft: &mut Draft) {
         let (Verdict::Blocked(_), Some(request)) = (verdict, request_of(item)) else { return };
-        let is_strict =
-            ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
+        let is_strict = ledger.pool(&request.pool).is_some_and(|pool| pool.is_strict());
         if is_strict && matches!(request.wait, Wait::Queue { .. }) {
             *self.queueing.entry(line_of(request)).or_default() += 1;
             draft.queueing.push(line_of(request));

@@ -7,10 +7,11 @@ use plimsoll_proto::{convert, v1};
 use plimsoll_types::{Labels, ReservationId};
 use prost::Message;
 
-use crate::services::api::Api;
+use crate::services::api::{Api, as_of};
 use crate::services::names;
-use crate::services::page::is_descending;
+use crate::services::page::{Page, is_descending};
 use crate::services::problem::Problem;
+use crate::services::start;
 
 /// Reservations looked at under one lock, so that a long list never holds up the ledger.
 const LOOK: usize = 10_000;
@@ -25,7 +26,11 @@ pub(super) async fn list(
     let filter = Filter::read(&request)?;
     let after = page.after_number()?.map(ReservationId);
     let mut found = Vec::new();
-    let age_ms = api.read(consistency, min_revision.max(page.revision.0)).await?.age_ms();
+    let least = min_revision.max(page.revision.0);
+    if let Some(past) = api.past(consistency, least, as_of!(request)).await? {
+        return of_the_past(&past, &filter, after, &page).await;
+    }
+    let age_ms = api.read(consistency, least).await?.age_ms();
     // What is here by now is what was read, or newer; the page shows what is here when its turn comes.
     let (revision, age_ms, mut go_on) = {
         let _turn = api.turn().await;
@@ -44,8 +49,34 @@ pub(super) async fn list(
         let last = found.last().map_or(0, |(id, _)| id.0);
         next_page_token = page.next(&last.to_be_bytes(), revision);
     }
+    if request.with_start {
+        start::fill(&api.core, &api.core.local(), &mut found);
+    }
     let reservations = found.into_iter().map(|(_, shown)| shown).collect();
     Ok(v1::ListReservationsResponse { revision: revision.0, age_ms, reservations, next_page_token })
+}
+
+/// A page of what was: nobody waits for that state, and it changes no more.
+async fn of_the_past(
+    past: &Ledger,
+    filter: &Filter,
+    after: Option<ReservationId>,
+    page: &Page,
+) -> Result<v1::ListReservationsResponse, Problem> {
+    let mut found = Vec::new();
+    let mut go_on = filter.add(past, after, page.size, &mut found)?;
+    while let Some(last) = go_on {
+        tokio::task::yield_now().await;
+        go_on = filter.add(past, Some(last), page.size, &mut found)?;
+    }
+    let mut next_page_token = String::new();
+    if found.len() > page.size {
+        found.truncate(page.size);
+        let last = found.last().map_or(0, |(id, _)| id.0);
+        next_page_token = page.next(&last.to_be_bytes(), past.revision());
+    }
+    let reservations = found.into_iter().map(|(_, shown)| shown).collect();
+    Ok(v1::ListReservationsResponse { revision: past.revision().0, age_ms: 0, reservations, next_page_token })
 }
 
 /// What is asked for. Empty fields let all pass.

@@ -12,7 +12,7 @@ use tonic::Status;
 use crate::core::HistoryError;
 use crate::services::api::Api;
 use crate::services::problem::Problem;
-use crate::services::{AnswerStream, show};
+use crate::services::{AnswerStream, show, start};
 
 /// Longest wait of one call.
 const MOST_WAIT: Duration = Duration::from_secs(24 * 3_600);
@@ -52,12 +52,15 @@ enum Over {
 }
 
 async fn follow(api: &Api, id: ReservationId, until: Instant, answers: &Answers) -> Result<Over, Problem> {
-    let mut told = (Revision(0), 0);
+    let mut told = (Revision(0), 0, 0);
     loop {
         // Opened before the look, so that no change falls between the two.
         let mut watcher = api.core.watch(Revision(0))?;
         let (response, is_over) = look(api, id)?;
-        let news = (Revision(response.reservation.as_ref().map_or(0, |shown| shown.revision)), response.rank);
+        let shown = response.reservation.as_ref();
+        let promise = shown.and_then(|shown| shown.start.as_ref()).filter(|start| start.promised);
+        let promised_ms = promise.map_or(0, |start| start.start_time_ms);
+        let news = (Revision(shown.map_or(0, |shown| shown.revision)), response.rank, promised_ms);
         if news != told && answers.send(Ok(response)).await.is_err() {
             return Ok(Over::Settled);
         }
@@ -86,10 +89,11 @@ fn look(api: &Api, id: ReservationId) -> Result<(v1::WaitReservationResponse, bo
     let view = api.local();
     let reservation =
         view.reservation(id).ok_or_else(|| Problem::not_found("reservation", &id.to_string()))?;
+    let start = start::of(&api.core, &view, reservation);
     let response = v1::WaitReservationResponse {
         revision: view.revision().0,
         log_time_ms: view.log_time().0,
-        reservation: Some(convert::reservation_to_v1(reservation, &view)),
+        reservation: Some(v1::Reservation { start, ..convert::reservation_to_v1(reservation, &view) }),
         rank: show::rank(&view, reservation),
         queue_length: show::queue_length(&view, reservation),
     };

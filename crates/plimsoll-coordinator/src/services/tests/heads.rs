@@ -53,7 +53,7 @@ async fn what_a_head_says_can_be_asked_for_elsewhere() {
         let (min_revision, _) = head(created.metadata());
         let name = created.into_inner().reservation.expect("shown").name;
         let consistency = v1::Consistency::Stale.into();
-        let read = v1::GetReservationRequest { name, consistency, min_revision };
+        let read = v1::GetReservationRequest { name, consistency, min_revision, ..Default::default() };
         all[1].reservations().get_reservation(read).await.expect("it is there by then");
     }
     for served in all {

@@ -23,7 +23,10 @@ impl Shown for PoolRow {
     const COLUMNS: &'static [Column<PoolRow>] = &[
         Column::new("POOL", |p, _| p.pool.name.clone()),
         Column::new("STRATEGY", |p, _| word(p.pool.strategy().as_str_name(), "STRATEGY_")),
-        Column::new("QUEUE", |p, _| word(p.pool.queue_order().as_str_name(), "QUEUE_ORDER_")),
+        Column::new("QUEUE", |p, _| match p.pool.queueing.as_str() {
+            "" => word(p.pool.queue_order().as_str_name(), "QUEUE_ORDER_"),
+            named => named.to_owned(),
+        }),
         Column::new("NODES", |p, _| format!("{}/{}", p.status.nodes_available, p.status.nodes)),
         Column::new("CPU", |p, _| {
             let (used, all) = pair(&p.status);

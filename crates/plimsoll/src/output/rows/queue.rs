@@ -69,7 +69,7 @@ fn share_of(quota: &QuotaStatus, part: u64, whole: u64) -> String {
     }
 }
 
-fn amount(resource: &str, amount: u64) -> String {
+pub(super) fn amount(resource: &str, amount: u64) -> String {
     match resource {
         "gpu" => format_cpu_millis(amount),
         "memory" => display_bytes(amount),

@@ -1,12 +1,14 @@
 //! Reservations and events as rows.
 
-use plimsoll_client::v1::{EndReason, Event, EventKind, ObjectKind, Reservation, ReservationState};
+use plimsoll_client::v1::{
+    EndReason, Event, EventKind, ObjectKind, Reservation, ReservationState, StartEstimate,
+};
 use serde_json::Value;
 
 use super::{document, word};
 use crate::blockers::summary;
 use crate::output::amounts::{granted, places};
-use crate::output::{Column, Shown, absolute, ago, left};
+use crate::output::{Column, Shown, absolute, ago, left, short_duration};
 
 impl Shown for Reservation {
     const COLUMNS: &'static [Column<Reservation>] = &[
@@ -17,6 +19,9 @@ impl Shown for Reservation {
         Column::new("RESOURCES", |r, _| granted(r)),
         Column::new("WHERE", |r, _| places(&r.allocations)),
         Column::new("START", |r, view| match ago(r.grant_time_ms, view.now_ms) {
+            _ if r.state() == ReservationState::Planned && start_at_ms(r) > 0 => {
+                absolute(start_at_ms(r), view.utc)
+            }
             text if text.is_empty() => text,
             text => format!("{text} ago"),
         }),
@@ -28,6 +33,7 @@ impl Shown for Reservation {
         Column::wide("REQUESTER", |r, _| r.requester.clone()),
         Column::wide("TOKEN", |r, _| if r.token == 0 { String::new() } else { r.token.to_string() }),
         Column::wide("REVISION", |r, _| r.revision.to_string()),
+        Column::wide("EXPECTED", |r, view| expected_start(r.start.as_ref(), view)),
         Column::wide("CREATED", |r, view| absolute(r.create_time_ms, view.utc)),
         Column::wide("ENDED", |r, view| absolute(r.end_time_ms, view.utc)),
     ];
@@ -62,12 +68,24 @@ impl Shown for Event {
     }
 }
 
+/// When it is expected to start: `in 5m` where that is promised, `in about 5m` where it is not.
+pub(crate) fn expected_start(start: Option<&StartEstimate>, view: &crate::output::View) -> String {
+    let Some(start) = start.filter(|start| start.start_time_ms > 0) else { return String::new() };
+    let about = if start.promised { "in" } else { "in about" };
+    format!("{about} {}", short_duration(start.start_time_ms.saturating_sub(view.now_ms)))
+}
+
 /// A state in one lower-case word.
 pub(crate) fn reservation_state(state: ReservationState) -> String {
     word(state.as_str_name(), "RESERVATION_STATE_")
 }
 
 /// What ends next: the wait, the hold or the lease.
+/// When an advance reservation starts; 0 for others.
+fn start_at_ms(reservation: &Reservation) -> u64 {
+    reservation.spec.as_ref().map_or(0, |spec| spec.start_at_ms)
+}
+
 fn next_end_ms(reservation: &Reservation) -> u64 {
     let of_wait = match reservation.state() {
         ReservationState::Pending | ReservationState::Planned => reservation.wait_deadline_ms,

@@ -1,0 +1,82 @@
+//! `kind: Reservation`: requests in files, beside policy.
+
+use plimsoll_policy::{Problem, Source, parse, parse_all};
+
+const WORK: &str = "
+apiVersion: plimsoll/v1
+kind: Class
+metadata: { name: night }
+spec: { priority: 20 }
+---
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: nightly, labels: { team: vision } }
+spec:
+  class: night
+  queue: vision
+  gpu: a100:2
+  cpu: 4
+  memory: 16Gi
+  resources: { license/foo: 1 }
+  require: [{ key: zone, operator: In, values: [a] }]
+  members: 2-4
+  spread: true
+  for: 8h
+  confirm: true
+  wait: 30m
+  onPreempt: end
+  maxCost: 2.50
+";
+
+fn source(text: &str) -> Vec<Source> {
+    vec![Source { name: "w.yaml".into(), text: text.into() }]
+}
+
+fn told(problems: Vec<Problem>) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_request_in_a_file_is_what_the_flags_of_reserve_say() {
+    let contents = parse_all(&source(WORK), &|_| None).map_err(told).unwrap();
+    assert_eq!(contents.objects.len(), 1);
+    let spec = &contents.requests[0].spec;
+    assert_eq!(
+        (spec.name.as_str(), spec.class.as_str(), spec.queue.as_str()),
+        ("nightly", "night", "vision")
+    );
+    assert_eq!(spec.labels.get("team").map(String::as_str), Some("vision"));
+    let needs = spec.requirements.as_ref().unwrap();
+    let amounts = needs.amounts.as_ref().unwrap();
+    assert_eq!((amounts.cpu_millis, amounts.memory_bytes), (4_000, 16 << 30));
+    assert_eq!(amounts.other.get("license/foo"), Some(&1));
+    let gpu = needs.gpu.as_ref().unwrap();
+    assert_eq!((gpu.count, gpu.models.as_slice()), (2, &["a100".to_owned()][..]));
+    assert_eq!(needs.required.len(), 1);
+    let gang = spec.gang.unwrap();
+    assert_eq!((gang.min_members, gang.max_members, gang.spread), (2, 4, true));
+    assert_eq!((spec.max_duration_ms, spec.ttl_ms), (8 * 3_600_000, 8 * 3_600_000), "kept until its end");
+    assert_eq!(spec.wait.unwrap().deadline_ms, 30 * 60_000);
+    assert_eq!(spec.limits.unwrap().cost_micros, 2_500_000);
+    assert!(spec.auto_confirm);
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_told_with_its_place() {
+    let text =
+        "apiVersion: plimsoll/v1\nkind: Reservation\nmetadata: { name: a }\nspec: { cpu: lots, gpus: 1 }\n";
+    let problems = parse_all(&source(text), &|_| None).map_err(told).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.contains("w.yaml:4") && problem.contains("spec.cpu")));
+    assert!(
+        problems.iter().any(|problem| problem.contains("gpus") && problem.contains("gpu")),
+        "{problems:?}"
+    );
+    let unnamed = "apiVersion: plimsoll/v1\nkind: Reservation\nspec: { cpu: 1 }\n";
+    assert!(parse_all(&source(unnamed), &|_| None).is_err(), "its name makes its key");
+}
+
+#[test]
+fn where_only_policy_is_taken_a_request_is_an_error() {
+    let problems = parse(&source(WORK)).map_err(told).unwrap_err();
+    assert!(problems[0].contains("plan and apply take it"), "{problems:?}");
+}

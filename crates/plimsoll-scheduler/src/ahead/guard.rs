@@ -1,0 +1,151 @@
+//! Nobody starves: who has waited past the pool's bound goes first, and is overtaken no more.
+
+use std::collections::BTreeSet;
+
+use plimsoll_ledger::{Ledger, Pool, Request, State};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId};
+
+use super::LOOKS_PER_PASS;
+use crate::Planner;
+use crate::fleet::split;
+use crate::planner::{priority_of, requester_of};
+use crate::serve::Placed;
+
+/// Most requests of one class that are looked at for one whose wait is about room.
+const LOOKED_AT: usize = 256;
+
+/// Who waits past the bound: for room, and for quota (with the queue that binds).
+#[derive(Default)]
+struct Overdue {
+    for_room: Option<ReservationId>,
+    for_quota: Vec<(ReservationId, String)>,
+}
+
+impl Planner {
+    /// Begins a walk over a pool's queue: what lies ahead is brought up to the ledger, and who has waited past the bound is served first.
+    /// Free of cost for pools whose policy says nothing about queueing.
+    pub(crate) fn begin_turns(&mut self, ledger: &Ledger, pool: &Pool, placed: &mut Vec<Placed>) {
+        let overdue = self.overdue(ledger, pool);
+        let depth = pool.queueing.depth();
+        if depth == 0 && overdue.for_room.is_none() && overdue.for_quota.is_empty() {
+            self.ahead.pools.remove(&pool.name);
+            return;
+        }
+        let agenda = self.ahead.agenda(pool);
+        agenda.read(ledger, &pool.name);
+        agenda.looks = LOOKS_PER_PASS;
+        agenda.failed.clear();
+        agenda.tried.clear();
+        agenda.closed = overdue.for_quota;
+        agenda.depth = depth.max(usize::from(overdue.for_room.is_some()));
+        agenda.barrier = None;
+        agenda.overdue = overdue.for_room;
+        self.review_heads(ledger, pool);
+        let Some(id) = overdue.for_room else { return };
+        let Some(reservation) = ledger.reservation(id) else { return };
+        let request = std::sync::Arc::clone(&reservation.request);
+        // It has a planned start beside those of others, as many as there are.
+        if let Some(agenda) = self.ahead.pools.get_mut(&pool.name)
+            && !agenda.heads.contains_key(&id)
+        {
+            agenda.depth = agenda.depth.max(agenda.heads.len() + 1);
+        }
+        if self.serve(ledger, id, &request, &mut BTreeSet::new(), placed) {
+            return;
+        }
+        let has_plan = |planner: &Planner| {
+            let head = planner.ahead.pools.get(&pool.name).and_then(|agenda| agenda.heads.get(&id));
+            head.is_some_and(|head| head.planned.is_some())
+        };
+        if !has_plan(self) {
+            let nodes = self.could_hold(ledger, &request);
+            if let Some(agenda) = self.ahead.pools.get_mut(&pool.name) {
+                agenda.barrier = Some((id, nodes));
+            }
+            self.raise_barrier(&pool.name);
+        }
+    }
+
+    /// Ends the walk.
+    pub(crate) fn end_turns(&mut self, pool: &str) {
+        let Some(agenda) = self.ahead.pools.get_mut(pool) else { return };
+        agenda.freed.clear();
+        let hidden = std::mem::take(&mut agenda.hidden);
+        self.set_aside(hidden, false);
+    }
+
+    /// Takes the barrier's nodes out of searches until [`Planner::end_turns`]. O(nodes of the pool) while there is one.
+    pub(crate) fn raise_barrier(&mut self, pool: &str) {
+        let Some(agenda) = self.ahead.pools.get_mut(pool) else { return };
+        let Some((_, nodes)) = &agenda.barrier else { return };
+        let open = |id: &&NodeId| self.fleet.slot(**id).is_some_and(|slot| !slot.hidden);
+        let hidden: Vec<NodeId> = nodes.iter().filter(open).copied().collect();
+        agenda.hidden.extend(&hidden);
+        self.set_aside(hidden, true);
+    }
+
+    /// Who has waited past the bound: the oldest that waits for room, whatever its class, and of each class the first that wait for quota. O(classes),
+    /// and up to [`LOOKED_AT`] of each class while there are some.
+    fn overdue(&self, ledger: &Ledger, pool: &Pool) -> Overdue {
+        let mut overdue = Overdue::default();
+        let Some(bound_ms) = pool.starvation_bound() else { return overdue };
+        let now = LedgerTime(self.ahead.now_ms);
+        let mut oldest: Option<(LedgerTime, ReservationId)> = None;
+        for priority in ledger.priorities_waiting(&pool.name) {
+            for id in ledger.pending_at(&pool.name, priority).take(LOOKED_AT) {
+                let Some(waiting) = ledger.reservation(id) else { continue };
+                if now.ms_since(waiting.submitted_at) <= bound_ms {
+                    break;
+                }
+                if waiting.state == State::Planned || self.placing.contains(&id) {
+                    continue;
+                }
+                if let Some(queue) = self.headroom.binding(&waiting.request) {
+                    overdue.for_quota.push((id, queue));
+                    continue;
+                }
+                // Its own limits are nothing that others could leave to it.
+                let requester = requester_of(ledger, id);
+                if !self.spending.blockers(ledger, &waiting.request, requester).is_empty() {
+                    continue;
+                }
+                let known = (waiting.submitted_at, id);
+                oldest = Some(oldest.map_or(known, |oldest| oldest.min(known)));
+                break;
+            }
+        }
+        overdue.for_room = oldest.map(|(_, id)| id);
+        overdue
+    }
+
+    /// Nodes that could hold a member if they were empty. O(nodes of the pool).
+    fn could_hold(&self, ledger: &Ledger, request: &Request) -> BTreeSet<NodeId> {
+        let (amounts, _) = split(ledger, request);
+        let required = &request.requirements.required;
+        let views = self.fleet.pool_views(&request.pool);
+        let could = views.filter(|view| {
+            view.node.is_eligible()
+                && (required.terms.is_empty() || required.matches(&view.labels))
+                && view.emptied().fit_amounts(request, &amounts).is_ok()
+        });
+        could.map(|view| view.node.id).collect()
+    }
+
+    /// True where somebody else waits past the bound for a quota that this request would take from.
+    pub(super) fn is_closed_to(&self, id: Option<ReservationId>, request: &Request) -> bool {
+        let Some(agenda) = self.ahead.pools.get(&request.pool) else { return false };
+        !request.queue.is_empty()
+            && agenda.closed.iter().any(|(owner, queue)| {
+                Some(*owner) != id && self.headroom.tree().path(&request.queue).any(|above| above == queue)
+            })
+    }
+
+    /// Priority of a request that may not be in the queue yet; the highest for who has waited past the bound.
+    pub(super) fn priority_here(&self, ledger: &Ledger, id: Option<ReservationId>, request: &Request) -> i32 {
+        if id.is_some() && self.ahead.pools.get(&request.pool).is_some_and(|agenda| agenda.overdue == id) {
+            return i32::MAX;
+        }
+        let known = id.and_then(|id| ledger.reservation(id)).map(|reservation| reservation.priority);
+        known.unwrap_or_else(|| i32::try_from(priority_of(ledger, request)).unwrap_or_default())
+    }
+}

@@ -1,0 +1,37 @@
+//! Places that would do and are kept for others: until those who were given notice have left, nobody else gets them.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{Ledger, Request};
+use plimsoll_types::ReservationId;
+
+use crate::Planner;
+use crate::fit::NodeView;
+use crate::fleet::split;
+
+/// Nodes with room that is kept for a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptPlaces {
+    /// For whom.
+    pub reservation: ReservationId,
+    /// On how many nodes that would do otherwise.
+    pub nodes: u32,
+}
+
+/// Nodes that have room for one member now, and have it only because nobody keeps it yet. O(nodes).
+pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> Vec<KeptPlaces> {
+    let (amounts, _) = split(ledger, request);
+    let mut found: BTreeMap<ReservationId, u32> = BTreeMap::new();
+    for view in planner.fleet().pool_views(&request.pool) {
+        let Some(usage) = ledger.usage(view.node.id) else { continue };
+        let Some(kept) = &usage.kept else { continue };
+        let now =
+            NodeView { free: ledger.free(view.node.id), devices: usage.devices.clone(), ..view.clone() };
+        if view.fit(request, &amounts).is_err() && now.fit(request, &amounts).is_ok() {
+            for id in &kept.by {
+                *found.entry(*id).or_default() += 1;
+            }
+        }
+    }
+    found.into_iter().map(|(reservation, nodes)| KeptPlaces { reservation, nodes }).collect()
+}

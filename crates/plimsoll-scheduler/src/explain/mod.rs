@@ -1,0 +1,200 @@
+//! Why a request is where it is: every blocker with its numbers, its rank, and the smallest single changes that would admit it now, each proven
+//! on a fork of the state by the code that decides.
+
+mod kept;
+mod proof;
+mod scene;
+mod suggest;
+
+use plimsoll_ledger::{
+    Blocker, Ledger, Placement, PolicyObject, QueueOrder, Reason, Request, State, Verdict,
+};
+use plimsoll_types::{NodeId, ReservationId, Revision};
+
+use crate::Planner;
+use crate::fleet::split;
+
+pub use kept::KeptPlaces;
+pub use scene::Scene;
+
+/// Why a request is where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Revision of the state that it is about.
+    pub revision: Revision,
+    /// It would be granted now.
+    pub admissible: bool,
+    /// Nothing that exists can ever hold it.
+    pub infeasible: bool,
+    /// Place in the queue, from 1; 0 where it is not queued.
+    pub rank: u64,
+    /// Requests in its queue.
+    pub queue_length: u64,
+    /// Everything that stands in the way.
+    pub blockers: Vec<Blocker>,
+    /// Places that would do, and that are kept for others until those who were given notice have left.
+    pub kept_places: Vec<KeptPlaces>,
+    /// What was checked and is not in the way.
+    pub not_in_the_way: Vec<String>,
+    /// Where it would go now.
+    pub placement: Option<Placement>,
+    /// Revision at which the leader last decided on it; 0 where it never did.
+    pub decision_revision: Revision,
+    /// Nodes of the pool.
+    pub nodes_considered: u64,
+    /// Nodes that fit one member now.
+    pub nodes_feasible: u64,
+    /// Single changes that would admit it now.
+    pub suggestions: Vec<Suggestion>,
+}
+
+/// A single change that would admit a request now: it was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggestion {
+    /// In words.
+    pub description: String,
+    /// What to change.
+    pub change: SingleChange,
+    /// Where the request would go then.
+    pub nodes: Vec<NodeId>,
+}
+
+/// One thing to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SingleChange {
+    /// The request: this one in its place, submitted once the other is cancelled.
+    Request(Box<Request>),
+    /// The policy: this object in place of the one of its name.
+    Policy(Box<PolicyObject>),
+    /// A node takes new work again.
+    Uncordon(NodeId),
+    /// A grant of a lower class ends.
+    End(ReservationId),
+}
+
+/// Explains a reservation; `None` where there is none. O(nodes + what waits).
+pub fn explain(ledger: &Ledger, id: ReservationId) -> Option<Explanation> {
+    Scene::of_reservation(ledger, id).map(|scene| scene.explain())
+}
+
+/// Explains what a request would meet if it were submitted now. O(nodes + what waits).
+pub fn explain_request(ledger: &Ledger, request: &Request) -> Explanation {
+    explain_request_of(ledger, request, "")
+}
+
+/// The same for somebody: limits and budgets go by who asks where the request names no tenant.
+pub fn explain_request_of(ledger: &Ledger, request: &Request, requester: &str) -> Explanation {
+    Scene::of_request(ledger, request, requester).explain()
+}
+
+impl Scene {
+    /// The explanation. O(nodes + what waits), for each suggestion again.
+    pub fn explain(&self) -> Explanation {
+        let (ledger, request) = (&self.ledger, &*self.request);
+        let Some(id) = self.id else { return self.explain_waiting() };
+        let Some(reservation) = ledger.reservation(id) else { return self.nothing() };
+        let mut explanation = match reservation.state {
+            State::Pending => self.explain_waiting(),
+            _ => Explanation { blockers: reservation.blockers.clone(), ..self.nothing() },
+        };
+        explanation.decision_revision = reservation.changed;
+        if reservation.state == State::Pending {
+            let rank = ledger.pending(&request.pool).position(|other| other == id);
+            explanation.rank = rank.map_or(0, |index| index as u64 + 1);
+        }
+        explanation
+    }
+
+    fn explain_waiting(&self) -> Explanation {
+        let (ledger, request) = (&self.ledger, &*self.request);
+        let mut planner = Planner::new(ledger, 0);
+        let verdict = planner.place_for(ledger, request, &self.requester);
+        let (amounts, _) = split(ledger, request);
+        let views = || planner.fleet().pool_views(&request.pool);
+        let nodes_considered = views().count() as u64;
+        let nodes_feasible = views().filter(|view| view.fit(request, &amounts).is_ok()).count() as u64;
+        let (mut placement, mut blockers, infeasible) = match verdict {
+            Verdict::Place(placement) => (Some(placement), Vec::new(), false),
+            Verdict::Infeasible(blockers) => (None, blockers, true),
+            Verdict::Blocked(blockers) => (None, blockers, false),
+        };
+        if let Some(behind) = self.behind() {
+            placement = None;
+            blockers.push(behind);
+        }
+        let kept_places =
+            if placement.is_some() { Vec::new() } else { kept::places(ledger, &planner, request) };
+        let suggestions =
+            if placement.is_some() { Vec::new() } else { self.suggest(&mut planner, &blockers) };
+        Explanation {
+            admissible: placement.is_some(),
+            infeasible,
+            not_in_the_way: not_in_the_way(request, &blockers),
+            blockers,
+            kept_places,
+            placement,
+            nodes_considered,
+            nodes_feasible,
+            suggestions,
+            ..self.nothing()
+        }
+    }
+
+    /// An earlier request of a strict queue goes first, wherever there is room.
+    fn behind(&self) -> Option<Blocker> {
+        let (ledger, request) = (&self.ledger, &self.request);
+        let strict =
+            ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
+        if !strict {
+            return None;
+        }
+        let in_line = |other: &ReservationId| {
+            ledger.reservation(*other).is_some_and(|waiting| waiting.request.queue == request.queue)
+        };
+        let mut line = ledger.pending(&request.pool).filter(in_line);
+        let ahead = match self.id {
+            Some(id) => line.position(|other| other == id).unwrap_or_default(),
+            None => line.count(),
+        };
+        let name = if request.queue.is_empty() { &request.pool } else { &request.queue };
+        (ahead > 0).then(|| Blocker::new(Reason::BehindInQueue, name.as_str(), 1, ahead as u64))
+    }
+
+    fn nothing(&self) -> Explanation {
+        Explanation {
+            revision: self.ledger.revision(),
+            admissible: false,
+            infeasible: false,
+            rank: 0,
+            queue_length: self.ledger.pending_len(&self.request.pool) as u64,
+            blockers: Vec::new(),
+            kept_places: Vec::new(),
+            not_in_the_way: Vec::new(),
+            placement: None,
+            decision_revision: Revision(0),
+            nodes_considered: 0,
+            nodes_feasible: 0,
+            suggestions: Vec::new(),
+        }
+    }
+}
+
+fn not_in_the_way(request: &Request, blockers: &[Blocker]) -> Vec<String> {
+    let mut subjects: Vec<String> =
+        request.requirements.amounts.iter().map(|(name, _)| name.to_owned()).collect();
+    if request.requirements.gpu.is_some() {
+        subjects.push("gpu".to_owned());
+    }
+    if !request.requirements.required.terms.is_empty() {
+        subjects.push("labels".to_owned());
+    }
+    let in_the_way = |reason| blockers.iter().any(|blocker| blocker.reason == reason);
+    if !request.topology.is_unconstrained() && !in_the_way(Reason::TopologyMismatch) {
+        subjects.push("topology".to_owned());
+    }
+    if !request.affinity.is_empty() && !in_the_way(Reason::AffinityConflict) {
+        subjects.push("affinity".to_owned());
+    }
+    subjects.retain(|subject| blockers.iter().all(|blocker| blocker.subject != *subject));
+    subjects
+}
