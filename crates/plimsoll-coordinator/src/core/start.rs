@@ -210,14 +210,15 @@ pub(super) async fn start(
 /// Writes a base for reads of the past whenever it is time for one, until the core stops.
 async fn keep_bases(past: Weak<Past>, mut changes: watch::Receiver<Option<Revision>>) {
     loop {
+        let begun = Instant::now();
         let Some(applied) = *changes.borrow_and_update() else { return };
         if applied.0 >= LEAST_BETWEEN_BASES {
             let Some(past) = past.upgrade() else { return };
             // An error is a panic there, which was told.
             let _ = tokio::task::spawn_blocking(move || past.keep_base(applied)).await;
         }
-        // Looking again costs a moment at most every so often.
-        tokio::time::sleep(LOOK_FOR_BASES).await;
+        // Looking again costs a moment at most every so often, and writing a large state at most a twentieth of the time.
+        tokio::time::sleep(LOOK_FOR_BASES.max(begun.elapsed() * 20)).await;
         if changes.changed().await.is_err() {
             return;
         }
