@@ -135,8 +135,7 @@ async fn open_streams_do_not_hold_a_coordinator_that_stops() {
                 "{stream}: {status}"
             );
         }
-        cluster.member_mut(id).restart();
-        cluster.leader().await;
+        cluster.restart(id).await;
     }
     cluster.assert_digests_equal().await;
 }

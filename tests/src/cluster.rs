@@ -157,6 +157,24 @@ impl Cluster {
         wait_for_leader(&client).await
     }
 
+    /// Starts a member again on its data, and waits until it answers by itself and knows who leads.
+    pub async fn restart(&mut self, id: u64) {
+        self.member_mut(id).restart();
+        let channel = self.access().channel(&self.member(id).address);
+        let mut service = v1::cluster_service_client::ClusterServiceClient::new(channel);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = service.get_status(v1::GetStatusRequest::default()).await;
+            let status = answer.map(|answer| answer.into_inner().status.unwrap_or_default());
+            if status.as_ref().is_ok_and(|status| status.leader_id > 0) {
+                return;
+            }
+            let log = self.member(id).log();
+            assert!(Instant::now() < until, "c{id} does not come back: {status:?}\n{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// State digest and chain hash of every member, once they are all at one revision: they must be equal.
     pub async fn assert_digests_equal(&self) {
         for _ in 0..100 {

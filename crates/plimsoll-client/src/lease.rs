@@ -208,16 +208,8 @@ impl Lease {
     ///
     /// # Errors
     /// As for every call. Where it fails the lease ends by itself at [`Lease::deadline`].
-    pub async fn release(mut self) -> Result<Reservation, Error> {
-        self.renewer = None;
-        self.held = false;
-        let request = ReleaseReservationRequest {
-            name: self.id.clone(),
-            token: self.token,
-            ..ReleaseReservationRequest::default()
-        };
-        let answer = self.client.release_reservation(request).await?;
-        Ok(answer.reservation.unwrap_or_default())
+    pub async fn release(self) -> Result<Reservation, Error> {
+        self.give_up(false).await
     }
 
     /// Gives it back before its grace is over, to wait again where it would: what ran under it has stopped. The reservation as it is then:
@@ -225,17 +217,21 @@ impl Lease {
     ///
     /// # Errors
     /// As for every call; `WRONG_STATE` where it was given no notice.
-    pub async fn requeue(mut self) -> Result<Reservation, Error> {
+    pub async fn requeue(self) -> Result<Reservation, Error> {
+        self.give_up(true).await
+    }
+
+    async fn give_up(mut self, requeue: bool) -> Result<Reservation, Error> {
         self.renewer = None;
         self.held = false;
-        let request = ReleaseReservationRequest {
-            name: self.id.clone(),
-            token: self.token,
-            requeue: true,
-            ..ReleaseReservationRequest::default()
-        };
+        let request = ReleaseReservationRequest { requeue, ..self.release_request() };
         let answer = self.client.release_reservation(request).await?;
         Ok(answer.reservation.unwrap_or_default())
+    }
+
+    fn release_request(&self) -> ReleaseReservationRequest {
+        let (name, token) = (self.id.clone(), self.token);
+        ReleaseReservationRequest { name, token, ..ReleaseReservationRequest::default() }
     }
 
     /// Stops renewing without giving back: the reservation as it is, to be taken over elsewhere before its deadline.
@@ -252,11 +248,7 @@ impl Drop for Lease {
         // Outside a runtime nothing can be sent any more; then the lease ends by its length.
         let (true, Ok(runtime)) = (self.held, tokio::runtime::Handle::try_current()) else { return };
         let client = self.client.clone();
-        let request = ReleaseReservationRequest {
-            name: self.id.clone(),
-            token: self.token,
-            ..ReleaseReservationRequest::default()
-        };
+        let request = self.release_request();
         runtime.spawn(async move {
             if let Err(error) = client.release_reservation(request).await {
                 tracing::debug!(%error, "a dropped lease was not released; it ends by its length");

@@ -14,7 +14,7 @@ use crate::ledger::Slot;
 use crate::quota::{QuotaTree, Shortage, charge};
 use crate::{
     Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
-    Request, Reservation, SeenWork, WHOLE_DEVICE_MILLI,
+    Request, Reservation, WHOLE_DEVICE_MILLI,
 };
 
 impl Ledger {
@@ -88,7 +88,7 @@ impl Ledger {
             self.check_device_grants(request, placement, sight, &mut blockers);
             self.check_quota(request, placement, sight, &mut blockers);
             self.check_topology(request, placement, &mut blockers);
-            self.check_affinity(request, placement, sight.of_work(), &mut blockers);
+            self.check_affinity(request, placement, sight, &mut blockers);
             if self.counts_usage()
                 && let Some(total) = charge(&request.requirements.amounts, &placement.members)
             {
@@ -160,15 +160,14 @@ impl Ledger {
                 shortage(&mut blockers, Reason::NoCapacity, name, growth(count), open, limit);
             }
         }
-        if counts_against_quota(request)
-            && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
-        {
-            self.quota_blockers(request, &after.saturating_sub(&before), Sight::Both, &mut blockers);
-        }
-        if self.calendar.has(&request.pool)
+        let (of_quota, of_calendar) = (counts_against_quota(request), self.calendar.has(&request.pool));
+        if (of_quota || of_calendar)
             && let (Some(before), Some(after)) = (charge(old, members), charge(new, members))
         {
             let grown = after.saturating_sub(&before);
+            if of_quota {
+                self.quota_blockers(request, &grown, Sight::Both, &mut blockers);
+            }
             let ask = Ask { request, amounts: &grown, from: now, until, plan: None, may_cut: false };
             if let Room::Short(found) = self.calendar.judge(&ask) {
                 blockers.extend(found);
@@ -349,23 +348,13 @@ impl Ledger {
 
 /// Which world a place is judged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sight {
+pub(crate) enum Sight {
     /// As it is, and as it will be: for whoever has no place kept.
     Both,
     /// As it is.
     Now,
     /// As it will be once those who were given notice have left, and those for whom they leave are there.
     Later,
-}
-
-impl Sight {
-    fn of_work(self) -> SeenWork {
-        match self {
-            Sight::Both => SeenWork::Both,
-            Sight::Now => SeenWork::Now,
-            Sight::Later => SeenWork::Later,
-        }
-    }
 }
 
 /// True where a device of this model and memory may serve the ask at all (its use aside).

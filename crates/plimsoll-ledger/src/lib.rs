@@ -65,7 +65,6 @@ pub use request::{
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
-pub(crate) use topology::SeenWork;
 pub use topology::{
     Affinity, Chain, Conflict, ConflictKind, Domain, NODE_LEVEL, Surroundings, Topology, WorkIndex,
 };

@@ -142,6 +142,7 @@ impl Planner {
     /// What is planned from here on is proposed at `now`, by the leader's clock. Before each round: where a window of the calendar opened or ended
     /// since the last one, another walk over the queue is wanted.
     pub fn tick(&mut self, ledger: &Ledger, now: LedgerTime) {
+        self.set_time(now);
         self.queue_pass_due |= self.agenda.tick(ledger, now);
     }
 

@@ -10,21 +10,9 @@ use crate::calendar::{Book, Room, SINCE_VERSION, Schedule, Window, most_of, wind
 use crate::ledger::Context;
 use crate::limits::{CUT_NOTICE_MS, MAX_PLANNED, MAX_SCHEDULES, MAX_TTL_MS, MAX_WINDOWS};
 use crate::{
-    Blocker, Command, EventObject, Ledger, PolicyName, PolicyObject, Reason, Refusal, Request, Reservation,
-    State,
+    Blocker, EventObject, Ledger, PolicyName, PolicyObject, Reason, Refusal, Request, Reservation, State,
 };
 use crate::{Outcome, Verdict};
-
-/// The first version that has all that the command says of the calendar.
-pub(crate) fn since_version(command: &Command) -> u32 {
-    let is_new = match command {
-        Command::Submit { request, .. } => request.start_at_ms > 0,
-        Command::ApplyPolicy { put, delete, .. } => touches_schedules(put, delete),
-        Command::OpenWindows { .. } => true,
-        _ => false,
-    };
-    if is_new { SINCE_VERSION } else { 1 }
-}
 
 /// True where a change puts or deletes schedules.
 fn touches_schedules(put: &[PolicyObject], delete: &[PolicyName]) -> bool {

@@ -10,24 +10,12 @@ use super::submit::cap_deadline;
 use crate::ledger::Context;
 use crate::limits::{DEFAULT_GRACE_MS, MAX_VICTIMS};
 use crate::{
-    Blocker, Command, EndReason, Ledger, OnPreempt, Outcome, Placement, PolicyObject, Preempted, Preemption,
+    Blocker, EndReason, Ledger, OnPreempt, Outcome, Placement, PolicyObject, Preempted, Preemption,
     PreemptionRule, Reason, Refusal, Reservation, State, Wait,
 };
 
 /// First ledger version that knows preemption.
 pub(crate) const SINCE_VERSION: u32 = 4;
-
-impl Command {
-    /// True for what ledgers before [`SINCE_VERSION`] do not know.
-    pub(super) fn is_of_preemption(&self) -> bool {
-        match self {
-            Command::Preempt { .. } | Command::Requeue { .. } => true,
-            Command::Submit { request, .. } => request.on_preempt != OnPreempt::default(),
-            Command::ApplyPolicy { put, .. } => put.iter().any(is_of_preemption),
-            _ => false,
-        }
-    }
-}
 
 /// True for policy that ledgers before [`SINCE_VERSION`] do not know.
 pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {

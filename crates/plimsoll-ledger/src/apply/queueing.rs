@@ -1,20 +1,13 @@
 //! What a pool may say about the walk over its queue, and from which version on.
 
 use crate::limits::{MAX_TTL_MS, MIN_TTL_MS};
-use crate::{Blocker, Command, Ledger, PolicyObject, Pool, QueueDiscipline, Reason};
+use crate::{Blocker, Ledger, PolicyObject, Pool, QueueDiscipline, Reason};
 
 /// First ledger version that knows queue disciplines and bounds on waiting.
 pub(crate) const SINCE_VERSION: u32 = 4;
 
-impl Command {
-    /// True for what ledgers before [`SINCE_VERSION`] do not know.
-    pub(super) fn is_of_queueing(&self) -> bool {
-        matches!(self, Command::ApplyPolicy { put, .. } if put.iter().any(is_of_queueing))
-    }
-}
-
 /// True for policy that ledgers before [`SINCE_VERSION`] do not know.
-fn is_of_queueing(object: &PolicyObject) -> bool {
+pub(super) fn is_of_queueing(object: &PolicyObject) -> bool {
     let says = |pool: &Pool| pool.queueing != QueueDiscipline::default() || pool.starvation_bound_ms > 0;
     matches!(object, PolicyObject::Pool(pool) if says(pool))
 }

@@ -2,59 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::validators::touches_validators;
 use crate::limits::{MAX_QUEUE_DEPTH, MAX_QUEUES};
-use crate::{Blocker, Command, Fairness, Ledger, PolicyName, PolicyObject, Queue, Reason, Strategy};
+use crate::{Blocker, Fairness, Ledger, PolicyName, PolicyObject, Queue, Reason, Strategy};
 
 /// First ledger version that knows queues, fairness between them, prices of pools, and the strategies `fragmentation` and `optimized`.
 pub(crate) const SINCE_VERSION: u32 = 3;
-
-impl Command {
-    /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
-    /// has fields that builds of that time stop at.
-    pub fn since_version(&self) -> u32 {
-        if self.is_of_preemption() {
-            return super::preempt::SINCE_VERSION;
-        }
-        let of_topology = match self {
-            Command::Submit { request, .. } => crate::topology::asks_for_topology(request),
-            Command::ApplyPolicy { put, .. } => put.iter().any(crate::topology::is_of_topology),
-            _ => false,
-        };
-        if of_topology {
-            return crate::topology::SINCE_VERSION;
-        }
-        if self.is_of_queueing() {
-            return super::queueing::SINCE_VERSION;
-        }
-        use super::usage::{self, asks_for_usage, is_of_usage};
-        let of_usage = match self {
-            Command::Submit { request, .. } => asks_for_usage(request),
-            Command::ApplyPolicy { put, delete, .. } => {
-                put.iter().any(is_of_usage) || delete.iter().any(|name| matches!(name, PolicyName::Quota(_)))
-            }
-            Command::TakeTokens { .. } => true,
-            _ => false,
-        };
-        if of_usage {
-            return usage::SINCE_VERSION;
-        }
-        let of_queues = match self {
-            Command::Submit { request, .. } => !request.queue.is_empty(),
-            Command::ApplyPolicy { put, delete, .. } => {
-                put.iter().any(is_of_queues) || delete.iter().any(|name| matches!(name, PolicyName::Queue(_)))
-            }
-            _ => false,
-        };
-        let of_validators = match self {
-            Command::ApplyPolicy { put, delete, .. } => touches_validators(put, delete),
-            _ => false,
-        };
-        let validators = if of_validators { super::validators::SINCE_VERSION } else { 1 };
-        let queues = if of_queues { SINCE_VERSION } else { 1 };
-        validators.max(queues).max(super::calendar::since_version(self))
-    }
-}
 
 impl Ledger {
     /// Everything that keeps the queues from being a tree over pools that exist, once all is put and deleted.
@@ -147,7 +99,7 @@ pub(crate) fn touches_queues(put: &[PolicyObject], delete: &[PolicyName]) -> boo
 }
 
 /// True for what ledgers before [`SINCE_VERSION`] do not know.
-fn is_of_queues(object: &PolicyObject) -> bool {
+pub(super) fn is_of_queues(object: &PolicyObject) -> bool {
     match object {
         PolicyObject::Queue(_) => true,
         PolicyObject::Pool(pool) => {

@@ -8,12 +8,6 @@ use crate::{Blocker, Ledger, PolicyName, PolicyObject, Reason, Validator};
 /// First ledger version that knows validators.
 pub(crate) const SINCE_VERSION: u32 = 4;
 
-/// True where a change of policy puts or deletes a validator.
-pub(crate) fn touches_validators(put: &[PolicyObject], delete: &[PolicyName]) -> bool {
-    put.iter().any(|object| matches!(object, PolicyObject::Validator(_)))
-        || delete.iter().any(|name| matches!(name, PolicyName::Validator(_)))
-}
-
 impl Ledger {
     /// Everything that keeps validators from being stored, once all is put and deleted.
     pub(crate) fn check_validators(

@@ -180,19 +180,11 @@ impl Book {
 
     /// The rule. `first` is what is taken at `ask.from` where that lies ahead; what is taken now otherwise.
     pub(crate) fn judge(&self, ask: &Ask<'_>, first: Option<&Used>) -> Room {
-        let usable: BTreeSet<&str> = self
-            .schedules
-            .values()
-            .filter(|schedule| schedule.users.include(ask.request))
-            .map(|schedule| schedule.name.as_str())
-            .collect();
+        let usable = self.usable_by(ask.request);
         if self.is_roomy(ask, &usable) {
             return Room::Free;
         }
-        let ahead = self
-            .instants
-            .range((Bound::Excluded(ask.from), Bound::Excluded(ask.until.max(ask.from.plus_ms(1)))));
-        let all = std::iter::once((&ask.from, first.unwrap_or(&self.used))).chain(ahead);
+        let all = std::iter::once((&ask.from, first.unwrap_or(&self.used))).chain(self.ahead(ask));
         for (&at, used) in all {
             let kept = self.kept_at(at, used, &usable, ask.plan);
             let blockers = self.shortages(at, used, &kept, ask, first.is_some());
@@ -207,16 +199,22 @@ impl Book {
         Room::Free
     }
 
+    /// Names of the schedules that the request may use.
+    fn usable_by(&self, request: &Request) -> BTreeSet<&str> {
+        let usable = self.schedules.values().filter(|schedule| schedule.users.include(request));
+        usable.map(|schedule| schedule.name.as_str()).collect()
+    }
+
+    /// The moments within what is asked, without its first, at which more may be kept than before.
+    fn ahead(&self, ask: &Ask<'_>) -> impl Iterator<Item = (&LedgerTime, &Used)> {
+        let until = ask.until.max(ask.from.plus_ms(1));
+        self.instants.range((Bound::Excluded(ask.from), Bound::Excluded(until)))
+    }
+
     fn left_short(&self, granted: &Ask<'_>) -> Vec<(LedgerTime, String)> {
-        let usable: BTreeSet<&str> = self
-            .schedules
-            .values()
-            .filter(|schedule| schedule.users.include(granted.request))
-            .map(|schedule| schedule.name.as_str())
-            .collect();
-        let ahead = self.instants.iter().filter(|(at, _)| granted.from < **at && **at < granted.until);
+        let usable = self.usable_by(granted.request);
         let mut short = Vec::new();
-        for (&at, used) in std::iter::once((&granted.from, &self.used)).chain(ahead) {
+        for (&at, used) in std::iter::once((&granted.from, &self.used)).chain(self.ahead(granted)) {
             let kept = self.kept_at(at, used, &usable, granted.plan);
             let names = granted.amounts.iter().map(|(name, _)| name).filter(|name| !kept.get(name).is_zero());
             for name in names {
@@ -360,8 +358,8 @@ impl Window {
     }
 }
 
-/// The far end stands for what does not fit: such an amount is refused wherever it is compared.
-fn add(sum: &mut Resources, more: &Resources) {
+/// Adds in place, to the far end at most, which stands for what does not fit: such an amount is refused wherever it is compared.
+pub(super) fn add(sum: &mut Resources, more: &Resources) {
     for (name, amount) in more.iter() {
         let amount = Amount(sum.get(name).0.saturating_add(amount.0));
         sum.set(name, amount);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
-use super::book::Used;
+use super::book::{Used, add};
 use super::{Ask, Book, Calendar, Plan, Room, Run, Runs, Schedule, Window};
 use crate::quota::GPU;
 use crate::{GpuShare, Ledger, Node, Request, Reservation, RowPlace, WHOLE_DEVICE_MILLI};
@@ -364,11 +364,4 @@ pub(crate) fn window_of(request: &Request) -> Window {
 fn plan_of(reservation: &Reservation, book: &Book) -> Plan {
     let request = &reservation.request;
     Plan { amounts: most_of(request), window: window_of(request), owner: book.owner_of(request) }
-}
-
-fn add(sum: &mut Resources, more: &Resources) {
-    for (name, amount) in more.iter() {
-        let amount = Amount(sum.get(name).0.saturating_add(amount.0));
-        sum.set(name, amount);
-    }
 }

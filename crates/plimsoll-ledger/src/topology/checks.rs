@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::admit::Sight;
 use crate::limits::{MAX_AFFINITY, MAX_LEVELS};
 use crate::topology::rules::ConflictKind;
 use crate::{
     Blocker, Conflict, Domain, Ledger, MemberPlacement, NODE_LEVEL, Placement, PolicyObject, Pool, Reason,
-    Refusal, Request, SeenWork, Surroundings,
+    Refusal, Request, Surroundings,
 };
 
 /// Longest key or value of a label that a rule or level names, in bytes.
@@ -134,7 +135,7 @@ impl Ledger {
     pub fn beside_blockers(&self, request: &Request, placement: &Placement) -> Vec<Blocker> {
         let mut blockers = Vec::new();
         self.check_topology(request, placement, &mut blockers);
-        self.check_affinity(request, placement, SeenWork::Both, &mut blockers);
+        self.check_affinity(request, placement, Sight::Both, &mut blockers);
         blockers
     }
 
@@ -195,7 +196,7 @@ impl Ledger {
         &self,
         request: &Request,
         placement: &Placement,
-        seen: SeenWork,
+        seen: Sight,
         blockers: &mut Vec<Blocker>,
     ) {
         let surroundings = Surroundings::seen(self.work(), seen);

@@ -18,7 +18,6 @@ pub use work::WorkIndex;
 
 pub(crate) use checks::{asks_for_topology, is_of_topology, validate_levels, validate_place};
 pub(crate) use index::Work;
-pub(crate) use rules::Seen as SeenWork;
 
 /// First ledger version that knows levels, topology of requests, and affinity to other work.
 pub(crate) const SINCE_VERSION: u32 = 4;

@@ -1,5 +1,6 @@
 //! The rules about other work, put to one node: the same for `admit` and the planner.
 
+use crate::admit::Sight;
 use std::collections::BTreeSet;
 
 use plimsoll_types::NodeId;
@@ -7,22 +8,11 @@ use plimsoll_types::NodeId;
 use crate::topology::work::Members;
 use crate::{Affinity, Chain, Domain, Request, WorkIndex};
 
-/// Which world is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// As it is, and as it will be: together with those who are there and stay, apart from all who are or will be there.
-    Both,
-    /// As it is.
-    Now,
-    /// As it will be once those who were given notice have left.
-    Later,
-}
-
 /// Other work as one request sees it: what is counted in the ledger, and beside it what proposals in flight will add.
 #[derive(Clone, Debug)]
 pub struct Surroundings<'a> {
     counted: Vec<&'a WorkIndex>,
-    seen: Seen,
+    seen: Sight,
 }
 
 /// A rule that keeps a request from a node.
@@ -52,10 +42,10 @@ pub enum ConflictKind {
 impl<'a> Surroundings<'a> {
     /// As a new request finds it.
     pub fn new(counted: Vec<&'a WorkIndex>) -> Surroundings<'a> {
-        Surroundings { counted, seen: Seen::Both }
+        Surroundings { counted, seen: Sight::Both }
     }
 
-    pub(crate) fn seen(counted: &'a WorkIndex, seen: Seen) -> Surroundings<'a> {
+    pub(crate) fn seen(counted: &'a WorkIndex, seen: Sight) -> Surroundings<'a> {
         Surroundings { counted: vec![counted], seen }
     }
 
@@ -147,9 +137,9 @@ impl<'a> Surroundings<'a> {
 
     fn worlds(&self) -> &'static [World] {
         match self.seen {
-            Seen::Both => &[World::Now, World::Later],
-            Seen::Now => &[World::Now],
-            Seen::Later => &[World::Later],
+            Sight::Both => &[World::Now, World::Later],
+            Sight::Now => &[World::Now],
+            Sight::Later => &[World::Later],
         }
     }
 

@@ -353,7 +353,6 @@ impl LeaderLoop {
                     Origin::Expiry => {
                         lead.expiring = false;
                         lead.planner.note_waiting();
-                        lead.pass_owed |= matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
                         // A period may be over, so that a budget is whole again.
                         lead.pass_owed |= ledger.counts_usage()
                             || matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
@@ -377,17 +376,14 @@ impl LeaderLoop {
         }
         let now = tokio::time::Instant::now();
         let ledger = self.ledger.read();
+        let now_ms = self.clock.now_ms();
         let expiry = if lead.expiring { None } else { ledger.next_due() };
-        let expiry =
-            expiry.map(|due| now + Duration::from_millis(due.0.saturating_sub(self.clock.now_ms()).max(1)));
-        let soon =
-            |at: LedgerTime| now + Duration::from_millis(at.0.saturating_sub(self.clock.now_ms()).max(1));
         // A window that opens or ends lets others start.
-        let change = ledger.calendar().next_change(LedgerTime(self.clock.now_ms())).map(soon);
+        let change = ledger.calendar().next_change(LedgerTime(now_ms));
+        let due = [expiry, lead.planner.next_eviction_at(), change].into_iter().flatten().min();
+        let due = due.map(|at| now + Duration::from_millis(at.0.saturating_sub(now_ms).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
-        let in_time = |at: LedgerTime| Duration::from_millis(at.0.saturating_sub(self.clock.now_ms()).max(1));
-        let eviction = lead.planner.next_eviction_at().map(|at| now + in_time(at));
-        [expiry, eviction, change, check].into_iter().flatten().min()
+        due.into_iter().chain(check).min()
     }
 }
 

@@ -63,7 +63,6 @@ impl LeaderLoop {
                 draft.push_item(item, None);
             }
             let begun = tokio::time::Instant::now();
-            lead.planner.set_time(now);
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
             draft_windows(lead, &ledger, now, &mut draft);

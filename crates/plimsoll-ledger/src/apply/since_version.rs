@@ -1,0 +1,63 @@
+//! From which ledger version on a command may be proposed: a row for each feature that came after the first.
+
+use super::{preempt, queueing, queues, usage, validators};
+use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, topology};
+
+impl Command {
+    /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
+    /// has fields that builds of that time stop at.
+    pub fn since_version(&self) -> u32 {
+        let of_preemption = matches!(self, Command::Preempt { .. } | Command::Requeue { .. })
+            || self.says(|asked| asked.on_preempt != OnPreempt::default(), preempt::is_of_preemption, none);
+        let of_usage = matches!(self, Command::TakeTokens { .. })
+            || self
+                .says(usage::asks_for_usage, usage::is_of_usage, |name| matches!(name, PolicyName::Quota(_)));
+        let of_calendar = matches!(self, Command::OpenWindows { .. })
+            || self.says(
+                |asked| asked.start_at_ms > 0,
+                |object| matches!(object, PolicyObject::Schedule(_)),
+                |name| matches!(name, PolicyName::Schedule(_)),
+            );
+        let of_validators = self.says(
+            none,
+            |object| matches!(object, PolicyObject::Validator(_)),
+            |name| matches!(name, PolicyName::Validator(_)),
+        );
+        let of_queues = self.says(
+            |asked| !asked.queue.is_empty(),
+            queues::is_of_queues,
+            |name| matches!(name, PolicyName::Queue(_)),
+        );
+        let of_topology = self.says(topology::asks_for_topology, topology::is_of_topology, none);
+        let features = [
+            (of_queues, queues::SINCE_VERSION),
+            (of_preemption, preempt::SINCE_VERSION),
+            (of_usage, usage::SINCE_VERSION),
+            (of_validators, validators::SINCE_VERSION),
+            (of_calendar, calendar::SINCE_VERSION),
+            (of_topology, topology::SINCE_VERSION),
+            (self.says(none, queueing::is_of_queueing, none), queueing::SINCE_VERSION),
+        ];
+        features.into_iter().filter(|(says, _)| *says).map(|(_, since)| since).fold(1, u32::max)
+    }
+
+    /// True where a request, an object that is put or a name that is deleted is such.
+    fn says(
+        &self,
+        asked: impl Fn(&Request) -> bool,
+        put: impl Fn(&PolicyObject) -> bool,
+        deleted: impl Fn(&PolicyName) -> bool,
+    ) -> bool {
+        match self {
+            Command::Submit { request, .. } => asked(request),
+            Command::ApplyPolicy { put: objects, delete, .. } => {
+                objects.iter().any(put) || delete.iter().any(deleted)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn none<T>(_: &T) -> bool {
+    false
+}
