@@ -5,55 +5,50 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::metrics::RaftMetrics;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::{Inner, RaftHandle};
 use crate::log_store::LogStore;
 use crate::status::{self, GroupStatus};
-use crate::types::{LogId, TypeConfig};
 
-/// Indexes move with every entry: watchers hear of that no more often than this.
+/// Indexes move with every entry: watchers hear of that no sooner than this after the last time.
 const INDEX_PAUSE: Duration = Duration::from_millis(10);
 /// How often the size of the log is looked at.
 const SIZE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What watchers hear of at once: state, term, leader, whether it takes proposals, members.
-type Urgent = (ServerState, u64, Option<u64>, bool, Option<LogId>);
-
-fn urgent(metrics: &RaftMetrics<TypeConfig>) -> Urgent {
-    let members = *metrics.membership_config.log_id();
-    (metrics.state, metrics.current_term, metrics.current_leader, status::leads(metrics), members)
-}
-
-/// Turns raft's metrics into ours.
+/// Turns raft's metrics into ours. All of them are told anew for each step of each entry, which would wake this a dozen times
+/// an entry: it listens for what changes seldom, and looks at the rest after a pause.
 pub(super) async fn status(raft: RaftHandle, status: watch::Sender<GroupStatus>) {
-    let mut metrics = raft.metrics();
+    let (mut metrics, mut seldom) = (raft.metrics(), raft.server_metrics());
     drop(raft);
-    let mut told = None;
-    let mut due = Instant::now();
-    let mut moved = true;
     loop {
-        let now = urgent(&metrics.borrow_watched());
-        if told != Some(now) || (moved && Instant::now() >= due) {
-            (told, moved, due) = (Some(now), false, Instant::now() + INDEX_PAUSE);
-            let now = GroupStatus::of(&metrics.borrow_watched());
+        let pause = {
+            let metrics = metrics.borrow_and_update();
+            let now = GroupStatus::of(&metrics);
             status.send_if_modified(|old| {
                 let changed = *old != now;
                 *old = now;
                 changed
             });
-        }
-        tokio::select! {
+            // The answer of a quorum is what makes it take proposals, and shows among the rest.
+            let elected = metrics.state == ServerState::Leader && !status::leads(&metrics);
+            if elected { Duration::ZERO } else { INDEX_PAUSE }
+        };
+        let paced = async {
+            tokio::time::sleep(pause).await;
+            metrics.changed().await
+        };
+        let told = tokio::select! {
             biased;
-            changed = metrics.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                moved = true;
-            }
-            () = tokio::time::sleep_until(due), if moved => {}
+            changed = seldom.changed() => match changed {
+                // In each step raft tells all of them last: once they changed, what changed is among them.
+                Ok(()) => metrics.changed().await,
+                closed => closed,
+            },
+            changed = paced => changed,
+        };
+        if told.is_err() {
+            return;
         }
     }
 }
