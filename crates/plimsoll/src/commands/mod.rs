@@ -36,6 +36,7 @@ pub(crate) mod report;
 pub(crate) mod reserve;
 pub(crate) mod run;
 pub(crate) mod simulate;
+pub(crate) mod simulate_balance;
 pub(crate) mod take;
 pub(crate) mod validate;
 pub(crate) mod version;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use plimsoll_scheduler::forecast::PolicyChange;
 use plimsoll_scheduler::queueing::Discipline;
 
 use super::apply_files::FileArgs;
 use super::recorded::{Input, Recorded};
+use super::simulate_balance::SimulateBalance;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -15,7 +16,10 @@ use crate::trace::{Options, Progress, past, simulate};
 
 /// Runs a workload on the very ledger and planner of a coordinator, in simulated time.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Simulate {
+    #[command(subcommand)]
+    of: Option<Of>,
     #[command(flatten)]
     recorded: Recorded,
     /// Run the past again under these policy files, beside the recorded policy: of --log, or of the workload
@@ -29,8 +33,18 @@ pub(crate) struct Simulate {
     queueing: Option<(Discipline, String)>,
 }
 
+/// What else is simulated.
+#[derive(Subcommand, Debug)]
+enum Of {
+    Balance(SimulateBalance),
+}
+
 impl Simulate {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        match self.of {
+            Some(Of::Balance(balance)) => return balance.run(globals),
+            None => {}
+        }
         if !self.policy.is_empty() {
             return self.compare(globals);
         }

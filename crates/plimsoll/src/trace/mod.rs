@@ -1,5 +1,7 @@
 //! Recorded fleets and workloads: read from CSV, and run on the real ledger and planner in simulated time.
 
+pub(crate) mod balance;
+mod packed;
 pub(crate) mod past;
 mod progress;
 mod queueing;

@@ -11,6 +11,7 @@ use plimsoll_agent::inventory::Inventory;
 use plimsoll_ledger::{Device, Gang, GpuAsk, GpuShare, Registration, Request, Requirements};
 use plimsoll_types::Resources;
 
+use super::packed;
 use crate::error::CliError;
 
 const MIB: u64 = 1 << 20;
@@ -242,7 +243,8 @@ fn mebibytes(count: u64) -> u64 {
 const OPTIONAL: [&str; 9] =
     ["name", "model", "gpu_spec", "qos", "creation_time", "deletion_time", "scheduled_time", "queue", "vc"];
 
-struct Row<'a> {
+/// One row of a file, and where it is.
+pub(super) struct Row<'a> {
     path: &'a Path,
     line: u64,
     columns: &'a BTreeMap<String, usize>,
@@ -250,11 +252,15 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn has(&self, column: &str) -> bool {
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    pub(super) fn has(&self, column: &str) -> bool {
         self.columns.contains_key(column)
     }
 
-    fn text(&self, column: &str) -> Result<&str, CliError> {
+    pub(super) fn text(&self, column: &str) -> Result<&str, CliError> {
         let field = self.columns.get(column).and_then(|index| self.record.get(*index)).map(str::trim);
         field.ok_or_else(|| self.wrong(column, "is missing"))
     }
@@ -264,7 +270,7 @@ impl Row<'_> {
         self.text("queue").or_else(|_| self.text("vc")).unwrap_or_default().to_owned()
     }
 
-    fn number<T: std::str::FromStr>(&self, column: &str) -> Result<T, CliError> {
+    pub(super) fn number<T: std::str::FromStr>(&self, column: &str) -> Result<T, CliError> {
         let text = self.text(column)?;
         // Tables that went through other tools have whole numbers with a fraction of zero.
         let whole = text.split_once('.').filter(|(_, zeros)| zeros.bytes().all(|b| b == b'0'));
@@ -276,7 +282,7 @@ impl Row<'_> {
     }
 
     /// A time or a length; `None` where there is none.
-    fn seconds(&self, column: &str) -> Result<Option<f64>, CliError> {
+    pub(super) fn seconds(&self, column: &str) -> Result<Option<f64>, CliError> {
         let text = self.text(column).unwrap_or_default();
         if text.is_empty() {
             return Ok(None);
@@ -294,22 +300,21 @@ impl Row<'_> {
         }
     }
 
-    fn wrong(&self, column: &str, what: &str) -> CliError {
+    pub(super) fn wrong(&self, column: &str, what: &str) -> CliError {
         CliError::usage(format!("{}:{}: column {column}: {what}", self.path.display(), self.line))
     }
 }
 
-fn read(
+/// Reads a file of which the columns of `first` or of `second` are there, plain or packed by gzip.
+pub(super) fn read(
     path: &Path,
     first: &[&str],
     second: &[&str],
     mut each: impl FnMut(&Row<'_>) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let doing = format!("cannot read {}", path.display());
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_path(path)
-        .map_err(|error| CliError::local(&doing, error))?;
+    let file = packed::open(path).map_err(|error| CliError::local(&doing, error))?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|error| unreadable(path, &error))?.clone();
     let mut columns: BTreeMap<String, usize> = BTreeMap::new();
     for (index, name) in header.iter().map(|name| name.trim().to_ascii_lowercase()).enumerate() {
@@ -339,11 +344,10 @@ fn unreadable(path: &Path, error: &csv::Error) -> CliError {
     }
     let line = error.position().map_or(1, csv::Position::line);
     let error = CliError::usage(format!("{}:{line}: this is not CSV in UTF-8", path.display()));
-    let is_packed = path
-        .extension()
-        .is_some_and(|end| ["gz", "zst", "xz", "bz2", "zip"].iter().any(|known| end == *known));
+    let is_packed =
+        path.extension().is_some_and(|end| ["zst", "xz", "bz2", "zip"].iter().any(|known| end == *known));
     if is_packed {
-        error.help("it seems to be compressed: unpack it first, as in `gunzip -k FILE`")
+        error.help("it seems to be compressed: unpack it first, or pack it by gzip")
     } else {
         error
     }
