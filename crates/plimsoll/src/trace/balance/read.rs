@@ -95,7 +95,7 @@ mod tests {
                 .unwrap();
         assert_eq!(mooncake[0].blocks, [0, 14, 15]);
         assert_eq!((mooncake[0].key, mooncake[1].key, mooncake[2].blocks.len()), (14, 14, 0));
-        assert_eq!(requests("t_ms,in_tokens,out_tokens\n7,1024,5\n", 2).unwrap()[0].blocks, []);
+        assert_eq!(requests("t_ms,in_tokens,out_tokens\n7,1024,5\n", 2).unwrap()[0].blocks, [0_u64; 0]);
     }
 
     #[test]
