@@ -6,6 +6,7 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod quota;
 pub(crate) mod reservation;
+pub(crate) mod scaling_policy;
 pub(crate) mod schedule;
 mod selector;
 pub(crate) mod validator;

@@ -8,6 +8,7 @@ use plimsoll_scheduler::queueing::Discipline;
 
 use super::apply_files::FileArgs;
 use super::recorded::{Input, Recorded};
+use super::simulate_autoscale::SimulateAutoscale;
 use super::simulate_balance::SimulateBalance;
 use crate::args::Globals;
 use crate::error::CliError;
@@ -19,7 +20,7 @@ use crate::trace::{Options, Progress, past, simulate};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Simulate {
     #[command(subcommand)]
-    of: Option<Of>,
+    part: Option<Part>,
     #[command(flatten)]
     recorded: Recorded,
     /// Run the past again under these policy files, beside the recorded policy: of --log, or of the workload
@@ -33,16 +34,18 @@ pub(crate) struct Simulate {
     queueing: Option<(Discipline, String)>,
 }
 
-/// What else is simulated.
+/// What else can be simulated than a workload on a fleet.
 #[derive(Subcommand, Debug)]
-enum Of {
+enum Part {
+    Autoscale(SimulateAutoscale),
     Balance(SimulateBalance),
 }
 
 impl Simulate {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
-        match self.of {
-            Some(Of::Balance(balance)) => return balance.run(globals),
+        match self.part {
+            Some(Part::Autoscale(autoscale)) => return autoscale.run(globals),
+            Some(Part::Balance(balance)) => return balance.run(globals),
             None => {}
         }
         if !self.policy.is_empty() {

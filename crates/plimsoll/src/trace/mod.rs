@@ -1,5 +1,6 @@
 //! Recorded fleets and workloads: read from CSV, and run on the real ledger and planner in simulated time.
 
+pub(crate) mod autoscale;
 pub(crate) mod balance;
 mod packed;
 pub(crate) mod past;
