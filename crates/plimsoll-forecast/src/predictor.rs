@@ -245,8 +245,13 @@ mod tests {
     fn a_forecaster_that_gets_worse_than_naive_is_switched_off() {
         let mut predictor = followed((0..1000).map(day));
         assert_ne!(predictor.band().expect("it has errors").forecaster, "last_value");
-        // The season is gone and the level leaps every 20 steps: only the last value knows it at once.
-        (0..6000u64).for_each(|at| predictor.observe(if at / 20 % 2 == 0 { 5_000 } else { 200_000 }));
+        // The season is gone, and every 20 steps the level is another by the bits of a hash (splitmix64): only the last value knows it at once.
+        let is_low = |at: u64| {
+            let bits = (at / 20).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            (bits >> 40) % 2 == 0
+        };
+        (0..6000u64).for_each(|at| predictor.observe(if is_low(at) { 5_000 } else { 200_000 }));
         let scores = predictor.scores();
         let band = predictor.band().expect("it has errors");
         assert!(band.score_permille <= 1000, "{scores:?}");

@@ -35,7 +35,8 @@ pub fn seasonal_periods(series: &[f64], step_ms: u64) -> Vec<usize> {
     let usual =
         USUAL_MS.iter().filter_map(|time_ms| time_ms.checked_div(step_ms)).map(|period| period as usize);
     let found = PeriodogramDetector::builder().threshold(0.5).build().detect(&centred);
-    let mut candidates: Vec<usize> = usual.chain(found.into_iter().map(|period| period as usize)).collect();
+    let found = found.into_iter().map(|period| sharpened(&centred, period as usize));
+    let mut candidates: Vec<usize> = usual.chain(found).collect();
     candidates.retain(|period| (SHORTEST..=longest).contains(period));
     candidates.sort_unstable();
     candidates.dedup();
@@ -58,6 +59,14 @@ pub fn seasonal_periods(series: &[f64], step_ms: u64) -> Vec<usize> {
     }
     let surplus = accepted.len().saturating_sub(MOST);
     accepted.into_iter().skip(surplus).map(|(period, _)| period).collect()
+}
+
+/// A periodogram knows a period only as well as its bins are wide: of the lags near it, the one at which the series resembles itself most.
+fn sharpened(centred: &[f64], period: usize) -> usize {
+    let reach = period / 10;
+    let near = period - reach..=(period + reach).min(centred.len() / 2);
+    let resembles = |lag: &usize| autocorrelation(centred, *lag);
+    near.max_by(|a, b| resembles(a).total_cmp(&resembles(b))).unwrap_or(period)
 }
 
 fn centred(series: &[f64]) -> Vec<f64> {
@@ -101,7 +110,7 @@ mod tests {
     fn a_season_of_another_length_is_found_without_a_calendar() {
         let series: Vec<f64> = (0..2000).map(|at| wave(50, at) + 0.3 * noise(at)).collect();
         let found = seasonal_periods(&series, 0);
-        assert!(found.iter().any(|period| (47..=53).contains(period)), "{found:?}");
+        assert_eq!(found.first(), Some(&50));
     }
 
     #[test]
