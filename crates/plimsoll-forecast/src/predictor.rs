@@ -249,7 +249,7 @@ mod tests {
         let is_low = |at: u64| {
             let bits = (at / 20).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            (bits >> 40) % 2 == 0
+            (bits >> 40).is_multiple_of(2)
         };
         (0..6000u64).for_each(|at| predictor.observe(if is_low(at) { 5_000 } else { 200_000 }));
         let scores = predictor.scores();

@@ -1,8 +1,8 @@
 //! Which seasons a series has, found from its data.
 //!
-//! Candidates are an hour, a day and a week in steps of the series, and the peaks of a periodogram (Welch's method, from
-//! the library). One is accepted where the series resembles itself after that time and does not in between: the
-//! autocorrelation falls and comes back. A longer season is kept beside a shorter one only where it explains more.
+//! Candidates are an hour, a day and a week in steps of the series, and the peaks of a periodogram (Welch's method, from the library) that are
+//! near none of those. One is accepted where the series resembles itself after that time and does not in between: the autocorrelation falls and
+//! comes back. A longer season is kept beside a shorter one only where it explains more.
 
 use augurs::seasons::{Detector, PeriodogramDetector};
 
@@ -32,11 +32,13 @@ pub fn seasonal_periods(series: &[f64], step_ms: u64) -> Vec<usize> {
     if centred.iter().all(|value| value.abs() < 1e-9) {
         return Vec::new();
     }
-    let usual =
-        USUAL_MS.iter().filter_map(|time_ms| time_ms.checked_div(step_ms)).map(|period| period as usize);
+    let usual = USUAL_MS.iter().filter_map(|time_ms| time_ms.checked_div(step_ms));
+    let mut candidates: Vec<usize> = usual.map(|period| period as usize).collect();
+    let is_usual = |period: usize| candidates.iter().any(|usual| is_near(period, *usual));
     let found = PeriodogramDetector::builder().threshold(0.5).build().detect(&centred);
-    let found = found.into_iter().map(|period| sharpened(&centred, period as usize));
-    let mut candidates: Vec<usize> = usual.chain(found).collect();
+    let found: Vec<usize> =
+        found.into_iter().map(|period| period as usize).filter(|period| !is_usual(*period)).collect();
+    candidates.extend(found.into_iter().map(|period| sharpened(&centred, period)));
     candidates.retain(|period| (SHORTEST..=longest).contains(period));
     candidates.sort_unstable();
     candidates.dedup();
@@ -50,7 +52,7 @@ pub fn seasonal_periods(series: &[f64], step_ms: u64) -> Vec<usize> {
         }
         match accepted.last_mut() {
             // Neighbours of a period are the same season, seen less sharply.
-            Some(last) if period * 4 < last.0 * 5 => {
+            Some(last) if is_near(period, last.0) => {
                 *last = if here > last.1 { (period, here) } else { *last }
             }
             Some(last) if here < last.1 + GAIN => {}
@@ -59,6 +61,11 @@ pub fn seasonal_periods(series: &[f64], step_ms: u64) -> Vec<usize> {
     }
     let surplus = accepted.len().saturating_sub(MOST);
     accepted.into_iter().skip(surplus).map(|(period, _)| period).collect()
+}
+
+/// Less than a quarter apart.
+fn is_near(one: usize, other: usize) -> bool {
+    one.max(other) * 4 < one.min(other) * 5
 }
 
 /// A periodogram knows a period only as well as its bins are wide: of the lags near it, the one at which the series resembles itself most.
