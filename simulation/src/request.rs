@@ -87,6 +87,9 @@ requests! {
     /// Gives back.
     Release(ReleaseReservationRequest) release_reservation "release" Logged
         about(request) request.name.clone(), done(answer) answer.reservation;
+    /// Says where a replica listens.
+    Announce(SetEndpointRequest) set_endpoint "announce" Logged
+        about(request) request.name.clone(), done(answer) answer.reservation;
     /// Ends without a token.
     Cancel(CancelReservationRequest) cancel_reservation "cancel" Logged
         about(request) request.name.clone(), done(answer) answer.reservation;
@@ -141,6 +144,12 @@ requests! {
     /// Hands leadership on.
     Transfer(TransferLeaderRequest) transfer_leader "transfer" Members
         about(request) format!("to c{}", request.to), done(answer) None;
+    /// Says how loaded replicas are: nothing that is acknowledged is ever missed.
+    Report(ReportLoadRequest) report_load "report" Reads
+        about(request) String::new(), done(answer) None;
+    /// Asks for an endpoint.
+    Pick(PickEndpointRequest) pick_endpoint "pick" Reads
+        about(request) request.service.clone(), done(answer) None;
     /// Reads one reservation, linearizably.
     Read(GetReservationRequest) get_reservation "read" Reads
         about(request) request.name.clone(), done(answer) answer.reservation;
@@ -162,6 +171,7 @@ impl Request {
             Request::Resize(request) => &request.request_id,
             Request::Release(request) => &request.request_id,
             Request::Cancel(request) => &request.request_id,
+            Request::Announce(request) => &request.request_id,
             Request::Cordon(request) => &request.request_id,
             Request::Uncordon(request) => &request.request_id,
             Request::Drain(request) => &request.request_id,
@@ -177,7 +187,11 @@ impl Request {
             Request::ReplaceMember(request) => &request.request_id,
             Request::Transfer(request) => &request.request_id,
             Request::Upgrade(request) => &request.request_id,
-            Request::Read(_) | Request::List(_) | Request::Explain(_) => "",
+            Request::Report(_)
+            | Request::Pick(_)
+            | Request::Read(_)
+            | Request::List(_)
+            | Request::Explain(_) => "",
         }
     }
 

@@ -5,5 +5,6 @@ mod fleet;
 mod membership;
 mod openb;
 mod rolled_back;
+mod services;
 mod stop;
 mod wiped;

@@ -1,5 +1,6 @@
 //! Rust SDK of Plimsoll: a client that follows the leader, tries again only where that is safe, and never turns "unknown"
-//! into "no"; leases that renew themselves; streams with thousands of requests in flight; watches without gaps.
+//! into "no"; leases that renew themselves; streams with thousands of requests in flight; watches without gaps;
+//! endpoints of services, chosen in this process.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), plimsoll_client::Error> {
@@ -27,6 +28,7 @@ mod pages;
 mod request;
 mod retry;
 mod route;
+mod service;
 mod stream;
 mod verbs;
 mod wait;
@@ -40,8 +42,10 @@ pub use ids::{IdSource, RandomIds, SeededIds};
 pub use lease::{Lease, Standing};
 pub use options::ClientOptions;
 pub use pages::Listed;
+pub use plimsoll_endpoints::{Asked, Nobody};
 pub use plimsoll_proto::{reason, v1};
 pub use request::{PoolHandle, RequestBuilder};
 pub use retry::RetryPolicy;
+pub use service::{Pick, ServicePicker};
 pub use stream::{Answer, ReservationStream};
 pub use watch::Watch;

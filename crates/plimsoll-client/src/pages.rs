@@ -1,10 +1,11 @@
 //! Lists that come in pages, as one list. The token of a page carries its revision, so all pages are one snapshot.
 
 use plimsoll_proto::v1::{
-    Class, Event, ListClassesRequest, ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest,
-    ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListSchedulesRequest,
-    ListValidatorsRequest, Node, NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, Schedule,
-    ScheduleStatus, UsageQuota, UsageQuotaStatus, Validator,
+    Class, Event, ListClassesRequest, ListEndpointsRequest, ListEventsRequest, ListNodeLimitsRequest,
+    ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest,
+    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node, NodeLimits, Pool, PoolStatus,
+    Queue, QueueStatus, Reservation, Schedule, ScheduleStatus, Service, ServiceEndpoint, ServiceStatus,
+    UsageQuota, UsageQuotaStatus, Validator,
 };
 
 use crate::{Client, Error};
@@ -90,6 +91,8 @@ pages_with_status! {
     all_quotas = list_quotas(ListQuotasRequest) -> quotas: UsageQuota, UsageQuotaStatus;
     /// All schedules, each with what it looks like now.
     all_schedules = list_schedules(ListSchedulesRequest) -> schedules: Schedule, ScheduleStatus;
+    /// All services, each with what it looks like now.
+    all_services = list_services(ListServicesRequest) -> services: Service, ServiceStatus;
 }
 
 pages! {
@@ -97,6 +100,8 @@ pages! {
     all_reservations = list_reservations(ListReservationsRequest) -> reservations: Reservation;
     /// All nodes that match.
     all_nodes = list_nodes(ListNodesRequest) -> nodes: Node;
+    /// All endpoints of a service.
+    all_endpoints = list_endpoints(ListEndpointsRequest) -> endpoints: ServiceEndpoint;
     /// All validators.
     all_validators = list_validators(ListValidatorsRequest) -> validators: Validator;
     /// All classes.

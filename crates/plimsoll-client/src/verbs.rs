@@ -3,6 +3,7 @@
 use plimsoll_proto::v1::agent_service_client::AgentServiceClient;
 use plimsoll_proto::v1::audit_service_client::AuditServiceClient;
 use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
+use plimsoll_proto::v1::endpoint_service_client::EndpointServiceClient;
 use plimsoll_proto::v1::node_service_client::NodeServiceClient;
 use plimsoll_proto::v1::plan_service_client::PlanServiceClient;
 use plimsoll_proto::v1::policy_service_client::PolicyServiceClient;
@@ -154,6 +155,23 @@ verbs! { PolicyServiceClient:
     read get_schedule(GetScheduleRequest) -> GetScheduleResponse;
     /// Reads the schedules.
     read list_schedules(ListSchedulesRequest) -> ListSchedulesResponse;
+    /// Reads one service.
+    read get_service(GetServiceRequest) -> GetServiceResponse;
+    /// Reads the services.
+    read list_services(ListServicesRequest) -> ListServicesResponse;
+}
+
+verbs! { EndpointServiceClient:
+    /// Says where a replica listens, or that it does so no more.
+    keyed set_endpoint(SetEndpointRequest) -> SetEndpointResponse;
+    /// Reads the endpoints of a service.
+    read list_endpoints(ListEndpointsRequest) -> ListEndpointsResponse;
+    /// Chooses the endpoint for a request.
+    read pick_endpoint(PickEndpointRequest) -> PickEndpointResponse;
+    /// Says how requests went whose endpoints were picked.
+    read finish_picks(FinishPicksRequest) -> FinishPicksResponse;
+    /// Says how loaded endpoints are.
+    read report_load(ReportLoadRequest) -> ReportLoadResponse;
 }
 
 verbs! { WatchServiceClient:

@@ -2,7 +2,10 @@
 
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
-use crate::{Blocker, NodeHealth, Placement, PolicyName, PolicyObject, Registration, Request, Window};
+use crate::{
+    Announcement, Blocker, LoadReport, NodeHealth, Placement, PolicyName, PolicyObject, Registration,
+    Request, Window,
+};
 
 /// Identity of the command being applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +175,20 @@ pub enum Command {
         scope: String,
         /// How many.
         tokens: u64,
+    },
+    /// A replica of a service says where it listens. From ledger version 5 on.
+    SetEndpoint {
+        /// Its reservation.
+        reservation: ReservationId,
+        /// Its fencing token.
+        token: Revision,
+        /// Where, and with what weight; `None` where it listens no more.
+        announced: Option<Announcement>,
+    },
+    /// The leader's own: what endpoints said of their load since its last such entry. From ledger version 5 on.
+    ReportLoad {
+        /// One of an endpoint at most, ascending by reservation.
+        reports: Vec<LoadReport>,
     },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {

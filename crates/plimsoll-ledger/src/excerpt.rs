@@ -36,6 +36,13 @@ impl Ledger {
             | Command::Release { reservation, .. }
             | Command::Requeue { reservation, .. }
             | Command::Cancel { reservation } => BTreeSet::from([*reservation]),
+            Command::SetEndpoint { reservation, announced, .. } => {
+                // Who has the address now loses it.
+                let service = self.reservation(*reservation).map_or("", |r| &r.request.service);
+                let there = announced.iter().filter_map(|new| self.endpoint_at(service, &new.address));
+                there.map(|other| other.id).chain([*reservation]).collect()
+            }
+            Command::ReportLoad { reports } => reports.iter().map(|report| report.reservation).collect(),
             Command::RegisterNode(registration) => {
                 self.node_by_name(&registration.name).map(|node| self.held_by(node.id)).unwrap_or_default()
             }
@@ -95,6 +102,7 @@ impl Ledger {
             quota: self.quota.clone(),
             quota_kept: self.quota_kept.clone(),
             schedules: self.schedules.clone(),
+            services: self.services.clone(),
             calendar: self.calendar.tallies(),
             drains: self.drains.clone(),
             removed: self.removed.clone(),
@@ -107,6 +115,7 @@ impl Ledger {
         };
         for id in needed {
             if let Some(reservation) = self.reservations.get(id) {
+                excerpt.link_endpoint(reservation);
                 excerpt.reservations.insert(*id, Arc::clone(reservation));
             }
         }

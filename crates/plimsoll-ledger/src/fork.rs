@@ -1,6 +1,6 @@
 //! Forks: copies of the ledger in which "what if" is tried, taken in short steps so that nobody waits for them.
 //!
-//! Invariant: a finished fork equals the ledger at one revision, but for what no plan looks at: remembered answers, and reservations that ended
+//! Invariant: a finished fork equals the ledger at one revision, but for what no plan looks at: remembered answers, loads of endpoints, and reservations that ended
 //! (those that were preempted stay, since a pool's bound on preemptions counts them).
 
 use std::collections::BTreeMap;
@@ -73,6 +73,7 @@ impl Fork {
         rows.extend(ledger.node_limits.values().cloned().map(Row::NodeLimits));
         rows.extend(ledger.queues.values().cloned().map(Row::Queue));
         rows.extend(ledger.schedules.values().cloned().map(Row::Schedule));
+        rows.extend(ledger.services.values().cloned().map(Row::Service));
         rows.extend(ledger.quota_policies.values().cloned().map(Row::Quota));
         rows.extend(ledger.validators.values().cloned().map(Row::Validator));
         rows.extend(ledger.nodes().cloned().map(Row::Node));

@@ -23,6 +23,9 @@ impl Ledger {
         self.guard_life(old, new);
         self.guard_token(old, new);
         self.guard_members(new);
+        if new.endpoint.is_some() && !new.state.is_occupying() {
+            self.note("I26", format!("{} is {} and still an endpoint", new.id, new.state.name()));
+        }
         if new.state.is_occupying() {
             self.guard_amounts(old, new);
             self.guard_quota(old, new);

@@ -146,9 +146,13 @@ impl Ledger {
             return;
         };
         let old = std::mem::replace(&mut slot.node, Arc::clone(&node));
+        let admin_changed = old.admin != node.admin;
         slot.usage.devices.resize(devices, DeviceUsage::default());
         if let Some(kept) = &mut slot.usage.kept {
             kept.devices.resize(devices, DeviceUsage::default());
+        }
+        if admin_changed {
+            self.note_endpoints();
         }
         if old.fence_pending != node.fence_pending {
             self.count_fence_pending(&old, false);
@@ -196,6 +200,7 @@ impl Ledger {
             self.charge(&new, true);
         }
         self.calendar_follows(old.as_deref(), &new);
+        self.follow_endpoint(old.as_deref(), &new);
         self.link(&new);
         if new.state.is_final()
             && self.ended.len() > MAX_ENDED
@@ -231,6 +236,7 @@ impl Ledger {
             let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
             pool.insert((preempted.at, reservation.id));
         }
+        self.link_endpoint(reservation);
         if reservation.is_waiting() {
             let key = (Reverse(reservation.priority), reservation.id);
             self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
@@ -262,6 +268,7 @@ impl Ledger {
                 self.preempted.remove(&reservation.request.pool);
             }
         }
+        self.unlink_endpoint(reservation);
         if reservation.is_waiting()
             && !mutant!("stale-queue")
             && let Some(pending) = self.pending.get_mut(&reservation.request.pool)

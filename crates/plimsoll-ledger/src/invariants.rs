@@ -87,7 +87,6 @@ impl Ledger {
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),
             ("work", self.work == rebuilt.work),
-            ("quota", self.quota == rebuilt.quota),
             ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),
             ("calendar", self.calendar == rebuilt.calendar),
             ("ended", self.ended == rebuilt.ended),
@@ -96,6 +95,7 @@ impl Ledger {
             ("drains", self.drains == rebuilt.drains),
             ("remembered", self.answers == rebuilt.answers),
             ("removed nodes", self.removed == rebuilt.removed),
+            ("endpoints", self.endpoints == rebuilt.endpoints && self.loads == rebuilt.loads),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {
@@ -150,8 +150,13 @@ impl Ledger {
         }
     }
 
-    /// I5, I6, I7: tokens, states and gangs.
+    /// I5, I6, I7, I26: tokens, states, gangs and endpoints.
     fn check_lives(&self, found: &mut Vec<Violation>) {
+        for id in self.loads.keys() {
+            if self.reservation(*id).is_none_or(|r| r.endpoint.is_none()) {
+                violation(found, "I26", format!("{id} has a load and is no endpoint"));
+            }
+        }
         for r in self.reservations() {
             let id = r.id;
             let members = r.members.len() as u64;
@@ -180,6 +185,9 @@ impl Ledger {
                 || r.state.is_final() != (r.ended_at.0 > 0) && self.clock().0 > 0
             {
                 violation(found, "I6", format!("{id} is {} with end {:?}", r.state.name(), r.end_reason));
+            }
+            if r.endpoint.is_some() && (!r.state.is_occupying() || r.request.service.is_empty()) {
+                violation(found, "I26", format!("{id} is {} and still an endpoint", r.state.name()));
             }
             if r.state != State::Unknown && r.resume_state != r.state {
                 violation(

@@ -12,6 +12,7 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revis
 
 use crate::answers::Answers;
 use crate::calendar::{Calendar, Schedule};
+use crate::endpoints::Endpoints;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
@@ -21,12 +22,12 @@ use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
 use crate::{
     Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event, EventObject,
-    GENESIS_CLASSES, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy, Reason, Refusal,
-    Remembered, Reservation, Stamp, State, Validator, Verdict, Violation,
+    GENESIS_CLASSES, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy, Reason,
+    Refusal, Remembered, Reservation, Service, Stamp, State, Validator, Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 4;
+pub const LATEST_VERSION: u32 = 5;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub struct Ledger {
     pub(crate) book: UsageBook,
     pub(crate) validators: BTreeMap<String, Arc<Validator>>,
     pub(crate) schedules: BTreeMap<String, Arc<Schedule>>,
+    pub(crate) services: BTreeMap<String, Arc<Service>>,
+    /// What their endpoints said last of their load.
+    pub(crate) loads: BTreeMap<ReservationId, Load>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
@@ -80,6 +84,10 @@ pub struct Ledger {
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,
+    /// Who listens where, by service.
+    pub(crate) endpoints: Endpoints,
+    /// When anything of endpoints changed last. Not stored: after a restart it is that of the latest entry.
+    pub(crate) endpoints_changed: Revision,
     /// A cache: equal requests share memory.
     pub(crate) recent: RecentRequests,
     // Rows changed since they were last taken.
@@ -182,6 +190,10 @@ impl Ledger {
             Command::OpenWindows { schedule, changed, windows, until } => {
                 self.apply_open_windows(context, schedule, *changed, windows, *until)
             }
+            Command::SetEndpoint { reservation, token, announced } => {
+                self.apply_set_endpoint(context, *reservation, *token, announced.as_ref())
+            }
+            Command::ReportLoad { reports } => self.apply_report_load(context, reports),
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),
             Command::TakeTokens { quota, rate, scope, tokens } => {

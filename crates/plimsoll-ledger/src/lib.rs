@@ -10,6 +10,7 @@ mod apply;
 mod calendar;
 mod command;
 mod discipline;
+mod endpoints;
 mod ends;
 mod excerpt;
 mod fork;
@@ -30,6 +31,7 @@ mod request;
 mod reservation;
 mod row;
 mod rows;
+mod service;
 mod topology;
 mod touched;
 mod usage;
@@ -65,6 +67,9 @@ pub use request::{
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
+pub use service::{
+    Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,
+};
 pub use topology::{
     Affinity, Chain, Conflict, ConflictKind, Domain, NODE_LEVEL, Surroundings, Topology, WorkIndex,
 };

@@ -40,6 +40,18 @@ pub const MAX_LEVELS: usize = 8;
 pub const MAX_AFFINITY: usize = 32;
 /// Largest weight of a queue, in thousandths.
 pub const MAX_WEIGHT_MILLI: u32 = 1_000_000_000;
+/// Most services.
+pub const MAX_SERVICES: usize = 10_000;
+/// Longest address of an endpoint, in bytes.
+pub const MAX_ADDRESS_BYTES: usize = 255;
+/// Largest weight of an endpoint, in thousandths.
+pub const MAX_ENDPOINT_WEIGHT_MILLI: u32 = 1_000_000;
+/// Last level of priority of endpoints.
+pub const MAX_PRIORITY_LEVEL: u32 = 127;
+/// Most endpoints in a client's subset.
+pub const MAX_SUBSET: u32 = 100_000;
+/// Most reports of load in one entry.
+pub const MAX_LOADS: usize = 10_000;
 /// Most validators.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most rules of a validator.

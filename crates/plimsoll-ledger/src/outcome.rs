@@ -5,7 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Schedule, State, Tokens, Validator,
+    Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Schedule, Service, State, Tokens,
+    Validator,
 };
 
 /// All that applying one entry yields.
@@ -93,6 +94,8 @@ pub enum Reason {
     ClassNotFound,
     /// No such queue.
     QueueNotFound,
+    /// No such service.
+    ServiceNotFound,
     /// A value makes no sense: zero members, a share above a device, an overflow.
     InvalidArgument,
     /// Policy objects changed after the revision given.
@@ -201,6 +204,10 @@ pub enum EventObject {
     Schedule(Arc<Schedule>),
     /// A schedule was deleted.
     ScheduleDeleted(String),
+    /// A service was put.
+    Service(Arc<Service>),
+    /// A service was deleted.
+    ServiceDeleted(String),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

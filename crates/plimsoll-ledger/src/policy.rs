@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::{QueueDiscipline, Quota, QuotaPolicy, Schedule, Validator};
+use crate::{QueueDiscipline, Quota, QuotaPolicy, Schedule, Service, Validator};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -217,6 +217,8 @@ pub enum PolicyObject {
     Validator(Validator),
     /// A schedule.
     Schedule(Schedule),
+    /// A service.
+    Service(Service),
 }
 
 /// Kind and name of a policy object.
@@ -236,6 +238,8 @@ pub enum PolicyName {
     Validator(String),
     /// A schedule.
     Schedule(String),
+    /// A service.
+    Service(String),
 }
 
 impl PolicyObject {
@@ -249,6 +253,7 @@ impl PolicyObject {
             PolicyObject::Quota(quota) => PolicyName::Quota(quota.name.clone()),
             PolicyObject::Validator(object) => PolicyName::Validator(object.name.clone()),
             PolicyObject::Schedule(schedule) => PolicyName::Schedule(schedule.name.clone()),
+            PolicyObject::Service(service) => PolicyName::Service(service.name.clone()),
         }
     }
 }
@@ -263,6 +268,7 @@ impl PolicyName {
             | PolicyName::Queue(name)
             | PolicyName::Quota(name)
             | PolicyName::Schedule(name)
+            | PolicyName::Service(name)
             | PolicyName::Validator(name) => name,
         }
     }

@@ -18,6 +18,8 @@ pub struct Request {
     pub class: String,
     /// Queue whose quota it counts against; empty for none. From ledger version 3 on.
     pub queue: String,
+    /// Service that it is a replica of; empty for none. From ledger version 5 on.
+    pub service: String,
     /// Team, user or namespace that the request is for; may be empty.
     pub tenant: String,
     /// Labels of the request itself.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
 
-use crate::{Blocker, MemberPlacement, Request, Tab};
+use crate::{Blocker, Endpoint, MemberPlacement, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,6 +147,8 @@ pub struct Reservation {
     pub tab: Option<Arc<Tab>>,
     /// Once ended: what it cost, in millionths of the currency of its pool.
     pub cost_micros: u64,
+    /// Where it listens, as a replica of its service; `None` where it said nothing, and once its grant is over. From ledger version 5 on.
+    pub endpoint: Option<Arc<Endpoint>>,
 }
 
 impl Reservation {

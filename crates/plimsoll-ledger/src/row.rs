@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Schedule, Usage,
-    UsageKey, Validator,
+    Answer, Class, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Schedule,
+    Service, Usage, UsageKey, Validator,
 };
 
 /// Key of a row. Order here is the canonical order of rows.
@@ -38,6 +38,10 @@ pub enum RowKey {
     Validator(String),
     /// What is spent and committed.
     Usage(UsageKey),
+    /// A service, by name.
+    Service(String),
+    /// The load of an endpoint, by its reservation.
+    Load(ReservationId),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -70,6 +74,10 @@ pub enum RowPlace {
     Usage(UsageKey),
     /// A schedule, by name.
     Schedule(String),
+    /// A service, by name.
+    Service(String),
+    /// The load of an endpoint, by its reservation.
+    Load(ReservationId),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -101,6 +109,10 @@ pub enum Row {
     Validator(Arc<Validator>),
     /// A schedule. From ledger version 4 on.
     Schedule(Arc<Schedule>),
+    /// A service. From ledger version 5 on.
+    Service(Arc<Service>),
+    /// The load of an endpoint. From ledger version 5 on.
+    Load(Load),
 }
 
 /// A row as a store gives it back.
@@ -129,6 +141,8 @@ impl Row {
             Row::Usage(usage) => RowPlace::Usage(usage.key.clone()),
             Row::Validator(object) => RowPlace::Validator(object.name.clone()),
             Row::Schedule(schedule) => RowPlace::Schedule(schedule.name.clone()),
+            Row::Service(service) => RowPlace::Service(service.name.clone()),
+            Row::Load(load) => RowPlace::Load(load.report.reservation),
         }
     }
 }

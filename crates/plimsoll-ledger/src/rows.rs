@@ -64,6 +64,8 @@ impl Ledger {
                 StoredRow::Whole(Row::Usage(usage)) => ledger.put_usage(Usage::clone(&usage)),
                 StoredRow::Whole(Row::Validator(object)) => ledger.put_validator(object),
                 StoredRow::Whole(Row::Schedule(schedule)) => ledger.put_schedule(schedule),
+                StoredRow::Whole(Row::Service(service)) => ledger.put_service(service),
+                StoredRow::Whole(Row::Load(load)) => ledger.put_load(load),
                 StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
                 StoredRow::Whole(Row::Reservation(reservation)) => {
                     ledger.check_placed(&reservation)?;
@@ -91,6 +93,7 @@ impl Ledger {
         ledger.recount_quota();
         ledger.recount_calendar();
         ledger.touched.clear();
+        ledger.note_endpoints();
         Ok(ledger)
     }
 
@@ -161,7 +164,12 @@ impl Ledger {
             .schedules
             .iter()
             .map(|(name, schedule)| (RowKey::Schedule(name.clone()), Row::Schedule(Arc::clone(schedule))));
+        let services = self
+            .services
+            .iter()
+            .map(|(name, service)| (RowKey::Service(name.clone()), Row::Service(Arc::clone(service))));
+        let loads = self.loads.iter().map(|(id, load)| (RowKey::Load(*id), Row::Load(*load)));
         let named = queues.chain(schedules).chain(quotas).chain(validators).chain(usage);
-        objects.chain(remembered).chain(removed).chain(named)
+        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads)
     }
 }

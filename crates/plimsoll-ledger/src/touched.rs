@@ -108,6 +108,8 @@ impl Ledger {
             RowPlace::Usage(key) => self.book.get(key).cloned().map(Row::Usage),
             RowPlace::Validator(name) => self.validators.get(name).cloned().map(Row::Validator),
             RowPlace::Schedule(name) => self.schedules.get(name).cloned().map(Row::Schedule),
+            RowPlace::Service(name) => self.services.get(name).cloned().map(Row::Service),
+            RowPlace::Load(id) => self.loads.get(id).copied().map(Row::Load),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,

@@ -21,6 +21,9 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     if !request.queue.is_empty() {
         name(&mut bad, "queue", &request.queue);
     }
+    if !request.service.is_empty() {
+        name(&mut bad, "service", &request.service);
+    }
     for (field, value) in [("ttl_ms", request.ttl_ms), ("hold_ms", request.hold_ms)] {
         if value != 0 {
             range(&mut bad, field, value, MIN_TTL_MS, MAX_TTL_MS);
@@ -141,6 +144,14 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             name(&mut bad, "validator.name", &validator.name);
             for (field, value, least, most) in validators::bounds(validator) {
                 range(&mut bad, &field, value, least, most);
+            }
+        }
+        PolicyObject::Service(service) => {
+            name(&mut bad, "service.name", &service.name);
+            name(&mut bad, "service.pool", &service.pool);
+            name(&mut bad, "service.class", &service.class);
+            for (field, value, least, most) in crate::service::service_bounds(service) {
+                range(&mut bad, field, value, least, most);
             }
         }
         PolicyObject::Queue(queue) => {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
-    AdminChange, Affinity, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare,
-    LATEST_VERSION, Ledger, Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt, Placement,
-    PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy, Registration, RemovedNode,
-    Request, Requirements, Reservation, Reset, Rule, Schedule, Scope, Stamp, Topology, TouchedRow, Users,
-    Validator, Verdict, Wait, Window,
+    AdminChange, Affinity, Announcement, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare,
+    LATEST_VERSION, Ledger, LoadReport, Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt,
+    Placement, PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy, Registration,
+    RemovedNode, Request, Requirements, Reservation, Reset, Rule, Schedule, Scope, Service, Stamp, Topology,
+    TouchedRow, Users, Validator, Verdict, Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -45,6 +45,8 @@ enum Step {
     Device(u32, u16, bool),
     RemoveNode(u32),
     Policy(u8, bool),
+    Endpoint { pick: usize, right: bool, port: u8, draining: bool },
+    Loads(Vec<usize>),
     Leader,
     Upgrade(u32),
     Windows(u8, u64, u64, bool),
@@ -72,6 +74,7 @@ fn request() -> impl Strategy<Value = Request> {
     let queue = prop_oneof![
         6 => Just(""), 4 => Just("vision"), 4 => Just("speech"), 1 => Just("org"), 1 => Just("nosuch"),
     ];
+    let service = prop_oneof![8 => Just(""), 4 => Just("web"), 1 => Just("nosuch")];
     let times = (prop_oneof![6 => 1_000u64..20_000, 1 => Just(0), 1 => Just(5)], 0u64..3, prop::bool::ANY);
     let wait = prop_oneof![
         Just(Wait::Refuse),
@@ -83,13 +86,13 @@ fn request() -> impl Strategy<Value = Request> {
     let places = prop_oneof![2 => Just(None), 1 => (near, rules()).prop_map(Some)];
     let app = prop::option::of(prop::sample::select(vec!["web", "db"]));
     let labelled = (prop::bool::weighted(0.2), app, places);
-    (gpu, amounts, gang, (pool, queue), class, times, (wait, later), labelled).prop_map(
+    (gpu, amounts, gang, (pool, queue), (class, service), times, (wait, later), labelled).prop_map(
         |(
             gpu,
             (cpu, licences),
             (min_members, max_members),
             (pool, queue),
-            class,
+            (class, service),
             (ttl_ms, duration, auto_confirm),
             (wait, start_at_ms),
             (labelled, app, places),
@@ -107,6 +110,7 @@ fn request() -> impl Strategy<Value = Request> {
                 pool: pool.into(),
                 class: class.into(),
                 queue: queue.into(),
+                service: service.into(),
                 requirements: Requirements {
                     amounts: Resources::new(cpu, GIB).with("license/x", licences),
                     gpu,
@@ -173,9 +177,12 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
+            .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
+        3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..6).prop_map(Step::Upgrade),
+        1 => (0u32..7).prop_map(Step::Upgrade),
         4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
             .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]
@@ -282,6 +289,9 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             })],
             vec![],
         ),
+        32 | 33 => (vec![service("web", "default", "standard")], vec![]),
+        34 => (vec![service("db", "gpu", "batch")], vec![]),
+        35 => (vec![], vec![PolicyName::Service("web".into())]),
         22 => (vec![validator()], vec![]),
         21 => (vec![], vec![PolicyName::Validator("small".into())]),
         13 => (vec![queue("org", "vision", &[])], vec![PolicyName::Queue("speech".into())]),
@@ -331,6 +341,15 @@ fn limits(micros: u64) -> Vec<PolicyObject> {
         of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
     ]
 }
+fn service(name: &str, pool: &str, class: &str) -> PolicyObject {
+    PolicyObject::Service(Service {
+        name: name.into(),
+        pool: pool.into(),
+        class: class.into(),
+        ..Service::default()
+    })
+}
+
 fn validator() -> PolicyObject {
     let rule = Rule { expression: "request.gpu <= 8".into(), ..Rule::default() };
     let subject = "Reservation".into();
@@ -543,6 +562,37 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
             let if_revision = if *stale { Revision(1) } else { Revision(0) };
             Command::ApplyPolicy { put, delete, if_revision }
         }
+        Step::Endpoint { pick: index, right, port, draining } => {
+            // Mostly one of a service.
+            let replicas: Vec<_> = ledger.reservations().filter(|r| !r.request.service.is_empty()).collect();
+            let replica = replicas.get(index % replicas.len().max(1)).map(|r| Arc::clone(r));
+            let Some(r) = replica.filter(|_| index % 7 > 0).or_else(|| pick(ledger, *index)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            let announced = (*port < 3).then(|| Announcement {
+                address: format!("10.0.0.1:{port}"),
+                weight_milli: if index % 31 == 0 { 1_000_001 } else { 1_000 },
+                draining: *draining,
+                ..Announcement::default()
+            });
+            Command::SetEndpoint { reservation: r.id, token: token(&r, *right), announced }
+        }
+        Step::Loads(picks) => {
+            let ids: std::collections::BTreeSet<_> =
+                picks.iter().filter_map(|index| pick(ledger, *index)).map(|r| r.id).collect();
+            let endpoints = ledger.endpoints("web").map(|r| r.id);
+            let ids: std::collections::BTreeSet<_> = ids.into_iter().chain(endpoints).collect();
+            let report = |reservation: ReservationId| LoadReport {
+                reservation,
+                utilization_permille: ledger.revision().0 as u32,
+                rate_milli: 1_000,
+                errors_milli: 0,
+                in_flight: 1,
+                queue_depth: 0,
+                latency_us: 7,
+            };
+            Command::ReportLoad { reports: ids.into_iter().map(report).collect() }
+        }
         Step::Leader => Command::BecomeLeader { leader: 1 },
         Step::Upgrade(to) => Command::Upgrade { to: *to },
         Step::Windows(which, ahead_ms, length_ms, right) => {
@@ -581,8 +631,14 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         );
         let preempted = r.preempted.map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
         prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
+        let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
+        prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);
+        let load = ledger.load(r.id).map(|load| (load.report, load.at.0));
+        prop_assert_eq!(load, model.loads.get(&r.id.0).copied());
     }
     prop_assert_eq!(ledger.meta().version, model.version);
+    let services: Vec<&str> = ledger.services().map(|service| service.name.as_str()).collect();
+    prop_assert_eq!(services, model.services.keys().map(String::as_str).collect::<Vec<_>>());
     let gone = |node: &Arc<RemovedNode>| {
         let uuids = node.devices.iter().map(|device| device.uuid.clone()).collect();
         (node.id.0, Gone { name: node.name.clone(), uuids, at: node.removed_at.0 })
@@ -629,6 +685,7 @@ proptest! {
             if steps.len().is_multiple_of(8) {
                 put.extend(limits(40_000));
             }
+            put.push(service("web", "default", "standard"));
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
         }

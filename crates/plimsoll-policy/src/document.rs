@@ -8,7 +8,7 @@ use plimsoll_proto::v1;
 use plimsoll_proto::v1::policy_object::Object;
 
 use crate::context::Context;
-use crate::kinds::{class, node_limits, pool, queue, quota, reservation, schedule, validator};
+use crate::kinds::{class, node_limits, pool, queue, quota, reservation, schedule, service, validator};
 use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
@@ -19,13 +19,14 @@ use crate::variables::{Lookup, fill_in};
 pub const API_VERSION: &str = "plimsoll/v1";
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("Pool", Kind::Pool),
     ("Class", Kind::Class),
     ("NodeLimits", Kind::NodeLimits),
     ("Queue", Kind::Queue),
     ("Quota", Kind::Quota),
     ("Schedule", Kind::Schedule),
+    ("Service", Kind::Service),
     ("Validator", Kind::Validator),
     ("Reservation", Kind::Reservation),
 ];
@@ -39,6 +40,7 @@ enum Kind {
     Quota,
     Validator,
     Schedule,
+    Service,
     Reservation,
 }
 
@@ -211,6 +213,11 @@ fn object(context: &mut Context<'_>, node: &Node) -> Option<(Found, Mark)> {
             let metadata = context.block(metadata, "metadata", &schedule::METADATA);
             let spec = context.block(spec, "spec", &schedule::SPEC);
             (Object::Schedule(schedule::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::Service => {
+            let metadata = context.block(metadata, "metadata", &service::METADATA);
+            let spec = context.block(spec, "spec", &service::SPEC);
+            (Object::Service(service::read(context, &metadata, &spec)), metadata.mark_of("name"))
         }
     };
     match policy_object_from_v1(&v1::PolicyObject { object: Some(object) }) {

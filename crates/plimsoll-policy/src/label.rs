@@ -2,7 +2,7 @@
 
 use plimsoll_ledger::PolicyName;
 
-/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`, `Schedule`, `Validator`.
+/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`, `Schedule`, `Service`, `Validator`.
 pub fn kind_word(name: &PolicyName) -> &'static str {
     match name {
         PolicyName::Pool(_) => "Pool",
@@ -12,6 +12,7 @@ pub fn kind_word(name: &PolicyName) -> &'static str {
         PolicyName::Quota(_) => "Quota",
         PolicyName::Validator(_) => "Validator",
         PolicyName::Schedule(_) => "Schedule",
+        PolicyName::Service(_) => "Service",
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueDiscipline, QueueOrder,
-    Quota, Schedule, Validator,
+    Quota, Schedule, Service, Validator,
 };
-use plimsoll_proto::convert::{fairness_to_v1, preemption_to_v1, strategy_to_v1};
+use plimsoll_proto::convert::{balancing_to_v1, fairness_to_v1, preemption_to_v1, strategy_to_v1};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
 use plimsoll_types::{Operator, Selector, Term};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
 use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, STRATEGIES};
+use crate::kinds::service::BALANCING;
 use crate::label::kind_word;
 use crate::variables::escaped;
 use crate::write_quota::{prices, quota_parts};
@@ -37,6 +38,7 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Quota(quota) => quota_parts(quota),
         PolicyObject::Validator(object) => validator_parts(object),
         PolicyObject::Schedule(schedule) => schedule_parts(schedule),
+        PolicyObject::Service(service) => service_parts(service),
     };
     let kind = kind_word(&object.name());
     escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
@@ -186,6 +188,28 @@ fn schedule_parts(schedule: &Schedule) -> (Value, Value) {
         spec.insert("shorten".to_owned(), json!(true));
     }
     (metadata, Value::Object(spec))
+}
+
+fn service_parts(service: &Service) -> (Value, Value) {
+    let mut metadata = json!({ "name": service.name });
+    if !service.labels.is_empty() {
+        metadata["labels"] = json!(service.labels);
+    }
+    let mut spec = json!({
+        "pool": service.pool,
+        "class": service.class,
+        "balancing": word(&BALANCING, balancing_to_v1(service.balancing)),
+    });
+    if service.load_bound_permille > 0 {
+        spec["loadBound"] = json!(f64::from(service.load_bound_permille) / 1_000.0);
+    }
+    if service.subset_size > 0 {
+        spec["subset"] = json!(service.subset_size);
+    }
+    if service.slow_start_ms > 0 {
+        spec["slowStart"] = json!(format_duration_ms(service.slow_start_ms));
+    }
+    (metadata, spec)
 }
 
 fn class_parts(class: &Class) -> (Value, Value) {

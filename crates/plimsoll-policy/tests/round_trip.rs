@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota,
-    QuotaPolicy, Rate, Reset, Rule, Schedule, Scope, Strategy as Choice, Users, Validator,
+    Balancing, Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Queue,
+    QueueOrder, Quota, QuotaPolicy, Rate, Reset, Rule, Schedule, Scope, Service, Strategy as Choice, Users,
+    Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -190,7 +191,25 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 ..Schedule::default()
             })
         });
-    prop_oneof![pool, class, limits, queue, quota_policy(), schedule, validator]
+    let balancing = select(Balancing::NAMED.map(|(_, balancing)| balancing).to_vec());
+    let bound = prop_oneof![Just(0), 1_000..=100_000u32];
+    let numbers = (bound, 0..=100_000u32, 0..100_000_000u64);
+    let service = ((name(), name(), name()), btree_map(text(), text(), 0..3), balancing, numbers).prop_map(
+        |((name, pool, class), labels, balancing, (load_bound_permille, subset_size, slow_start_ms))| {
+            PolicyObject::Service(Service {
+                name,
+                labels,
+                pool,
+                class,
+                balancing,
+                load_bound_permille,
+                subset_size,
+                slow_start_ms,
+                changed: Revision(0),
+            })
+        },
+    );
+    prop_oneof![pool, class, limits, queue, quota_policy(), schedule, validator, service]
 }
 
 fn quota_policy() -> impl Strategy<Value = PolicyObject> {

@@ -80,6 +80,7 @@ pub(super) fn reservation(id: u64) -> Reservation {
         preempted: None,
         tab: None,
         cost_micros: 0,
+        endpoint: None,
     }
 }
 

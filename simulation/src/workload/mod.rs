@@ -2,6 +2,7 @@
 //! in batches and in conversations; with deadlines short enough to leave them in doubt.
 
 mod operator;
+mod replicas;
 mod rules;
 pub mod wishes;
 
@@ -47,6 +48,9 @@ enum Choice {
     WrongToken,
     NoSuch,
     TakeTokens,
+    Announce,
+    Report,
+    Pick,
     BatchReserve,
     BatchRenew,
     BatchRelease,
@@ -54,7 +58,7 @@ enum Choice {
 }
 
 /// How often each is done. Coverage is printed by every run: keep each above zero.
-const WEIGHTS: [(u64, Choice); 18] = [
+const WEIGHTS: [(u64, Choice); 21] = [
     (24, Choice::Reserve),
     (14, Choice::Confirm),
     (12, Choice::Renew),
@@ -69,6 +73,9 @@ const WEIGHTS: [(u64, Choice); 18] = [
     (3, Choice::WrongToken),
     (1, Choice::NoSuch),
     (5, Choice::TakeTokens),
+    (8, Choice::Announce),
+    (3, Choice::Report),
+    (2, Choice::Pick),
     (3, Choice::BatchReserve),
     (2, Choice::BatchRenew),
     (2, Choice::BatchRelease),
@@ -319,6 +326,21 @@ impl Worker {
                 let takes = vec![rules::take(&mut self.rng)];
                 Request::Take(v1::TakeTokensRequest { request_id: self.id(), takes })
             }
+            Choice::Announce => {
+                let (name, token) = self.replica()?;
+                let (request_id, endpoint) = (self.id(), replicas::announcement(&mut self.rng));
+                let rest = v1::SetEndpointRequest::default();
+                Request::Announce(v1::SetEndpointRequest { request_id, name, token, endpoint, ..rest })
+            }
+            Choice::Report => {
+                let (name, token) = self.replica()?;
+                let reports = vec![replicas::report(&mut self.rng, name, token)];
+                Request::Report(v1::ReportLoadRequest { reports })
+            }
+            Choice::Pick => {
+                let service = replicas::SERVICE.to_owned();
+                Request::Pick(v1::PickEndpointRequest { service, ..Default::default() })
+            }
             Choice::Repeat => self.rng.pick(&self.past).cloned()?,
             Choice::OtherBody => {
                 let request_id = self.rng.pick(&self.past)?.request_id().to_owned();
@@ -362,6 +384,15 @@ impl Worker {
         let fits = |held: &&v1::Reservation| states.is_empty() || states.contains(&held.state());
         let fitting: Vec<&v1::Reservation> = self.held.iter().filter(fits).collect();
         self.rng.pick(&fitting).map(|held| (held.name.clone(), held.token))
+    }
+
+    /// Name and token of one that it holds as a replica; now and then of another.
+    fn replica(&mut self) -> Option<(String, u64)> {
+        let is_one =
+            |held: &&v1::Reservation| held.spec.as_ref().is_some_and(|spec| !spec.service.is_empty());
+        let replicas: Vec<&v1::Reservation> = self.held.iter().filter(is_one).collect();
+        let replica = self.rng.pick(&replicas).map(|held| (held.name.clone(), held.token));
+        if self.rng.percent(5) { self.held_in(&[]) } else { replica }
     }
 
     fn reserve(&mut self) -> Request {

@@ -2,7 +2,7 @@
 
 use plimsoll_client::v1;
 
-use super::rules;
+use super::{replicas, rules};
 use crate::rng::Rng;
 
 /// Classes that exist from the beginning, and one that an operator makes and deletes.
@@ -68,7 +68,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     let pool = if rng.percent(4) { SIDE_POOL.to_owned() } else { String::new() };
     let required = if rng.percent(3) { vec![term("simulated", &["no"])] } else { Vec::new() };
     let requirements = v1::Requirements { amounts: Some(amounts(rng)), gpu, required, ..Default::default() };
-    v1::ReservationSpec {
+    let mut spec = v1::ReservationSpec {
         pool,
         class,
         queue: queue.to_owned(),
@@ -84,7 +84,9 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         wait,
         on_preempt: if ends { v1::OnPreempt::End } else { v1::OnPreempt::Unspecified }.into(),
         ..Default::default()
-    }
+    };
+    replicas::perhaps(rng, &mut spec);
+    spec
 }
 
 /// Short enough to lapse within a run, now and then.
@@ -115,9 +117,13 @@ pub fn amounts(rng: &mut Rng) -> v1::Quantities {
 /// Policy that an operator may put: the pool that everybody uses, another one, a class, limits of nodes.
 pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
     use v1::policy_object::Object;
-    let object = match rng.weighted(&[(4, 0), (2, 1), (2, 2), (2, 3), (5, 4), (6, 5), (2, 6)]).unwrap_or(0) {
+    let object = match rng
+        .weighted(&[(4, 0), (2, 1), (2, 2), (2, 3), (5, 4), (6, 5), (2, 6), (3, 7)])
+        .unwrap_or(0)
+    {
         5 => return rules::quota(rng),
         6 => return rules::validator(rng),
+        7 => return replicas::service(rng),
         0 => {
             let strategies = [v1::Strategy::Greedy, v1::Strategy::BestFit, v1::Strategy::WorstFit];
             let strategy = rng.pick(&strategies).copied().unwrap_or_default().into();
@@ -223,6 +229,7 @@ pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
             (3, (v1::PolicyKind::Quota, rules::QUOTAS[1])),
             (2, (v1::PolicyKind::Quota, rules::QUOTAS[0])),
             (6, (v1::PolicyKind::Validator, rules::VALIDATOR)),
+            (1, (v1::PolicyKind::Service, replicas::SERVICE)),
         ])
         .unwrap_or((v1::PolicyKind::NodeLimits, "cap"));
     v1::PolicyName { kind: kind.into(), name: name.to_owned() }

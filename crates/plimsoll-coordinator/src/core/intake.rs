@@ -308,6 +308,7 @@ fn weight_of(entry: &Entry) -> usize {
             256 + 128 * (registration.devices.len() + registration.labels.len())
                 + 8 * registration.running.len()
         }
+        Command::ReportLoad { reports } => 64 * reports.len(),
         Command::ApplyPolicy { put, delete, .. } => 1_024 * put.len() + 64 * delete.len(),
         Command::Place { .. }
         | Command::Preempt { .. }
@@ -322,6 +323,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::SetNodeAdmin { .. }
         | Command::SetDeviceHealth { .. }
         | Command::RemoveNode { .. }
+        | Command::SetEndpoint { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
         | Command::Upgrade { .. }

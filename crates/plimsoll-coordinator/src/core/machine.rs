@@ -340,6 +340,8 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::RegisterNode(_)
         | Command::SetNodeAdmin { .. }
         | Command::SetDeviceHealth { .. }
+        | Command::SetEndpoint { .. }
+        | Command::ReportLoad { .. }
         | Command::ApplyPolicy { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
@@ -379,6 +381,8 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::Schedule(_)
             | EventObject::ScheduleDeleted(_)
             | EventObject::Validator(_)
+            | EventObject::Service(_)
+            | EventObject::ServiceDeleted(_)
             | EventObject::ValidatorDeleted(_) => changes.policies = true,
             EventObject::ReservationForgotten(_) | EventObject::Leader(_) | EventObject::Version(_) => {}
         }

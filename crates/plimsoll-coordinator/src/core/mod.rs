@@ -16,6 +16,7 @@ mod history;
 mod identity;
 mod intake;
 mod leader;
+mod loads;
 mod lost;
 mod machine;
 mod notice;
@@ -46,6 +47,7 @@ pub use digest::{StateDigest, StateDump};
 pub use error::{HistoryError, ReadError, StartError, SubmitError};
 pub use history::History;
 pub use identity::IdentityError;
+pub use loads::LoadBook;
 pub use machine::LedgerMachine;
 pub use record::Record;
 pub use scrub::Scrubbed;
@@ -252,6 +254,16 @@ impl Core {
     /// Agents' sessions (they work on the leader only).
     pub fn agents(&self) -> &AgentHub {
         &self.inner.agents
+    }
+
+    /// What endpoints say of their load, until it is written (it is on the leader only).
+    pub fn loads(&self) -> &LoadBook {
+        &self.inner.loads
+    }
+
+    /// Tells of every applied revision.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<Option<Revision>> {
+        self.inner.hub.changes()
     }
 
     /// True on the leader.

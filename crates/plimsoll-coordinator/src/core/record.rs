@@ -186,6 +186,10 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
             StoredEvent { kind: 15, row: row(Row::Schedule(Arc::clone(schedule))), ..base }
         }
         EventObject::ScheduleDeleted(name) => StoredEvent { kind: 16, name: name.clone(), ..base },
+        EventObject::Service(service) => {
+            StoredEvent { kind: 40, row: row(Row::Service(Arc::clone(service))), ..base }
+        }
+        EventObject::ServiceDeleted(name) => StoredEvent { kind: 41, name: name.clone(), ..base },
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -209,7 +213,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 => {
+        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 | 40 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
@@ -221,7 +225,8 @@ fn load_event(
                 Row::Quota(quota) => EventObject::Quota(quota),
                 Row::Schedule(schedule) => EventObject::Schedule(schedule),
                 Row::Validator(object) => EventObject::Validator(object),
-                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) => {
+                Row::Service(service) => EventObject::Service(service),
+                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) | Row::Load(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
             }
@@ -237,6 +242,7 @@ fn load_event(
         36 => EventObject::QuotaDeleted(stored.name),
         22 => EventObject::ValidatorDeleted(stored.name),
         16 => EventObject::ScheduleDeleted(stored.name),
+        41 => EventObject::ServiceDeleted(stored.name),
         kind => return Err(format!("an event of unknown kind {kind}")),
     };
     Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
@@ -311,6 +317,7 @@ mod tests {
             preempted: None,
             tab: None,
             cost_micros: 0,
+            endpoint: None,
         });
         let pool = Arc::new(Pool { name: "gpu".to_owned(), ..Pool::default() });
         let shown = Outcome::Reservation(Arc::clone(&reservation));
@@ -345,6 +352,11 @@ mod tests {
                 ..Default::default()
             }))),
             event(EventObject::ScheduleDeleted("old".to_owned())),
+            event(EventObject::Service(Arc::new(plimsoll_ledger::Service {
+                name: "web".to_owned(),
+                ..Default::default()
+            }))),
+            event(EventObject::ServiceDeleted("old".to_owned())),
             event(EventObject::Leader(3)),
             event(EventObject::Version(2)),
         ];

@@ -21,6 +21,7 @@ use super::estimates::Estimates;
 use super::identity::Identity;
 use super::intake::Intake;
 use super::leader::LeaderLoop;
+use super::loads::LoadBook;
 use super::notice::AppliedNotice;
 use super::past::Past;
 use super::scrub::{Scrubbable, Scrubbed, Scrubber};
@@ -56,6 +57,7 @@ pub(super) struct Inner {
     pub(super) disk: Option<Headroom>,
     pub(super) scrubbed: Arc<Scrubbed>,
     pub(super) estimates: Arc<Estimates>,
+    pub(super) loads: Arc<LoadBook>,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
     machine: Arc<LedgerMachine>,
@@ -134,8 +136,10 @@ pub(super) async fn start(
     let (stop, stopped) = watch::channel(false);
     let (serving, serves) = watch::channel(false);
     let estimates = Arc::new(Estimates::default());
+    let loads = Arc::new(LoadBook::new(Arc::clone(&wake)));
     let leader_loop = LeaderLoop {
         estimates: Arc::clone(&estimates),
+        loads: Arc::clone(&loads),
         config: Arc::clone(&config),
         group: group.clone(),
         ledger: Arc::clone(&ledger),
@@ -182,6 +186,7 @@ pub(super) async fn start(
         disk,
         scrubbed,
         estimates,
+        loads,
         scrubber: Mutex::new(scrubber),
         machine,
         stop,

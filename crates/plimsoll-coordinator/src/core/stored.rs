@@ -26,6 +26,8 @@ const QUOTA: u8 = 12;
 const USAGE: u8 = 22;
 const VALIDATOR: u8 = 13;
 const SCHEDULE: u8 = 10;
+const SERVICE: u8 = 23;
+const LOAD: u8 = 24;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -70,6 +72,8 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Usage(key) => add(USAGE, &encoding::encode_key(&RowKey::Usage(key.clone()))[1..]),
         RowPlace::Validator(name) => add(VALIDATOR, name.as_bytes()),
         RowPlace::Schedule(name) => add(SCHEDULE, name.as_bytes()),
+        RowPlace::Service(name) => add(SERVICE, name.as_bytes()),
+        RowPlace::Load(id) => add(LOAD, &id.0.to_be_bytes()),
         RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
         RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
         RowPlace::RemovedNode(id) => add(REMOVED_NODE, &id.0.to_be_bytes()),

@@ -1,5 +1,6 @@
-//! HTTP beside the gRPC API: metrics for Prometheus, health for orchestrators, and a small page for people.
+//! HTTP beside the gRPC API: metrics and targets for Prometheus, health for orchestrators, and a small page for people.
 
+mod discovery;
 mod page;
 mod pages;
 
@@ -57,6 +58,8 @@ pub fn router(core: Core, telemetry: Telemetry) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/sd/prometheus", get(discovery::all))
+        .route("/sd/prometheus/{service}", get(discovery::one))
         .with_state(Shown { core, telemetry })
 }
 

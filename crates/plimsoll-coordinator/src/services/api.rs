@@ -122,20 +122,30 @@ impl Api {
         self.rules.check(&self.core, entry)
     }
 
+    /// Fills in what a replica leaves to its service.
+    pub(crate) fn complete(&self, request: &mut plimsoll_ledger::Request) {
+        if !request.service.is_empty() {
+            convert::fill_from_service(request, &self.core.local());
+        }
+    }
+
     /// The rules of the cluster's validators that a request breaks.
     pub(crate) fn broken_rules(&self, request: &plimsoll_ledger::Request) -> Vec<convert::Violation> {
         self.rules.broken_by(&self.core, request)
     }
 
-    /// What can be said before anything is proposed: room, and the rules of the cluster's validators.
-    fn check_edge(&self, intent: &Intent) -> Result<(), Problem> {
+    /// What can be said before anything is proposed: room, and the rules of the cluster's validators. A replica is given what its service says.
+    fn check_edge(&self, intent: &mut Intent) -> Result<(), Problem> {
         self.check_room(intent)?;
+        if let Command::Submit { request, .. } = &mut intent.entry.command {
+            self.complete(request);
+        }
         self.rules.check(&self.core, &intent.entry)
     }
 
     /// Does what a client wants, or only decides it. A refusal is a problem here.
-    pub(crate) async fn submit(&self, intent: Intent) -> Result<Answer, Problem> {
-        self.check_edge(&intent)?;
+    pub(crate) async fn submit(&self, mut intent: Intent) -> Result<Answer, Problem> {
+        self.check_edge(&mut intent)?;
         if intent.validate_only {
             // Its revision is one that may yet be: nothing was shown.
             return decided(self.core.validate_only(intent.entry).await?);
@@ -163,8 +173,8 @@ impl Api {
                 Ok(intent) if intent.validate_only => {
                     answers.push(Some(self.submit(intent).await));
                 }
-                Ok(intent) => {
-                    if let Err(problem) = self.check_edge(&intent) {
+                Ok(mut intent) => {
+                    if let Err(problem) = self.check_edge(&mut intent) {
                         answers.push(Some(Err(problem)));
                         continue;
                     }

@@ -141,6 +141,7 @@ fn label(name: &PolicyName) -> String {
         PolicyName::Queue(_) => "queue",
         PolicyName::Quota(_) => "quota",
         PolicyName::Schedule(_) => "schedule",
+        PolicyName::Service(_) => "service",
         PolicyName::Validator(_) => "validator",
     };
     format!("{kind}/{}", name.name())

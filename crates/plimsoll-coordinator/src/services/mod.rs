@@ -9,6 +9,7 @@ mod audit;
 mod cluster;
 mod connections;
 mod edge;
+mod endpoints;
 mod explain;
 mod health;
 mod intent;
@@ -39,6 +40,7 @@ use plimsoll_consensus::Dialer;
 use plimsoll_proto::v1::agent_service_server::AgentServiceServer;
 use plimsoll_proto::v1::audit_service_server::AuditServiceServer;
 use plimsoll_proto::v1::cluster_service_server::ClusterServiceServer;
+use plimsoll_proto::v1::endpoint_service_server::EndpointServiceServer;
 use plimsoll_proto::v1::node_service_server::NodeServiceServer;
 use plimsoll_proto::v1::plan_service_server::PlanServiceServer;
 use plimsoll_proto::v1::policy_service_server::PolicyServiceServer;
@@ -131,6 +133,10 @@ impl Services {
             )
             .add_service(
                 PlanServiceServer::new(plan::Plans::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                EndpointServiceServer::new(endpoints::Endpoints::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(

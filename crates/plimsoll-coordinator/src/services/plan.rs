@@ -76,8 +76,9 @@ impl Plans {
         }
         let mut read = Vec::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
-            let asked = convert::request_from_v1(spec)
+            let mut asked = convert::request_from_v1(spec)
                 .map_err(|violations| Problem::fields(&format!("specs[{index}]"), violations))?;
+            self.api.complete(&mut asked);
             let command = Command::Submit { request: asked.clone(), verdict: Verdict::Blocked(Vec::new()) };
             let intent = Intent::of_command(actor, "create", String::new(), true, spec, command)?;
             read.push(self.api.judge(&intent.entry).map(|()| asked));

@@ -1,4 +1,4 @@
-//! `PolicyService`: pools, priority classes, node limits, queues, quotas, schedules and validators.
+//! `PolicyService`: pools, priority classes, node limits, queues, quotas, schedules, services and validators.
 
 use plimsoll_ledger::{Command, PolicyName};
 use plimsoll_proto::convert::Violation;
@@ -303,6 +303,34 @@ impl PolicyService for Policies {
             age_ms: view.age_ms(),
             statuses: schedules.iter().map(|one| convert::schedule_status(one, &view)).collect(),
             schedules: schedules.iter().map(|one| convert::schedule_to_v1(one)).collect(),
+            next_page_token,
+            policy_revision: view.meta().policy_changed.0,
+        }))
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::GetServiceResponse>, Status> {
+        let (view, service) = get!(self, request, "services", "service", service);
+        Ok(Response::new(v1::GetServiceResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            service: Some(convert::service_to_v1(&service)),
+            status: Some(convert::service_status(&service, &view)),
+        }))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let (view, services, next_page_token) = list!(self, request, services);
+        Ok(Response::new(v1::ListServicesResponse {
+            revision: view.revision().0,
+            age_ms: view.age_ms(),
+            statuses: services.iter().map(|one| convert::service_status(one, &view)).collect(),
+            services: services.iter().map(|one| convert::service_to_v1(one)).collect(),
             next_page_token,
             policy_revision: view.meta().policy_changed.0,
         }))

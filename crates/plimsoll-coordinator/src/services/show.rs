@@ -31,6 +31,7 @@ pub(super) fn object_id(object: &EventObject) -> String {
         EventObject::Quota(quota) => quota.name.clone(),
         EventObject::Validator(object) => object.name.clone(),
         EventObject::Schedule(schedule) => schedule.name.clone(),
+        EventObject::Service(service) => service.name.clone(),
         EventObject::NodeRemoved(_, name)
         | EventObject::PoolDeleted(name)
         | EventObject::ClassDeleted(name)
@@ -38,6 +39,7 @@ pub(super) fn object_id(object: &EventObject) -> String {
         | EventObject::QueueDeleted(name)
         | EventObject::QuotaDeleted(name)
         | EventObject::ScheduleDeleted(name)
+        | EventObject::ServiceDeleted(name)
         | EventObject::ValidatorDeleted(name) => name.clone(),
         EventObject::Leader(_) | EventObject::Version(_) => "cluster".to_owned(),
     }

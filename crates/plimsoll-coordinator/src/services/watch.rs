@@ -284,6 +284,7 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         EventObject::Pool(pool) => Some(&pool.name),
         EventObject::PoolDeleted(name) => Some(name),
         EventObject::Schedule(schedule) => Some(&schedule.pool),
+        EventObject::Service(service) => Some(&service.pool),
         EventObject::ReservationForgotten(_)
         | EventObject::NodeRemoved(..)
         | EventObject::Class(_)
@@ -297,6 +298,7 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         | EventObject::Validator(_)
         | EventObject::ValidatorDeleted(_)
         | EventObject::ScheduleDeleted(_)
+        | EventObject::ServiceDeleted(_)
         | EventObject::Leader(_)
         | EventObject::Version(_) => None,
     }

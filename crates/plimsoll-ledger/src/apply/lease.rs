@@ -119,6 +119,9 @@ impl Ledger {
         new.members = Vec::new();
         new.deadline = plimsoll_types::LedgerTime(0);
         new.blockers = Vec::new();
+        if !mutant!("endpoint-outlives-lease") {
+            new.endpoint = None;
+        }
         new.ended_at = context.now;
         new.end_reason = Some(reason);
         self.close_tab(&mut new);
@@ -169,7 +172,7 @@ impl Ledger {
 }
 
 /// Refuses unless the reservation stands in one of `allowed`; an unknown one stands where it will resume.
-fn require(reservation: &Reservation, allowed: &[State]) -> Result<(), Refusal> {
+pub(super) fn require(reservation: &Reservation, allowed: &[State]) -> Result<(), Refusal> {
     if allowed.contains(&reservation.resume_state) {
         return Ok(());
     }

@@ -8,6 +8,7 @@ mod policy;
 mod preempt;
 mod queueing;
 mod queues;
+mod service;
 mod since_version;
 mod submit;
 pub(crate) mod usage;

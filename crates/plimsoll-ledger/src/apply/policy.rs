@@ -69,6 +69,7 @@ impl Ledger {
         self.check_quotas(put, delete, &mut blockers);
         self.check_validators(put, delete, &mut blockers);
         self.check_schedules(put, delete, &mut blockers);
+        self.check_services(put, delete, &mut blockers);
         for name in delete {
             let (missing, label) = match name {
                 PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
@@ -81,6 +82,7 @@ impl Ledger {
                 PolicyName::Schedule(name) => {
                     (!self.schedules.contains_key(name), format!("schedule {name}"))
                 }
+                PolicyName::Service(name) => (!self.services.contains_key(name), format!("service {name}")),
                 PolicyName::NodeLimits(name) => {
                     (!self.node_limits.contains_key(name), format!("node limits {name}"))
                 }
@@ -100,6 +102,12 @@ impl Ledger {
                 }
                 PolicyName::Queue(queue) => {
                     let live = self.live_of(|request| request.queue == *queue);
+                    if live > 0 {
+                        blockers.push(Blocker::new(Reason::InUse, label, 0, live));
+                    }
+                }
+                PolicyName::Service(service) => {
+                    let live = self.live_of(|request| request.service == *service);
                     if live > 0 {
                         blockers.push(Blocker::new(Reason::InUse, label, 0, live));
                     }
@@ -150,6 +158,11 @@ impl Ledger {
                 self.put_schedule(Arc::clone(&schedule));
                 context.event("policy/put", EventObject::Schedule(schedule));
             }
+            PolicyObject::Service(service) => {
+                let service = Arc::new(crate::Service { changed: context.revision, ..service.clone() });
+                self.put_service(Arc::clone(&service));
+                context.event("policy/put", EventObject::Service(service));
+            }
             PolicyObject::NodeLimits(limits) => {
                 let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
                 self.put_node_limits(Arc::clone(&limits));
@@ -186,6 +199,10 @@ impl Ledger {
             PolicyName::Schedule(name) => {
                 self.remove_schedule(name);
                 context.event("policy/delete", EventObject::ScheduleDeleted(name.clone()));
+            }
+            PolicyName::Service(name) => {
+                self.remove_service(name);
+                context.event("policy/delete", EventObject::ServiceDeleted(name.clone()));
             }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);

@@ -28,6 +28,7 @@ pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {
         | PolicyObject::Queue(_)
         | PolicyObject::Quota(_)
         | PolicyObject::Schedule(_)
+        | PolicyObject::Service(_)
         | PolicyObject::Validator(_) => false,
     }
 }
@@ -160,6 +161,7 @@ impl Ledger {
         let mut new = Reservation::clone(old);
         new.state = State::Pending;
         new.members = Vec::new();
+        new.endpoint = None;
         new.token = if mutant!("keep-token") { old.token } else { Revision(0) };
         new.amounts = old.request.requirements.amounts.clone();
         new.ttl_ms = old.request.ttl_ms;

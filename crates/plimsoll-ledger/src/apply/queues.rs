@@ -111,6 +111,7 @@ pub(super) fn is_of_queues(object: &PolicyObject) -> bool {
         | PolicyObject::NodeLimits(_)
         | PolicyObject::Quota(_)
         | PolicyObject::Validator(_)
+        | PolicyObject::Service(_)
         | PolicyObject::Schedule(_) => false,
     }
 }

@@ -1,7 +1,7 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
 use super::{preempt, queueing, queues, usage, validators};
-use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, topology};
+use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, service, topology};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -29,7 +29,14 @@ impl Command {
             |name| matches!(name, PolicyName::Queue(_)),
         );
         let of_topology = self.says(topology::asks_for_topology, topology::is_of_topology, none);
+        let of_services = matches!(self, Command::SetEndpoint { .. } | Command::ReportLoad { .. })
+            || self.says(
+                |asked| !asked.service.is_empty(),
+                |object| matches!(object, PolicyObject::Service(_)),
+                |name| matches!(name, PolicyName::Service(_)),
+            );
         let features = [
+            (of_services, service::SINCE_VERSION),
             (of_queues, queues::SINCE_VERSION),
             (of_preemption, preempt::SINCE_VERSION),
             (of_usage, usage::SINCE_VERSION),

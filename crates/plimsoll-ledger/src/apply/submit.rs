@@ -98,6 +98,9 @@ impl Ledger {
         if reservation.state != State::Unknown {
             reservation.resume_state = reservation.state;
         }
+        if reservation.endpoint.is_none() {
+            self.forget_load(reservation.id);
+        }
         let reservation = Arc::new(reservation);
         let old = self.put_reservation(Arc::clone(&reservation));
         self.guard(old.as_deref(), &reservation);
@@ -131,6 +134,7 @@ impl Ledger {
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }
+        self.check_service(request)?;
         if request.start_at_ms > 0 {
             self.require_version(crate::calendar::SINCE_VERSION, "start_at_ms")?;
         }
@@ -176,6 +180,7 @@ impl Ledger {
             preempted: None,
             tab: None,
             cost_micros: 0,
+            endpoint: None,
             request,
         }
     }

@@ -236,6 +236,7 @@ pub(crate) fn is_of_usage(object: &PolicyObject) -> bool {
         PolicyObject::NodeLimits(_)
         | PolicyObject::Queue(_)
         | PolicyObject::Schedule(_)
+        | PolicyObject::Service(_)
         | PolicyObject::Validator(_) => false,
     }
 }

@@ -21,6 +21,7 @@ impl Model {
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
+        self.service_of(request)?;
         if request.start_at_ms > 0 && self.version < 4 {
             return Err(Reason::UnsupportedVersion);
         }
@@ -36,6 +37,7 @@ impl Model {
         }
         let mut r = Res {
             requester: self.actor.clone(),
+            endpoint: None,
             bill: Vec::new(),
             paid_until: 0,
             priority,
@@ -267,6 +269,7 @@ impl Model {
         r.ended_at = now;
         r.end = Some(reason);
         let bills = std::mem::take(&mut r.bill);
+        self.leave_service(id);
         self.settle(bills);
         let mut ended: Vec<(u64, u64)> = self
             .reservations

@@ -9,6 +9,7 @@ mod nodes;
 mod policy;
 mod preemption;
 mod quota;
+mod service;
 mod topology;
 mod usage;
 
@@ -50,6 +51,8 @@ pub(crate) struct Res {
     pub(crate) requester: String,
     pub(crate) bill: Vec<usage::Bill>,
     pub(crate) paid_until: u64,
+    /// What it said, and since when it is at that address.
+    pub(crate) endpoint: Option<(plimsoll_ledger::Announcement, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +105,8 @@ pub(crate) struct Model {
     actor: String,
     validators: std::collections::BTreeSet<String>,
     pub(crate) schedules: BTreeMap<String, plimsoll_ledger::Schedule>,
+    pub(crate) services: BTreeMap<String, plimsoll_ledger::Service>,
+    pub(crate) loads: BTreeMap<u64, (plimsoll_ledger::LoadReport, u64)>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
@@ -176,6 +181,7 @@ impl Model {
             | Command::Resize { reservation, .. }
             | Command::Release { reservation, .. }
             | Command::Requeue { reservation, .. }
+            | Command::SetEndpoint { reservation, .. }
             | Command::Cancel { reservation } => Some(reservation.0),
             _ => None,
         };
@@ -275,12 +281,19 @@ impl Model {
                 self.rearmed = self.clock;
                 return Ok(Came::To("done"));
             }
+            Command::SetEndpoint { token, announced, .. } => {
+                self.set_endpoint(id, token.0, announced.as_ref())?;
+            }
+            Command::ReportLoad { reports } => {
+                self.report_load(reports)?;
+                return Ok(Came::To("done"));
+            }
             Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
             Command::Upgrade { to } => {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 4 {
+                if *to > 5 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;

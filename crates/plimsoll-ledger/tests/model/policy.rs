@@ -31,6 +31,7 @@ impl Model {
             reasons.push(Reason::UnsupportedVersion);
         }
         reasons.extend(self.schedule_reasons(put, delete));
+        reasons.extend(self.service_reasons(put, delete));
         for name in delete {
             let there = match name {
                 PolicyName::Pool(n) => self.pools.contains_key(n),
@@ -40,6 +41,7 @@ impl Model {
                 PolicyName::Quota(n) => self.quotas.contains_key(n),
                 PolicyName::Validator(n) => self.validators.contains(n),
                 PolicyName::Schedule(n) => self.schedules.contains_key(n),
+                PolicyName::Service(n) => self.services.contains_key(n),
             };
             if !there {
                 reasons.push(Reason::NotFound);
@@ -54,6 +56,9 @@ impl Model {
                     self.reservations.values().any(|r| !r.state.is_final() && r.request.queue == *n)
                 }
                 PolicyName::Quota(n) => self.is_committed(n),
+                PolicyName::Service(n) => {
+                    self.reservations.values().any(|r| !r.state.is_final() && r.request.service == *n)
+                }
                 PolicyName::NodeLimits(_) | PolicyName::Schedule(_) | PolicyName::Validator(_) => false,
             };
             if in_use {
@@ -80,6 +85,7 @@ impl Model {
                     self.validators.insert(v.name);
                 }
                 PolicyObject::Schedule(s) => self.put_schedule(s),
+                PolicyObject::Service(s) => drop(self.services.insert(s.name.clone(), s)),
                 PolicyObject::NodeLimits(l) => {
                     self.limits.insert(l.name.clone(), l);
                 }
@@ -100,6 +106,7 @@ impl Model {
                 PolicyName::Queue(n) => drop(self.queues.remove(n)),
                 PolicyName::Validator(n) => drop(self.validators.remove(n)),
                 PolicyName::Schedule(n) => drop(self.schedules.remove(n)),
+                PolicyName::Service(n) => drop(self.services.remove(n)),
             }
         }
         self.policy_changed = self.revision;

@@ -290,6 +290,7 @@ impl Model {
         r.amounts = r.request.requirements.amounts.clone();
         r.ttl_ms = r.request.ttl_ms;
         let bills = std::mem::take(&mut r.bill);
+        self.leave_service(id);
         self.settle(bills);
     }
 

@@ -99,7 +99,7 @@ fn a_move() -> impl Strategy<Value = Move> {
         6 => who(true).prop_map(Move::Claim),
         14 => take,
         2 => (any::<usize>(), 0u32..3).prop_map(|(pick, node)| Move::Place(pick, node)),
-        1 => any::<usize>().prop_map(Move::Unplan),
+        4 => any::<usize>().prop_map(Move::Unplan),
         2 => any::<usize>().prop_map(Move::Confirm),
         2 => any::<usize>().prop_map(Move::Release),
         1 => (any::<usize>(), 1u64..6).prop_map(|(pick, cores)| Move::Resize(pick, cores * 1_000)),
@@ -245,12 +245,12 @@ fn play(
 #[test]
 fn rivals_leave_for_each_other_as_the_page_says() {
     let seen = RefCell::new(Seen::default());
-    let config = Config { cases: cases() / 2, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     runner
         .run(&history(), |history| play(&history, Model::new(), Some(&seen)))
         .unwrap_or_else(|error| panic!("{error}"));
-    // A generator that hardly reaches the law proves nothing.
+    // A generator that hardly reaches the law proves nothing. In 400 histories each comes up some five times as often.
     let seen = seen.into_inner();
     for (word, least) in [("lower_class", 20), ("reclaim", 4), ("refused", 200), ("gave up", 1)] {
         let count = seen.0.get(word).copied().unwrap_or(0);

@@ -9,6 +9,7 @@ pub(crate) mod reservation;
 pub(crate) mod scaling_policy;
 pub(crate) mod schedule;
 mod selector;
+pub(crate) mod service;
 pub(crate) mod validator;
 
 use std::collections::BTreeMap;

@@ -10,10 +10,11 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 20] = [
+pub(crate) const SPEC: [&str; 21] = [
     "pool",
     "class",
     "queue",
+    "service",
     "tenant",
     "cpu",
     "memory",
@@ -53,6 +54,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         pool: word(context, spec, "pool"),
         class: word(context, spec, "class"),
         queue: word(context, spec, "queue"),
+        service: word(context, spec, "service"),
         tenant: tenant(context, spec),
         requirements: Some(requirements(context, spec)),
         gang: gang(context, spec),

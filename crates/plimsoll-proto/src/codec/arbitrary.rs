@@ -1,15 +1,17 @@
 //! Strategies that make any ledger value, for round trips; and valid requests and policy objects, for the API.
 
+mod service;
+
 use std::sync::Arc;
 
 use plimsoll_ledger::{
     AdminChange, Affinity, Answer, Blocker, Charge, Class, Command, Device, DeviceGrant, EndReason, Entry,
-    Fairness, FencePending, Gang, GpuAsk, GpuShare, Measure, MemberPlacement, Meta, Meter, Node, NodeAdmin,
-    NodeHealth, NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool, Preempted,
-    Preemption, PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason, Refusal,
-    Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset, Row,
-    Rule, Schedule, Scope, State, Tab, Tokens, Topology, Usage, UsageKey, UsageOf, Users, Validator, Verdict,
-    Wait, Window,
+    Fairness, FencePending, Gang, GpuAsk, GpuShare, Load, Measure, MemberPlacement, Meta, Meter, Node,
+    NodeAdmin, NodeHealth, NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool,
+    Preempted, Preemption, PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason,
+    Refusal, Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset,
+    Row, Rule, Schedule, Scope, Service, State, Tab, Tokens, Topology, Usage, UsageKey, UsageOf, Users,
+    Validator, Verdict, Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -19,6 +21,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use service::{announcement, endpoint, load_report, service};
 
 /// Numbers with many small ones and both ends.
 fn number() -> impl Strategy<Value = u64> + Clone {
@@ -129,7 +133,8 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     ];
     let length = || prop_oneof![Just(0), 1_000..1_000_000u64];
     let queue = prop_oneof![Just(String::new()), name()];
-    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), queue);
+    let service = prop_oneof![Just(String::new()), name()];
+    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), (queue, service));
     let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
     let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
     let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), start);
@@ -137,13 +142,14 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
         |(words, requirements, gang, times, end)| {
             let (wait, on_preempt) = end;
             let (gang, topology, affinity) = gang;
-            let (name, pool, class, tenant, labels, queue) = words;
+            let (name, pool, class, tenant, labels, (queue, service)) = words;
             let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, start_at_ms) = times;
             Request {
                 name,
                 pool,
                 class,
                 queue,
+                service,
                 tenant,
                 labels,
                 requirements,
@@ -328,6 +334,7 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         quota().prop_map(PolicyObject::Quota),
         validator().prop_map(PolicyObject::Validator),
         schedule().prop_map(PolicyObject::Schedule),
+        service().prop_map(PolicyObject::Service),
     ]
 }
 
@@ -423,6 +430,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         Reason::NotFound,
         Reason::PoolNotFound,
         Reason::QueueNotFound,
+        Reason::ServiceNotFound,
         Reason::QuotaExceeded,
         Reason::NotPreemptible,
         Reason::AwaitsPreemption,
@@ -494,11 +502,12 @@ fn reservation() -> impl Strategy<Value = Reservation> {
         Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
     });
     let ended = (select(ends), option::of(preempted));
-    let bill = (option::of(tab()), number());
+    let bill = (option::of(tab()), number(), option::of(endpoint()));
     let tail = (resources(), members(), [(); 8].map(|()| number()), ended, vec(blocker(), 0..3), bill);
     (head, tail).prop_map(|(head, tail)| {
         let (id, request, requester, priority, state, resume_state) = head;
-        let (amounts, members, numbers, (end_reason, preempted), blockers, (tab, cost_micros)) = tail;
+        let (amounts, members, numbers, (end_reason, preempted), blockers, (tab, cost_micros, endpoint)) =
+            tail;
         let [token, ttl_ms, submitted, granted, deadline, hard_end, ended, changed] = numbers;
         Reservation {
             id: ReservationId(id),
@@ -522,6 +531,7 @@ fn reservation() -> impl Strategy<Value = Reservation> {
             preempted,
             tab: tab.map(Arc::new),
             cost_micros,
+            endpoint: endpoint.map(Arc::new),
         }
     })
 }
@@ -657,6 +667,9 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         (quota(), changed())
             .prop_map(|(quota, changed)| Row::Quota(Arc::new(QuotaPolicy { changed, ..quota }))),
         usage().prop_map(|usage| Row::Usage(Arc::new(usage))),
+        (service(), changed())
+            .prop_map(|(service, changed)| Row::Service(Arc::new(Service { changed, ..service }))),
+        (load_report(), number()).prop_map(|(report, at)| Row::Load(Load { report, at: LedgerTime(at) })),
     ]
 }
 
@@ -721,6 +734,14 @@ fn command() -> impl Strategy<Value = Command> {
             rate,
             scope,
             tokens
+        }),
+        (reservation(), token(), option::of(announcement())).prop_map(|(reservation, token, announced)| {
+            Command::SetEndpoint { reservation, token, announced }
+        }),
+        vec(load_report(), 0..4).prop_map(|mut reports| {
+            reports.sort_by_key(|report| report.reservation);
+            reports.dedup_by_key(|report| report.reservation);
+            Command::ReportLoad { reports }
         }),
         (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
             Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }

@@ -15,7 +15,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, names, topology, usage};
+use super::{CodecError, names, service, topology, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -93,6 +93,12 @@ fn command(from: log::log_command::Command) -> Result<Command> {
             Command::TakeTokens { quota: from.quota, rate: from.rate, scope: from.scope, tokens: from.tokens }
         }
         From::OpenWindows(from) => super::schedule::decode_open(from),
+        From::SetEndpoint(from) => Command::SetEndpoint {
+            reservation: ReservationId(from.reservation),
+            token: Revision(from.token),
+            announced: from.announced.map(service::decode_announcement),
+        },
+        From::ReportLoad(from) => Command::ReportLoad { reports: service::decode_reports(from.reports)? },
     })
 }
 
@@ -178,6 +184,8 @@ pub(super) fn row(from: log::Row) -> Result<Row> {
         From::Usage(from) => Row::Usage(Arc::new(usage::decode_usage(from)?)),
         From::Validator(from) => Row::Validator(Arc::new(validator(from)?)),
         From::Schedule(from) => Row::Schedule(Arc::new(super::schedule::decode(from)?)),
+        From::Service(from) => Row::Service(Arc::new(service::decode(from)?)),
+        From::Load(from) => Row::Load(service::decode_load(from)?),
     })
 }
 
@@ -214,6 +222,7 @@ fn reservation(from: log::Reservation) -> Result<Reservation> {
         preempted: from.preempted.map(preempted).transpose()?,
         tab: from.tab.map(usage::decode_tab).transpose()?.map(Arc::new),
         cost_micros: from.cost_micros,
+        endpoint: from.endpoint.map(service::decode_endpoint).transpose()?.map(Arc::new),
     })
 }
 
@@ -235,6 +244,7 @@ fn request(from: log::Request) -> Result<Request> {
         class: from.class,
         tenant: from.tenant,
         queue: from.queue_name,
+        service: from.service,
         labels: labels(from.labels)?,
         requirements: requirements(need(from.requirements, "request.requirements")?)?,
         gang: Gang { min_members: gang.min_members, max_members: gang.max_members, spread: gang.spread },
@@ -352,6 +362,7 @@ fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Quota(from) => PolicyObject::Quota(usage::decode_quota(from)?),
         From::Validator(from) => PolicyObject::Validator(validator(from)?),
         From::Schedule(from) => PolicyObject::Schedule(super::schedule::decode(from)?),
+        From::Service(from) => PolicyObject::Service(service::decode(from)?),
     })
 }
 
@@ -365,6 +376,7 @@ fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Quota(name) => PolicyName::Quota(name),
         From::Validator(name) => PolicyName::Validator(name),
         From::Schedule(name) => PolicyName::Schedule(name),
+        From::Service(name) => PolicyName::Service(name),
     })
 }
 

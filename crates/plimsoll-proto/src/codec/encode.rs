@@ -11,7 +11,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{names, topology, usage};
+use super::{names, service, topology, usage};
 use crate::log;
 
 pub(super) fn entry(entry: &Entry) -> log::LogCommand {
@@ -79,6 +79,14 @@ fn command(command: &Command) -> log::log_command::Command {
         Command::BecomeLeader { leader } => To::BecomeLeader(log::BecomeLeader { leader: *leader }),
         Command::OpenWindows { schedule, changed, windows, until } => {
             To::OpenWindows(super::schedule::encode_open(schedule, *changed, windows, *until))
+        }
+        Command::SetEndpoint { reservation, token, announced } => To::SetEndpoint(log::SetEndpoint {
+            reservation: reservation.0,
+            token: token.0,
+            announced: announced.as_ref().map(service::encode_announcement),
+        }),
+        Command::ReportLoad { reports } => {
+            To::ReportLoad(log::ReportLoad { reports: reports.iter().map(service::encode_report).collect() })
         }
         Command::Upgrade { to } => To::Upgrade(log::Upgrade { to: *to }),
         Command::TakeTokens { quota, rate, scope, tokens } => To::TakeTokens(log::TakeTokens {
@@ -178,6 +186,8 @@ pub(super) fn row(row: &Row) -> log::Row {
         Row::Usage(object) => To::Usage(usage::encode_usage(object)),
         Row::Validator(object) => To::Validator(validator(object)),
         Row::Schedule(object) => To::Schedule(super::schedule::encode(object)),
+        Row::Service(object) => To::Service(service::encode(object)),
+        Row::Load(load) => To::Load(service::encode_load(load)),
     };
     log::Row { row: Some(to) }
 }
@@ -205,6 +215,7 @@ fn reservation(reservation: &Reservation) -> log::Reservation {
         preempted: reservation.preempted.as_ref().map(preempted),
         tab: reservation.tab.as_deref().map(usage::encode_tab),
         cost_micros: reservation.cost_micros,
+        endpoint: reservation.endpoint.as_deref().map(service::encode_endpoint),
     }
 }
 
@@ -225,6 +236,7 @@ fn request(request: &Request) -> log::Request {
         class: request.class.clone(),
         tenant: request.tenant.clone(),
         queue_name: request.queue.clone(),
+        service: request.service.clone(),
         labels: labels(&request.labels),
         requirements: Some(requirements(&request.requirements)),
         gang: Some(log::Gang {
@@ -366,6 +378,7 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Quota(object) => Object::Quota(usage::encode_quota(object)),
         PolicyObject::Validator(object) => Object::Validator(validator(object)),
         PolicyObject::Schedule(object) => Object::Schedule(super::schedule::encode(object)),
+        PolicyObject::Service(object) => Object::Service(service::encode(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -380,6 +393,7 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Quota(name) => Name::Quota(name.clone()),
         PolicyName::Validator(name) => Name::Validator(name.clone()),
         PolicyName::Schedule(name) => Name::Schedule(name.clone()),
+        PolicyName::Service(name) => Name::Service(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }

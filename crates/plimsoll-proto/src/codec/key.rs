@@ -19,6 +19,8 @@ const QUOTA: u8 = 12;
 const USAGE: u8 = 22;
 const VALIDATOR: u8 = 13;
 const SCHEDULE: u8 = 11;
+const SERVICE: u8 = 23;
+const LOAD: u8 = 24;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -36,6 +38,11 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         }
         RowKey::Validator(name) => named(&mut bytes, VALIDATOR, name),
         RowKey::Schedule(name) => named(&mut bytes, SCHEDULE, name),
+        RowKey::Service(name) => named(&mut bytes, SERVICE, name),
+        RowKey::Load(id) => {
+            bytes.push(LOAD);
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
         RowKey::Node(id) => {
             bytes.push(NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
@@ -75,6 +82,11 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         USAGE => Ok(RowKey::Usage(usage::decode_key(rest).ok_or(bad)?)),
         VALIDATOR => Ok(RowKey::Validator(text(rest)?)),
         SCHEDULE => Ok(RowKey::Schedule(text(rest)?)),
+        SERVICE => Ok(RowKey::Service(text(rest)?)),
+        LOAD => {
+            let id = rest.try_into().map_err(|_| bad)?;
+            Ok(RowKey::Load(ReservationId(u64::from_be_bytes(id))))
+        }
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
@@ -108,6 +120,8 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Usage(usage) => RowKey::Usage(usage.key.clone()),
         Row::Validator(object) => RowKey::Validator(object.name.clone()),
         Row::Schedule(schedule) => RowKey::Schedule(schedule.name.clone()),
+        Row::Service(service) => RowKey::Service(service.name.clone()),
+        Row::Load(load) => RowKey::Load(load.report.reservation),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -168,6 +182,8 @@ mod tests {
             crate::codec::arbitrary::usage_key().prop_map(RowKey::Usage),
             ".{0,6}".prop_map(RowKey::Validator),
             ".{0,6}".prop_map(RowKey::Schedule),
+            ".{0,6}".prop_map(RowKey::Service),
+            any::<u64>().prop_map(|id| RowKey::Load(ReservationId(id))),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),
@@ -194,6 +210,7 @@ mod tests {
             &[META, 0],
             &[NODE, 1, 2],
             &[RESERVATION],
+            &[LOAD, 1],
             &[REMOVED_NODE, 1],
             &[IDEMPOTENCY, b'a', 0],
             &[99],

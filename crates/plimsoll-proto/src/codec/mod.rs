@@ -8,6 +8,7 @@ mod encode;
 mod key;
 mod names;
 mod schedule;
+mod service;
 mod topology;
 mod usage;
 

@@ -1,8 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    EndReason, Fairness, NodeHealth, OnPreempt, Preemption, PreemptionRule, QueueOrder, Reason, State,
-    Strategy,
+    Balancing, EndReason, Fairness, NodeHealth, OnPreempt, Preemption, PreemptionRule, QueueOrder, Reason,
+    State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -49,6 +49,13 @@ pair!(
         Fragmentation,
         Optimized
     ]
+);
+pair!(
+    encode_balancing,
+    decode_balancing,
+    Balancing,
+    "balancing",
+    [RoundRobin, LeastLoaded, Latency, Weighted, Affinity, Predictive]
 );
 pair!(encode_order, decode_order, QueueOrder, "queue order", [BestEffortFifo, StrictFifo]);
 pair!(
@@ -98,7 +105,8 @@ pair!(
         RateExceeded,
         ReservedByCalendar,
         TopologyMismatch,
-        AffinityConflict
+        AffinityConflict,
+        ServiceNotFound
     ]
 );
 pair!(

@@ -58,6 +58,7 @@ reasons!(
     ReservedByCalendar,
     TopologyMismatch,
     AffinityConflict,
+    ServiceNotFound,
 );
 
 /// A blocker as a message, with a sentence made of its numbers.
@@ -108,6 +109,7 @@ fn sentence(from: &Blocker) -> String {
         | Reason::PoolNotFound
         | Reason::ClassNotFound
         | Reason::QueueNotFound
+        | Reason::ServiceNotFound
         | Reason::WrongState
         | Reason::Expired
         | Reason::InUse
@@ -199,6 +201,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 32);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 33);
     }
 }

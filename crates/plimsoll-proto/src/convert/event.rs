@@ -5,7 +5,7 @@ use plimsoll_types::ReservationId;
 
 use super::{
     class_to_v1, node_limits_to_v1, node_state, node_to_v1, pool_to_v1, queue_to_v1, quota_to_v1,
-    reservation_name, reservation_to_v1, schedule_to_v1, state_to_v1,
+    reservation_name, reservation_to_v1, schedule_to_v1, service_to_v1, state_to_v1,
 };
 use crate::v1;
 use crate::v1::event::Object;
@@ -22,6 +22,7 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         EventObject::Quota(_) | EventObject::QuotaDeleted(_) => v1::ObjectKind::Quota,
         EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => v1::ObjectKind::Validator,
         EventObject::Schedule(_) | EventObject::ScheduleDeleted(_) => v1::ObjectKind::Schedule,
+        EventObject::Service(_) | EventObject::ServiceDeleted(_) => v1::ObjectKind::Service,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -100,6 +101,11 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
             }
         }
         EventObject::ScheduleDeleted(name) => gone(&mut event, format!("schedules/{name}"), "deleted"),
+        EventObject::Service(service) => {
+            let name = format!("services/{}", service.name);
+            put(&mut event, name, Object::Service(service_to_v1(service)));
+        }
+        EventObject::ServiceDeleted(name) => gone(&mut event, format!("services/{name}"), "deleted"),
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();
             event.message = format!("coordinator {leader} leads");

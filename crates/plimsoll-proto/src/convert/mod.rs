@@ -13,6 +13,7 @@ mod request;
 mod reservation;
 mod resources;
 mod schedule;
+mod service;
 mod topology;
 mod usage;
 mod validator;
@@ -28,7 +29,7 @@ pub use policy::{
     strategy_from_v1, strategy_to_v1,
 };
 pub use queue::{queue_from_v1, queue_status, queue_to_v1};
-pub use request::{request_from_v1, request_to_v1};
+pub use request::{fill_from_service, request_from_v1, request_to_v1};
 pub use reservation::{
     allocations, end_reason_to_v1, reservation_name, reservation_to_v1, state_from_v1, state_to_v1,
 };
@@ -37,6 +38,10 @@ pub use resources::{
     selector_to_v1,
 };
 pub use schedule::{schedule_from_v1, schedule_status, schedule_to_v1};
+pub use service::{
+    announcement_from_v1, balancing_from_v1, balancing_to_v1, endpoint_to_v1, load_from_v1,
+    service_endpoint_to_v1, service_from_v1, service_status, service_to_v1,
+};
 pub use usage::{
     measure_from_v1, meter_from_v1, meter_to_v1, quota_from_v1, quota_status, quota_to_v1, reset_from_v1,
     scope_from_v1,

@@ -227,6 +227,7 @@ pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
         PolicyObject::Quota(from) => Object::Quota(usage::quota_to_v1(from)),
         PolicyObject::Validator(from) => Object::Validator(super::validator_to_v1(from)),
         PolicyObject::Schedule(from) => Object::Schedule(schedule_to_v1(from)),
+        PolicyObject::Service(from) => Object::Service(super::service_to_v1(from)),
     };
     v1::PolicyObject { object: Some(object) }
 }
@@ -247,6 +248,7 @@ pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Viol
         Ok(v1::PolicyKind::Quota) => PolicyName::Quota(name),
         Ok(v1::PolicyKind::Validator) => PolicyName::Validator(name),
         Ok(v1::PolicyKind::Schedule) => PolicyName::Schedule(name),
+        Ok(v1::PolicyKind::Service) => PolicyName::Service(name),
         Ok(v1::PolicyKind::Unspecified) | Err(_) => {
             check.fail("kind", format!("{} is not a kind of policy object", from.kind));
             PolicyName::Pool(name)
@@ -265,6 +267,7 @@ pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
         PolicyName::Quota(name) => (v1::PolicyKind::Quota, name),
         PolicyName::Validator(name) => (v1::PolicyKind::Validator, name),
         PolicyName::Schedule(name) => (v1::PolicyKind::Schedule, name),
+        PolicyName::Service(name) => (v1::PolicyKind::Service, name),
     };
     v1::PolicyName { kind: kind.into(), name: name.clone() }
 }
@@ -291,10 +294,13 @@ fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
         Some(Object::Schedule(from)) => {
             Some(PolicyObject::Schedule(check.within("schedule", |check| schedule(check, from))))
         }
+        Some(Object::Service(from)) => {
+            Some(PolicyObject::Service(check.within("service", |check| super::service::service(check, from))))
+        }
         None => {
             check.fail(
                 "object",
-                "is missing: give a pool, class, node_limits, queue, quota, schedule or validator",
+                "is missing: give a pool, class, node_limits, queue, quota, schedule, service or validator",
             );
             None
         }

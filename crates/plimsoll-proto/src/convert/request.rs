@@ -1,29 +1,39 @@
 //! What is asked.
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
-use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, OnPreempt, Request, Wait};
+use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, OnPreempt, Request, Wait};
 
 use super::check::Check;
 use super::{Violation, requirements_to_v1, resources, topology};
 use crate::limits::MAX_GANG_MEMBERS;
 use crate::v1;
 
-/// A request from its message, with the names of pool and class and the size of the gang filled in. Durations of 0 stay:
+/// A request from its message, with the names of pool and class (but for a replica of a service: see [`fill_from_service`]) and the size of the
+/// gang filled in. Durations of 0 stay:
 /// the ledger knows their defaults.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violation>> {
     let mut check = Check::new();
-    let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
+    // A replica is in the pool and of the class of its service, which is looked up later.
+    let of_service = !from.service.is_empty();
+    let or_default =
+        |name: &str, default: &str| if name.is_empty() && !of_service { default } else { name }.to_owned();
     let pool = or_default(&from.pool, DEFAULT_POOL);
     let class = or_default(&from.class, DEFAULT_CLASS);
     check.short_text("name", &from.name);
-    check.name("pool", &pool);
-    check.name("class", &class);
+    for (field, name) in [("pool", &pool), ("class", &class)] {
+        if !(of_service && name.is_empty()) {
+            check.name(field, name);
+        }
+    }
     check.short_text("tenant", &from.tenant);
     if !from.queue.is_empty() {
         check.name("queue", &from.queue);
+    }
+    if !from.service.is_empty() {
+        check.name("service", &from.service);
     }
     let labels = check.labels("labels", &from.labels);
     let needs = from.requirements.clone().unwrap_or_default();
@@ -61,6 +71,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         class,
         tenant: from.tenant.clone(),
         queue: from.queue.clone(),
+        service: from.service.clone(),
         labels,
         requirements,
         gang,
@@ -78,6 +89,20 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
     check.finish(request)
 }
 
+/// Fills in pool and class of a replica, as its service has them: the defaults where there is no such service, for the ledger to say so.
+pub fn fill_from_service(request: &mut Request, ledger: &Ledger) {
+    if request.service.is_empty() {
+        return;
+    }
+    let service = ledger.service(&request.service);
+    if request.pool.is_empty() {
+        request.pool = service.map_or(DEFAULT_POOL, |service| &service.pool).to_owned();
+    }
+    if request.class.is_empty() {
+        request.class = service.map_or(DEFAULT_CLASS, |service| &service.class).to_owned();
+    }
+}
+
 /// A request as a message.
 pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
     v1::ReservationSpec {
@@ -86,6 +111,7 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         class: from.class.clone(),
         tenant: from.tenant.clone(),
         queue: from.queue.clone(),
+        service: from.service.clone(),
         labels: from.labels.clone(),
         requirements: Some(requirements_to_v1(&from.requirements)),
         gang: Some(v1::Gang {

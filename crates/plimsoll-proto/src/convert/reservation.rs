@@ -6,7 +6,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{ReservationId, Resources};
 
-use super::{blocker_to_v1, node_name, request_to_v1, resources_to_v1};
+use super::{blocker_to_v1, endpoint_to_v1, node_name, request_to_v1, resources_to_v1};
 use crate::v1;
 
 /// Both directions from one table.
@@ -88,6 +88,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         grace_deadline_ms: due(&[State::Preempting]),
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
         start: None,
+        endpoint: from.endpoint.as_deref().map(endpoint_to_v1),
     }
 }
 

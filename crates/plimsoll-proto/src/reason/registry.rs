@@ -227,6 +227,16 @@ pub const fn entry(reason: ErrorReason) -> Entry {
         ErrorReason::QueueNotFound => {
             row(Code::NotFound, 5, Never, "no such queue", "list the queues: `plimsoll get queues`")
         }
+        ErrorReason::ServiceNotFound => {
+            row(Code::NotFound, 5, Never, "no such service", "list the services: `plimsoll get services`")
+        }
+        ErrorReason::NoEndpoint => row(
+            Code::Unavailable,
+            1,
+            Later,
+            "no endpoint of the service may be given a request",
+            "look who is there and why not: `plimsoll get endpoints SERVICE`; start replicas: `plimsoll run --service SERVICE --listen HOST:PORT -- CMD`",
+        ),
         ErrorReason::QuotaExceeded => row(
             Code::ResourceExhausted,
             1,

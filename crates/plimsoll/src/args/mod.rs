@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Wait(commands::wait::Wait),
     /// Show what was used and what it cost, as far as quotas count it
     Report(commands::report::Report),
+    /// Say where a replica of a service listens
+    Announce(commands::announce::Announce),
+    /// Pick the endpoint of a service for a request
+    Pick(commands::pick::Pick),
     /// Take tokens of a rate, all or none
     Take(commands::take::Take),
     /// Show things: nodes, devices, pools, reservations, classes, limits, members
@@ -149,6 +153,8 @@ impl Command {
             Command::Cancel(command) => Box::pin(command.run(globals)).await,
             Command::Wait(command) => Box::pin(command.run(globals)).await,
             Command::Report(command) => Box::pin(command.run(globals)).await,
+            Command::Announce(command) => Box::pin(command.run(globals)).await,
+            Command::Pick(command) => Box::pin(command.run(globals)).await,
             Command::Take(command) => Box::pin(command.run(globals)).await,
             Command::Get(command) => Box::pin(command.run(globals)).await,
             Command::Describe(command) => Box::pin(command.run(globals)).await,

@@ -44,6 +44,9 @@ pub(crate) struct ResourceArgs {
     /// Queue whose quota it counts against
     #[arg(long, value_name = "QUEUE")]
     pub(crate) queue: Option<String>,
+    /// Service that it is a replica of: pool and class are the service's where none are given
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
     /// Team, user or namespace that this is for
     #[arg(long, alias = "team", value_name = "NAME")]
     pub(crate) tenant: Option<String>,
@@ -99,6 +102,7 @@ impl ResourceArgs {
             pool: self.pool.clone().unwrap_or_default(),
             class: self.class.clone().unwrap_or_default(),
             queue: self.queue.clone().unwrap_or_default(),
+            service: self.service.clone().unwrap_or_default(),
             tenant: self.tenant.clone().unwrap_or_default(),
             requirements: Some(self.requirements()?),
             gang: self.gang()?,

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
-    ListSchedulesRequest, ListValidatorsRequest, PolicyObject as Message,
+    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, PolicyObject as Message,
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
@@ -271,6 +271,11 @@ pub(crate) async fn live(
         let request = ListSchedulesRequest { consistency, ..ListSchedulesRequest::default() };
         let schedules = client.all_schedules(request).await?;
         messages.extend(schedules.items.into_iter().map(|(schedule, _)| Object::Schedule(schedule)));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::Service(_))) {
+        let request = ListServicesRequest { consistency, ..ListServicesRequest::default() };
+        let services = client.all_services(request).await?;
+        messages.extend(services.items.into_iter().map(|(service, _)| Object::Service(service)));
     }
     let objects =
         messages.into_iter().map(|object| read_message(object).map(|object| (object.name(), object)));

@@ -95,6 +95,7 @@ impl Delete {
             Noun::Quota => PolicyName::Quota,
             Noun::Validator => PolicyName::Validator,
             Noun::Schedule => PolicyName::Schedule,
+            Noun::Service => PolicyName::Service,
             Noun::Reservation => {
                 return Err(CliError::usage("reservations are not deleted")
                     .help("plimsoll release gives one back, plimsoll cancel ends it in any state"));
@@ -102,9 +103,9 @@ impl Delete {
             Noun::Node => {
                 return Err(CliError::usage("nodes are not deleted here").help("plimsoll node remove NAME"));
             }
-            Noun::Device | Noun::Member | Noun::Event => {
+            Noun::Device | Noun::Endpoint | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
-                    .help("pools, classes, limits, queues, quotas, schedules and validators can"));
+                    .help("pools, classes, limits, queues, quotas, schedules, services and validators can"));
             }
         };
         let mut names: Vec<PolicyName> = Vec::new();

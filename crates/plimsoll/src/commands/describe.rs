@@ -4,7 +4,7 @@ use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
     Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScheduleRequest, GetValidatorRequest, ListEventsRequest,
+    GetQuotaRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest, ListEventsRequest,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::noun::Noun;
 use crate::args::{AsOf, Globals};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown, absolute, enum_word};
+use crate::output::{Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown, absolute, enum_word};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
@@ -158,7 +158,22 @@ impl Describe {
                 };
                 (row.json(), format!("schedules/{name}"))
             }
-            Noun::Device | Noun::Member | Noun::Event => {
+            Noun::Service => {
+                let request = GetServiceRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
+                let answer = client.get_service(request).await.map_err(asked)?;
+                let row = ServiceRow {
+                    service: answer.service.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
+                (row.json(), format!("services/{name}"))
+            }
+            Noun::Device | Noun::Endpoint | Noun::Member | Noun::Event => {
                 let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));
                 return Err(error.help(format!("plimsoll get {} -o wide", noun.plural())));
             }

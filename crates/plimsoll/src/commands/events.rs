@@ -133,7 +133,9 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         return Ok((vec![plimsoll_client::v1::ObjectKind::Reservation.into()], about.to_owned()));
     }
     let noun: Noun = noun.parse().map_err(CliError::usage)?;
-    let Some(kind) = noun.kind() else { return Err(CliError::usage("events are not about events")) };
+    let Some(kind) = noun.kind() else {
+        return Err(CliError::usage(format!("events are not about {}", noun.plural())));
+    };
     let name = match noun {
         _ if name.is_empty() || name.contains('/') => name.to_owned(),
         Noun::Node | Noun::Device => format!("nodes/{name}"),
@@ -144,7 +146,8 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Quota => format!("quotas/{name}"),
         Noun::Validator => format!("validators/{name}"),
         Noun::Schedule => format!("schedules/{name}"),
-        Noun::Reservation | Noun::Member | Noun::Event => name.to_owned(),
+        Noun::Service => format!("services/{name}"),
+        Noun::Reservation | Noun::Endpoint | Noun::Member | Noun::Event => name.to_owned(),
     };
     Ok((vec![kind.into()], name))
 }

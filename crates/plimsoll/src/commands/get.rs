@@ -4,10 +4,10 @@ use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScheduleRequest, GetValidatorRequest, ListClassesRequest, ListNodeLimitsRequest,
-    ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest,
-    ListSchedulesRequest, ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState,
-    Validator,
+    GetQuotaRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest, ListClassesRequest,
+    ListEndpointsRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest,
+    ListQuotasRequest, ListReservationsRequest, ListSchedulesRequest, ListServicesRequest,
+    ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -20,12 +20,15 @@ use super::watch_list::follow;
 use crate::args::{AsOf, Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Footer, Format, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown};
+use crate::output::{
+    DeviceRow, EndpointRow, Footer, Format, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown,
+    endpoint_state,
+};
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, services, endpoints, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -67,7 +70,7 @@ impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
             return Err(CliError::usage("get what?")
-                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|members|events"));
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|services|endpoints|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -150,6 +153,19 @@ impl Get {
                     return Ok(Exit::Done);
                 }
                 out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Service => {
+                let listed = self.services(&client, globals).await?;
+                if is_yaml {
+                    let objects = listed.items.into_iter().map(|row| Object::Service(row.service));
+                    out.document(&documents(objects)?)?;
+                    return Ok(Exit::Done);
+                }
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+            }
+            Noun::Endpoint => {
+                let listed = self.endpoints(&client, globals).await?;
+                out.list(&listed.items, Some(&self.footer(noun, &listed, "add -o wide for weights")))?;
             }
             Noun::Member => out.list(&member_rows(&client, globals).await?, None)?,
             Noun::Event => return Events::all(self.pool.clone(), self.as_of).run(globals).await,
@@ -316,6 +332,64 @@ impl Get {
             let rows = all.items.into_iter().map(|(schedule, status)| ScheduleRow { schedule, status });
             listed.items = rows.collect();
             (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+        }
+        Ok(listed)
+    }
+
+    async fn services(&self, client: &Client, globals: &Globals) -> Result<Listed<ServiceRow>, CliError> {
+        let mut listed = Listed::default();
+        let consistency = globals.consistency();
+        for name in &self.names {
+            let request = GetServiceRequest {
+                name: name.clone(),
+                consistency,
+                min_revision: 0,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+            };
+            let answer =
+                client.get_service(request).await.map_err(|error| not_shown("service", name, error))?;
+            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+            let service = answer.service.unwrap_or_default();
+            listed.items.push(ServiceRow { service, status: answer.status.unwrap_or_default() });
+        }
+        if self.names.is_empty() {
+            let request = ListServicesRequest {
+                consistency,
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListServicesRequest::default()
+            };
+            let all = client.all_services(request).await?;
+            let rows = all.items.into_iter().map(|(service, status)| ServiceRow { service, status });
+            listed.items = rows.collect();
+            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+        }
+        Ok(listed)
+    }
+
+    /// Endpoints of the services named, or of all.
+    async fn endpoints(&self, client: &Client, globals: &Globals) -> Result<Listed<EndpointRow>, CliError> {
+        let services = self.services(client, globals).await?;
+        let mut listed = Listed { revision: services.revision, age_ms: services.age_ms, items: Vec::new() };
+        for service in services.items {
+            let name = service.service.name;
+            let request = ListEndpointsRequest {
+                service: name.clone(),
+                consistency: globals.consistency(),
+                as_of_revision: self.at().0,
+                as_of_ms: self.at().1,
+                ..ListEndpointsRequest::default()
+            };
+            let found = client.all_endpoints(request).await?;
+            listed.revision = listed.revision.max(found.revision);
+            let rows =
+                found.items.into_iter().map(|endpoint| EndpointRow { service: name.clone(), endpoint });
+            listed.items.extend(rows.filter(|row| {
+                let state = endpoint_state(row.endpoint.state());
+                (self.state.is_empty() || self.state.contains(&state))
+                    && self.node.as_ref().is_none_or(|node| row.endpoint.node == *node)
+            }));
         }
         Ok(listed)
     }

@@ -4,6 +4,7 @@
 //! `args::Command` together with its arm in `Command::run`.
 
 pub(crate) mod agent;
+pub(crate) mod announce;
 pub(crate) mod apply;
 mod apply_files;
 pub(crate) mod audit;
@@ -27,6 +28,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod man;
 pub(crate) mod node_admin;
 mod noun;
+pub(crate) mod pick;
 pub(crate) mod plan;
 mod plan_text;
 mod process;

@@ -17,12 +17,14 @@ pub(crate) enum Noun {
     Quota,
     Validator,
     Schedule,
+    Service,
+    Endpoint,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 12] = [
+const NAMES: [(Noun, &[&str]); 14] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
@@ -33,6 +35,8 @@ const NAMES: [(Noun, &[&str]); 12] = [
     (Noun::Quota, &["quotas", "quota", "budgets", "budget"]),
     (Noun::Validator, &["validators", "validator", "rules"]),
     (Noun::Schedule, &["schedules", "schedule", "sched"]),
+    (Noun::Service, &["services", "service", "svc"]),
+    (Noun::Endpoint, &["endpoints", "endpoint", "ep"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
 ];
@@ -55,6 +59,9 @@ impl Noun {
             Noun::Quota => Some(ObjectKind::Quota),
             Noun::Validator => Some(ObjectKind::Validator),
             Noun::Schedule => Some(ObjectKind::Schedule),
+            Noun::Service => Some(ObjectKind::Service),
+            // What changes of an endpoint is its reservation.
+            Noun::Endpoint => None,
             Noun::Member => Some(ObjectKind::Cluster),
             Noun::Event => None,
         }

@@ -11,7 +11,7 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, Shown};
+use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown};
 
 /// Follows a list until the process is ended.
 pub(crate) async fn follow(
@@ -117,7 +117,11 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
             }
             _ => None,
         })),
-        Noun::Member | Noun::Event => Ok(String::new()),
+        Noun::Service => out.render(&pick(objects, |object| match object {
+            Object::Service(service) => Some(ServiceRow { service, status: v1::ServiceStatus::default() }),
+            _ => None,
+        })),
+        Noun::Endpoint | Noun::Member | Noun::Event => Ok(String::new()),
     }
 }
 

@@ -6,6 +6,7 @@ mod queue;
 mod quota;
 mod reservations;
 mod schedule;
+mod service;
 mod validator;
 
 pub(crate) use coordination::{MemberRow, PoolRow};
@@ -14,6 +15,7 @@ pub(crate) use queue::QueueRow;
 pub(crate) use quota::{QuotaRow, UsageRow};
 pub(crate) use reservations::{expected_start, reservation_state};
 pub(crate) use schedule::ScheduleRow;
+pub(crate) use service::{EndpointRow, ServiceRow, endpoint_state};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +26,7 @@ fn document(message: &impl Serialize) -> Value {
 }
 
 /// Prefixes of the API's enumerations.
-const PREFIXES: [&str; 11] = [
+const PREFIXES: [&str; 13] = [
     "RESERVATION_STATE_",
     "NODE_STATE_",
     "END_REASON_",
@@ -36,6 +38,8 @@ const PREFIXES: [&str; 11] = [
     "MEMBER_ROLE_",
     "EVENT_KIND_",
     "OBJECT_KIND_",
+    "ENDPOINT_STATE_",
+    "BALANCING_",
 ];
 
 /// A value of an enumeration in lower-case words; `None` where the text is none.

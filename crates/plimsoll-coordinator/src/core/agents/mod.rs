@@ -156,6 +156,8 @@ impl AgentHub {
                     | EventObject::ValidatorDeleted(_)
                     | EventObject::Schedule(_)
                     | EventObject::ScheduleDeleted(_)
+                    | EventObject::Service(_)
+                    | EventObject::ServiceDeleted(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

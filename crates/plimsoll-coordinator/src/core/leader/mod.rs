@@ -24,6 +24,7 @@ use super::agents::{AgentHub, SessionClosed};
 use super::encoding::Batch;
 use super::estimates::Estimates;
 use super::intake::{Intake, Item};
+use super::loads::LoadBook;
 use super::notice::AppliedNotice;
 use super::{CoreConfig, Counters, SubmitError};
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ pub(super) struct LeaderLoop {
     pub(super) counters: Arc<Counters>,
     /// Which starts are kept free, for those who ask.
     pub(super) estimates: Arc<Estimates>,
+    /// What endpoints said of their load.
+    pub(super) loads: Arc<LoadBook>,
     pub(super) wake: Arc<Notify>,
     /// Turns true when the core stops.
     pub(super) stop: watch::Receiver<bool>,
@@ -97,6 +100,8 @@ enum Origin {
     Health(NodeId),
     /// Windows of a schedule.
     Windows,
+    /// Loads of endpoints.
+    Loads,
 }
 
 impl Origin {
@@ -105,7 +110,9 @@ impl Origin {
         match self {
             Origin::Caller(_, ticket) => *ticket,
             Origin::Queue(ticket) => Some(*ticket),
-            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) | Origin::Windows => None,
+            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) | Origin::Windows | Origin::Loads => {
+                None
+            }
         }
     }
 }
@@ -149,6 +156,7 @@ impl LeaderLoop {
         }
         self.serving.send_replace(false);
         self.estimates.promise(Vec::new());
+        self.loads.clear();
         if *self.stop.borrow() {
             self.intake.close(&SubmitError::Stopped);
             self.agents.end(SessionClosed::Stopped);
@@ -344,7 +352,7 @@ impl LeaderLoop {
                             item.answer(Ok(answer));
                         }
                     }
-                    Origin::Queue(_) => {}
+                    Origin::Queue(_) | Origin::Loads => {}
                     Origin::Eviction(reservation) => {
                         let refused = matches!(answer.outcome, Outcome::Refused(_));
                         lead.planner.settle_eviction(&ledger, reservation, refused);
@@ -383,7 +391,7 @@ impl LeaderLoop {
         let due = [expiry, lead.planner.next_eviction_at(), change].into_iter().flatten().min();
         let due = due.map(|at| now + Duration::from_millis(at.0.saturating_sub(now_ms).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
-        due.into_iter().chain(check).min()
+        due.into_iter().chain(check).chain(self.loads.due_at()).min()
     }
 }
 

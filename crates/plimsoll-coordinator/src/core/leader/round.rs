@@ -66,6 +66,10 @@ impl LeaderLoop {
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
             draft_windows(lead, &ledger, now, &mut draft);
+            let reports = self.loads.due(&ledger, now);
+            if !reports.is_empty() {
+                draft.push(Entry::system(Command::ReportLoad { reports }), Origin::Loads);
+            }
             lead.planner.tick(&ledger, now);
             self.draft_queue(lead, &ledger, most, &mut draft);
             self.draft_evictions(lead, &ledger, most, &mut draft);

@@ -65,6 +65,7 @@ fn present_objects(ledger: &Ledger) -> Vec<EventObject> {
     objects.extend(ledger.queues().map(|queue| EventObject::Queue(Arc::clone(queue))));
     objects.extend(ledger.quota_policies().map(|quota| EventObject::Quota(Arc::clone(quota))));
     objects.extend(ledger.schedules().map(|schedule| EventObject::Schedule(Arc::clone(schedule))));
+    objects.extend(ledger.services().map(|service| EventObject::Service(Arc::clone(service))));
     objects.extend(ledger.validators().map(|object| EventObject::Validator(Arc::clone(object))));
     objects.extend(ledger.nodes().map(|node| EventObject::Node(Arc::clone(node))));
     let reservations = ledger.reservations().filter(|reservation| !reservation.state.is_final());

@@ -1,5 +1,6 @@
 //! `plimsoll run`: reserve, start a command under the reservation, give it back.
 
+mod replica;
 mod report;
 mod waiting;
 
@@ -16,6 +17,7 @@ use plimsoll_client::v1::{
 };
 use plimsoll_client::{Client, Error, Lease, Standing};
 
+use self::replica::Replica;
 use self::report::{notice_of, took, used_line, warn_of_another_machine, what};
 use self::waiting::{Wanted, acquire};
 use super::process::{Running, Signals, ends, exit_of};
@@ -47,6 +49,9 @@ pub(crate) struct Run {
     /// Start the command again, at most so often, where it ends with another code than 0
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     retries: u32,
+    /// With --service: where the command listens. It is announced once it does
+    #[arg(long, value_name = "HOST:PORT", requires = "service")]
+    listen: Option<String>,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
     command: Vec<OsString>,
@@ -78,9 +83,11 @@ impl Run {
             let mut env = lease.env();
             env.extend(connection(globals)?);
 
+            let replica = self.listen.as_ref().map(|address| Replica::watch(&client, &lease, address, &out));
             let mut meter = UsageMeter::start();
-            let came =
-                self.under_lease(&lease, &mut env, &mut attempts, &mut signals, &mut meter, &out).await;
+            let mut at_hand = AtHand { signals: &mut signals, meter: &mut meter, replica, out: &out };
+            let came = self.under_lease(&lease, &mut env, &mut attempts, &mut at_hand).await;
+            drop(at_hand);
             let used = used_line(&meter.finish(), &granted, &out);
             let gone = match came {
                 Ok(Came::TakenBack(exit)) => match step_aside(&client, lease, &out).await {
@@ -129,18 +136,16 @@ impl Run {
         lease: &Lease,
         env: &mut BTreeMap<String, String>,
         attempts: &mut Attempts,
-        signals: &mut Signals,
-        meter: &mut UsageMeter,
-        out: &Out,
+        at_hand: &mut AtHand<'_>,
     ) -> Result<Came, CliError> {
         loop {
             attempts.started += 1;
             env.insert("PLIMSOLL_ATTEMPT".to_owned(), attempts.started.to_string());
-            match self.once(lease, env, signals, meter, out).await? {
+            match self.once(lease, env, at_hand).await? {
                 Stopped::ByItself(Exit::Command(code)) if attempts.retries_left > 0 => {
                     let left = attempts.retries_left;
                     attempts.retries_left -= 1;
-                    out.say(&format!(
+                    at_hand.out.say(&format!(
                         "the command ended with {code}; starting it again, {left} of {} retries left",
                         self.retries
                     ));
@@ -159,10 +164,9 @@ impl Run {
         &self,
         lease: &Lease,
         env: &BTreeMap<String, String>,
-        signals: &mut Signals,
-        meter: &mut UsageMeter,
-        out: &Out,
+        at_hand: &mut AtHand<'_>,
     ) -> Result<Stopped, CliError> {
+        let AtHand { signals, meter, replica, out } = at_hand;
         let mut running = Running::start(&self.command, env)?;
         if let Some(pid) = running.pid() {
             attach_to_agent(lease.token(), pid).await;
@@ -192,10 +196,16 @@ impl Run {
                 }
                 number = signals.next() => {
                     asked |= ends(number);
+                    if asked && let Some(replica) = replica {
+                        replica.drain();
+                    }
                     running.forward(number);
                 }
                 notice = lease.preempted(), if !leaving => {
                     leaving = true;
+                    if let Some(replica) = replica {
+                        replica.drain();
+                    }
                     let left = lease.deadline().saturating_duration_since(tokio::time::Instant::now());
                     out.say(&format!("{} {}; the command has {} to stop", out.paint.bad("notice:"), notice_of(&notice), took(left)));
                     running.send(Signal::SIGTERM);
@@ -215,6 +225,14 @@ impl Run {
             }
         }
     }
+}
+
+/// What every start of the command is looked after with.
+struct AtHand<'a> {
+    signals: &'a mut Signals,
+    meter: &'a mut UsageMeter,
+    replica: Option<Replica>,
+    out: &'a Out,
 }
 
 /// Starts of the command so far, and how often it may fail from here on.

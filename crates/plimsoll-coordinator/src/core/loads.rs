@@ -1,0 +1,228 @@
+//! What endpoints say of their load, in the leader's memory until it is written: about once a second one entry, and in it only what changed.
+//!
+//! Reports are rounded first, so that an even load is no news; what has not changed is written again before readers would take it for too old.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use plimsoll_ledger::limits::MAX_LOADS;
+use plimsoll_ledger::{Ledger, LoadReport};
+use plimsoll_types::{LedgerTime, ReservationId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Least time between two entries.
+const PERIOD: Duration = Duration::from_secs(1);
+/// What has not changed is written again after so long, in milliseconds: a third of the time for which a report counts (gRFC A58: 3 minutes).
+const REFRESH_MS: u64 = 60_000;
+/// Reports that wait at most; past them those of endpoints that are not among them are dropped: endpoints say it again.
+const MOST_WAITING: usize = 200_000;
+/// Utilization is rounded to this, in thousandths.
+const UTILIZATION_STEP: u32 = 10;
+
+/// Reports that wait to be written.
+pub struct LoadBook {
+    state: Mutex<State>,
+    wake: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The latest of each endpoint.
+    waiting: BTreeMap<ReservationId, LoadReport>,
+    /// Not before this.
+    next_at: Option<Instant>,
+}
+
+impl LoadBook {
+    pub(super) fn new(wake: Arc<Notify>) -> LoadBook {
+        LoadBook { state: Mutex::default(), wake }
+    }
+
+    /// Takes reports in. Those of one endpoint replace each other.
+    pub fn take_in(&self, reports: impl IntoIterator<Item = LoadReport>) {
+        let mut state = self.state.lock();
+        let was_empty = state.waiting.is_empty();
+        for report in reports {
+            if state.waiting.len() < MOST_WAITING || state.waiting.contains_key(&report.reservation) {
+                state.waiting.insert(report.reservation, rounded(report));
+            }
+        }
+        if was_empty && !state.waiting.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// When something is to be written; `None` where nothing waits.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let soon = state.next_at.unwrap_or_else(Instant::now);
+        (!state.waiting.is_empty()).then_some(soon)
+    }
+
+    /// What to write now, ascending by reservation; empty where it is not time yet, or nothing is news. What did not fit waits on.
+    pub(super) fn due(&self, ledger: &Ledger, now: LedgerTime) -> Vec<LoadReport> {
+        let mut state = self.state.lock();
+        let present = Instant::now();
+        if state.waiting.is_empty() || state.next_at.is_some_and(|at| present < at) {
+            return Vec::new();
+        }
+        state.next_at = Some(present + PERIOD);
+        let mut news = Vec::new();
+        while news.len() < MAX_LOADS
+            && let Some((_, report)) = state.waiting.pop_first()
+        {
+            if is_news(ledger, &report, now) {
+                news.push(report);
+            }
+        }
+        news
+    }
+
+    /// This replica no longer leads: endpoints say it again to whoever does.
+    pub(super) fn clear(&self) {
+        *self.state.lock() = State::default();
+    }
+}
+
+fn is_news(ledger: &Ledger, report: &LoadReport, now: LedgerTime) -> bool {
+    let endpoint = ledger.reservation(report.reservation).and_then(|replica| replica.endpoint.as_ref());
+    let known = ledger.load(report.reservation);
+    endpoint.is_some()
+        && known.is_none_or(|known| known.report != *report || known.at.plus_ms(REFRESH_MS) <= now)
+}
+
+/// Utilization to a hundredth, everything else to two digits.
+fn rounded(report: LoadReport) -> LoadReport {
+    let used = report.utilization_permille.saturating_add(UTILIZATION_STEP / 2);
+    LoadReport {
+        reservation: report.reservation,
+        utilization_permille: used - used % UTILIZATION_STEP,
+        rate_milli: two_digits(report.rate_milli),
+        errors_milli: two_digits(report.errors_milli),
+        in_flight: two_digits(report.in_flight.into()) as u32,
+        queue_depth: two_digits(report.queue_depth.into()) as u32,
+        latency_us: two_digits(report.latency_us),
+    }
+}
+
+/// The first two digits of a number, the others zero: 12,345 is 12,000. Never more than it was.
+fn two_digits(number: u64) -> u64 {
+    let digits = number.checked_ilog10().unwrap_or(0);
+    let unit = 10_u64.pow(digits.saturating_sub(1));
+    number - number % unit
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_ledger::{
+        Announcement, Command, Entry, Outcome, Placement, PolicyObject, Registration, Request, Requirements,
+        Reservation, Service, Stamp, Verdict,
+    };
+    use plimsoll_types::{NodeId, Resources, Revision};
+
+    use super::*;
+
+    fn apply(ledger: &mut Ledger, command: Command) -> Outcome {
+        let stamp = Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at: LedgerTime(50) };
+        ledger.apply(stamp, &Entry::system(command)).answer.outcome
+    }
+
+    /// A ledger with an endpoint, and one grant that is none.
+    fn ledger() -> (Ledger, [Arc<Reservation>; 2]) {
+        let mut ledger = Ledger::new();
+        apply(&mut ledger, Command::Upgrade { to: 5 });
+        let (pool, class) = ("default".to_owned(), "standard".to_owned());
+        let web =
+            Service { name: "web".into(), pool: pool.clone(), class: class.clone(), ..Service::default() };
+        let put = vec![PolicyObject::Service(web)];
+        apply(&mut ledger, Command::ApplyPolicy { put, delete: vec![], if_revision: Revision(0) });
+        let capacity = Resources::new(8_000, 1 << 34);
+        apply(
+            &mut ledger,
+            Command::RegisterNode(Registration {
+                name: "n".into(),
+                incarnation: 1,
+                capacity,
+                ..Registration::default()
+            }),
+        );
+        let mut grant = |service: &str| {
+            let member = plimsoll_ledger::MemberPlacement { node: NodeId(0), devices: vec![] };
+            let request = Request {
+                pool: pool.clone(),
+                class: class.clone(),
+                service: service.into(),
+                auto_confirm: true,
+                requirements: Requirements { amounts: Resources::new(1_000, 0), ..Requirements::default() },
+                ..Request::default()
+            };
+            let verdict = Verdict::Place(Placement { members: vec![member] });
+            let Outcome::Reservation(granted) = apply(&mut ledger, Command::Submit { request, verdict })
+            else {
+                panic!("it fits")
+            };
+            granted
+        };
+        let (replica, other) = (grant("web"), grant(""));
+        let announced = Some(Announcement {
+            address: "10.0.0.1:80".into(),
+            weight_milli: 1_000,
+            ..Announcement::default()
+        });
+        apply(&mut ledger, Command::SetEndpoint { reservation: replica.id, token: replica.token, announced });
+        (ledger, [replica, other])
+    }
+
+    fn report(reservation: ReservationId, rate_milli: u64) -> LoadReport {
+        LoadReport {
+            reservation,
+            utilization_permille: 504,
+            rate_milli,
+            errors_milli: 0,
+            in_flight: 3,
+            queue_depth: 0,
+            latency_us: 12_345,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_news_of_endpoints_is_written_and_not_more_than_once_a_second() {
+        let (mut ledger, [replica, other]) = ledger();
+        let book = LoadBook::new(Arc::default());
+        assert_eq!(book.due_at(), None);
+        book.take_in([report(replica.id, 10), report(replica.id, 12_300), report(other.id, 5)]);
+        assert!(book.due_at().is_some());
+        let news = book.due(&ledger, LedgerTime(50));
+        let rounded = LoadReport {
+            rate_milli: 12_000,
+            utilization_permille: 500,
+            latency_us: 12_000,
+            ..report(replica.id, 0)
+        };
+        assert_eq!(news, [rounded], "the latest, and nothing of what is no endpoint");
+        apply(&mut ledger, Command::ReportLoad { reports: news });
+        // Too soon, and then no news.
+        book.take_in([report(replica.id, 99_999)]);
+        assert_eq!(book.due(&ledger, LedgerTime(60)), []);
+        tokio::time::advance(PERIOD).await;
+        assert_eq!(book.due(&ledger, LedgerTime(60)).len(), 1);
+        tokio::time::advance(PERIOD).await;
+        book.take_in([report(replica.id, 12_049)]);
+        assert_eq!(book.due(&ledger, LedgerTime(70)), [], "it is the same to two digits");
+        tokio::time::advance(PERIOD).await;
+        book.take_in([report(replica.id, 12_049)]);
+        assert_eq!(book.due(&ledger, LedgerTime(50 + REFRESH_MS)).len(), 1, "what is old is said again");
+    }
+
+    #[test]
+    fn two_digits_are_kept() {
+        for (number, kept) in
+            [(0, 0), (9, 9), (99, 99), (101, 100), (12_345, 12_000), (u64::MAX, 18_000_000_000_000_000_000)]
+        {
+            assert_eq!(two_digits(number), kept, "{number}");
+        }
+    }
+}
