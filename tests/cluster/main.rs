@@ -6,5 +6,6 @@ mod membership;
 mod openb;
 mod rolled_back;
 mod services;
+mod stock_clients;
 mod stop;
 mod wiped;

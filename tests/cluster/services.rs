@@ -16,7 +16,7 @@ use crate::fleet;
 
 /// After its end was acknowledged a client may take so long to hear of it. Followers hear of a commit with the next entry or heartbeat (50 ms), and where the
 /// leader dies before, when the next one leads; a watcher is told within 5 ms of that.
-const PROPAGATION: Duration = Duration::from_millis(3_000);
+pub(crate) const PROPAGATION: Duration = Duration::from_millis(3_000);
 
 /// Nodes of the fleet.
 const NODES: u32 = 4;
@@ -37,18 +37,8 @@ impl Server {
     async fn start(client: &Client, began: Instant, number: u32) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let mut create = one_core(format!("model-{number}"));
-        let spec = create.spec.as_mut().expect("a spec");
-        spec.service = "model-a".to_owned();
         // Five on each node: one of four is drained.
-        let node = v1::NodeSelectorTerm {
-            key: "node".to_owned(),
-            operator: v1::SelectorOperator::In.into(),
-            values: vec![format!("node-{}", number % NODES)],
-        };
-        spec.requirements.as_mut().expect("requirements").required.push(node);
-        let created = client.create_reservation(create).await.expect("granted");
-        let granted = created.reservation.expect("a reservation");
+        let granted = reserve_replica(client, number, &format!("node-{}", number % NODES)).await;
         let (last_call_us, calls) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (last, count) = (Arc::clone(&last_call_us), Arc::clone(&calls));
         let accepting = tokio::spawn(async move {
@@ -67,11 +57,8 @@ impl Server {
                 });
             }
         });
-        let endpoint = Some(v1::Endpoint { address, ..v1::Endpoint::default() });
-        let (name, token) = (granted.name.clone(), granted.token);
-        let request = v1::SetEndpointRequest { name, token, endpoint, ..v1::SetEndpointRequest::default() };
-        client.set_endpoint(request).await.expect("announced");
-        let node = granted.allocations[0].node.clone();
+        announce(client, &granted, &address).await;
+        let (node, token) = (granted.allocations[0].node.clone(), granted.token);
         Server { id: granted.id, node, token, last_call_us, calls, accepting }
     }
 
@@ -81,6 +68,36 @@ impl Server {
             v1::ReleaseReservationRequest { name, token, ..v1::ReleaseReservationRequest::default() };
         client.release_reservation(request).await.expect("released");
     }
+}
+
+/// The service that the tests of this binary are about.
+pub(crate) async fn apply_service(client: &Client) {
+    let service = v1::Service { name: "model-a".to_owned(), ..v1::Service::default() };
+    let object = v1::PolicyObject { object: Some(v1::policy_object::Object::Service(service)) };
+    let request = v1::ApplyPolicyRequest { objects: vec![object], ..v1::ApplyPolicyRequest::default() };
+    client.apply_policy(request).await.expect("applied");
+}
+
+/// A place for a replica, on this node.
+pub(crate) async fn reserve_replica(client: &Client, number: u32, node: &str) -> v1::Reservation {
+    let mut create = one_core(format!("model-{number}"));
+    let spec = create.spec.as_mut().expect("a spec");
+    spec.service = "model-a".to_owned();
+    let node = v1::NodeSelectorTerm {
+        key: "node".to_owned(),
+        operator: v1::SelectorOperator::In.into(),
+        values: vec![node.to_owned()],
+    };
+    spec.requirements.as_mut().expect("requirements").required.push(node);
+    client.create_reservation(create).await.expect("granted").reservation.expect("a reservation")
+}
+
+/// Says where a replica listens.
+pub(crate) async fn announce(client: &Client, replica: &v1::Reservation, address: &str) {
+    let endpoint = Some(v1::Endpoint { address: address.to_owned(), ..v1::Endpoint::default() });
+    let (name, token) = (replica.name.clone(), replica.token);
+    let request = v1::SetEndpointRequest { name, token, endpoint, ..v1::SetEndpointRequest::default() };
+    client.set_endpoint(request).await.expect("announced");
 }
 
 /// Calls until it is told to stop; errors by what they were.
@@ -117,14 +134,7 @@ async fn no_call_reaches_an_endpoint_that_left_whatever_happens_to_the_cluster()
     let mut cluster = Cluster::start(3).await;
     let _nodes = fleet::register(&cluster.addresses(), fleet::small(NODES)).await;
     let client = cluster.client().await;
-    let service = v1::Service {
-        name: "model-a".to_owned(),
-        balancing: v1::Balancing::LeastLoaded.into(),
-        ..v1::Service::default()
-    };
-    let object = v1::PolicyObject { object: Some(v1::policy_object::Object::Service(service)) };
-    let request = v1::ApplyPolicyRequest { objects: vec![object], ..v1::ApplyPolicyRequest::default() };
-    client.apply_policy(request).await.expect("applied");
+    apply_service(&client).await;
     let began = Instant::now();
     let mut servers = Vec::new();
     for number in 0..20 {
@@ -196,10 +206,7 @@ async fn loads_are_written_about_once_a_second_and_every_coordinator_answers_wit
     let cluster = Cluster::start(3).await;
     let _nodes = fleet::register(&cluster.addresses(), fleet::small(2)).await;
     let client = cluster.client().await;
-    let service = v1::Service { name: "model-a".to_owned(), ..v1::Service::default() };
-    let object = v1::PolicyObject { object: Some(v1::policy_object::Object::Service(service)) };
-    let request = v1::ApplyPolicyRequest { objects: vec![object], ..v1::ApplyPolicyRequest::default() };
-    client.apply_policy(request).await.expect("applied");
+    apply_service(&client).await;
     let server = Server::start(&client, Instant::now(), 0).await;
     let report = |token: u64, rate_milli: u64| v1::LoadReport {
         name: server.id.clone(),

@@ -18,12 +18,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Services that need a leader; the empty name stands for the coordinator as a whole.
-const NEED_A_LEADER: [&str; 9] = [
+const NEED_A_LEADER: [&str; 10] = [
     "",
     "plimsoll.v1.ReservationService",
     "plimsoll.v1.NodeService",
     "plimsoll.v1.PolicyService",
     "plimsoll.v1.PlanService",
+    "plimsoll.v1.EndpointService",
     "plimsoll.v1.AgentService",
     "plimsoll.v1.WatchService",
     "plimsoll.v1.ClusterService",
@@ -94,6 +95,7 @@ async fn leadership_changed(changes: &mut watch::Receiver<GroupStatus>) {
 pub(super) fn reflection() -> ServerReflectionServer<impl ServerReflection> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(plimsoll_xds::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptor sets come from the compiler")

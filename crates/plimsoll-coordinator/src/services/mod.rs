@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod cluster;
 mod connections;
+mod discovery;
 mod edge;
 mod endpoints;
 mod explain;
@@ -74,6 +75,7 @@ pub struct Services {
     routes: Routes,
     health: health::Health,
     standing: standing::Standing,
+    discovery: discovery::Discovery,
     /// One for all listeners.
     rates: Arc<Rates>,
     heads: Heads,
@@ -118,6 +120,7 @@ impl Services {
         let heads = Heads::new(core.clone(), api.shown());
         let (health, health_server) = health::Health::new();
         let standing = standing::Standing::new();
+        let discovery = discovery::Discovery::new();
         let routes = Routes::new(health_server)
             .add_service(
                 ReservationServiceServer::new(reservation::Reservations::new(api.clone()))
@@ -139,6 +142,8 @@ impl Services {
                 EndpointServiceServer::new(endpoints::Endpoints::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
+            .add_service(discovery.ads.clone().into_service())
+            .add_service(discovery.lrs.clone().into_service())
             .add_service(
                 AgentServiceServer::new(agent::Agents::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_AGENT_MESSAGE),
@@ -165,6 +170,7 @@ impl Services {
             routes,
             health,
             standing,
+            discovery,
             rates,
             heads,
             pages,
@@ -209,6 +215,7 @@ impl Services {
         tokio::join!(
             self.health.follow(&self.core),
             self.standing.follow(&self.core),
+            self.discovery.follow(&self.core, self.telemetry.services()),
             self.telemetry.follow(&self.core),
             process
         );

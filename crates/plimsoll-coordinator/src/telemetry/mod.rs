@@ -10,6 +10,7 @@ mod invariants;
 mod logging;
 mod memory;
 mod pools;
+mod services;
 mod tallies;
 mod waits;
 
@@ -25,6 +26,7 @@ pub use calls::Calls;
 pub(crate) use connections::{Connections, Refused};
 pub(crate) use memory::{Memory, available_bytes};
 pub(crate) use pools::{PoolCapacity, capacities};
+pub(crate) use services::ServiceCalls;
 
 pub use logging::{LogFormat, init_logging};
 
@@ -37,6 +39,7 @@ pub struct Telemetry {
     registry: Arc<Registry>,
     calls: Calls,
     connections: Connections,
+    services: ServiceCalls,
     memory: Arc<Memory>,
     waits: waits::Waits,
     tallies: tallies::Tallies,
@@ -50,6 +53,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("plimsoll");
         let calls = Calls::register(&mut registry);
         let connections = Connections::register(&mut registry);
+        let services = ServiceCalls::register(&mut registry);
         let help = "Time from the proposal of a raft entry by this leader until it was applied here";
         registry.register("raft_commit_latency_seconds", help, core.counters().commits.seconds.clone());
         let waits = waits::Waits::register(&mut registry);
@@ -63,7 +67,7 @@ impl Telemetry {
             agreement: agreement.clone(),
         }));
         let registry = Arc::new(registry);
-        Telemetry { registry, calls, connections, memory, waits, tallies, invariants, agreement }
+        Telemetry { registry, calls, connections, services, memory, waits, tallies, invariants, agreement }
     }
 
     /// The numbers about calls, for the services to add to.
@@ -74,6 +78,11 @@ impl Telemetry {
     /// The numbers about connections, for the listeners to add to.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    /// The numbers about calls of services.
+    pub(crate) fn services(&self) -> &ServiceCalls {
+        &self.services
     }
 
     /// How much memory is used.

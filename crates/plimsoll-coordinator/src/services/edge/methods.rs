@@ -109,6 +109,8 @@ pub(crate) const METHODS: &[Method] = &[
     stream(ANYONE, "/plimsoll.v1.AuditService/ExportLog"),
     call(ANYONE, "/plimsoll.v1.AuditService/GetStateDigest"),
     stream(ANYONE, "/plimsoll.v1.AuditService/DumpState"),
+    stream(ANYONE, "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"),
+    stream(ANYONE, "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"),
     call(ANYONE, "/grpc.health.v1.Health/Check"),
     call(ANYONE, "/grpc.health.v1.Health/List"),
     stream(ANYONE, "/grpc.health.v1.Health/Watch"),

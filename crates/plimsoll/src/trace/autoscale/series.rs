@@ -1,6 +1,5 @@
 //! A recorded load: CSV with the columns `time,value`, plain or packed by gzip.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -9,10 +8,10 @@ use jiff::tz::TimeZone;
 
 use super::simulation::REPLICA_MILLI;
 use crate::error::CliError;
-use crate::trace::packed;
+use crate::trace::rows;
 
-/// Largest file that is read, unpacked: 64 MiB.
-const MOST_BYTES: u64 = 64 << 20;
+/// Most rows of a file: eight years of minutes.
+const MOST_ROWS: usize = 4_194_304;
 /// Time of a step where the times say nothing.
 const UNKNOWN_STEP_MS: u64 = 60_000;
 
@@ -28,41 +27,20 @@ pub(crate) struct Series {
 
 impl Series {
     pub(crate) fn read(path: &Path) -> Result<Series, CliError> {
-        let doing = format!("cannot read {}", path.display());
-        let source = packed::open(path).map_err(|error| CliError::local(&doing, error))?;
-        let mut text = String::new();
-        let read = source.take(MOST_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| CliError::local(&doing, error))?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(CliError::usage(format!("{} is larger than {MOST_BYTES} bytes", path.display())));
-        }
-        Series::parse(&path.display().to_string(), &text)
-    }
-
-    fn parse(name: &str, text: &str) -> Result<Series, CliError> {
-        let wrong = |line: u64, what: String| CliError::usage(format!("{name}:{line}: {what}"));
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|error| wrong(1, format!("this is not CSV: {error}")))?.clone();
-        let column = |wanted: &str| {
-            let found = header.iter().position(|column| column.trim().eq_ignore_ascii_case(wanted));
-            found.ok_or_else(|| wrong(1, "expected the columns time,value".to_owned()))
-        };
-        let (time, value) = (column("time")?, column("value")?);
         let mut series = Series { times: Vec::new(), values: Vec::new(), step_ms: UNKNOWN_STEP_MS };
-        for (index, record) in reader.records().enumerate() {
-            let line = index as u64 + 2;
-            let record = record.map_err(|error| wrong(line, format!("this is not CSV: {error}")))?;
-            let cell = |column: usize| record.get(column).unwrap_or_default().trim();
-            let number =
-                cell(value).parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-            let Some(number) = number else {
-                return Err(wrong(line, format!("value is {:?}, a number from 0 is expected", cell(value))));
-            };
-            series.times.push(cell(time).to_owned());
-            series.values.push(number);
-        }
+        rows::read(path, &["time", "value"], &[], |row| {
+            if series.values.len() >= MOST_ROWS {
+                return Err(row.wrong("time", &format!("there are more than {MOST_ROWS} rows")));
+            }
+            let text = row.text("value")?;
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+            let wrong = || row.wrong("value", &format!("is {text:?}, a number from 0 is expected"));
+            series.values.push(number.ok_or_else(wrong)?);
+            series.times.push(row.text("time")?.to_owned());
+            Ok(())
+        })?;
         if series.values.is_empty() {
-            return Err(wrong(1, "there are no rows".to_owned()));
+            return Err(CliError::usage(format!("{}:1: there are no rows", path.display())));
         }
         series.step_ms = usual_step_ms(&series.times).unwrap_or(UNKNOWN_STEP_MS);
         Ok(series)
@@ -102,17 +80,21 @@ fn moment_ms(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Series, String> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        let name = file.path().display().to_string();
+        Series::read(file.path()).map_err(|error| error.status()["message"].to_string().replace(&name, "f"))
+    }
+
     #[test]
     fn times_give_the_step_and_values_the_load() {
         let text = "time,value\n2015-02-26 21:42:53,104\n2015-02-26 21:47:53,100\n2015-02-26 21:52:53,0\n";
-        let series = Series::parse("f", text).expect("it is fine");
+        let series = parse(text).expect("it is fine");
         assert_eq!(series.step_ms, 300_000);
         assert_eq!(series.loads_milli(52.0), [2000, 1924, 0], "rounded up, but not beyond a whole replica");
-        assert_eq!(Series::parse("f", "VALUE,time\n1,0\n2,30\n").expect("it is fine").step_ms, 30_000);
-        assert_eq!(
-            Series::parse("f", "time,value\nmon,1\ntue,2\n").expect("it is fine").step_ms,
-            UNKNOWN_STEP_MS
-        );
+        assert_eq!(parse("VALUE,time\n1,0\n2,30\n").expect("it is fine").step_ms, 30_000);
+        assert_eq!(parse("time,value\nmon,1\ntue,2\n").expect("it is fine").step_ms, UNKNOWN_STEP_MS);
     }
 
     #[test]
@@ -121,10 +103,10 @@ mod tests {
             ("", "f:1: expected"),
             ("time,load\n1,1\n", "f:1: expected"),
             ("time,value\n", "f:1: there are no rows"),
-            ("time,value\n1,1\n2,-3\n", "f:3: value is \"-3\""),
-            ("time,value\n1,x\n", "f:2: value is \"x\""),
+            ("time,value\n1,1\n2,-3\n", "f:3: column value: is \"-3\""),
+            ("time,value\n1,x\n", "f:2: column value: is \"x\""),
         ] {
-            let error = Series::parse("f", text).expect_err(text).status().to_string();
+            let error = parse(text).expect_err(text);
             assert!(error.contains(&wanted.replace('"', "\\\"")), "{error}");
         }
     }
