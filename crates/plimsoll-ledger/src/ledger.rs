@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 4;
+pub const LATEST_VERSION: u32 = 5;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod nodes;
 mod policy;
 mod preemption;
 mod quota;
+mod slices;
 mod topology;
 mod usage;
 
@@ -280,7 +281,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 4 {
+                if *to > 5 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;
@@ -325,6 +326,7 @@ fn makes_sense(request: &Request) -> bool {
         GpuShare::Whole => (1..=256).contains(&gpu.count),
         GpuShare::Milli(m) => gpu.count == 1 && (1..1000).contains(&m),
         GpuShare::Memory(b) => gpu.count == 1 && b > 0 && b <= u64::MAX >> 1,
+        GpuShare::Mig(_) => gpu.count == 1,
     });
     length(request.ttl_ms)
         && length(request.hold_ms)
