@@ -195,7 +195,7 @@ impl ProfileName {
         let good = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".+-".contains(byte);
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
         let is_name = !text.is_empty() && text.as_bytes().iter().all(good);
-        is_name.then(|| ProfileName { bytes, length: text.len() as u8 })
+        is_name.then_some(ProfileName { bytes, length: text.len() as u8 })
     }
 
     /// The name as text.

@@ -113,3 +113,80 @@ pub(super) fn share(check: &mut Check, from: &v1::GpuAsk) -> Option<GpuShare> {
     }
     profile_name(check, "mig_profile", &from.mig_profile).map(GpuShare::Mig)
 }
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_ledger::{MigSlices, Registration};
+    use plimsoll_types::DeviceIndex;
+
+    use super::*;
+    use crate::convert::{
+        registration_from_v1, registration_to_v1, requirements_from_v1, requirements_to_v1,
+    };
+
+    fn board() -> Device {
+        let profile = |name: &str, compute_slices, memory_slices, starts: &[u8]| MigProfile {
+            name: ProfileName::new(name).unwrap(),
+            compute_slices,
+            memory_slices,
+            memory_bytes: 10 * u64::from(memory_slices),
+            starts: starts.to_vec(),
+        };
+        let profiles =
+            vec![profile("1g.10gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]), profile("3g.40gb", 3, 4, &[0, 4])];
+        let mig = Some(MigLayout { compute_slices: 7, memory_slices: 8, profiles });
+        Device { uuid: "GPU-a".into(), model: "h100".into(), memory_bytes: 80, failed: false, mig }
+    }
+
+    #[test]
+    fn a_board_that_is_cut_is_registered_as_it_is_told() {
+        let registration =
+            Registration { name: "n".into(), devices: vec![board()], ..Registration::default() };
+        let mut told = registration_to_v1(&registration);
+        assert_eq!(registration_from_v1(&told), Ok(registration));
+        let layout = told.devices[0].mig.as_mut().unwrap();
+        layout.compute_slices = 0;
+        layout.profiles[0].name = "1G".into();
+        layout.profiles[1].memory_bytes = 0;
+        let fields: Vec<String> =
+            registration_from_v1(&told).unwrap_err().into_iter().map(|one| one.field).collect();
+        let of = |field: &str| format!("devices[0].mig.{field}");
+        assert_eq!(fields, [of("compute_slices"), of("profiles[0].name"), of("profiles[1].memory_bytes")]);
+    }
+
+    #[test]
+    fn an_ask_by_profile_is_of_one_device_and_says_nothing_else() {
+        let ask = v1::GpuAsk { mig_profile: "1g.10gb".into(), ..v1::GpuAsk::default() };
+        let with = |gpu: v1::GpuAsk| v1::Requirements { gpu: Some(gpu), ..v1::Requirements::default() };
+        let asked = requirements_from_v1(&with(ask.clone())).unwrap();
+        let name = ProfileName::new("1g.10gb").unwrap();
+        assert_eq!(asked.gpu.as_ref().map(|gpu| (gpu.count, gpu.share)), Some((1, GpuShare::Mig(name))));
+        assert_eq!(requirements_from_v1(&requirements_to_v1(&asked)), Ok(asked));
+        let bad = [
+            (v1::GpuAsk { milli: 500, ..ask.clone() }, "gpu.mig_profile"),
+            (v1::GpuAsk { memory_bytes: 5, ..ask.clone() }, "gpu.mig_profile"),
+            (v1::GpuAsk { count: 2, ..ask.clone() }, "gpu.count"),
+            (v1::GpuAsk { mig_profile: "1g 10gb".into(), ..ask }, "gpu.mig_profile"),
+        ];
+        for (gpu, field) in bad {
+            let found = requirements_from_v1(&with(gpu)).unwrap_err();
+            assert!(found.iter().any(|violation| violation.field == field), "{field}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn grants_say_how_strong_the_wall_is_and_devices_what_is_left() {
+        let slices = Some(MigSlices { start: 4, memory: 4, compute: 3 });
+        let grant = DeviceGrant { device: DeviceIndex(0), milli: 464, memory_bytes: 40, slices };
+        assert_eq!(isolation(&grant), v1::DeviceIsolation::Hard);
+        assert_eq!(isolation(&DeviceGrant { slices: None, ..grant }), v1::DeviceIsolation::Advisory);
+        let whole = DeviceGrant { milli: 1_000, slices: None, ..grant };
+        assert_eq!(isolation(&whole), v1::DeviceIsolation::Whole);
+        let mut used = DeviceUsage::default();
+        used.add(&grant);
+        assert_eq!(used_slices(&used), [4, 5, 6, 7]);
+        let left: Vec<(String, u32)> =
+            free(&board(), &used).into_iter().map(|free| (free.profile, free.count)).collect();
+        assert_eq!(left, [("1g.10gb".to_owned(), 4), ("3g.40gb".to_owned(), 1)]);
+    }
+}
