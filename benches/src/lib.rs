@@ -99,6 +99,7 @@ fn registration(node: u32) -> Registration {
         model: if node.is_multiple_of(3) { "a100" } else { "h100" }.into(),
         memory_bytes: 80 * GIB,
         failed: false,
+        mig: None,
     };
     Registration {
         name: format!("node-{node}"),

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use plimsoll_ledger::{
     AdminChange, Applied, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare, Ledger,
-    Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, Outcome, Placement, PolicyName, PolicyObject,
-    Pool, QueueOrder, QuotaPolicy, Rate, Registration, Request, Requirements, Reset, Scope, Stamp, Verdict,
-    Wait,
+    Measure, MemberPlacement, Meter, MigLayout, MigProfile, NodeHealth, NodeLimits, Outcome, Placement,
+    PolicyName, PolicyObject, Pool, ProfileName, QueueOrder, QuotaPolicy, Rate, Registration, Request,
+    Requirements, Reset, Scope, Stamp, Verdict, Wait,
 };
 use plimsoll_proto::codec;
 use plimsoll_scheduler::Planner;
@@ -228,11 +228,15 @@ impl<'a> Play<'a> {
     }
 
     fn registration(&mut self) -> Registration {
-        let devices = (0..self.choices.below(3)).map(|index| Device {
-            uuid: format!("GPU-{index}"),
-            model: "a100".to_owned(),
-            memory_bytes: 1_000,
-            failed: self.choices.below(8) == 0,
+        let devices = (0..self.choices.below(3)).map(|index| {
+            let kind = self.choices.below(8);
+            Device {
+                uuid: format!("GPU-{index}"),
+                model: "a100".to_owned(),
+                memory_bytes: 1_000,
+                failed: kind == 0,
+                mig: (1..3).contains(&kind).then(layout),
+            }
         });
         let devices = devices.collect();
         let zone = self.choices.one_of(&["a", "b"]).to_owned();
@@ -246,6 +250,7 @@ impl<'a> Play<'a> {
             running: Vec::new(),
             ..Registration::default()
         }
+        .for_version(self.ledger.meta().version)
     }
 
     fn submit(&mut self) -> Command {
@@ -266,6 +271,10 @@ impl<'a> Play<'a> {
         let gpu = match self.choices.below(8) {
             0 => Some(GpuAsk::whole(u32::from(self.choices.byte() % 3))),
             1 => Some(GpuAsk::milli(u16::from(self.choices.byte()) * 5)),
+            3 => {
+                let share = GpuShare::Mig(profile(self.choices.one_of(&["1g.125", "3g.500", "1g.5gb"])));
+                Some(GpuAsk { share, ..GpuAsk::whole(1) })
+            }
             2 => {
                 let share = GpuShare::Memory(self.choices.number() % 1_100);
                 Some(GpuAsk { share, ..GpuAsk::whole(1) })
@@ -317,6 +326,7 @@ impl<'a> Play<'a> {
                 device: DeviceIndex(u16::from(choices.byte() % 3)),
                 milli: u16::from(choices.byte()) * 5,
                 memory_bytes: choices.number(),
+                slices: None,
             });
             let devices = devices.collect();
             MemberPlacement { node: NodeId(u32::from(choices.byte() % 5)), devices }
@@ -389,6 +399,23 @@ impl<'a> Play<'a> {
         let if_revision = Revision(if self.choices.below(8) == 0 { self.choices.number() } else { 0 });
         Command::ApplyPolicy { put, delete, if_revision }
     }
+}
+
+/// A small board that is cut in eight.
+fn layout() -> MigLayout {
+    let one = |name: &str, compute_slices, memory_slices, starts: &[u8]| MigProfile {
+        name: profile(name),
+        compute_slices,
+        memory_slices,
+        memory_bytes: 125 * u64::from(memory_slices),
+        starts: starts.to_vec(),
+    };
+    let profiles = vec![one("1g.125", 1, 1, &[0, 1, 2, 3, 4, 5, 6]), one("3g.500", 3, 4, &[0, 4])];
+    MigLayout { compute_slices: 7, memory_slices: 8, profiles }
+}
+
+fn profile(name: &str) -> ProfileName {
+    ProfileName::new(name).expect("it is written as one")
 }
 
 /// The usual value, and one of the others every eighth time.

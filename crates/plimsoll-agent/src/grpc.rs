@@ -14,8 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::dial::{Conversation, Dial, LinkError};
-use crate::gpu::GpuReading;
-use crate::lease::{GrantedDevice, Lease};
+use crate::gpu::{GpuReading, MigBoard, MigKind};
+use crate::lease::{GrantedDevice, GrantedSlices, Lease};
 use crate::message::{
     FromCoordinator, LeaseNews, NodeHeartbeat, RegisterAnswer, RegisterFailure, Registered, RegisteredDevice,
     Registration, Report, ToCoordinator, Word,
@@ -114,6 +114,22 @@ fn registered_device(device: RegisteredDevice) -> v1::RegisteredDevice {
         model: device.model,
         memory_bytes: device.memory_bytes,
         failed: device.failed,
+        mig: device.mig.map(mig_layout),
+    }
+}
+
+fn mig_layout(board: MigBoard) -> v1::MigLayout {
+    let profile = |kind: MigKind| v1::MigProfile {
+        name: kind.name,
+        compute_slices: kind.compute_slices,
+        memory_slices: kind.memory_slices,
+        memory_bytes: kind.memory_bytes,
+        starts: kind.starts,
+    };
+    v1::MigLayout {
+        compute_slices: board.compute_slices,
+        memory_slices: board.memory_slices,
+        profiles: board.profiles.into_iter().map(profile).collect(),
     }
 }
 
@@ -243,7 +259,11 @@ fn lease_news(lease: v1::NodeLease) -> LeaseNews {
 }
 
 fn add_device(devices: &mut Vec<GrantedDevice>, grant: v1::DeviceGrant) {
-    if let Some(known) = devices.iter_mut().find(|device| device.uuid == grant.uuid) {
+    // Instances on one device stay apart: each is a device of its own to a workload.
+    let same = |device: &&mut GrantedDevice| {
+        device.uuid == grant.uuid && device.mig.is_none() && grant.mig.is_none()
+    };
+    if let Some(known) = devices.iter_mut().find(same) {
         known.milli = known.milli.saturating_add(grant.milli);
         known.memory_bytes = known.memory_bytes.saturating_add(grant.memory_bytes);
         return;
@@ -254,6 +274,7 @@ fn add_device(devices: &mut Vec<GrantedDevice>, grant: v1::DeviceGrant) {
         milli: grant.milli,
         memory_bytes: grant.memory_bytes,
         model: grant.model,
+        mig: grant.mig.map(|slices| GrantedSlices { profile: slices.profile, start: slices.start }),
     });
 }
 

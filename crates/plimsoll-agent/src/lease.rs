@@ -25,6 +25,18 @@ pub struct GrantedDevice {
     pub memory_bytes: u64,
     /// Short model name.
     pub model: String,
+    /// The instance that it is, on a device that is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig: Option<GrantedSlices>,
+}
+
+/// An instance on a device that is cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedSlices {
+    /// Its profile, such as `1g.10gb`.
+    pub profile: String,
+    /// Its first memory slice.
+    pub start: u32,
 }
 
 /// The right to use part of this node until a deadline.
@@ -256,6 +268,7 @@ mod tests {
             milli: *milli,
             memory_bytes: 1,
             model: "h100".to_owned(),
+            mig: None,
         });
         Lease {
             reservation: format!("r-{token:04}"),

@@ -221,6 +221,7 @@ mod tests {
             milli: 1000,
             memory_bytes: 1,
             model: "t4".into(),
+            mig: None,
         };
         let lease = Lease {
             reservation: "r-7k2m".into(),

@@ -2,6 +2,7 @@
 
 use plimsoll_types::{Labels, Resources};
 
+use crate::gpu::MigBoard;
 use crate::lease::Lease;
 use crate::sample::Sample;
 
@@ -37,6 +38,8 @@ pub struct RegisteredDevice {
     pub memory_bytes: u64,
     /// It was there and is not any more, or does not work.
     pub failed: bool,
+    /// What it may be cut into: then it is granted by profile.
+    pub mig: Option<MigBoard>,
 }
 
 /// One node's part of a heartbeat.

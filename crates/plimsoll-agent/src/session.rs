@@ -263,8 +263,9 @@ fn registered(gpu: &GpuDevice) -> RegisteredDevice {
         uuid: gpu.uuid.clone(),
         model: gpu.model.clone(),
         memory_bytes: gpu.memory_bytes.unwrap_or(0),
-        // A GPU cut into MIG instances computes nothing as a whole, and a MIG instance is no device of ours yet.
-        failed: gpu.mig,
+        // A GPU in MIG mode computes nothing as a whole: without profiles there is nothing to grant of it.
+        failed: gpu.mig && gpu.mig_board.is_none(),
+        mig: gpu.mig_board.clone(),
     }
 }
 
@@ -367,6 +368,7 @@ mod tests {
                 milli: 1_000,
                 memory_bytes: 1,
                 model: "a100".into(),
+                mig: None,
             };
             let mut news = news(token, 100);
             news.lease.devices.push(device);

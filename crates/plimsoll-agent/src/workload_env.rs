@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::lease::Lease;
+use crate::lease::{GrantedSlices, Lease};
 
 /// Environment for a workload that runs under `lease` and may talk to the cluster at `address`.
 ///
 /// The GPU variables are always there: a workload that was granted none must not find one by accident.
 pub fn workload_environment(lease: &Lease, address: &str) -> BTreeMap<String, String> {
-    let uuids = lease.devices.iter().map(|device| device.uuid.as_str()).collect::<Vec<_>>().join(",");
+    // An instance has a name of its own once it is made, by whoever starts the workload; the device's would let it see any instance.
+    let visible = lease.devices.iter().filter(|device| device.mig.is_none());
+    let uuids = visible.map(|device| device.uuid.as_str()).collect::<Vec<_>>().join(",");
     let described: Vec<_> = lease
         .devices
         .iter()
@@ -20,6 +22,7 @@ pub fn workload_environment(lease: &Lease, address: &str) -> BTreeMap<String, St
             model: &device.model,
             milli: device.milli,
             memory_bytes: device.memory_bytes,
+            mig: device.mig.as_ref(),
         })
         .collect();
     let gpus = serde_json::to_string(&described).expect("a list of plain fields is always JSON");
@@ -49,6 +52,8 @@ struct GpuVariable<'a> {
     model: &'a str,
     milli: u32,
     memory_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mig: Option<&'a GrantedSlices>,
 }
 
 #[cfg(test)]
@@ -63,6 +68,7 @@ mod tests {
             milli: 500,
             memory_bytes: 1024,
             model: "a100".to_owned(),
+            mig: None,
         };
         let devices = (0..gpus).map(device).collect();
         Lease { reservation: "r-7k2m".into(), token: 42, cpu_millis, memory_bytes: 0, devices }
@@ -86,6 +92,16 @@ mod tests {
         ];
         let found: Vec<_> = environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_instance_is_described_and_its_device_not_shown() {
+        let mut lease = lease(1_000, 2);
+        lease.devices[0].mig = Some(GrantedSlices { profile: "1g.10gb".to_owned(), start: 6 });
+        let environment = workload_environment(&lease, "x");
+        assert_eq!(environment["CUDA_VISIBLE_DEVICES"], "GPU-1");
+        let mig = r#""memory_bytes":1024,"mig":{"profile":"1g.10gb","start":6}}"#;
+        assert!(environment["PLIMSOLL_GPUS"].contains(mig), "{}", environment["PLIMSOLL_GPUS"]);
     }
 
     #[test]

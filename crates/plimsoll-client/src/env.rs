@@ -8,17 +8,23 @@ use plimsoll_proto::v1::Reservation;
 /// always there, since a workload that was granted none must not find one by accident.
 pub fn workload_env(reservation: &Reservation, address: &str) -> BTreeMap<String, String> {
     let devices: Vec<_> = reservation.allocations.iter().flat_map(|allocation| &allocation.devices).collect();
-    let uuids = devices.iter().map(|device| device.uuid.as_str()).collect::<Vec<_>>().join(",");
+    // An instance has a name of its own once it is made, by whoever starts the workload; the device's would let it see any instance.
+    let visible = devices.iter().filter(|device| device.mig.is_none());
+    let uuids = visible.map(|device| device.uuid.as_str()).collect::<Vec<_>>().join(",");
     let described: Vec<String> = devices
         .iter()
         .map(|device| {
+            let mig = device.mig.as_ref().map(|slices| {
+                format!(r#","mig":{{"profile":{},"start":{}}}"#, quoted(&slices.profile), slices.start)
+            });
             format!(
-                r#"{{"uuid":{},"index":{},"model":{},"milli":{},"memory_bytes":{}}}"#,
+                r#"{{"uuid":{},"index":{},"model":{},"milli":{},"memory_bytes":{}{}}}"#,
                 quoted(&device.uuid),
                 device.index,
                 quoted(&device.model),
                 device.milli,
-                device.memory_bytes
+                device.memory_bytes,
+                mig.unwrap_or_default()
             )
         })
         .collect();
@@ -57,7 +63,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_proto::v1::{Allocation, DeviceGrant, Quantities};
+    use plimsoll_proto::v1::{Allocation, DeviceGrant, MigSlices, Quantities};
 
     use super::*;
 
@@ -70,6 +76,7 @@ mod tests {
             memory_bytes: 8,
             model: "a\"100".into(),
             isolation: 0,
+            mig: None,
         };
         let mut reservation = Reservation {
             id: "r-7k2m".into(),
@@ -85,6 +92,13 @@ mod tests {
             r#"[{"uuid":"GPU-1","index":1,"model":"a\"100","milli":500,"memory_bytes":8}]"#
         );
         assert_eq!((env["OMP_NUM_THREADS"].as_str(), env["PLIMSOLL_TOKEN"].as_str()), ("2", "42"));
+        reservation.allocations[0].devices[0].mig =
+            Some(MigSlices { profile: "1g.10gb".into(), start: 6, ..MigSlices::default() });
+        let env = workload_env(&reservation, "h:1");
+        assert_eq!(env["CUDA_VISIBLE_DEVICES"], "", "its device would be any instance");
+        assert!(
+            env["PLIMSOLL_GPUS"].ends_with(r#""memory_bytes":8,"mig":{"profile":"1g.10gb","start":6}}]"#)
+        );
         reservation.allocations.clear();
         let env = workload_env(&reservation, "h:1");
         assert_eq!(

@@ -79,7 +79,8 @@ impl RequestBuilder {
             Ok(asked) => {
                 let gpu = self.gpu_ask();
                 gpu.count = asked.count;
-                gpu.milli = u32::from(asked.milli);
+                let milli = u32::from(asked.milli);
+                gpu.milli = if gpu.mig_profile.is_empty() || milli != WHOLE_MILLI { milli } else { 0 };
                 gpu.models = asked.model.into_iter().collect();
                 // Said before: with a number of devices it is the least that each must have.
                 gpu.min_device_memory_bytes += std::mem::take(&mut gpu.memory_bytes);
@@ -99,6 +100,17 @@ impl RequestBuilder {
         } else {
             gpu.min_device_memory_bytes = bytes;
         }
+        self
+    }
+
+    /// An instance of a MIG profile, as in `1g.10gb`, on a device that is cut into slices. A model that is asked with
+    /// [`RequestBuilder::gpu`] still holds; a part of a device does not.
+    pub fn gpu_mig(mut self, profile: &str) -> Self {
+        let gpu = self.gpu_ask();
+        gpu.mig_profile = profile.trim().to_ascii_lowercase();
+        gpu.count = gpu.count.max(1);
+        gpu.milli = if gpu.milli == WHOLE_MILLI { 0 } else { gpu.milli };
+        gpu.min_device_memory_bytes += std::mem::take(&mut gpu.memory_bytes);
         self
     }
 
@@ -229,6 +241,9 @@ impl RequestBuilder {
     }
 }
 
+/// Thousandths of a whole device.
+const WHOLE_MILLI: u32 = 1_000;
+
 fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -272,6 +287,22 @@ mod tests {
             let gpu = request.spec().expect("good").requirements.expect("given").gpu.expect("given");
             assert_eq!((gpu.count, gpu.memory_bytes, gpu.min_device_memory_bytes), (2, 0, 20 << 30));
         }
+    }
+
+    #[tokio::test]
+    async fn a_profile_is_one_instance_of_the_model_that_is_named() {
+        let good = [
+            request().gpu("h100").gpu_mig("1g.10gb").gpu_memory("60Gi"),
+            request().gpu_memory("60Gi").gpu_mig(" 1G.10gb").gpu("h100"),
+        ];
+        for request in good {
+            let gpu = request.spec().expect("good").requirements.expect("given").gpu.expect("given");
+            assert_eq!((gpu.count, gpu.milli, gpu.memory_bytes), (1, 0, 0));
+            assert_eq!((gpu.mig_profile.as_str(), gpu.min_device_memory_bytes), ("1g.10gb", 60 << 30));
+            assert_eq!(gpu.models, ["h100"]);
+        }
+        let part = request().gpu("0.5").gpu_mig("1g.10gb").spec().expect("the coordinator refuses it");
+        assert_eq!(part.requirements.expect("given").gpu.expect("given").milli, 500);
     }
 
     #[tokio::test]

@@ -10,11 +10,12 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::apply::hard_end;
 use crate::calendar::{Ask, Room, window_of};
+use crate::device::{has_room_at, is_of_share};
 use crate::ledger::Slot;
 use crate::quota::{QuotaTree, Shortage, charge};
 use crate::{
-    Blocker, DeviceUsage, GpuAsk, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason, Refusal,
-    Request, Reservation, WHOLE_DEVICE_MILLI,
+    Blocker, Device, DeviceGrant, DeviceUsage, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason,
+    Refusal, Request, Reservation, WHOLE_DEVICE_MILLI, device_matches,
 };
 
 impl Ledger {
@@ -321,9 +322,9 @@ impl Ledger {
                     blockers.push(about(slot, Reason::DeviceMismatch));
                     continue;
                 };
-                let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
-                let fits_ask = !device.failed && device_matches(gpu, &device.model, device.memory_bytes);
-                if !fits_ask || u64::from(grant.milli) != milli || grant.memory_bytes != memory_bytes {
+                let (milli, _) = gpu.share.of_device(device);
+                let fits_ask = !device.failed && device_matches(gpu, device);
+                if !fits_ask || !is_of_share(grant, gpu.share, device) {
                     let blocker =
                         Blocker::new(Reason::DeviceMismatch, device.uuid.as_str(), milli, grant.milli.into());
                     blockers.push(blocker);
@@ -335,11 +336,10 @@ impl Ledger {
                     Sight::Later => slot.usage.device_later(index),
                 };
                 let now = taken.entry((member.node, grant.device.0)).or_insert(before);
-                if device_has_room(now, gpu.share, milli, memory_bytes, device.memory_bytes) {
-                    now.add(grant.milli, grant.memory_bytes);
+                if has_room_at(now, gpu.share, device, grant.slices) {
+                    now.add(grant);
                 } else {
-                    let free = u64::from(WHOLE_DEVICE_MILLI).saturating_sub(now.milli.into());
-                    blockers.push(Blocker::new(Reason::NoCapacity, device.uuid.as_str(), milli, free));
+                    blockers.push(no_room(device, gpu.share, grant, now));
                 }
             }
         }
@@ -357,36 +357,6 @@ pub(crate) enum Sight {
     Later,
 }
 
-/// True where a device of this model and memory may serve the ask at all (its use aside).
-pub fn device_matches(gpu: &GpuAsk, model: &str, device_memory_bytes: u64) -> bool {
-    let model_allowed = gpu.models.is_empty() || gpu.models.iter().any(|allowed| allowed == model);
-    let large_enough = device_memory_bytes >= gpu.min_device_memory_bytes;
-    let share_fits = match gpu.share {
-        GpuShare::Memory(bytes) => bytes <= device_memory_bytes,
-        GpuShare::Whole | GpuShare::Milli(_) => true,
-    };
-    model_allowed && large_enough && share_fits
-}
-
-/// True where a device used as `usage` has room for `milli` and `memory_bytes` more. A whole grant needs an empty
-/// device, and a share one that is not taken whole: a device changes mode only when empty.
-pub fn device_has_room(
-    usage: &DeviceUsage,
-    share: GpuShare,
-    milli: u64,
-    memory_bytes: u64,
-    device_memory_bytes: u64,
-) -> bool {
-    match share {
-        GpuShare::Whole => usage.grants == 0,
-        GpuShare::Milli(_) | GpuShare::Memory(_) => {
-            !usage.exclusive
-                && u64::from(usage.milli) + milli <= u64::from(WHOLE_DEVICE_MILLI)
-                && usage.memory_bytes.checked_add(memory_bytes).is_some_and(|sum| sum <= device_memory_bytes)
-        }
-    }
-}
-
 impl Blocker {
     /// What stands in the way where a quota is short.
     pub fn of_quota(short: &Shortage) -> Blocker {
@@ -398,27 +368,19 @@ impl Blocker {
     }
 }
 
-impl DeviceUsage {
-    /// Adds one grant.
-    pub fn add(&mut self, milli: u16, memory_bytes: u64) {
-        self.milli += u32::from(milli);
-        self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes);
-        self.grants += 1;
-        self.exclusive = milli == WHOLE_DEVICE_MILLI;
-    }
-
-    /// Takes one grant away.
-    pub fn remove(&mut self, milli: u16, memory_bytes: u64) {
-        self.milli = self.milli.saturating_sub(milli.into());
-        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
-        self.grants = self.grants.saturating_sub(1);
-        self.exclusive = self.exclusive && self.grants > 0;
-    }
-}
-
 /// Most requests name no queue, and cost nothing here.
 fn counts_against_quota(request: &Request) -> bool {
     !request.queue.is_empty() && !mutant!("forget-quota")
+}
+
+/// What of a device is taken: thousandths, or the place of an instance.
+fn no_room(device: &Device, share: GpuShare, grant: &DeviceGrant, taken: &DeviceUsage) -> Blocker {
+    if let (GpuShare::Mig(profile), Some(slices)) = (share, grant.slices) {
+        let subject = format!("{} from slice {} of {}", profile, slices.start, device.uuid);
+        return Blocker::new(Reason::NoCapacity, subject, 1, 0);
+    }
+    let free = u64::from(WHOLE_DEVICE_MILLI).saturating_sub(taken.milli.into());
+    Blocker::new(Reason::NoCapacity, device.uuid.as_str(), grant.milli.into(), free)
 }
 
 fn about(slot: &Slot, reason: Reason) -> Blocker {

@@ -7,7 +7,7 @@ use plimsoll_types::{NodeId, Revision};
 
 use crate::calendar::{Ask, end_of};
 use crate::quota::charge;
-use crate::{Ledger, Reservation, State, Violation, WHOLE_DEVICE_MILLI};
+use crate::{Device, Ledger, Reservation, State, Violation};
 
 /// Most violations kept until they are taken: one fault may show in every entry from then on.
 const MOST_KEPT: usize = 64;
@@ -95,12 +95,11 @@ impl Ledger {
             for grant in &member.devices {
                 let index = usize::from(grant.device.0);
                 let taken = slot.usage.devices.get(index).copied().unwrap_or_default();
-                let memory_bytes =
-                    slot.node.registration.devices.get(index).map_or(0, |device| device.memory_bytes);
-                if taken.milli > u32::from(WHOLE_DEVICE_MILLI)
-                    || taken.memory_bytes > memory_bytes
-                    || (taken.exclusive && taken.grants != 1)
-                {
+                let device = slot.node.registration.devices.get(index);
+                let compute_fits = |device: &Device| {
+                    device.mig.as_ref().is_none_or(|layout| taken.compute_slices <= layout.compute_slices)
+                };
+                if !device.is_some_and(|device| taken.is_sound(device) && compute_fits(device)) {
                     found.push(("I2", format!("device {index} of node {}: {taken:?}", slot.node.name())));
                 }
             }
@@ -172,8 +171,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Applied, Command, Device, DeviceGrant, Entry, GpuAsk, MemberPlacement, Outcome, Placement,
-        Registration, Request, Requirements, Stamp, Verdict,
+        Applied, Command, DeviceGrant, Entry, GpuAsk, MemberPlacement, Outcome, Placement, Registration,
+        Request, Requirements, Stamp, Verdict,
     };
 
     fn apply(ledger: &mut Ledger, command: Command) -> Applied {
@@ -184,8 +183,12 @@ mod tests {
     /// A ledger with one node of 4 cores and one device, of which a lease has 3 cores and 600 thousandths.
     fn ledger() -> (Ledger, Reservation) {
         let mut ledger = Ledger::new();
-        let device =
-            Device { uuid: "GPU-1".to_owned(), model: "a100".to_owned(), memory_bytes: 1_000, failed: false };
+        let device = Device {
+            uuid: "GPU-1".to_owned(),
+            model: "a100".to_owned(),
+            memory_bytes: 1_000,
+            ..Device::default()
+        };
         let registration = Registration {
             name: "n".to_owned(),
             incarnation: 1,
@@ -207,7 +210,7 @@ mod tests {
             auto_confirm: true,
             ..Request::default()
         };
-        let grant = DeviceGrant { device: DeviceIndex(0), milli: 600, memory_bytes: 600 };
+        let grant = DeviceGrant { device: DeviceIndex(0), milli: 600, memory_bytes: 600, slices: None };
         let members = vec![MemberPlacement { node: NodeId(0), devices: vec![grant] }];
         let verdict = Verdict::Place(Placement { members });
         let applied = apply(&mut ledger, Command::Submit { request, verdict });

@@ -445,9 +445,9 @@ fn change_usage(
     for grant in devices {
         let device = &mut by_device[usize::from(grant.device.0)];
         if add {
-            device.add(grant.milli, grant.memory_bytes);
+            device.add(grant);
         } else {
-            device.remove(grant.milli, grant.memory_bytes);
+            device.remove(grant);
         }
     }
 }

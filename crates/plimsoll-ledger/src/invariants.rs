@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::Resources;
 
-use crate::{Ledger, NodeHealth, State, WHOLE_DEVICE_MILLI};
+use crate::{Ledger, NodeHealth, State};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +52,12 @@ impl Ledger {
         }
     }
 
-    /// I2: a device is taken whole by one, or in parts that together fit.
+    /// I2: a device is taken whole by one, in parts that together fit, or in slices that do not overlap.
     fn check_devices(&self, found: &mut Vec<Violation>) {
         for node in self.nodes() {
             let Some(usage) = self.usage(node.id) else { continue };
             for (device, taken) in node.registration.devices.iter().zip(&usage.devices) {
-                let over =
-                    taken.milli > u32::from(WHOLE_DEVICE_MILLI) || taken.memory_bytes > device.memory_bytes;
-                if over || (taken.exclusive && taken.grants != 1) {
+                if !taken.is_sound(device) {
                     violation(
                         found,
                         "I2",

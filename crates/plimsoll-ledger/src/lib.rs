@@ -9,6 +9,7 @@ mod answers;
 mod apply;
 mod calendar;
 mod command;
+mod device;
 mod discipline;
 mod endpoints;
 mod ends;
@@ -19,6 +20,7 @@ mod index;
 mod invariants;
 mod ledger;
 pub mod limits;
+mod mig;
 mod node;
 mod outcome;
 mod placement;
@@ -38,13 +40,14 @@ mod usage;
 mod validate;
 mod validator;
 
-pub use admit::{device_has_room, device_matches};
 pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
+pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
 pub use discipline::QueueDiscipline;
 pub use fork::{Fork, ForkedRows};
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};
+pub use mig::{MAX_PROFILES, MAX_SLICES, MigLayout, MigProfile, MigSlices, ProfileName, SliceCost};
 pub use node::{
     Device, DeviceUsage, FencePending, Kept, Node, NodeAdmin, NodeHealth, NodeUsage, Registration,
     effective_labels,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_types::{Amount, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
-use crate::DeviceGrant;
+use crate::{DeviceGrant, MigLayout};
 
 /// What an agent says of its node when it registers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Device {
     pub memory_bytes: u64,
     /// Set by agent or operator: the device is not to be granted.
     pub failed: bool,
+    /// How it is cut into slices: then it is granted by profile, and only so. From ledger version 5 on.
+    pub mig: Option<MigLayout>,
 }
 
 /// Whether new work may be put on a node.
@@ -149,6 +151,14 @@ pub struct DeviceUsage {
     pub grants: u32,
     /// It is taken whole by one grant.
     pub exclusive: bool,
+    /// Grants among them that are instances of a profile.
+    pub sliced: u32,
+    /// Memory slices that these take, a bit for each.
+    pub memory_mask: u32,
+    /// How many memory slices they take in all: as many as there are bits, since none overlap.
+    pub memory_slices: u32,
+    /// Compute slices that they take.
+    pub compute_slices: u8,
 }
 
 impl NodeUsage {
@@ -195,12 +205,7 @@ impl NodeUsage {
     pub fn device_spoken_for(&self, index: usize) -> DeviceUsage {
         let now = self.devices.get(index).copied().unwrap_or_default();
         let later = self.kept.as_ref().and_then(|kept| kept.devices.get(index)).copied().unwrap_or_default();
-        DeviceUsage {
-            milli: now.milli.max(later.milli),
-            memory_bytes: now.memory_bytes.max(later.memory_bytes),
-            grants: now.grants.max(later.grants),
-            exclusive: now.exclusive || later.exclusive,
-        }
+        now.larger_of(&later)
     }
 }
 

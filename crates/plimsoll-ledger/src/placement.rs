@@ -2,6 +2,8 @@
 
 use plimsoll_types::{DeviceIndex, NodeId};
 
+use crate::MigSlices;
+
 /// One member after the other, each on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -23,8 +25,10 @@ pub struct MemberPlacement {
 pub struct DeviceGrant {
     /// The device.
     pub device: DeviceIndex,
-    /// Thousandths of its compute; 1000 is the whole device.
+    /// Thousandths of it; 1000 is the whole device.
     pub milli: u16,
     /// Its memory, in bytes.
     pub memory_bytes: u64,
+    /// The instance that it is, on a device that is cut. From ledger version 5 on.
+    pub slices: Option<MigSlices>,
 }

@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
-use crate::{Affinity, Topology};
+use crate::{Affinity, ProfileName, Topology};
 
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
@@ -86,7 +86,7 @@ pub struct Preferred {
 /// GPU devices for one member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GpuAsk {
-    /// Number of devices; 1 for a share.
+    /// Number of devices; 1 for a share or an instance.
     pub count: u32,
     /// Whole devices or a share of one.
     pub share: GpuShare,
@@ -105,6 +105,8 @@ pub enum GpuShare {
     Milli(u16),
     /// So many bytes of memory, with the same part of its compute (rounded up to thousandths).
     Memory(u64),
+    /// An instance of this profile, on a device that is cut into slices. From ledger version 5 on.
+    Mig(ProfileName),
 }
 
 /// Members of a gang. One plain reservation is a gang of exactly one.
@@ -146,25 +148,5 @@ impl GpuAsk {
     /// A share of one device of any model, in thousandths.
     pub fn milli(milli: u16) -> GpuAsk {
         GpuAsk { count: 1, share: GpuShare::Milli(milli), min_device_memory_bytes: 0, models: Vec::new() }
-    }
-}
-
-impl GpuShare {
-    /// What the share takes of a device with `device_memory_bytes`: thousandths and bytes.
-    /// A share by memory larger than the device takes more than 1000 thousandths, so that it never fits.
-    pub fn of_device(self, device_memory_bytes: u64) -> (u64, u64) {
-        let whole = u64::from(WHOLE_DEVICE_MILLI);
-        match self {
-            GpuShare::Whole => (whole, device_memory_bytes),
-            GpuShare::Milli(milli) => {
-                let memory = u128::from(device_memory_bytes) * u128::from(milli) / u128::from(whole);
-                (u64::from(milli), u64::try_from(memory).unwrap_or(u64::MAX))
-            }
-            GpuShare::Memory(bytes) => {
-                let milli =
-                    (u128::from(bytes) * u128::from(whole)).div_ceil(u128::from(device_memory_bytes.max(1)));
-                (u64::try_from(milli).unwrap_or(u64::MAX).max(1), bytes)
-            }
-        }
     }
 }

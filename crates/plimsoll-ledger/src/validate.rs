@@ -11,7 +11,10 @@ use crate::limits::{
     MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
 use crate::topology::{validate_levels, validate_place};
-use crate::{Blocker, GpuShare, PolicyObject, Reason, Registration, Request, WHOLE_DEVICE_MILLI};
+use crate::{
+    Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Reason, Registration, Request,
+    WHOLE_DEVICE_MILLI,
+};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
 pub fn validate_request(request: &Request) -> Vec<Blocker> {
@@ -64,6 +67,8 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
             GpuShare::Memory(bytes) => {
                 range(&mut bad, "requirements.gpu.memory_bytes", bytes, 1, u64::MAX >> 1)
             }
+            // A name that is none cannot be written.
+            GpuShare::Mig(_) => {}
         }
     }
     bad
@@ -92,8 +97,37 @@ pub fn validate_registration(registration: &Registration) -> Vec<Blocker> {
             bad.push(Blocker::new(Reason::InvalidArgument, format!("devices.uuid {:?}", device.uuid), 1, 0));
         }
         range(&mut bad, "devices.memory_bytes", device.memory_bytes, 1, u64::MAX >> 1);
+        if let Some(layout) = &device.mig {
+            layout_makes_sense(&mut bad, layout, device.memory_bytes);
+        }
     }
     bad
+}
+
+/// Whatever lies side by side on the device fits it, in slices and in bytes.
+fn layout_makes_sense(bad: &mut Vec<Blocker>, layout: &MigLayout, device_memory_bytes: u64) {
+    let slices = layout.memory_slices;
+    range(bad, "devices.mig.compute_slices", layout.compute_slices.into(), 1, MAX_SLICES.into());
+    range(bad, "devices.mig.memory_slices", slices.into(), 1, MAX_SLICES.into());
+    range(bad, "devices.mig.profiles", layout.profiles.len() as u64, 1, MAX_PROFILES as u64);
+    let mut seen = BTreeSet::new();
+    for profile in &layout.profiles {
+        let field = |name: &str| format!("devices.mig.profiles[{}].{name}", profile.name);
+        if !seen.insert(profile.name) {
+            bad.push(Blocker::new(Reason::InvalidArgument, field("name"), 2, 1));
+        }
+        let (compute, memory) = (profile.compute_slices, profile.memory_slices);
+        range(bad, &field("compute_slices"), compute.into(), 1, layout.compute_slices.into());
+        range(bad, &field("memory_slices"), memory.into(), 1, slices.into());
+        let part = u128::from(device_memory_bytes) * u128::from(memory) / u128::from(slices.max(1));
+        range(bad, &field("memory_bytes"), profile.memory_bytes, 1, u64::try_from(part).unwrap_or(u64::MAX));
+        let ascending = profile.starts.windows(2).all(|pair| pair[0] < pair[1]);
+        if profile.starts.is_empty() || !ascending {
+            bad.push(Blocker::new(Reason::InvalidArgument, field("starts"), profile.starts.len() as u64, 1));
+        }
+        let last = u64::from(profile.starts.last().copied().unwrap_or_default()) + u64::from(memory);
+        range(bad, &field("starts"), last, 0, slices.into());
+    }
 }
 
 /// Every way in which a policy object makes no sense.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
     AdminChange, Affinity, Announcement, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare,
-    LATEST_VERSION, Ledger, LoadReport, Measure, MemberPlacement, Meter, NodeHealth, NodeLimits, OnPreempt,
-    Placement, PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy, Registration,
-    RemovedNode, Request, Requirements, Reservation, Reset, Rule, Schedule, Scope, Service, Stamp, Topology,
-    TouchedRow, Users, Validator, Verdict, Wait, Window,
+    LATEST_VERSION, Ledger, LoadReport, Measure, MemberPlacement, Meter, MigLayout, MigProfile, MigSlices,
+    NodeHealth, NodeLimits, OnPreempt, Placement, PolicyName, PolicyObject, Pool, Preemption, ProfileName,
+    Queue, Quota, QuotaPolicy, Registration, RemovedNode, Request, Requirements, Reservation, Reset, Rule,
+    Schedule, Scope, Service, Stamp, Topology, TouchedRow, Users, Validator, Verdict, Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -38,7 +38,7 @@ enum Step {
     Requeue(usize, bool),
     Cancel(usize),
     Expire(u32),
-    Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool },
+    Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool, cut: u8 },
     Health(u32, NodeHealth, bool),
     FailUnderGang(usize),
     Admin(u32, u8),
@@ -57,6 +57,8 @@ fn request() -> impl Strategy<Value = Request> {
         2 => Just(GpuShare::Whole),
         3 => prop_oneof![Just(250u16), Just(500), Just(333), Just(999)].prop_map(GpuShare::Milli),
         2 => prop_oneof![Just(10 * GIB), Just(20 * GIB + 1), Just(81 * GIB)].prop_map(GpuShare::Memory),
+        4 => prop::sample::select(vec!["1g.10gb", "1g.10gb", "1g.20gb", "3g.40gb", "4g.40gb", "7g.80gb", "2g.12gb"])
+            .prop_map(|name| GpuShare::Mig(ProfileName::new(name).expect("a name"))),
     ];
     let gpu = prop::option::weighted(
         0.5,
@@ -170,8 +172,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Requeue(pick, right)),
         3 => any::<usize>().prop_map(Step::Cancel),
         12 => (0u32..4).prop_map(Step::Expire),
-        5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY).prop_map(
-            |(index, incarnation, cpu_millis, devices, running)| Step::Register { index, incarnation, cpu_millis, devices, running }),
+        5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY, 0u8..8).prop_map(
+            |(index, incarnation, cpu_millis, devices, running, cut)| Step::Register { index, incarnation, cpu_millis, devices, running, cut }),
         8 => (0u32..4, health, right()).prop_map(|(node, health, right)| Step::Health(node, health, right)),
         2 => any::<usize>().prop_map(Step::FailUnderGang),
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
@@ -194,6 +196,7 @@ fn registration(index: u32, incarnation: u64, cpu_millis: u64, devices: usize) -
         model: if n == 0 { "a100".into() } else { "t4".into() },
         memory_bytes: if n == 0 { 80 * GIB } else { 16 * GIB - 7 },
         failed: false,
+        mig: None,
     };
     let mut labels = plimsoll_types::Labels::new();
     if index.is_multiple_of(2) {
@@ -211,6 +214,34 @@ fn registration(index: u32, incarnation: u64, cpu_millis: u64, devices: usize) -
         self_fencing: true,
         running: Vec::new(),
     }
+}
+
+/// How the first device of a node is cut, mostly not at all: as an A100 is, in four, or in a way that makes no sense.
+fn layout(cut: u8) -> Option<MigLayout> {
+    let profile = |name: &str, compute_slices, memory_slices, starts: &[u8]| MigProfile {
+        name: ProfileName::new(name).expect("a name"),
+        compute_slices,
+        memory_slices,
+        memory_bytes: u64::from(memory_slices) * (10 * GIB - 5),
+        starts: starts.to_vec(),
+    };
+    let ones = profile("1g.10gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]);
+    let eight = vec![
+        ones.clone(),
+        profile("1g.20gb", 1, 2, &[0, 2, 4, 6]),
+        profile("3g.40gb", 3, 4, &[0, 4]),
+        profile("4g.40gb", 4, 4, &[0]),
+        profile("7g.80gb", 7, 8, &[0]),
+    ];
+    let (compute_slices, memory_slices, profiles) = match cut {
+        0..=2 => (7, 8, eight),
+        3 => (4, 4, vec![profile("1g.10gb", 1, 1, &[0, 1, 2, 3]), profile("3g.40gb", 3, 2, &[0, 2])]),
+        // The first does not fit into the device, the second has more memory than its part of it.
+        4 => (7, 8, vec![profile("3g.40gb", 3, 4, &[0, 5])]),
+        5 => (7, 8, vec![MigProfile { memory_bytes: 11 * GIB, ..ones }]),
+        _ => return None,
+    };
+    Some(MigLayout { compute_slices, memory_slices, profiles })
 }
 
 fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
@@ -396,13 +427,28 @@ fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], device: u16) -> 
     let member = |node: &u32| {
         let count = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count.min(8) as u16);
         let grant = |index: u16| {
-            let memory = ledger
-                .node(NodeId(*node))
-                .and_then(|n| n.registration.devices.get(usize::from(index)).map(|d| d.memory_bytes))
-                .unwrap_or(1);
-            let (milli, memory_bytes) =
-                request.requirements.gpu.as_ref().expect("counted above").share.of_device(memory);
-            DeviceGrant { device: DeviceIndex(index), milli: milli.min(60_000) as u16, memory_bytes }
+            let none = Device { memory_bytes: 1, ..Device::default() };
+            let device =
+                ledger.node(NodeId(*node)).and_then(|n| n.registration.devices.get(usize::from(index)));
+            let share = request.requirements.gpu.as_ref().expect("counted above").share;
+            let (milli, memory_bytes) = share.of_device(device.unwrap_or(&none));
+            let profile = match share {
+                GpuShare::Mig(name) => {
+                    device.and_then(|d| d.mig.as_ref()).and_then(|layout| layout.profile(name))
+                }
+                _ => None,
+            };
+            // Mostly from a start that it may have, now and then from any, by the revision: free ones are hit by chance.
+            let chance = ledger.revision().0 as usize;
+            let slices = profile.map(|profile| MigSlices {
+                start: match chance % 9 {
+                    8 => (chance % 11) as u8,
+                    _ => profile.starts[chance % profile.starts.len()],
+                },
+                memory: profile.memory_slices,
+                compute: profile.compute_slices + u8::from(chance % 31 == 30),
+            });
+            DeviceGrant { device: DeviceIndex(index), milli: milli.min(60_000) as u16, memory_bytes, slices }
         };
         MemberPlacement { node: NodeId(*node), devices: (device..device + count).map(grant).collect() }
     };
@@ -523,8 +569,11 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
         }
         Step::Cancel(index) => with(*index, &|r| Command::Cancel { reservation: r.id }),
         Step::Expire(limit) => Command::Expire { limit: *limit },
-        Step::Register { index, incarnation, cpu_millis, devices, running } => {
+        Step::Register { index, incarnation, cpu_millis, devices, running, cut } => {
             let mut registration = registration(*index, *incarnation, *cpu_millis, *devices);
+            if let Some(device) = registration.devices.first_mut() {
+                device.mig = layout(*cut);
+            }
             if *running {
                 registration.running = ledger.reservations().map(|r| r.id).collect();
             }
@@ -688,6 +737,11 @@ proptest! {
             put.push(service("web", "default", "standard"));
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
+        }
+        if steps.len() % 4 == 2 {
+            let mut cut = registration(0, 1, 8_000, 2);
+            cut.devices[0].mig = layout(0);
+            run(&mut ledger, &mut model, now_ms, &Entry::system(Command::RegisterNode(cut)))?;
         }
         if steps.len() % 3 == 1 {
             let entry = Entry::system(gang_apart(&ledger));

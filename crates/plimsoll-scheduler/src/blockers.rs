@@ -1,13 +1,17 @@
 //! All that stands in the way of a request, with its arithmetic. O(nodes of the pool): only for what was not placed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Ledger, Reason, Request};
+use plimsoll_ledger::{Blocker, GpuShare, Ledger, ProfileName, Reason, Request, instances_left};
 use plimsoll_types::{Amount, Resources};
 
 use crate::fit::{NodeView, Unfit};
 use crate::fleet::{Fleet, split};
 use crate::topology::beside;
+
+/// Profiles of which it is said how many would still fit.
+const MOST_PROFILES: usize = 8;
 
 /// What stands in the way now: each node counts under the first thing that keeps it out.
 pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
@@ -119,7 +123,40 @@ fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -
         entry.limit = entry.limit.max(limit);
         entry.nodes += 1;
     }
+    if let Some(GpuShare::Mig(profile)) = request.requirements.gpu.as_ref().map(|gpu| gpu.share) {
+        let slices = [(Unfit::Gpu, true), (Unfit::Device, false)];
+        for (unfit, left) in slices {
+            if let Some(blocker) = found.get_mut(&unfit) {
+                blocker.subject = slices_left(fleet, request, profile, left);
+            }
+        }
+    }
     found.into_values().collect()
+}
+
+/// What is asked against what would still fit: `mig 3g.40gb (free: 2 x 2g.20gb, 4 x 1g.10gb)`, each number for that profile alone. Where
+/// that is not asked (`left`), against what there is: `mig 3g.20gb (profiles here: 3g.40gb, 1g.10gb)`.
+fn slices_left(fleet: &Fleet, request: &Request, asked: ProfileName, left: bool) -> String {
+    let open = |view: &&NodeView| !left || view.node.is_eligible();
+    let mut found: BTreeMap<(Reverse<u8>, Reverse<u8>, ProfileName), u64> = BTreeMap::new();
+    for view in fleet.pool_views(&request.pool).filter(open) {
+        let devices = view.node.registration.devices.iter().zip(&view.devices);
+        for (device, usage) in devices.filter(|(device, _)| !device.failed) {
+            for profile in device.mig.iter().flat_map(|layout| &layout.profiles) {
+                let key = (Reverse(profile.memory_slices), Reverse(profile.compute_slices), profile.name);
+                let more = if left { instances_left(device, usage, profile.name) } else { 1 };
+                *found.entry(key).or_default() += u64::from(more);
+            }
+        }
+    }
+    let some = found.into_iter().filter(|(_, count)| *count > 0).take(MOST_PROFILES);
+    let word = |((.., name), count): ((_, _, ProfileName), u64)| match left {
+        true => format!("{count} x {name}"),
+        false => name.to_string(),
+    };
+    let words: Vec<String> = some.map(word).collect();
+    let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+    format!("mig {asked} ({}: {words})", if left { "free" } else { "profiles here" })
 }
 
 fn blocker_of(unfit: Unfit, view: &NodeView, names: &[&str], asked: u64) -> Blocker {
@@ -153,31 +190,36 @@ fn numbers(
             (amounts.get(name).0, if empty { limit } else { view.free.get(name).0 }, limit)
         }
         Unfit::Device | Unfit::Gpu => {
-            let total = view.node.registration.devices.len() as u64;
+            let total = uncut(view).count() as u64;
             let gpu = request.requirements.gpu.as_ref();
             match gpu.map(|gpu| (gpu.share, gpu.count)) {
-                Some((plimsoll_ledger::GpuShare::Milli(milli), _)) => {
-                    let free =
-                        (0..view.devices.len()).map(|index| view.device_free_milli(index)).max().unwrap_or(0);
+                // How many would fit depends on what else is there: the subject says it.
+                Some((GpuShare::Mig(_), count)) => (count.into(), 0, 0),
+                Some((GpuShare::Milli(milli), _)) => {
+                    let free = uncut(view).map(|index| view.device_free_milli(index)).max().unwrap_or(0);
                     (milli.into(), free.into(), if total > 0 { 1_000 } else { 0 })
                 }
-                Some((plimsoll_ledger::GpuShare::Memory(bytes), _)) => {
+                Some((GpuShare::Memory(bytes), _)) => {
                     let memory = |index: usize| {
                         let device = &view.node.registration.devices[index];
                         device.memory_bytes.saturating_sub(view.devices[index].memory_bytes)
                     };
-                    let free = (0..view.devices.len())
-                        .filter(|index| view.device_free_milli(*index) > 0)
-                        .map(memory)
-                        .max();
+                    let free =
+                        uncut(view).filter(|index| view.device_free_milli(*index) > 0).map(memory).max();
                     let most = view.node.registration.devices.iter().map(|device| device.memory_bytes).max();
                     (bytes, free.unwrap_or(0), most.unwrap_or(0))
                 }
-                Some((plimsoll_ledger::GpuShare::Whole, count)) => {
+                Some((GpuShare::Whole, count)) => {
                     (count.into(), if unfit == Unfit::Device { 0 } else { view.free_whole().into() }, total)
                 }
                 None => (0, 0, total),
             }
         }
     }
+}
+
+/// Devices that are given whole and in shares.
+fn uncut(view: &NodeView) -> impl Iterator<Item = usize> {
+    let devices = view.node.registration.devices.iter().enumerate();
+    devices.filter(|(_, device)| device.mig.is_none()).map(|(index, _)| index)
 }

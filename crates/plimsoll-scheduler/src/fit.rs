@@ -1,11 +1,12 @@
 //! Could one member be on one node, and on which of its devices? The same questions that `admit` asks, put to the
 //! planner's view of a node.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Ledger, Node, Request, WHOLE_DEVICE_MILLI, device_has_room,
-    device_matches,
+    DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Ledger, Node, Request, SliceCost, WHOLE_DEVICE_MILLI,
+    best_grant, device_matches,
 };
 use plimsoll_types::{DeviceIndex, Labels, NodeId, Resources};
 
@@ -40,8 +41,13 @@ impl NodeView {
         (0..self.devices.len()).map(|index| u64::from(self.device_free_milli(index))).sum()
     }
 
+    /// Devices that nobody is on, those that are cut left out: nobody gets one of these whole.
     pub(crate) fn free_whole(&self) -> u32 {
-        let whole = |index: &usize| self.device_free_milli(*index) == u32::from(WHOLE_DEVICE_MILLI);
+        let uncut = |index: usize| {
+            self.node.registration.devices.get(index).is_some_and(|device| device.mig.is_none())
+        };
+        let whole =
+            |index: &usize| uncut(*index) && self.device_free_milli(*index) == u32::from(WHOLE_DEVICE_MILLI);
         (0..self.devices.len()).filter(whole).count() as u32
     }
 
@@ -79,31 +85,30 @@ impl NodeView {
 
     fn fit_gpu(&self, gpu: &GpuAsk) -> Result<Vec<DeviceGrant>, Unfit> {
         let count = gpu.count as usize;
-        let is_share = gpu.share != GpuShare::Whole;
         let mut suitable = 0;
         let mut grants: Vec<DeviceGrant> = Vec::new();
-        // A share goes to the fullest device that still has room, so that whole ones stay whole.
-        let mut fullest: Option<(u32, DeviceGrant)> = None;
+        // A share goes to the fullest device that still has room, so that whole ones stay whole; an instance first of all to where those
+        // to come lose least.
+        let mut best: Option<((SliceCost, Reverse<u32>), DeviceGrant)> = None;
         for (index, (device, usage)) in self.node.registration.devices.iter().zip(&self.devices).enumerate() {
-            if device.failed || !device_matches(gpu, &device.model, device.memory_bytes) {
+            if device.failed || !device_matches(gpu, device) {
                 continue;
             }
             suitable += 1;
-            let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
-            if !device_has_room(usage, gpu.share, milli, memory_bytes, device.memory_bytes) {
+            let Ok(index) = u16::try_from(index) else { continue };
+            let Some((cost, grant)) = best_grant(DeviceIndex(index), device, usage, gpu.share) else {
                 continue;
-            }
-            let (Ok(milli), Ok(index)) = (u16::try_from(milli), u16::try_from(index)) else { continue };
-            let grant = DeviceGrant { device: DeviceIndex(index), milli, memory_bytes };
-            if is_share {
-                if fullest.is_none_or(|(used, _)| usage.milli > used) {
-                    fullest = Some((usage.milli, grant));
+            };
+            let rank = (cost, Reverse(usage.milli));
+            if gpu.share == GpuShare::Whole {
+                if grants.len() < count {
+                    grants.push(grant);
                 }
-            } else if grants.len() < count {
-                grants.push(grant);
+            } else if best.is_none_or(|(known, _)| rank < known) {
+                best = Some((rank, grant));
             }
         }
-        grants.extend(fullest.map(|(_, grant)| grant));
+        grants.extend(best.map(|(_, grant)| grant));
         match suitable < count {
             true => Err(Unfit::Device),
             false if grants.len() < count => Err(Unfit::Gpu),
@@ -115,13 +120,9 @@ impl NodeView {
     pub(crate) fn shares(&self, gpu: &GpuAsk) -> impl Iterator<Item = DeviceGrant> {
         let devices = self.node.registration.devices.iter().zip(&self.devices).enumerate();
         devices.filter_map(move |(index, (device, usage))| {
-            let (milli, memory_bytes) = gpu.share.of_device(device.memory_bytes);
-            let fits = gpu.share != GpuShare::Whole
-                && !device.failed
-                && device_matches(gpu, &device.model, device.memory_bytes)
-                && device_has_room(usage, gpu.share, milli, memory_bytes, device.memory_bytes);
-            let (milli, index) = (u16::try_from(milli).ok()?, u16::try_from(index).ok()?);
-            fits.then_some(DeviceGrant { device: DeviceIndex(index), milli, memory_bytes })
+            let suits = gpu.share != GpuShare::Whole && !device.failed && device_matches(gpu, device);
+            let index = DeviceIndex(u16::try_from(index).ok()?);
+            best_grant(index, device, usage, gpu.share).filter(|_| suits).map(|(_, grant)| grant)
         })
     }
 
@@ -130,7 +131,7 @@ impl NodeView {
         self.free.saturating_sub_assign(amounts);
         for grant in devices {
             if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
-                usage.add(grant.milli, grant.memory_bytes);
+                usage.add(grant);
             }
         }
     }
@@ -141,7 +142,7 @@ impl NodeView {
         let _fits = self.free.add_assign(amounts);
         for grant in devices {
             if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
-                usage.remove(grant.milli, grant.memory_bytes);
+                usage.remove(grant);
             }
         }
     }
@@ -149,10 +150,7 @@ impl NodeView {
     /// Books all that is summed up of one device.
     pub(crate) fn take_usage(&mut self, device: DeviceIndex, booked: &DeviceUsage) {
         if let Some(usage) = self.devices.get_mut(usize::from(device.0)) {
-            usage.milli += booked.milli;
-            usage.memory_bytes = usage.memory_bytes.saturating_add(booked.memory_bytes);
-            usage.grants += booked.grants;
-            usage.exclusive |= booked.exclusive;
+            *usage = usage.plus(booked);
         }
     }
 

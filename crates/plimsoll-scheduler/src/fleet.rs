@@ -317,7 +317,7 @@ impl Booked {
         // Each was seen to fit, so that a sum past 64 bits cannot be.
         let _fits = self.sum.add_assign(amounts);
         for grant in devices {
-            self.devices.entry(grant.device).or_default().add(grant.milli, grant.memory_bytes);
+            self.devices.entry(grant.device).or_default().add(grant);
         }
         self.by_ticket.entry(ticket).or_default().push((amounts.clone(), devices.to_vec()));
     }
@@ -327,7 +327,7 @@ impl Booked {
             let _was_added = self.sum.sub_assign(&amounts);
             for grant in devices {
                 let Some(usage) = self.devices.get_mut(&grant.device) else { continue };
-                usage.remove(grant.milli, grant.memory_bytes);
+                usage.remove(&grant);
                 if usage.grants == 0 {
                     self.devices.remove(&grant.device);
                 }

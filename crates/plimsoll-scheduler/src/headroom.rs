@@ -159,13 +159,13 @@ impl Charge {
     }
 }
 
-/// What one member takes at least: a share by memory is at least a thousandth.
+/// What one member takes at least: a share by memory or profile is at least a thousandth.
 pub(crate) fn per_member(request: &Request) -> Resources {
     let mut amounts = request.requirements.amounts.clone();
     let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * u64::from(plimsoll_ledger::WHOLE_DEVICE_MILLI),
         GpuShare::Milli(milli) => milli.into(),
-        GpuShare::Memory(_) => 1,
+        GpuShare::Memory(_) | GpuShare::Mig(_) => 1,
     });
     if milli > 0 {
         amounts.set(GPU, Amount(amounts.get(GPU).0.saturating_add(milli)));

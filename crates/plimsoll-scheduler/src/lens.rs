@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use plimsoll_ledger::{Device, GpuAsk, GpuShare, Request, Strategy};
+use plimsoll_ledger::{Device, GpuAsk, GpuShare, ProfileName, Request, Strategy, device_has_room};
 use plimsoll_types::{Resources, Term};
 
 use crate::fit::NodeView;
@@ -19,6 +19,8 @@ pub(crate) struct Lens<'a> {
     pub(crate) terms: Vec<&'a Term>,
     models: &'a [String],
     min_device_memory_bytes: u64,
+    /// Instances of this profile are asked, on devices that have it; without one those count that are not cut.
+    profile: Option<ProfileName>,
     /// A resource beyond cpu and memory that counts against nodes; the first where there are several.
     other: Option<&'a str>,
 }
@@ -31,6 +33,7 @@ pub(crate) struct OwnedLens {
     terms: Vec<Term>,
     models: Vec<String>,
     min_device_memory_bytes: u64,
+    profile: Option<ProfileName>,
     other: Option<String>,
 }
 
@@ -49,19 +52,24 @@ impl<'a> Lens<'a> {
             terms: request.requirements.required.terms.iter().chain(wishes.iter().copied()).collect(),
             models: gpu.map_or(&[], |gpu| &gpu.models),
             min_device_memory_bytes: gpu.map_or(0, |gpu| gpu.min_device_memory_bytes),
+            profile: gpu.and_then(|gpu| match gpu.share {
+                GpuShare::Mig(name) => Some(name),
+                GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Memory(_) => None,
+            }),
             other: amounts.other.keys().next().map(String::as_str),
         }
     }
 
     /// The lens of a pool: all nodes, all devices.
     pub(crate) fn pool(pool: &'a str, strategy: Strategy) -> Lens<'a> {
-        Lens { pool, strategy, terms: Vec::new(), models: &[], min_device_memory_bytes: 0, other: None }
+        let (terms, models) = (Vec::new(), &[][..]);
+        Lens { pool, strategy, terms, models, min_device_memory_bytes: 0, profile: None, other: None }
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.pool, self.strategy, &self.terms, self.models, self.min_device_memory_bytes, self.other)
-            .hash(&mut hasher);
+        (self.pool, self.strategy, &self.terms, self.models).hash(&mut hasher);
+        (self.min_device_memory_bytes, self.profile, self.other).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -72,6 +80,7 @@ impl<'a> Lens<'a> {
             terms: self.terms.iter().map(|term| (*term).clone()).collect(),
             models: self.models.to_vec(),
             min_device_memory_bytes: self.min_device_memory_bytes,
+            profile: self.profile,
             other: self.other.map(str::to_owned),
         }
     }
@@ -84,6 +93,7 @@ impl PartialEq<Lens<'_>> for OwnedLens {
             && self.terms.iter().eq(lens.terms.iter().copied())
             && self.models == lens.models
             && self.min_device_memory_bytes == lens.min_device_memory_bytes
+            && self.profile == lens.profile
             && self.other.as_deref() == lens.other
     }
 }
@@ -91,17 +101,23 @@ impl PartialEq<Lens<'_>> for OwnedLens {
 impl OwnedLens {
     /// True where the node counts: whether it has room is another question.
     pub(crate) fn holds(&self, view: &NodeView) -> bool {
-        let any_device = self.models.is_empty() && self.min_device_memory_bytes == 0;
+        let any_device =
+            self.models.is_empty() && self.min_device_memory_bytes == 0 && self.profile.is_none();
         view.node.pool == self.pool
             && self.terms.iter().all(|term| term.matches(&view.labels))
             && (any_device || view.node.registration.devices.iter().any(|device| self.counts(device)))
             && self.other.as_ref().is_none_or(|name| !view.node.allocatable.get(name).is_zero())
     }
 
-    /// True where the device counts: model and memory are as asked.
+    /// True where the device counts: model, memory and mode are as asked.
     pub(crate) fn counts(&self, device: &Device) -> bool {
         device.memory_bytes >= self.min_device_memory_bytes
             && (self.models.is_empty() || self.models.contains(&device.model))
+            && match (self.profile, &device.mig) {
+                (Some(name), Some(layout)) => layout.profile(name).is_some(),
+                (None, None) => true,
+                _ => false,
+            }
     }
 
     /// What the node has now, of the devices that count.
@@ -114,6 +130,11 @@ impl OwnedLens {
         };
         for (index, (device, usage)) in view.node.registration.devices.iter().zip(&view.devices).enumerate() {
             if !self.counts(device) {
+                continue;
+            }
+            if let Some(name) = self.profile {
+                let has_room = !device.failed && device_has_room(usage, GpuShare::Mig(name), device);
+                room.share_milli = room.share_milli.max(has_room.into());
                 continue;
             }
             let milli = view.device_free_milli(index);
@@ -138,8 +159,11 @@ impl OwnedLens {
         match gpu.map(|gpu| (gpu.share, gpu.count)) {
             None => {}
             Some((GpuShare::Whole, count)) => need.whole = count,
+            // Whether a start is free says the device; here is only that there is one.
+            Some((GpuShare::Mig(_), _)) => need.share_milli = 1,
             Some((share, _)) => {
-                let (milli, bytes) = share.of_device(largest_device_bytes);
+                let largest = Device { memory_bytes: largest_device_bytes, ..Device::default() };
+                let (milli, bytes) = share.of_device(&largest);
                 need.share_milli = u32::try_from(milli).unwrap_or(u32::MAX);
                 if let GpuShare::Memory(_) = share {
                     need.share_bytes = bytes;

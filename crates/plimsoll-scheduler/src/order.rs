@@ -26,7 +26,7 @@ pub(crate) struct Room {
     pub(crate) other: u64,
     /// Most free memory of one device that takes shares.
     pub(crate) share_bytes: u64,
-    /// Most free compute of one device that takes shares, in thousandths.
+    /// Most free compute of one device that takes shares, in thousandths; 1 where an instance of the view's profile fits.
     pub(crate) share_milli: u32,
     /// Devices that are wholly free.
     pub(crate) whole: u32,

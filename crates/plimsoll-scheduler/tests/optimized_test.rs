@@ -26,6 +26,9 @@ fn placed(ledger: &Ledger, batch: &[Request]) -> Vec<(u64, u64)> {
                 GpuShare::Whole => u64::from(gpu.count) * 1_000,
                 GpuShare::Milli(milli) => milli.into(),
                 GpuShare::Memory(_) => 500,
+                GpuShare::Mig(name) => {
+                    name.named_slices().map_or(500, |slices| u64::from(slices.min(7)) * 1_000 / 7)
+                }
             });
             entry.0 += milli * placement.members.len() as u64;
             entry.1 += 1;

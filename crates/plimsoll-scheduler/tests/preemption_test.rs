@@ -197,6 +197,38 @@ fn nobody_else_gets_the_place_that_is_kept() {
 }
 
 #[test]
+fn neighbours_leave_together_for_a_large_instance_and_their_slices_are_kept_for_it() {
+    let instance = |class: &str, name: &str| {
+        let mut request = of(class, 100);
+        request.requirements.gpu = Some(GpuAsk { share: fixture::mig(name), ..GpuAsk::whole(1) });
+        request
+    };
+    // Its first board is cut.
+    let mut world = World::new(fleet(&[(8, 2, 5)], PoolStrategy::BestFit));
+    let small: Vec<_> = (0..7).map(|_| world.submit(&instance("batch", "1g.10gb"))).collect();
+    let start = |world: &World, id| {
+        world.get(id).members[0].devices[0].slices.map(|slices| slices.start).expect("it is an instance")
+    };
+    let high = world.submit(&instance("high", "3g.40gb"));
+    let found = world.plan();
+    let left: BTreeSet<u8> = found[0].victims.iter().map(|id| start(&world, *id)).collect();
+    assert_eq!((found.len(), start(&world, high), left), (1, 4, BTreeSet::from([4, 5, 6])));
+    let other = world.submit(&instance("batch", "1g.10gb"));
+    for id in &found[0].victims {
+        let token = world.get(*id).token;
+        world.apply(Command::Release { reservation: *id, token });
+        world.sync();
+        if world.state(high) == State::Planned && Some(id) != found[0].victims.last() {
+            world.plan();
+            assert_eq!(world.state(other), State::Pending, "what comes free is kept");
+        }
+    }
+    world.plan();
+    assert_eq!(world.state(high), State::Active);
+    assert_eq!(small.iter().filter(|id| world.state(**id) == State::Active).count(), 4);
+}
+
+#[test]
 fn the_cheapest_leave_and_nobody_who_need_not() {
     let mut world = one_node();
     let old = world.submit(&of("batch", 2_000));

@@ -31,6 +31,7 @@ fn world(nodes: &[Place], strategy: PoolStrategy) -> Ledger {
             model: "a100".into(),
             memory_bytes: 80 * GIB,
             failed: false,
+            mig: None,
         };
         let registration = Registration {
             name: format!("node-{index}"),
@@ -77,7 +78,12 @@ fn on(ledger: &Ledger, request: &Request, nodes: &[NodeId]) -> Placement {
         let free = (0..usage.len() as u16).filter(|index| usage[usize::from(*index)].grants == 0);
         let open: Vec<u16> = free.filter(|index| !taken.contains(&(*node, *index))).take(count).collect();
         taken.extend(open.iter().map(|index| (*node, *index)));
-        let grant = |index| DeviceGrant { device: DeviceIndex(index), milli: 1_000, memory_bytes: 80 * GIB };
+        let grant = |index| DeviceGrant {
+            device: DeviceIndex(index),
+            milli: 1_000,
+            memory_bytes: 80 * GIB,
+            slices: None,
+        };
         MemberPlacement { node: *node, devices: open.into_iter().map(grant).collect() }
     });
     Placement { members: members.collect() }

@@ -47,6 +47,7 @@ fn registration(row: &BTreeMap<String, String>) -> Registration {
         model: row["model"].to_lowercase(),
         memory_bytes: 16 << 30,
         failed: false,
+        mig: None,
     };
     Registration {
         name: row["sn"].clone(),

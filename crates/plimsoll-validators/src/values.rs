@@ -16,12 +16,12 @@ pub(crate) fn of_request(request: &Request) -> Value {
     let devices_milli = gpu.map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * 1_000,
         GpuShare::Milli(milli) => u64::from(gpu.count) * u64::from(milli),
-        // How much of a device its memory is, is known once there is a device.
-        GpuShare::Memory(_) => u64::from(gpu.count) * 1_000,
+        // How much of a device its memory or its profile is, is known once there is a device.
+        GpuShare::Memory(_) | GpuShare::Mig(_) => u64::from(gpu.count) * 1_000,
     });
     let gpu_memory = gpu.map_or(0, |gpu| match gpu.share {
         GpuShare::Memory(bytes) => bytes,
-        GpuShare::Whole | GpuShare::Milli(_) => gpu.min_device_memory_bytes,
+        GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Mig(_) => gpu.min_device_memory_bytes,
     });
     let (waits, wait_ms) = match request.wait {
         Wait::Refuse => (false, 0),

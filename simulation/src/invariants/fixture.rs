@@ -29,6 +29,7 @@ fn registration(name: &str) -> Registration {
         model: "a100".to_owned(),
         memory_bytes: 80 << 30,
         failed: false,
+        mig: None,
     };
     Registration {
         name: name.to_owned(),

@@ -73,7 +73,8 @@ mod tests {
 
     fn sharing(id: u64, milli: u16) -> plimsoll_ledger::Reservation {
         let mut one = reservation(id);
-        one.members[0].devices = vec![DeviceGrant { device: DeviceIndex(0), milli, memory_bytes: 1 }];
+        one.members[0].devices =
+            vec![DeviceGrant { device: DeviceIndex(0), milli, memory_bytes: 1, slices: None }];
         one
     }
 

@@ -28,7 +28,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 41] = [
+pub const SEEDED: [Seeded; 42] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -58,6 +58,7 @@ pub const SEEDED: [Seeded; 41] = [
     bug("time-goes-back", "ledger time follows the clock of the leader of the moment", &[MODEL, SEEDS]),
     bug("stale-queue", "what was placed stays in the queue", &[MODEL, SEEDS]),
     bug("endpoint-outlives-lease", "an endpoint is still there when its lease has ended", &[MODEL, SEEDS]),
+    bug("overlapping-slices", "an instance is granted where another lies", &[MODEL]),
     // The scheduler.
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
     bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),

@@ -3,10 +3,12 @@
 //! Every field that a driver may refuse to tell is an `Option`: an unreadable sensor is absent, never zero.
 
 mod fake;
+mod mig;
 mod model;
 mod nvml;
 
 pub use fake::{FakeGpuError, FakeGpuProbe, FakeGpus};
+pub use mig::{MigBoard, MigKind};
 pub use model::{known_memory_bytes, short_model};
 pub use nvml::NvmlProbe;
 
@@ -31,8 +33,10 @@ pub struct GpuDevice {
     pub numa_node: Option<u32>,
     /// PCI bus id, such as `00000000:3b:00.0`.
     pub pci: Option<String>,
-    /// True where the board is cut into MIG instances.
+    /// True where the board is in MIG mode.
     pub mig: bool,
+    /// What it may be cut into, where it is in MIG mode and tells so.
+    pub mig_board: Option<MigBoard>,
     /// Indices of the GPUs of this node that it reaches over NVLink.
     pub nvlink_peers: Vec<u32>,
 }

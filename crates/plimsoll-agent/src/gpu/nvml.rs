@@ -5,7 +5,8 @@ use nvml_wrapper::enum_wrappers::device::{Clock as NvmlClock, EccCounter, Memory
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::{Device, Nvml};
 
-use super::{GpuDevice, GpuProbe, GpuProcess, GpuReading, short_model};
+use super::mig::Told;
+use super::{GpuDevice, GpuProbe, GpuProcess, GpuReading, MigBoard, short_model};
 use crate::clock::{BootTime, SharedClock};
 
 /// Pause between attempts to load the driver's library: a driver is installed or reloaded rarely.
@@ -13,6 +14,10 @@ const RETRY_MS: u64 = 60_000;
 
 /// More NVLink links than any board has; asking for one that is not there is an error at once.
 const MAX_NVLINKS: u32 = 18;
+
+/// NVML's numbers of profiles without media engines (`NVML_GPU_INSTANCE_PROFILE_*` of nvml.h): 1, 2, 3, 4, 7, 8 and 6 slices, and 1 slice with
+/// twice the memory.
+const MIG_PROFILES: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 9];
 
 /// The NVIDIA GPUs of this machine.
 pub struct NvmlProbe {
@@ -97,6 +102,7 @@ fn describe(library: &Nvml, index: u32, device: &Device<'_>) -> Option<GpuDevice
     // Without a UUID nothing could name the device in a grant, so it is not offered.
     let uuid = device.uuid().ok()?;
     let full_name = device.name().unwrap_or_else(|_| "unknown".to_owned());
+    let mig = device.mig_mode().is_ok_and(|mode| mode.current == 1);
     Some(GpuDevice {
         uuid,
         index,
@@ -108,9 +114,36 @@ fn describe(library: &Nvml, index: u32, device: &Device<'_>) -> Option<GpuDevice
         // The driver says "no node" with the largest number.
         numa_node: device.numa_node_id().ok().filter(|node| *node != u32::MAX),
         pci: device.pci_info().ok().map(|pci| pci.bus_id),
-        mig: device.mig_mode().is_ok_and(|mode| mode.current == 1),
+        mig,
+        mig_board: mig.then(|| mig_board(device)).flatten(),
         nvlink_peers: Vec::new(),
     })
+}
+
+/// What a board in MIG mode may be cut into. Not run on such a board yet: where a call fails, its profile is absent, and a board without
+/// any is registered as failed.
+///
+/// Which slices existing instances lie on cannot be asked through this library, so that all of the board is offered: instances that were not
+/// made for a grant have to be removed before the agent starts.
+#[cfg(target_os = "linux")]
+fn mig_board(device: &Device<'_>) -> Option<MigBoard> {
+    let memory = device.memory_info().ok()?;
+    let one = |index: &u32| {
+        let info = device.profile_info(*index).ok()?;
+        let places = device.possible_placements(info.id).ok()?;
+        Some(Told {
+            compute_slices: info.slice_count,
+            memory_bytes: info.memory_size_mb.saturating_mul(1 << 20),
+            places: places.iter().map(|place| (place.start, place.size)).collect(),
+        })
+    };
+    let told = MIG_PROFILES.iter().filter_map(one).collect();
+    MigBoard::of(memory.total, memory.total.saturating_sub(memory.reserved), told)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mig_board(_: &Device<'_>) -> Option<MigBoard> {
+    None
 }
 
 fn measure(device: &Device<'_>) -> Option<GpuReading> {

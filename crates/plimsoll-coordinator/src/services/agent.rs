@@ -151,11 +151,12 @@ impl Served {
     fn register(&mut self, sequence: u64, register: v1::RegisterNodes) -> Result<(), Problem> {
         check_count("register.nodes", register.nodes.len(), MOST_NODES)?;
         let session = Arc::clone(&self.session);
+        let version = self.api.core.local().meta().version;
         let one = move |node: v1::NodeRegistration| {
             let session = Arc::clone(&session);
             async move {
                 let result = match convert::registration_from_v1(&node) {
-                    Ok(registration) => match session.register(registration).await {
+                    Ok(registration) => match session.register(registration.for_version(version)).await {
                         Ok(result) => result.map_err(Refused::Ledger),
                         Err(error) => Err(Refused::Core(error)),
                     },

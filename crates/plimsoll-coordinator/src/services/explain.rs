@@ -32,7 +32,7 @@ fn explained(
     amounts: &Resources,
     explanation: &Explanation,
 ) -> v1::Explanation {
-    let place = |placement: &Placement| convert::allocations(&placement.members, amounts, ledger);
+    let place = |placement: &Placement| convert::allocations(request, &placement.members, amounts, ledger);
     let kept_out = explanation.blockers.iter().filter(|blocker| blocker.nodes > 0);
     v1::Explanation {
         reservation: None,

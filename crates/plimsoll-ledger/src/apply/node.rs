@@ -8,6 +8,7 @@ use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId};
 use super::submit::cap_deadline;
 use crate::command::AdminChange;
 use crate::ledger::Context;
+use crate::mig;
 use crate::removed::{self, RemovedNode};
 use crate::validate::validate_registration;
 use crate::{
@@ -21,6 +22,9 @@ impl Ledger {
         context: &mut Context<'_>,
         registration: &Registration,
     ) -> Result<Outcome, Refusal> {
+        if mig::has_slices(registration) {
+            self.require_version(mig::SINCE_VERSION, "devices cut into slices")?;
+        }
         let bad = validate_registration(registration);
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });

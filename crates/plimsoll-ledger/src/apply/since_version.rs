@@ -1,7 +1,7 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
 use super::{preempt, queueing, queues, usage, validators};
-use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, service, topology};
+use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, service, topology};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -44,6 +44,7 @@ impl Command {
             (of_calendar, calendar::SINCE_VERSION),
             (of_topology, topology::SINCE_VERSION),
             (self.says(none, queueing::is_of_queueing, none), queueing::SINCE_VERSION),
+            (mig::is_of_slices(self), mig::SINCE_VERSION),
         ];
         features.into_iter().filter(|(says, _)| *says).map(|(_, since)| since).fold(1, u32::max)
     }

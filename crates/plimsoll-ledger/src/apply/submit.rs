@@ -7,6 +7,7 @@ use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 use crate::ledger::Context;
 use crate::limits::{MAX_LIVE, MAX_PENDING};
+use crate::mig;
 use crate::topology::{self, asks_for_topology};
 use crate::validate::validate_request;
 use crate::{
@@ -130,6 +131,9 @@ impl Ledger {
         }
         if asks_for_topology(request) {
             self.require_version(topology::SINCE_VERSION, "topology and affinity")?;
+        }
+        if mig::asks_for_slices(request) {
+            self.require_version(mig::SINCE_VERSION, "MIG profiles")?;
         }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));

@@ -340,12 +340,15 @@ pub(crate) fn end_of(reservation: &Reservation) -> LedgerTime {
     if reservation.hard_end.0 > 0 { reservation.hard_end } else { LedgerTime(u64::MAX) }
 }
 
-/// What all members of a request take at most. A share by memory counts as a whole device: which part it is depends on the device.
+/// What all members of a request take at most. A share by memory or profile counts as a whole device: which part it is depends on
+/// the device.
 pub(crate) fn most_of(request: &Request) -> Resources {
     let mut each = request.requirements.amounts.clone();
     let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Milli(milli) => milli.into(),
-        GpuShare::Whole | GpuShare::Memory(_) => u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI),
+        GpuShare::Whole | GpuShare::Memory(_) | GpuShare::Mig(_) => {
+            u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI)
+        }
     });
     add(&mut each, &Resources::default().with(GPU, milli));
     let mut all = Resources::default();

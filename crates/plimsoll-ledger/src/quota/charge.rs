@@ -18,13 +18,13 @@ pub fn charge(amounts: &Resources, members: &[MemberPlacement]) -> Option<Resour
     Some(all)
 }
 
-/// The least of a request that is of use: its fewest members, a share by memory as one thousandth. At the top where a sum does not fit.
+/// The least of a request that is of use: its fewest members, a share by memory or profile as one thousandth. At the top where a sum does not fit.
 pub fn least(request: &Request) -> Resources {
     let mut one = request.requirements.amounts.clone();
     let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI),
         GpuShare::Milli(milli) => milli.into(),
-        GpuShare::Memory(_) => 1,
+        GpuShare::Memory(_) | GpuShare::Mig(_) => 1,
     });
     if milli > 0 {
         one.set(GPU, Amount(one.get(GPU).0.saturating_add(milli)));

@@ -97,11 +97,16 @@ impl Model {
                     GpuShare::Whole => (1000, m),
                     GpuShare::Milli(x) => (u64::from(x), (u128::from(m) * u128::from(x) / 1000) as u64),
                     GpuShare::Memory(b) => (((u128::from(b) * 1000).div_ceil(u128::from(m))) as u64, b),
+                    GpuShare::Mig(name) => slices::of_device(device, name).unwrap_or((1001, m)),
                 };
                 let suits = !device.failed
                     && (gpu.models.is_empty() || gpu.models.contains(&device.model))
                     && m >= gpu.min_device_memory_bytes
-                    && milli <= 1000;
+                    && milli <= 1000
+                    && match gpu.share {
+                        GpuShare::Mig(name) => slices::suit(device, name, grant),
+                        _ => device.mig.is_none() && grant.slices.is_none(),
+                    };
                 if !suits || u64::from(grant.milli) != milli || grant.memory_bytes != memory {
                     reasons.push(Reason::DeviceMismatch);
                     continue;
@@ -112,6 +117,14 @@ impl Model {
                 );
                 let room = match gpu.share {
                     GpuShare::Whole => there.is_empty(),
+                    _ if matches!(gpu.share, GpuShare::Mig(_))
+                        && !slices::have_room(device, grant, &there) =>
+                    {
+                        false
+                    }
+                    GpuShare::Milli(_) | GpuShare::Memory(_) if there.iter().any(|g| g.slices.is_some()) => {
+                        false
+                    }
                     _ => {
                         there.iter().map(|g| u64::from(g.milli)).sum::<u64>() + milli <= 1000
                             && there.iter().map(|g| g.memory_bytes).sum::<u64>() + memory <= m

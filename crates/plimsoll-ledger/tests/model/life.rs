@@ -18,6 +18,10 @@ impl Model {
         if of_places && self.version < 4 {
             return Err(Reason::UnsupportedVersion);
         }
+        let by_profile = |gpu: &plimsoll_ledger::GpuAsk| matches!(gpu.share, GpuShare::Mig(_));
+        if request.requirements.gpu.as_ref().is_some_and(by_profile) && self.version < 5 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }

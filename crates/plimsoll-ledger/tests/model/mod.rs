@@ -10,6 +10,7 @@ mod policy;
 mod preemption;
 mod quota;
 mod service;
+mod slices;
 mod topology;
 mod usage;
 
@@ -338,6 +339,7 @@ fn makes_sense(request: &Request) -> bool {
         GpuShare::Whole => (1..=256).contains(&gpu.count),
         GpuShare::Milli(m) => gpu.count == 1 && (1..1000).contains(&m),
         GpuShare::Memory(b) => gpu.count == 1 && b > 0 && b <= u64::MAX >> 1,
+        GpuShare::Mig(_) => gpu.count == 1,
     });
     length(request.ttl_ms)
         && length(request.hold_ms)

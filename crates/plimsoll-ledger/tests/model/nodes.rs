@@ -4,11 +4,14 @@ use super::*;
 
 impl Model {
     pub(super) fn register(&mut self, reg: &Registration) -> Result<(), Reason> {
+        if self.version < 5 && reg.devices.iter().any(|d| d.mig.is_some()) {
+            return Err(Reason::UnsupportedVersion);
+        }
         let mut uuids: Vec<&String> = reg.devices.iter().map(|d| &d.uuid).collect();
         uuids.sort();
         uuids.dedup();
         if uuids.len() != reg.devices.len()
-            || reg.devices.iter().any(|d| d.uuid.is_empty() || d.memory_bytes == 0)
+            || reg.devices.iter().any(|d| d.uuid.is_empty() || d.memory_bytes == 0 || !slices::make_sense(d))
         {
             return Err(Reason::InvalidArgument);
         }

@@ -10,7 +10,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 21] = [
+pub(crate) const SPEC: [&str; 22] = [
     "pool",
     "class",
     "queue",
@@ -20,6 +20,7 @@ pub(crate) const SPEC: [&str; 21] = [
     "memory",
     "gpu",
     "gpuMemory",
+    "gpuMig",
     "resources",
     "require",
     "members",
@@ -132,20 +133,38 @@ fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements
     }
 }
 
-/// Devices as `--gpu` has them, and `gpuMemory` as `--gpu-mem`: alone a share, with devices the least of each.
+/// Devices as `--gpu` has them, `gpuMemory` as `--gpu-mem`: alone a share, with devices the least of each, and `gpuMig` as `--gpu-mig`.
 fn gpu(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::GpuAsk> {
     context.locate("requirements.gpu", spec.mark_of("gpu"), "spec.gpu");
     let memory = spec.get("gpuMemory").and_then(|node| context.quantity(node, "spec.gpuMemory", parse_bytes));
     let memory_bytes = memory.unwrap_or_default();
+    context.locate("requirements.gpu.mig_profile", spec.mark_of("gpuMig"), "spec.gpuMig");
+    let profile = spec.get("gpuMig").and_then(|node| context.text(node, "spec.gpuMig"));
+    let mig_profile = profile.map(|profile| profile.trim().to_ascii_lowercase());
     let Some(node) = spec.get("gpu") else {
-        let share = v1::GpuAsk { count: 1, memory_bytes, ..v1::GpuAsk::default() };
-        return Some(share).filter(|share| share.memory_bytes > 0);
+        return match mig_profile {
+            Some(mig_profile) => Some(v1::GpuAsk {
+                count: 1,
+                mig_profile,
+                min_device_memory_bytes: memory_bytes,
+                ..v1::GpuAsk::default()
+            }),
+            None => {
+                let share = v1::GpuAsk { count: 1, memory_bytes, ..v1::GpuAsk::default() };
+                Some(share).filter(|share| share.memory_bytes > 0)
+            }
+        };
     };
     let text = context.text(node, "spec.gpu")?;
     match parse_gpu(&text) {
         Ok(asked) => Some(v1::GpuAsk {
             count: asked.count,
-            milli: u32::from(asked.milli),
+            // Of one device of that model; a part of it, or more than one, says the coordinator, is no instance.
+            milli: match (&mig_profile, asked.milli) {
+                (Some(_), 1_000) => 0,
+                (_, milli) => u32::from(milli),
+            },
+            mig_profile: mig_profile.unwrap_or_default(),
             models: asked.model.into_iter().collect(),
             min_device_memory_bytes: memory_bytes,
             ..v1::GpuAsk::default()

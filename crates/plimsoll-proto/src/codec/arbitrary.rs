@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use plimsoll_ledger::{
     AdminChange, Affinity, Answer, Blocker, Charge, Class, Command, Device, DeviceGrant, EndReason, Entry,
-    Fairness, FencePending, Gang, GpuAsk, GpuShare, Load, Measure, MemberPlacement, Meta, Meter, Node,
-    NodeAdmin, NodeHealth, NodeLimits, OnPreempt, Outcome, Placement, PolicyName, PolicyObject, Pool,
-    Preempted, Preemption, PreemptionRule, Preferred, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reason,
-    Refusal, Registration, Remembered, RemovedDevice, RemovedNode, Request, Requirements, Reservation, Reset,
-    Row, Rule, Schedule, Scope, Service, State, Tab, Tokens, Topology, Usage, UsageKey, UsageOf, Users,
-    Validator, Verdict, Wait, Window,
+    Fairness, FencePending, Gang, GpuAsk, GpuShare, Load, Measure, MemberPlacement, Meta, Meter, MigLayout,
+    MigProfile, MigSlices, Node, NodeAdmin, NodeHealth, NodeLimits, OnPreempt, Outcome, Placement,
+    PolicyName, PolicyObject, Pool, Preempted, Preemption, PreemptionRule, Preferred, ProfileName, Queue,
+    QueueOrder, Quota, QuotaPolicy, Rate, Reason, Refusal, Registration, Remembered, RemovedDevice,
+    RemovedNode, Request, Requirements, Reservation, Reset, Row, Rule, Schedule, Scope, Service, State, Tab,
+    Tokens, Topology, Usage, UsageKey, UsageOf, Users, Validator, Verdict, Wait, Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -87,12 +87,39 @@ fn gpu() -> impl Strategy<Value = GpuAsk> {
         Just(GpuShare::Whole),
         (1..1000u16).prop_map(GpuShare::Milli),
         (1..(u64::MAX >> 1)).prop_map(GpuShare::Memory),
+        profile_name().prop_map(GpuShare::Mig),
     ];
     (1..9u32, share, amount(), vec("[a-z0-9]{1,5}", 0..3)).prop_map(|(count, share, min, models)| GpuAsk {
         count: if share == GpuShare::Whole { count } else { 1 },
         share,
         min_device_memory_bytes: min,
         models,
+    })
+}
+
+fn profile_name() -> impl Strategy<Value = ProfileName> {
+    "[1-7]g\\.[0-9]{1,3}gb(\\+me)?".prop_map(|text| ProfileName::new(&text).expect("it is made as one"))
+}
+
+fn slices() -> impl Strategy<Value = MigSlices> {
+    [(); 3].map(|()| any::<u8>()).prop_map(|[start, memory, compute]| MigSlices { start, memory, compute })
+}
+
+fn layout() -> impl Strategy<Value = MigLayout> {
+    let sizes = || [(); 2].map(|()| any::<u8>());
+    let profile = (profile_name(), sizes(), number(), vec(any::<u8>(), 0..5)).prop_map(
+        |(name, [compute_slices, memory_slices], memory_bytes, starts)| MigProfile {
+            name,
+            compute_slices,
+            memory_slices,
+            memory_bytes,
+            starts,
+        },
+    );
+    (sizes(), vec(profile, 0..3)).prop_map(|([compute_slices, memory_slices], profiles)| MigLayout {
+        compute_slices,
+        memory_slices,
+        profiles,
     })
 }
 
@@ -462,9 +489,14 @@ fn reason() -> impl Strategy<Value = Reason> {
 }
 
 fn grants() -> impl Strategy<Value = Vec<DeviceGrant>> {
-    let grant = (any::<u16>(), any::<u16>(), number()).prop_map(|(device, milli, memory_bytes)| {
-        DeviceGrant { device: DeviceIndex(device), milli, memory_bytes }
-    });
+    let grant = (any::<u16>(), any::<u16>(), number(), option::weighted(0.3, slices())).prop_map(
+        |(device, milli, memory_bytes, slices)| DeviceGrant {
+            device: DeviceIndex(device),
+            milli,
+            memory_bytes,
+            slices,
+        },
+    );
     vec(grant, 0..3)
 }
 
@@ -537,8 +569,9 @@ fn reservation() -> impl Strategy<Value = Reservation> {
 }
 
 fn registration() -> impl Strategy<Value = Registration> {
-    let device = (text(), text(), number(), any::<bool>())
-        .prop_map(|(uuid, model, memory_bytes, failed)| Device { uuid, model, memory_bytes, failed });
+    let device = (text(), text(), number(), any::<bool>(), option::weighted(0.3, layout())).prop_map(
+        |(uuid, model, memory_bytes, failed, mig)| Device { uuid, model, memory_bytes, failed, mig },
+    );
     let running = vec(number().prop_map(ReservationId), 0..3);
     (text(), number(), text(), labels(), resources(), vec(device, 0..3), any::<bool>(), running).prop_map(
         |(name, incarnation, pool, labels, capacity, devices, self_fencing, running)| Registration {

@@ -15,7 +15,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, names, service, topology, usage};
+use super::{CodecError, mig, names, service, topology, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -277,10 +277,13 @@ fn gpu_ask(from: log::GpuAsk) -> Result<GpuAsk> {
     use log::gpu_ask::Share as From;
     Ok(GpuAsk {
         count: from.count,
-        share: match from.share.ok_or(CodecError::UnknownKind { what: "gpu share" })? {
-            From::Whole(_) => GpuShare::Whole,
-            From::Milli(milli) => GpuShare::Milli(small(milli, "gpu.milli")?),
-            From::MemoryBytes(bytes) => GpuShare::Memory(bytes),
+        share: match (from.share, from.mig_profile.as_str()) {
+            (None, "") => return Err(CodecError::UnknownKind { what: "gpu share" }),
+            (None, profile) => GpuShare::Mig(mig::decode_profile(profile)?),
+            (Some(From::Whole(_)), "") => GpuShare::Whole,
+            (Some(From::Milli(milli)), "") => GpuShare::Milli(small(milli, "gpu.milli")?),
+            (Some(From::MemoryBytes(bytes)), "") => GpuShare::Memory(bytes),
+            (Some(_), _) => return Err(CodecError::NotCanonical { what: "gpu share" }),
         },
         min_device_memory_bytes: from.min_device_memory_bytes,
         models: from.models,
@@ -300,6 +303,7 @@ fn device_grant(from: log::DeviceGrant) -> Result<DeviceGrant> {
         device: DeviceIndex(small(from.device, "grant.device")?),
         milli: small(from.milli, "grant.milli")?,
         memory_bytes: from.memory_bytes,
+        slices: from.slices.map(mig::decode_slices).transpose()?,
     })
 }
 
@@ -334,11 +338,14 @@ fn node(from: log::Node) -> Result<Node> {
 }
 
 fn registration(from: log::Registration) -> Result<Registration> {
-    let device = |from: log::Device| Device {
-        uuid: from.uuid,
-        model: from.model,
-        memory_bytes: from.memory_bytes,
-        failed: from.failed,
+    let device = |from: log::Device| {
+        Ok(Device {
+            uuid: from.uuid,
+            model: from.model,
+            memory_bytes: from.memory_bytes,
+            failed: from.failed,
+            mig: from.mig.map(mig::decode_layout).transpose()?,
+        })
     };
     Ok(Registration {
         name: from.name,
@@ -346,7 +353,7 @@ fn registration(from: log::Registration) -> Result<Registration> {
         pool: from.pool,
         labels: labels(from.labels)?,
         capacity: resources(from.capacity)?,
-        devices: from.devices.into_iter().map(device).collect(),
+        devices: all(from.devices, device)?,
         self_fencing: from.self_fencing,
         running: from.running.into_iter().map(ReservationId).collect(),
     })

@@ -11,7 +11,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{names, service, topology, usage};
+use super::{mig, names, service, topology, usage};
 use crate::log;
 
 pub(super) fn entry(entry: &Entry) -> log::LogCommand {
@@ -277,13 +277,18 @@ fn gpu_ask(ask: &GpuAsk) -> log::GpuAsk {
     use log::gpu_ask::Share;
     log::GpuAsk {
         count: ask.count,
-        share: Some(match ask.share {
-            GpuShare::Whole => Share::Whole(log::WholeDevice {}),
-            GpuShare::Milli(milli) => Share::Milli(milli.into()),
-            GpuShare::Memory(bytes) => Share::MemoryBytes(bytes),
-        }),
+        share: match ask.share {
+            GpuShare::Whole => Some(Share::Whole(log::WholeDevice {})),
+            GpuShare::Milli(milli) => Some(Share::Milli(milli.into())),
+            GpuShare::Memory(bytes) => Some(Share::MemoryBytes(bytes)),
+            GpuShare::Mig(_) => None,
+        },
         min_device_memory_bytes: ask.min_device_memory_bytes,
         models: ask.models.clone(),
+        mig_profile: match ask.share {
+            GpuShare::Mig(profile) => profile.to_string(),
+            GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Memory(_) => String::new(),
+        },
     }
 }
 
@@ -304,6 +309,7 @@ fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
         device: grant.device.0.into(),
         milli: grant.milli.into(),
         memory_bytes: grant.memory_bytes,
+        slices: grant.slices.as_ref().map(mig::encode_slices),
     };
     grants.iter().map(one).collect()
 }
@@ -355,6 +361,7 @@ fn registration(registration: &Registration) -> log::Registration {
         model: device.model.clone(),
         memory_bytes: device.memory_bytes,
         failed: device.failed,
+        mig: device.mig.as_ref().map(mig::encode_layout),
     };
     log::Registration {
         name: registration.name.clone(),

@@ -6,6 +6,7 @@
 mod decode;
 mod encode;
 mod key;
+mod mig;
 mod names;
 mod schedule;
 mod service;

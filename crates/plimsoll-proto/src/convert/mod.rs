@@ -6,6 +6,7 @@
 mod blocker;
 mod check;
 mod event;
+mod mig;
 mod node;
 mod policy;
 mod queue;

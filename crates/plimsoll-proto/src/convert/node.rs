@@ -9,7 +9,7 @@ use plimsoll_ledger::{
 use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use super::check::Check;
-use super::{Violation, allocations, resources, resources_to_v1, state_to_v1};
+use super::{Violation, allocations, mig, resources, resources_to_v1, state_to_v1};
 use crate::limits::{MAX_AMOUNT, MAX_DEVICE_TEXT_BYTES, MAX_DEVICES};
 use crate::v1;
 
@@ -95,6 +95,7 @@ pub fn registration_from_v1(from: &v1::NodeRegistration) -> Result<Registration,
             model: device.model.trim().to_lowercase(),
             memory_bytes: device.memory_bytes,
             failed: device.failed,
+            mig: device.mig.as_ref().map(|from| check.within("mig", |check| mig::layout(check, from))),
         }
     });
     let mut running: Vec<ReservationId> = Vec::with_capacity(from.running.len());
@@ -126,6 +127,7 @@ pub fn registration_to_v1(from: &Registration) -> v1::NodeRegistration {
         model: device.model.clone(),
         memory_bytes: device.memory_bytes,
         failed: device.failed,
+        mig: device.mig.as_ref().map(mig::layout_to_v1),
     };
     v1::NodeRegistration {
         name: from.name.clone(),
@@ -147,7 +149,7 @@ pub fn node_lease(
     now: LedgerTime,
     ledger: &Ledger,
 ) -> Option<v1::NodeLease> {
-    let mut members = allocations(&from.members, &from.amounts, ledger);
+    let mut members = allocations(&from.request, &from.members, &from.amounts, ledger);
     let mut here = from.members.iter().map(|member| member.node == node);
     members.retain(|_| here.next().unwrap_or(false));
     if members.is_empty() {
@@ -204,6 +206,10 @@ fn devices(node: &Node, ledger: &Ledger) -> Vec<v1::Device> {
             grants: used.grants,
             exclusive: used.exclusive,
             reservations: holders.unwrap_or_default(),
+            mig: device.mig.as_ref().map(mig::layout_to_v1),
+            used_memory_slices: mig::used_slices(&used),
+            used_compute_slices: used.compute_slices.into(),
+            mig_free: mig::free(device, &used),
         }
     };
     node.registration.devices.iter().enumerate().map(one).collect()
@@ -219,6 +225,7 @@ fn fence_pending(from: &FencePending, node: &Node) -> v1::FencePending {
             memory_bytes: grant.memory_bytes,
             model: device.map(|device| device.model.clone()).unwrap_or_default(),
             isolation: v1::DeviceIsolation::Unspecified.into(),
+            mig: mig::slices_to_v1(grant, None),
         }
     };
     v1::FencePending {

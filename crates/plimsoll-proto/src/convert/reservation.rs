@@ -1,12 +1,12 @@
 //! Reservations as the API shows them.
 
 use plimsoll_ledger::{
-    DeviceGrant, EndReason, Ledger, MemberPlacement, Preempted, PreemptionRule, Reservation, State,
-    WHOLE_DEVICE_MILLI,
+    DeviceGrant, EndReason, GpuAsk, Ledger, MemberPlacement, Preempted, PreemptionRule, Request, Reservation,
+    State,
 };
 use plimsoll_types::{ReservationId, Resources};
 
-use super::{blocker_to_v1, endpoint_to_v1, node_name, request_to_v1, resources_to_v1};
+use super::{blocker_to_v1, endpoint_to_v1, mig, node_name, request_to_v1, resources_to_v1};
 use crate::v1;
 
 /// Both directions from one table.
@@ -69,7 +69,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         state: state_to_v1(from.state).into(),
         resume_state: state_to_v1(from.resume_state).into(),
         token: from.token.0,
-        allocations: allocations(&from.members, &from.amounts, ledger),
+        allocations: allocations(&from.request, &from.members, &from.amounts, ledger),
         amounts: Some(resources_to_v1(&from.amounts)),
         create_time_ms: from.submitted_at.0,
         grant_time_ms: from.granted_at.0,
@@ -106,29 +106,33 @@ fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
     }
 }
 
-/// Members of a grant as messages, each with `amounts`.
-pub fn allocations(members: &[MemberPlacement], amounts: &Resources, ledger: &Ledger) -> Vec<v1::Allocation> {
+/// Members of a grant of `request` as messages, each with `amounts`.
+pub fn allocations(
+    request: &Request,
+    members: &[MemberPlacement],
+    amounts: &Resources,
+    ledger: &Ledger,
+) -> Vec<v1::Allocation> {
     let one = |(position, member): (usize, &MemberPlacement)| v1::Allocation {
         member: u32::try_from(position).unwrap_or(u32::MAX),
         node: node_name(ledger, member.node),
         amounts: Some(resources_to_v1(amounts)),
-        devices: device_grants(member, ledger),
+        devices: device_grants(member, request.requirements.gpu.as_ref(), ledger),
     };
     members.iter().enumerate().map(one).collect()
 }
 
-fn device_grants(member: &MemberPlacement, ledger: &Ledger) -> Vec<v1::DeviceGrant> {
+fn device_grants(member: &MemberPlacement, asked: Option<&GpuAsk>, ledger: &Ledger) -> Vec<v1::DeviceGrant> {
     let one = |grant: &DeviceGrant| {
         let (uuid, model) = ledger.device_names(member.node, grant.device).unwrap_or_default();
-        let whole = grant.milli >= WHOLE_DEVICE_MILLI;
         v1::DeviceGrant {
             uuid: uuid.to_owned(),
             index: grant.device.0.into(),
             milli: grant.milli.into(),
             memory_bytes: grant.memory_bytes,
             model: model.to_owned(),
-            // Shares are counted by the ledger; nothing on the device enforces them yet.
-            isolation: if whole { v1::DeviceIsolation::Whole } else { v1::DeviceIsolation::Advisory }.into(),
+            isolation: mig::isolation(grant).into(),
+            mig: mig::slices_to_v1(grant, asked),
         }
     };
     member.devices.iter().map(one).collect()
@@ -137,8 +141,7 @@ fn device_grants(member: &MemberPlacement, ledger: &Ledger) -> Vec<v1::DeviceGra
 #[cfg(test)]
 mod tests {
     use plimsoll_ledger::{
-        Answer, Command, Device, Entry, GpuAsk, Outcome, Placement, Registration, Request, Requirements,
-        Stamp, Verdict,
+        Answer, Command, Device, Entry, Outcome, Placement, Registration, Requirements, Stamp, Verdict,
     };
     use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, Revision};
 
@@ -156,7 +159,8 @@ mod tests {
     /// A ledger with one node of one GPU, and a grant of half of that.
     fn granted() -> (Ledger, Reservation) {
         let mut ledger = Ledger::new();
-        let device = Device { uuid: "GPU-a".into(), model: "h100".into(), memory_bytes: 80, failed: false };
+        let device =
+            Device { uuid: "GPU-a".into(), model: "h100".into(), memory_bytes: 80, ..Device::default() };
         let registration = Registration {
             name: "node-01".into(),
             incarnation: 5,
@@ -175,7 +179,7 @@ mod tests {
             },
             ..Request::default()
         };
-        let grant = DeviceGrant { device: DeviceIndex(0), milli: 500, memory_bytes: 40 };
+        let grant = DeviceGrant { device: DeviceIndex(0), milli: 500, memory_bytes: 40, slices: None };
         let member = MemberPlacement { node: NodeId(0), devices: vec![grant] };
         let verdict = Verdict::Place(Placement { members: vec![member] });
         match apply(&mut ledger, Command::Submit { request, verdict }).outcome {

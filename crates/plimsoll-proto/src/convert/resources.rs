@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::{GpuAsk, GpuShare, Preferred, Requirements, WHOLE_DEVICE_MILLI};
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
-use super::Violation;
 use super::check::Check;
+use super::{Violation, mig};
 use crate::limits::{
     MAX_AMOUNT, MAX_DEVICE_TEXT_BYTES, MAX_DEVICES, MAX_LABEL_BYTES, MAX_MODELS, MAX_RESOURCE_NAME_BYTES,
     MAX_RESOURCES, MAX_TERM_VALUE_BYTES, MAX_TERM_VALUES, MAX_TERMS,
@@ -128,21 +128,22 @@ fn gpu_ask(check: &mut Check, from: &v1::GpuAsk) -> GpuAsk {
     if from.memory_bytes > 0 && from.milli > 0 {
         check.fail("memory_bytes", format!("excludes milli, which is {}: give one of them", from.milli));
     }
-    let share = match (u16::try_from(from.milli), from.memory_bytes) {
+    let by_amount = match (u16::try_from(from.milli), from.memory_bytes) {
         (_, bytes) if bytes > 0 => GpuShare::Memory(bytes),
         (Ok(milli), _) if milli > 0 && milli < WHOLE_DEVICE_MILLI => GpuShare::Milli(milli),
         _ => GpuShare::Whole,
     };
+    let share = mig::share(check, from).unwrap_or(by_amount);
     let count = from.count.max(1);
     match share {
         GpuShare::Whole => check.range("count", count.into(), 1, MAX_DEVICES as u64),
-        GpuShare::Milli(_) | GpuShare::Memory(_) if count > 1 => {
+        GpuShare::Milli(_) | GpuShare::Memory(_) | GpuShare::Mig(_) if count > 1 => {
             check.fail(
                 "count",
                 format!("is {count}, but a share is of one device: ask for more members instead"),
             );
         }
-        GpuShare::Milli(_) | GpuShare::Memory(_) => {}
+        GpuShare::Milli(_) | GpuShare::Memory(_) | GpuShare::Mig(_) => {}
     }
     let models = check.each("models", &from.models, MAX_MODELS, |check, model| {
         if model.trim().is_empty() {
@@ -159,8 +160,14 @@ fn gpu_to_v1(from: &GpuAsk) -> v1::GpuAsk {
         GpuShare::Whole => (WHOLE_DEVICE_MILLI, 0),
         GpuShare::Milli(milli) => (milli, 0),
         GpuShare::Memory(bytes) => (0, bytes),
+        GpuShare::Mig(_) => (0, 0),
+    };
+    let mig_profile = match from.share {
+        GpuShare::Mig(profile) => profile.to_string(),
+        GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Memory(_) => String::new(),
     };
     v1::GpuAsk {
+        mig_profile,
         count: from.count,
         milli: milli.into(),
         memory_bytes,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request, Reservation};
+use plimsoll_ledger::{DeviceGrant, Ledger, Placement, Request, Reservation};
 use plimsoll_types::{Amount, Labels, LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::fit::NodeView;
@@ -201,7 +201,7 @@ impl Future {
             let then = self.at(view, node, *start, arriving());
             least.free = least.free.smaller_of(&then.free);
             for (device, other) in least.devices.iter_mut().zip(&then.devices) {
-                *device = fuller(device, other);
+                *device = device.larger_of(other);
             }
         }
         Some(least)
@@ -262,16 +262,6 @@ impl Future {
             .flat_map(|node| ledger.holders(node))
             .find(|holder| ledger.leaves_by(holder).is_none())
             .map(|holder| holder.id)
-    }
-}
-
-/// As much taken of a device as at either moment.
-pub(crate) fn fuller(one: &DeviceUsage, other: &DeviceUsage) -> DeviceUsage {
-    DeviceUsage {
-        milli: one.milli.max(other.milli),
-        memory_bytes: one.memory_bytes.max(other.memory_bytes),
-        grants: one.grants.max(other.grants),
-        exclusive: one.exclusive || other.exclusive,
     }
 }
 

@@ -252,7 +252,7 @@ impl Planner {
                 let (Some(mut least), Some(view)) = (through, self.fleet.get(node)) else { continue };
                 least.free = least.free.smaller_of(&view.free);
                 for (device, now) in least.devices.iter_mut().zip(&view.devices) {
-                    *device = crate::ahead::future::fuller(device, now);
+                    *device = device.larger_of(now);
                 }
                 if least.free != view.free || least.devices != view.devices {
                     before.push((node, view.free.clone(), view.devices.clone()));

@@ -209,12 +209,5 @@ fn has_room(view: &crate::fit::NodeView, request: &Request, grant: plimsoll_ledg
     else {
         return false;
     };
-    !device.failed
-        && plimsoll_ledger::device_has_room(
-            usage,
-            gpu.share,
-            u64::from(grant.milli),
-            grant.memory_bytes,
-            device.memory_bytes,
-        )
+    !device.failed && plimsoll_ledger::has_room_at(usage, gpu.share, device, grant.slices)
 }

@@ -1,7 +1,11 @@
 //! The smallest single changes that would admit a request now. The planner's scratch view says which are worth trying, a proof which are true.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use plimsoll_ledger::{
-    Blocker, GpuShare, Ledger, NodeAdmin, PolicyObject, Reason, Request, Verdict, device_matches,
+    Blocker, GpuShare, Ledger, MigProfile, NodeAdmin, PolicyObject, ProfileName, Reason, Request, Verdict,
+    device_matches,
 };
 use plimsoll_types::quantity::format_resource;
 use plimsoll_types::{Amount, ReservationId};
@@ -88,6 +92,32 @@ impl Search<'_> {
                 break;
             }
         }
+        if let GpuShare::Mig(asked) = gpu.share {
+            for name in self.smaller_profiles(asked) {
+                let share = GpuShare::Mig(name);
+                if self
+                    .request(format!("take a {name} in place of a {asked}"), with(&|gpu| gpu.share = share))
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Profiles of the pool's devices that are smaller than one of them, the largest first.
+    fn smaller_profiles(&self, asked: ProfileName) -> Vec<ProfileName> {
+        let scene = self.scene;
+        let nodes = scene.ledger.nodes().filter(|node| node.pool == scene.request.pool);
+        let layouts =
+            nodes.flat_map(|node| &node.registration.devices).filter_map(|device| device.mig.as_ref());
+        let mut found = BTreeSet::new();
+        for layout in layouts {
+            let size = |profile: &MigProfile| (profile.memory_slices, profile.compute_slices);
+            let Some(asked) = layout.profile(asked).map(size) else { continue };
+            let smaller = layout.profiles.iter().filter(|profile| size(profile) < asked);
+            found.extend(smaller.map(|profile| (Reverse(size(profile)), profile.name)));
+        }
+        found.into_iter().map(|(_, name)| name).take(MOST_TRIED).collect()
     }
 
     fn gang(&mut self) {
@@ -310,7 +340,7 @@ pub(super) fn in_the_way(ledger: &Ledger, request: &Request, priority: i32) -> V
         }
         let any_device = |gpu: &plimsoll_ledger::GpuAsk| {
             let devices = &node.registration.devices;
-            devices.iter().any(|device| device_matches(gpu, &device.model, device.memory_bytes))
+            devices.iter().any(|device| device_matches(gpu, device))
         };
         if request.requirements.gpu.as_ref().is_some_and(|gpu| !any_device(gpu)) {
             continue;

@@ -192,7 +192,9 @@ fn measure(
     after.cpu_millis = after.cpu_millis.saturating_sub(amounts.cpu_millis.0);
     after.memory_mib = after.memory_mib.saturating_sub(amounts.memory_bytes.0.div_ceil(1 << 20));
     let gpu = request.requirements.gpu.as_ref();
-    let Some(gpu) = gpu.filter(|gpu| gpu.share != GpuShare::Whole) else {
+    // Which device an instance goes to depends on its slices, of which nothing is known here: that was chosen before.
+    let any_device = |gpu: &&GpuAsk| matches!(gpu.share, GpuShare::Milli(_) | GpuShare::Memory(_));
+    let Some(gpu) = gpu.filter(any_device) else {
         for grant in devices {
             if let Some(device) = after.devices.get_mut(usize::from(grant.device.0)) {
                 device.1 = device.1.saturating_sub(grant.milli.into());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{GpuShare, Request};
+use plimsoll_ledger::{GpuShare, ProfileName, Request};
 
 /// Weight at which everything is halved: the last arrivals count as much as all before them.
 const MOST_WEIGHT: u64 = 32_768;
@@ -32,6 +32,7 @@ pub(super) enum Share {
     Whole,
     Milli(u16),
     Bytes(u64),
+    Mig(ProfileName),
 }
 
 /// How often each shape was asked for, lately.
@@ -57,6 +58,7 @@ impl Shape {
                 GpuShare::Whole => Share::Whole,
                 GpuShare::Milli(milli) => Share::Milli(milli),
                 GpuShare::Memory(bytes) => Share::Bytes(bytes),
+                GpuShare::Mig(profile) => Share::Mig(profile),
             },
             min_device_memory_bytes: gpu.min_device_memory_bytes,
             models,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{GpuAsk, GpuShare, WHOLE_DEVICE_MILLI, device_matches};
+use plimsoll_ledger::{Device, GpuAsk, GpuShare, WHOLE_DEVICE_MILLI, device_matches};
 
 use super::history::{History, Shape, Share};
 
@@ -63,11 +63,11 @@ impl Inventory {
 impl Mix {
     /// The most frequent shapes. Each weighs as many requests as there were of it per device that may serve it: what is asked
     /// of few devices counts the more on these. O(shapes x kinds).
-    pub(super) fn new(history: &History, kinds: &[(String, u64)], inventory: &Inventory) -> Mix {
+    pub(super) fn new(history: &History, kinds: &[Device], inventory: &Inventory) -> Mix {
         let all = inventory.devices(0, |_| true);
         let mut weighed: Vec<(u128, Typical)> = Vec::new();
         for (shape, count) in history.heaviest(MOST_TYPICAL) {
-            let milli = kinds.iter().map(|(model, bytes)| milli_of(shape, model, *bytes)).collect::<Vec<_>>();
+            let milli = kinds.iter().map(|kind| milli_of(shape, kind)).collect::<Vec<_>>();
             let will_do = |kind: u16| milli.get(usize::from(kind)).is_some_and(|milli| *milli > 0);
             let serving = inventory.devices(shape.devices, will_do);
             if serving > 0 {
@@ -106,18 +106,19 @@ fn by_kind(kinds: &[u16]) -> impl Iterator<Item = (u16, u32)> {
 }
 
 /// Thousandths of a device that a shape takes of it, 0 where it cannot use it.
-fn milli_of(shape: &Shape, model: &str, memory_bytes: u64) -> u16 {
+fn milli_of(shape: &Shape, kind: &Device) -> u16 {
     let share = match shape.share {
         Share::Whole => GpuShare::Whole,
         Share::Milli(milli) => GpuShare::Milli(milli),
         Share::Bytes(bytes) => GpuShare::Memory(bytes),
+        Share::Mig(profile) => GpuShare::Mig(profile),
     };
     let (count, min_device_memory_bytes) = (shape.devices, shape.min_device_memory_bytes);
     let ask = GpuAsk { count, share, min_device_memory_bytes, models: shape.models.clone() };
-    if !device_matches(&ask, model, memory_bytes) {
+    if !device_matches(&ask, kind) {
         return 0;
     }
-    let (milli, _) = share.of_device(memory_bytes);
+    let (milli, _) = share.of_device(kind);
     u16::try_from(milli).unwrap_or(WHOLE_DEVICE_MILLI)
 }
 
@@ -126,6 +127,10 @@ mod tests {
     use plimsoll_ledger::{Request, Requirements};
 
     use super::*;
+
+    fn kind(model: &str, gib: u64) -> Device {
+        Device { model: model.to_owned(), memory_bytes: gib << 30, ..Device::default() }
+    }
 
     fn asked(gpu: GpuAsk) -> Request {
         Request {
@@ -136,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_few_devices_can_serve_weighs_more() {
-        let kinds = [("t4".to_owned(), 16_u64 << 30), ("a100".to_owned(), 80 << 30)];
+        let kinds = [kind("t4", 16), kind("a100", 80)];
         let mut inventory = Inventory::default();
         for _ in 0..3 {
             inventory.enter(&[0, 0]);
@@ -161,8 +166,7 @@ mod tests {
 
     #[test]
     fn a_share_by_memory_takes_what_it_is_of_each_kind() {
-        let kinds =
-            [("t4".to_owned(), 16_u64 << 30), ("a100".to_owned(), 80 << 30), ("old".to_owned(), 8 << 30)];
+        let kinds = [kind("t4", 16), kind("a100", 80), kind("old", 8)];
         let mut inventory = Inventory::default();
         inventory.enter(&[0, 1, 2]);
         let mut history = History::default();

@@ -39,8 +39,8 @@ pub(crate) fn descends(strategy: Strategy) -> bool {
 /// What is known about the requests and devices of each pool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gradients {
-    /// Model and memory of each kind of device; nodes and mixes name kinds by their place here.
-    kinds: Vec<(String, u64)>,
+    /// A device for each kind: model, memory and how it is cut. Nodes and mixes name kinds by their place here.
+    kinds: Vec<Device>,
     inventories: BTreeMap<String, Inventory>,
     /// Pools whose strategy uses the gradient.
     pools: BTreeMap<String, Known>,
@@ -130,9 +130,11 @@ impl Gradients {
     }
 
     fn kind_of(&mut self, device: &Device) -> u16 {
-        let same = |kind: &(String, u64)| kind.0 == device.model && kind.1 == device.memory_bytes;
+        let same = |kind: &Device| {
+            kind.model == device.model && kind.memory_bytes == device.memory_bytes && kind.mig == device.mig
+        };
         let index = self.kinds.iter().position(same).unwrap_or_else(|| {
-            self.kinds.push((device.model.clone(), device.memory_bytes));
+            self.kinds.push(Device { uuid: String::new(), failed: false, ..device.clone() });
             self.kinds.len() - 1
         });
         // Past 65,535 kinds the last one stands for the rest: it only weighs, what fits is asked elsewhere.

@@ -32,6 +32,7 @@ fn fleet(sizes: &[(u64, u32)]) -> Ledger {
             model: model.into(),
             memory_bytes: gib * GIB,
             failed: false,
+            mig: None,
         };
         apply(
             &mut ledger,

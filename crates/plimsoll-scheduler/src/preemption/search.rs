@@ -407,6 +407,11 @@ fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
         device.memory_bytes = device.memory_bytes.saturating_sub(both.memory_bytes) + then.memory_bytes;
         device.grants = device.grants.saturating_sub(both.grants) + then.grants;
         device.exclusive = then.exclusive || booked_alone;
+        device.sliced = device.sliced.saturating_sub(both.sliced) + then.sliced;
+        device.memory_mask = device.memory_mask & !both.memory_mask | then.memory_mask;
+        device.memory_slices = device.memory_mask.count_ones();
+        let booked_compute = device.compute_slices.saturating_sub(both.compute_slices);
+        device.compute_slices = booked_compute.saturating_add(then.compute_slices);
     }
     later
 }

@@ -27,8 +27,8 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What a request needs at the least. A share by memory counts as a whole device: how much of which device it
-    /// takes is known only on the node.
+    /// What a request needs at the least. A share by memory or profile counts as a whole device: how much of which
+    /// device it takes is known only on the node.
     pub fn of(request: &Request) -> Ask {
         let (measure, units) = match &request.requirements.gpu {
             None => (Measure::Cpu, request.requirements.amounts.cpu_millis.0),

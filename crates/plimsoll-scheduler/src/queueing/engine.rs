@@ -246,10 +246,7 @@ pub(super) fn may_hold(ledger: &Ledger, entry: &Entry, node: NodeId) -> bool {
     let (request, registration) = (&entry.request, &node.registration);
     let required = &request.requirements.required;
     let fits = |gpu: &plimsoll_ledger::GpuAsk| {
-        let good = registration
-            .devices
-            .iter()
-            .filter(|device| !device.failed && device_matches(gpu, &device.model, device.memory_bytes));
+        let good = registration.devices.iter().filter(|device| !device.failed && device_matches(gpu, device));
         good.take(gpu.count as usize).count() == gpu.count as usize
     };
     node.pool == request.pool

@@ -52,6 +52,7 @@ fn fleet(nodes: u32, devices: u32) -> Ledger {
             model: "v100".into(),
             memory_bytes: 1 << 34,
             failed: false,
+            mig: None,
         };
         let registration = Registration {
             name: format!("n{node}"),

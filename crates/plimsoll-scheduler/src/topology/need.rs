@@ -2,6 +2,7 @@
 
 use plimsoll_ledger::{
     DeviceUsage, GpuAsk, GpuShare, Request, WHOLE_DEVICE_MILLI, device_has_room, device_matches,
+    instances_left,
 };
 use plimsoll_types::Resources;
 
@@ -32,18 +33,19 @@ fn by_devices(view: &NodeView, gpu: &GpuAsk, empty: bool) -> u64 {
     let mut suitable = 0;
     let mut room = 0;
     for (index, device) in view.node.registration.devices.iter().enumerate() {
-        if device.failed || !device_matches(gpu, &device.model, device.memory_bytes) {
+        if device.failed || !device_matches(gpu, device) {
             continue;
         }
         suitable += 1;
         let used =
             if empty { DeviceUsage::default() } else { view.devices.get(index).copied().unwrap_or_default() };
-        let (milli, bytes) = gpu.share.of_device(device.memory_bytes);
-        if !device_has_room(&used, gpu.share, milli, bytes, device.memory_bytes) {
+        if !device_has_room(&used, gpu.share, device) {
             continue;
         }
+        let (milli, bytes) = gpu.share.of_device(device);
         room += match gpu.share {
             GpuShare::Whole => 1,
+            GpuShare::Mig(profile) => instances_left(device, &used, profile).into(),
             GpuShare::Milli(_) | GpuShare::Memory(_) => {
                 let by_milli = u64::from(WHOLE_DEVICE_MILLI).saturating_sub(used.milli.into()) / milli.max(1);
                 let by_bytes = device.memory_bytes.saturating_sub(used.memory_bytes) / bytes.max(1);

@@ -29,6 +29,9 @@ pub(crate) struct ResourceArgs {
     /// GPU memory: alone a share of one device, with --gpu the least of each device
     #[arg(long, value_name = "SIZE")]
     pub(crate) gpu_mem: Option<String>,
+    /// An instance of a MIG profile per member, on a GPU that is cut: 1g.10gb; with --gpu of that model
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) gpu_mig: Option<String>,
     /// Network bandwidth per member: 100Mbps
     #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<String>,
@@ -132,7 +135,7 @@ impl ResourceArgs {
 
     /// True where nothing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        let named = [&self.cpu, &self.mem, &self.gpu, &self.gpu_mem, &self.bandwidth];
+        let named = [&self.cpu, &self.mem, &self.gpu, &self.gpu_mem, &self.gpu_mig, &self.bandwidth];
         named.iter().all(|value| value.is_none()) && self.other.is_empty()
     }
 
@@ -167,6 +170,9 @@ impl ResourceArgs {
 
     fn gpu_ask(&self) -> Result<Option<GpuAsk>, CliError> {
         let memory_bytes = self.gpu_mem.as_deref().map(quantity::parse_bytes).transpose()?.unwrap_or(0);
+        if let Some(profile) = &self.gpu_mig {
+            return self.mig_ask(profile, memory_bytes).map(Some);
+        }
         let Some(gpu) = &self.gpu else {
             let share = GpuAsk { count: 1, memory_bytes, ..GpuAsk::default() };
             return Ok(Some(share).filter(|share| share.memory_bytes > 0));
@@ -179,6 +185,26 @@ impl ResourceArgs {
             min_device_memory_bytes: memory_bytes,
             ..GpuAsk::default()
         }))
+    }
+
+    /// One instance; a model narrows it down.
+    fn mig_ask(&self, profile: &str, min_device_memory_bytes: u64) -> Result<GpuAsk, CliError> {
+        let asked = self.gpu.as_deref().map(quantity::parse_gpu).transpose()?;
+        if asked.as_ref().is_some_and(|asked| asked.count != 1 || asked.milli != 1_000) {
+            let gpu = self.gpu.as_deref().unwrap_or_default();
+            let error = format!(
+                "--gpu {gpu} with --gpu-mig {profile}: an instance is of one device, and says how much it is"
+            );
+            return Err(CliError::usage(error)
+                .help("write --gpu h100 --gpu-mig 1g.10gb, and --members for more of them"));
+        }
+        Ok(GpuAsk {
+            count: 1,
+            mig_profile: profile.trim().to_ascii_lowercase(),
+            models: asked.and_then(|asked| asked.model).into_iter().collect(),
+            min_device_memory_bytes,
+            ..GpuAsk::default()
+        })
     }
 
     fn gang(&self) -> Result<Option<Gang>, CliError> {
@@ -318,6 +344,18 @@ mod tests {
         assert_eq!(requirements.preferred[0].weight, 10);
         let share = ResourceArgs { gpu_mem: Some("20Gi".into()), ..ResourceArgs::default() };
         assert_eq!(share.spec().unwrap().requirements.unwrap().gpu.unwrap().memory_bytes, 20 << 30);
+        let mig = |gpu: Option<&str>| ResourceArgs {
+            gpu: gpu.map(str::to_owned),
+            gpu_mig: Some("1G.10gb".into()),
+            ..ResourceArgs::default()
+        };
+        let gpu = mig(Some("h100")).spec().unwrap().requirements.unwrap().gpu.unwrap();
+        assert_eq!(
+            (gpu.count, gpu.milli, gpu.mig_profile.as_str(), gpu.models),
+            (1, 0, "1g.10gb", vec!["h100".into()])
+        );
+        assert_eq!(mig(None).spec().unwrap().requirements.unwrap().gpu.unwrap().mig_profile, "1g.10gb");
+        assert!(mig(Some("0.5")).spec().is_err() && mig(Some("2")).spec().is_err());
         for bad in ["0", "3-2", "x"] {
             let args = ResourceArgs { members: Some(bad.into()), ..ResourceArgs::default() };
             assert!(args.spec().is_err(), "{bad}");

@@ -37,7 +37,7 @@ pub(crate) struct Agent {
     /// Another resource that it offers, or another amount than it has: license/foo=4, cpu=8 (repeatable)
     #[arg(long = "res", value_name = "NAME=AMOUNT")]
     resources: Vec<String>,
-    /// Pretend to have these GPUs: a100:2,h100:1
+    /// Pretend to have these GPUs: a100:2,h100-mig:1 (-mig: cut into MIG slices)
     #[arg(long, value_name = "GPUS")]
     fake_gpu: Option<String>,
     /// Between signs of life

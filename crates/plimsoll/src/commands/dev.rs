@@ -44,7 +44,7 @@ pub(crate) struct Dev {
     /// Nodes: this machine, and simulated ones like it
     #[arg(long, value_name = "N", default_value_t = 1)]
     nodes: usize,
-    /// Pretend that each node has these GPUs: a100:2,h100:1
+    /// Pretend that each node has these GPUs: a100:2,h100-mig:1 (-mig: cut into MIG slices)
     #[arg(long, value_name = "GPUS")]
     fake_gpu: Option<String>,
     /// A label of the nodes, with a value for each in their order, over again where there are fewer: rack=1,1,2,2 (repeatable)

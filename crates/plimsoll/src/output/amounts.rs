@@ -1,6 +1,6 @@
 //! Amounts in words: what was asked, what was granted.
 
-use plimsoll_client::v1::{Allocation, GpuAsk, Quantities, Reservation, ReservationSpec};
+use plimsoll_client::v1::{Allocation, DeviceGrant, GpuAsk, Quantities, Reservation, ReservationSpec};
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_resource};
 
 /// Amounts in words: `8 cpu, 32Gi, license/foo 1`.
@@ -48,10 +48,14 @@ pub(crate) fn share(used: u64, of: u64, show: fn(u64) -> String) -> String {
     format!("{}/{}", show(used), show(of))
 }
 
-/// Where members are: `node-02/gpu1`.
+/// Where members are: `node-02/gpu1`, and for an instance with its first memory slice `node-02/gpu1/1g.10gb@6`.
 pub(crate) fn places(allocations: &[Allocation]) -> String {
     let place = |allocation: &Allocation| {
-        let gpus: Vec<String> = allocation.devices.iter().map(|device| device.index.to_string()).collect();
+        let gpu = |device: &DeviceGrant| match &device.mig {
+            None => device.index.to_string(),
+            Some(slices) => format!("{}/{}@{}", device.index, slices.profile, slices.start),
+        };
+        let gpus: Vec<String> = allocation.devices.iter().map(gpu).collect();
         match gpus.is_empty() {
             true => allocation.node.clone(),
             false => format!("{}/gpu{}", allocation.node, gpus.join("+")),
@@ -85,6 +89,9 @@ fn gpu(ask: &GpuAsk) -> String {
         0 => String::new(),
         bytes => format!(" of {} or more", display_bytes(bytes)),
     };
+    if !ask.mig_profile.is_empty() {
+        return format!("{} of a {model}{least}", ask.mig_profile);
+    }
     if ask.memory_bytes > 0 {
         return format!("{} of a {model}{least}", display_bytes(ask.memory_bytes));
     }
@@ -96,7 +103,7 @@ fn gpu(ask: &GpuAsk) -> String {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_client::v1::{DeviceGrant, Gang, Requirements};
+    use plimsoll_client::v1::{Gang, MigSlices, Requirements};
 
     use super::*;
 
@@ -107,6 +114,10 @@ mod tests {
         let requirements = Requirements { amounts: Some(amounts), gpu: Some(ask), ..Requirements::default() };
         let mut spec = ReservationSpec { requirements: Some(requirements), ..ReservationSpec::default() };
         assert_eq!(asked(&spec), "0.5 h100, 8 cpu, 32Gi");
+        let mig = GpuAsk { count: 1, mig_profile: "1g.10gb".into(), ..GpuAsk::default() };
+        let of_slices = Requirements { gpu: Some(mig), ..Requirements::default() };
+        let instance = ReservationSpec { requirements: Some(of_slices), ..ReservationSpec::default() };
+        assert_eq!(asked(&instance), "1g.10gb of a GPU");
         spec.gang = Some(Gang { min_members: 2, max_members: 4, spread: false });
         assert_eq!(asked(&spec), "2 to 4 x (0.5 h100, 8 cpu, 32Gi)");
     }
@@ -117,6 +128,10 @@ mod tests {
         let allocation =
             Allocation { node: "n1".into(), devices: vec![device(0), device(3)], ..Allocation::default() };
         assert_eq!(places(&[allocation]), "n1/gpu0+3");
+        let slices = MigSlices { profile: "1g.10gb".into(), start: 6, ..MigSlices::default() };
+        let instance = DeviceGrant { mig: Some(slices), ..device(1) };
+        let allocation = Allocation { node: "n1".into(), devices: vec![instance], ..Allocation::default() };
+        assert_eq!(places(&[allocation]), "n1/gpu1/1g.10gb@6");
         assert_eq!(places(&[]), "");
     }
 }

@@ -60,6 +60,7 @@ impl NodeRow {
             model: self.model.clone(),
             memory_bytes,
             failed: false,
+            mig: None,
         };
         Registration {
             name: self.name.clone(),

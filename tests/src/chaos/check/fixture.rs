@@ -73,7 +73,7 @@ impl Honest {
     pub fn grant(&mut self, client: u32, milli: u32) -> u64 {
         let key = self.key();
         let revision = self.log.len() as u64 + 1;
-        let share = log::DeviceGrant { device: 0, milli, memory_bytes: u64::from(milli) };
+        let share = log::DeviceGrant { device: 0, milli, memory_bytes: u64::from(milli), slices: None };
         let devices = if milli > 0 { vec![share] } else { Vec::new() };
         let reservation = log::Reservation {
             id: revision,

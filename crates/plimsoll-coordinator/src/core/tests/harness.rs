@@ -100,6 +100,7 @@ pub(super) fn registration(name: &str, incarnation: u64, cpu_millis: u64, gpus: 
         model: "h100".to_owned(),
         memory_bytes: 80 << 30,
         failed: false,
+        mig: None,
     };
     Registration {
         name: name.to_owned(),

@@ -180,6 +180,7 @@ pub(super) fn registration(name: &str) -> v1::NodeRegistration {
         model: "a100".to_owned(),
         memory_bytes: 80 << 30,
         failed: false,
+        mig: None,
     };
     v1::NodeRegistration {
         name: name.to_owned(),

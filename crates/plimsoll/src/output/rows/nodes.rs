@@ -53,6 +53,7 @@ impl Shown for DeviceRow {
         Column::new("STATE", |d, _| {
             let state = match (d.device.failed, d.device.used_milli) {
                 (true, _) => "failed",
+                (false, _) if d.device.mig.is_some() => "cut",
                 (false, 0) => "free",
                 (false, _) if d.device.exclusive => "taken",
                 (false, _) => "shared",
@@ -62,6 +63,7 @@ impl Shown for DeviceRow {
         Column::new("USED", |d, _| format!("{}%", d.device.used_milli / 10)),
         Column::new("MEM", |d, _| share(d.device.used_memory_bytes, d.device.memory_bytes, display_bytes)),
         Column::new("RESERVATIONS", |d, _| d.device.reservations.join(",")),
+        Column::wide("STILL FITS", |d, _| still_fits(&d.device)),
         Column::wide("UUID", |d, _| d.device.uuid.clone()),
     ];
 
@@ -90,6 +92,12 @@ fn gpus(node: &Node, _: &crate::output::View) -> String {
     let whole = node.devices.iter().filter(|device| !device.failed).count();
     let part = if milli.is_multiple_of(1000) { String::new() } else { format!(".{}", milli % 1000 / 100) };
     format!("{}{part}/{whole}", milli / 1000)
+}
+
+/// Of a device that is cut, instances that would still fit, each as if only such came: `5 1g.10gb, 2 2g.20gb`.
+fn still_fits(device: &Device) -> String {
+    let free = device.mig_free.iter().filter(|free| free.count > 0);
+    free.map(|free| format!("{} {}", free.count, free.profile)).collect::<Vec<_>>().join(", ")
 }
 
 fn gpu_memory(node: &Node, _: &crate::output::View) -> String {

@@ -189,6 +189,9 @@ fn count(fate: &mut Fate, reservation: &Reservation, held_ms: u64) {
         plimsoll_ledger::GpuShare::Whole => u128::from(gpu.count) * 1_000,
         plimsoll_ledger::GpuShare::Milli(milli) => u128::from(milli),
         plimsoll_ledger::GpuShare::Memory(_) => 500,
+        plimsoll_ledger::GpuShare::Mig(name) => {
+            name.named_slices().map_or(500, |slices| u128::from(slices.min(7)) * 1_000 / 7)
+        }
     });
     fate.held_ms += held_ms;
     fate.gpu_milli_ms += gpus * members * u128::from(held_ms);
