@@ -25,6 +25,8 @@ pub struct CoordinatorConfig {
     pub peer_listen: Option<SocketAddr>,
     /// Where metrics and health are served by HTTP; `None`: nowhere.
     pub http_listen: Option<SocketAddr>,
+    /// Where HAProxy's agent checks are answered, on loopback alone: they have no TLS. `None`: nowhere.
+    pub agent_check_listen: Option<SocketAddr>,
     /// Address by which other coordinators reach this one (`host:port`). `None`: as bound.
     pub advertise: Option<String>,
     /// Where data is kept; `None`: in memory, gone with the process.
@@ -101,6 +103,7 @@ struct File {
     listen: Option<SocketAddr>,
     peer_listen: Option<SocketAddr>,
     http_listen: Option<SocketAddr>,
+    agent_check_listen: Option<SocketAddr>,
     advertise: Option<String>,
     data_dir: Option<PathBuf>,
     bootstrap: Option<bool>,
@@ -153,6 +156,7 @@ impl Default for CoordinatorConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)),
             peer_listen: None,
             http_listen: None,
+            agent_check_listen: None,
             advertise: None,
             data_dir: None,
             bootstrap: false,
@@ -234,6 +238,12 @@ impl CoordinatorConfig {
                 return wrong(name, message);
             }
         }
+        if let Some(address) = self.agent_check_listen.filter(|address| !address.ip().is_loopback()) {
+            let message = format!(
+                "{address} is reachable from other machines, and agent checks have no TLS: take an address of loopback, where HAProxy or a tunnel runs"
+            );
+            return wrong("agent_check_listen", message);
+        }
         if self.advertise.as_deref().is_some_and(|address| !is_host_and_port(address)) {
             return wrong("advertise", "must be HOST:PORT".to_owned());
         }
@@ -304,6 +314,7 @@ impl File {
         set(&mut config.reflection, self.reflection);
         config.peer_listen = self.peer_listen.or(config.peer_listen);
         config.http_listen = self.http_listen.or(config.http_listen);
+        config.agent_check_listen = self.agent_check_listen.or(config.agent_check_listen);
         config.advertise = self.advertise.or_else(|| config.advertise.take());
         config.data_dir = self.data_dir.or_else(|| config.data_dir.take());
         config.tls = self.tls.or_else(|| config.tls.take());
@@ -395,6 +406,8 @@ mod tests {
         CoordinatorConfig { tls: Some(tls), ..open }.validate().expect("with TLS");
         let http = CoordinatorConfig { http_listen: Some(listen), ..CoordinatorConfig::default() };
         assert_eq!(http.validate().expect_err("no TLS").place, "http_listen");
+        let checks = CoordinatorConfig { agent_check_listen: Some(listen), ..CoordinatorConfig::default() };
+        assert_eq!(checks.validate().expect_err("never has TLS").place, "agent_check_listen");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Addresses {
     pub peer: Option<SocketAddr>,
     /// HTTP.
     pub http: Option<SocketAddr>,
+    /// HAProxy's agent checks.
+    pub agent_check: Option<SocketAddr>,
 }
 
 /// A coordinator that did not start.
@@ -84,6 +86,7 @@ impl Coordinator {
         let client = bind("listen", config.listen).await?;
         let peer = bind_if("peer_listen", config.peer_listen).await?;
         let http = bind_if("http_listen", config.http_listen).await?;
+        let agent_check = bind_if("agent_check_listen", config.agent_check_listen).await?;
         let bound = address_of("listen", config.listen, peer.as_ref().unwrap_or(&client))?;
         let reachable = config.advertise.clone().unwrap_or_else(|| bound.to_string());
         let dialer: Arc<dyn Dialer> = Arc::new(TcpDialer::new(tls.as_ref().map(TlsMaterial::peer)));
@@ -126,6 +129,11 @@ impl Coordinator {
         if let Some(http) = http {
             coordinator.addresses.http = Some(address_of("http_listen", config.listen, &http)?);
             coordinator.listen_http(http, tls.as_ref().map(TlsMaterial::http));
+        }
+        if let Some(listener) = agent_check {
+            let address = address_of("agent_check_listen", config.listen, &listener)?;
+            coordinator.addresses.agent_check = Some(address);
+            coordinator.answer_agent_checks(listener);
         }
         Ok(coordinator)
     }
@@ -191,6 +199,18 @@ impl Coordinator {
         self.spawn("HTTP listener", async move {
             if let Err(error) = crate::http::serve(listener, tls, &limits, core, telemetry, stopped).await {
                 tracing::error!(%error, "the HTTP listener failed");
+            }
+        });
+    }
+
+    /// Answers HAProxy's agent checks.
+    pub fn answer_agent_checks(&self, listener: TcpListener) {
+        let services = self.services.clone();
+        let stopped = stopped(self.stop.subscribe());
+        self.spawn("agent checks", async move {
+            tokio::select! {
+                () = stopped => {}
+                () = services.answer_agent_checks(listener) => {}
             }
         });
     }
@@ -312,6 +332,97 @@ mod tests {
         coordinator.shutdown().await;
         assert!(tokio::net::TcpStream::connect(http).await.is_err(), "nothing listens any more");
         assert!(tokio::net::TcpStream::connect(client).await.is_err(), "nothing listens any more");
+    }
+
+    /// What HAProxy is told.
+    async fn check(address: SocketAddr, question: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+        stream.write_all(format!("{question}\n").as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer.trim_end().to_owned()
+    }
+
+    #[tokio::test]
+    async fn haproxy_is_told_what_the_ledger_says_of_an_endpoint() {
+        use plimsoll_ledger::{
+            Announcement, Command, Entry, Outcome, PolicyObject, Registration, Request, Requirements,
+            Service, Verdict,
+        };
+        let config = CoordinatorConfig {
+            listen: loopback(),
+            agent_check_listen: Some(loopback()),
+            bootstrap: true,
+            ..CoordinatorConfig::default()
+        };
+        let coordinator = Coordinator::serve(config).await.expect("serves");
+        let checks = coordinator.addresses().agent_check.expect("bound");
+        let core = coordinator.core();
+        let done = async |command: Command| {
+            for _ in 0..500 {
+                match core.submit(Entry::system(command.clone())).await {
+                    Ok(answer) => return answer.outcome,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+            panic!("nobody leads")
+        };
+        let named = |name: &str| name.to_owned();
+        let web = Service {
+            name: named("web"),
+            pool: named("default"),
+            class: named("standard"),
+            ..Service::default()
+        };
+        let put = vec![PolicyObject::Service(web)];
+        let (delete, if_revision) = (Vec::new(), plimsoll_types::Revision(0));
+        assert_eq!(done(Command::ApplyPolicy { put, delete, if_revision }).await, Outcome::Done);
+        assert_eq!(check(checks, "web/10.0.0.1:80").await, "down #no such endpoint");
+        assert_eq!(check(checks, "nosuch/10.0.0.1:80").await, "down #no such service");
+        let capacity = plimsoll_types::Resources::new(1_000, 1 << 30);
+        let node = Registration { name: named("n"), incarnation: 1, capacity, ..Registration::default() };
+        done(Command::RegisterNode(node)).await;
+        let amounts = plimsoll_types::Resources::new(100, 0);
+        let request = Request {
+            pool: named("default"),
+            class: named("standard"),
+            service: named("web"),
+            requirements: Requirements { amounts, ..Requirements::default() },
+            auto_confirm: true,
+            ..Request::default()
+        };
+        let verdict = Verdict::Blocked(Vec::new());
+        let Outcome::Reservation(replica) = done(Command::Submit { request, verdict }).await else {
+            panic!("it fits")
+        };
+        let announce = |weight_milli, draining| Command::SetEndpoint {
+            reservation: replica.id,
+            token: replica.token,
+            announced: Some(Announcement {
+                address: named("10.0.0.1:80"),
+                weight_milli,
+                draining,
+                ..Announcement::default()
+            }),
+        };
+        for (command, wanted) in [
+            (announce(1_000, false), "ready up 100%"),
+            (announce(250, false), "ready up 25%"),
+            (announce(250, true), "drain up"),
+            (Command::Cancel { reservation: replica.id }, "down #no such endpoint"),
+        ] {
+            done(command).await;
+            let mut told = String::new();
+            for _ in 0..200 {
+                told = check(checks, "web/10.0.0.1:80").await;
+                if told == wanted {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(told, wanted);
+        }
+        coordinator.shutdown().await;
     }
 
     #[tokio::test]

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_ledger::{Balancing, EndpointState, Ledger, Reservation, host_and_port};
-use plimsoll_xds::{AdsServer, Catalog, Endpoint, Health, Limits, LoadReport, LrsServer, Policy, Reports};
+use plimsoll_xds::{
+    AdsServer, AgentAnswer, AgentLimits, AgentQuestion, Catalog, Endpoint, Health, Limits, LoadReport,
+    LrsServer, Policy, Reports, serve_agent_checks,
+};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::core::Core;
@@ -64,6 +68,13 @@ impl Discovery {
             () = core.ended() => {}
             ((), ()) = async { tokio::join!(counting, publishing) } => {}
         }
+    }
+
+    /// Answers HAProxy for as long as it is polled.
+    pub(super) async fn answer_agent_checks(&self, listener: TcpListener) {
+        let catalogs = Arc::clone(&self.catalogs);
+        let lookup = move |question: &AgentQuestion| AgentAnswer::of(&catalogs.borrow(), question);
+        serve_agent_checks(listener, AgentLimits::default(), lookup).await;
     }
 
     /// Publishes the ledger's services where anything of them changed. O(1) where nothing did, O(endpoints) else.

@@ -48,6 +48,7 @@ use plimsoll_proto::v1::policy_service_server::PolicyServiceServer;
 use plimsoll_proto::v1::reservation_service_server::ReservationServiceServer;
 use plimsoll_proto::v1::watch_service_server::WatchServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::service::Routes;
@@ -203,6 +204,11 @@ impl Services {
             seed: self.core.config().seed,
         };
         listener.serve(incoming, shutdown).await;
+    }
+
+    /// Answers HAProxy's agent checks for as long as it is polled.
+    pub async fn answer_agent_checks(&self, listener: TcpListener) {
+        self.discovery.answer_agent_checks(listener).await;
     }
 
     /// Keeps health and numbers up to date, until the core stops.

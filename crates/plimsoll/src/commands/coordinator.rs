@@ -38,6 +38,9 @@ pub(crate) struct Coordinator {
     /// Where metrics and health are served by HTTP [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<SocketAddr>,
+    /// Where HAProxy's agent checks are answered, on loopback alone [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    agent_check_listen: Option<SocketAddr>,
     /// Address by which other coordinators reach this one, HOST:PORT [default: as bound]
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
@@ -95,6 +98,7 @@ impl Coordinator {
         config.listen = self.listen.unwrap_or(config.listen);
         config.peer_listen = self.peer_listen.or(config.peer_listen);
         config.http_listen = self.http_listen.or(config.http_listen);
+        config.agent_check_listen = self.agent_check_listen.or(config.agent_check_listen);
         config.advertise = self.advertise.or(config.advertise);
         config.data_dir = if self.ephemeral { None } else { self.data_dir.or(config.data_dir) };
         config.bootstrap |= self.bootstrap;
@@ -169,6 +173,7 @@ fn announce(out: &Out, config: &CoordinatorConfig, addresses: Addresses) -> Resu
         "address": text(addresses.client),
         "peerAddress": text(addresses.peer),
         "httpAddress": text(addresses.http),
+        "agentCheckAddress": text(addresses.agent_check),
     }))
 }
 

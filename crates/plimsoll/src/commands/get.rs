@@ -66,6 +66,55 @@ pub(crate) struct Get {
     as_of: Option<AsOf>,
 }
 
+/// Writes the method that reads policy objects of one kind, those that are named or all, each with what it looks like now.
+macro_rules! with_status {
+    ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Row:ident { $object:ident }) => {
+        async fn $read(&self, client: &Client, globals: &Globals) -> Result<Listed<$Row>, CliError> {
+            let (consistency, (as_of_revision, as_of_ms)) = (globals.consistency(), self.at());
+            let mut listed = Listed::default();
+            for name in &self.names {
+                let request =
+                    $Get { name: name.clone(), consistency, as_of_revision, as_of_ms, ..$Get::default() };
+                let answer = client.$get(request).await.map_err(|error| not_shown($what, name, error))?;
+                (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+                let ($object, status) =
+                    (answer.$object.unwrap_or_default(), answer.status.unwrap_or_default());
+                listed.items.push($Row { $object, status });
+            }
+            if self.names.is_empty() {
+                let request = $List { consistency, as_of_revision, as_of_ms, ..$List::default() };
+                let all = client.$all(request).await?;
+                (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
+                listed.items =
+                    all.items.into_iter().map(|($object, status)| $Row { $object, status }).collect();
+            }
+            Ok(listed)
+        }
+    };
+}
+
+/// The same for kinds that are what they say and no more.
+macro_rules! plain {
+    ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Object:ident { $object:ident }) => {
+        async fn $read(&self, client: &Client, globals: &Globals) -> Result<Listed<$Object>, CliError> {
+            let (consistency, (as_of_revision, as_of_ms)) = (globals.consistency(), self.at());
+            if self.names.is_empty() {
+                let request = $List { consistency, as_of_revision, as_of_ms, ..$List::default() };
+                return Ok(client.$all(request).await?);
+            }
+            let mut listed = Listed::default();
+            for name in &self.names {
+                let request =
+                    $Get { name: name.clone(), consistency, as_of_revision, as_of_ms, ..$Get::default() };
+                let answer = client.$get(request).await.map_err(|error| not_shown($what, name, error))?;
+                (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
+                listed.items.extend(answer.$object);
+            }
+            Ok(listed)
+        }
+    };
+}
+
 impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
@@ -249,124 +298,14 @@ impl Get {
         Ok(client.all_nodes(request).await?)
     }
 
-    async fn pools(&self, client: &Client, globals: &Globals) -> Result<Listed<PoolRow>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetPoolRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer = client.get_pool(request).await.map_err(|error| not_shown("pool", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            let pool = answer.pool.unwrap_or_default();
-            listed.items.push(PoolRow { pool, status: answer.status.unwrap_or_default() });
-        }
-        if self.names.is_empty() {
-            let request = ListPoolsRequest {
-                consistency: globals.consistency(),
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListPoolsRequest::default()
-            };
-            let all = client.all_pools(request).await?;
-            listed.items = all.items.into_iter().map(|(pool, status)| PoolRow { pool, status }).collect();
-            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-        }
-        Ok(listed)
-    }
-
-    async fn validators(&self, client: &Client, globals: &Globals) -> Result<Listed<Validator>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetValidatorRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer =
-                client.get_validator(request).await.map_err(|error| not_shown("validator", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            listed.items.extend(answer.validator);
-        }
-        if self.names.is_empty() {
-            let request = ListValidatorsRequest {
-                consistency: globals.consistency(),
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListValidatorsRequest::default()
-            };
-            return Ok(client.all_validators(request).await?);
-        }
-        Ok(listed)
-    }
-    async fn schedules(&self, client: &Client, globals: &Globals) -> Result<Listed<ScheduleRow>, CliError> {
-        let mut listed = Listed::default();
-        let consistency = globals.consistency();
-        for name in &self.names {
-            let request = GetScheduleRequest {
-                name: name.clone(),
-                consistency,
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer =
-                client.get_schedule(request).await.map_err(|error| not_shown("schedule", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            let schedule = answer.schedule.unwrap_or_default();
-            listed.items.push(ScheduleRow { schedule, status: answer.status.unwrap_or_default() });
-        }
-        if self.names.is_empty() {
-            let request = ListSchedulesRequest {
-                consistency,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListSchedulesRequest::default()
-            };
-            let all = client.all_schedules(request).await?;
-            let rows = all.items.into_iter().map(|(schedule, status)| ScheduleRow { schedule, status });
-            listed.items = rows.collect();
-            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-        }
-        Ok(listed)
-    }
-
-    async fn services(&self, client: &Client, globals: &Globals) -> Result<Listed<ServiceRow>, CliError> {
-        let mut listed = Listed::default();
-        let consistency = globals.consistency();
-        for name in &self.names {
-            let request = GetServiceRequest {
-                name: name.clone(),
-                consistency,
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer =
-                client.get_service(request).await.map_err(|error| not_shown("service", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            let service = answer.service.unwrap_or_default();
-            listed.items.push(ServiceRow { service, status: answer.status.unwrap_or_default() });
-        }
-        if self.names.is_empty() {
-            let request = ListServicesRequest {
-                consistency,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListServicesRequest::default()
-            };
-            let all = client.all_services(request).await?;
-            let rows = all.items.into_iter().map(|(service, status)| ServiceRow { service, status });
-            listed.items = rows.collect();
-            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-        }
-        Ok(listed)
-    }
+    with_status!(pools: "pool", get_pool(GetPoolRequest), all_pools(ListPoolsRequest) -> PoolRow { pool });
+    with_status!(queues: "queue", get_queue(GetQueueRequest), all_queues(ListQueuesRequest) -> QueueRow { queue });
+    with_status!(quotas: "quota", get_quota(GetQuotaRequest), all_quotas(ListQuotasRequest) -> QuotaRow { quota });
+    with_status!(schedules: "schedule", get_schedule(GetScheduleRequest), all_schedules(ListSchedulesRequest) -> ScheduleRow { schedule });
+    with_status!(services: "service", get_service(GetServiceRequest), all_services(ListServicesRequest) -> ServiceRow { service });
+    plain!(classes: "class", get_class(GetClassRequest), all_classes(ListClassesRequest) -> Class { class });
+    plain!(limits: "limits", get_node_limits(GetNodeLimitsRequest), all_node_limits(ListNodeLimitsRequest) -> NodeLimits { node_limits });
+    plain!(validators: "validator", get_validator(GetValidatorRequest), all_validators(ListValidatorsRequest) -> Validator { validator });
 
     /// Endpoints of the services named, or of all.
     async fn endpoints(&self, client: &Client, globals: &Globals) -> Result<Listed<EndpointRow>, CliError> {
@@ -392,117 +331,6 @@ impl Get {
             }));
         }
         Ok(listed)
-    }
-
-    async fn queues(&self, client: &Client, globals: &Globals) -> Result<Listed<QueueRow>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetQueueRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer = client.get_queue(request).await.map_err(|error| not_shown("queue", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            let queue = answer.queue.unwrap_or_default();
-            listed.items.push(QueueRow { queue, status: answer.status.unwrap_or_default() });
-        }
-        if self.names.is_empty() {
-            let request = ListQueuesRequest {
-                consistency: globals.consistency(),
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListQueuesRequest::default()
-            };
-            let all = client.all_queues(request).await?;
-            listed.items = all.items.into_iter().map(|(queue, status)| QueueRow { queue, status }).collect();
-            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-        }
-        Ok(listed)
-    }
-
-    async fn quotas(&self, client: &Client, globals: &Globals) -> Result<Listed<QuotaRow>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetQuotaRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer = client.get_quota(request).await.map_err(|error| not_shown("quota", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            let quota = answer.quota.unwrap_or_default();
-            listed.items.push(QuotaRow { quota, status: answer.status.unwrap_or_default() });
-        }
-        if self.names.is_empty() {
-            let request = ListQuotasRequest {
-                consistency: globals.consistency(),
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-                ..ListQuotasRequest::default()
-            };
-            let all = client.all_quotas(request).await?;
-            listed.items = all.items.into_iter().map(|(quota, status)| QuotaRow { quota, status }).collect();
-            (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-        }
-        Ok(listed)
-    }
-
-    async fn classes(&self, client: &Client, globals: &Globals) -> Result<Listed<Class>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetClassRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer = client.get_class(request).await.map_err(|error| not_shown("class", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            listed.items.extend(answer.class);
-        }
-        if !self.names.is_empty() {
-            return Ok(listed);
-        }
-        let request = ListClassesRequest {
-            consistency: globals.consistency(),
-            as_of_revision: self.at().0,
-            as_of_ms: self.at().1,
-            ..ListClassesRequest::default()
-        };
-        Ok(client.all_classes(request).await?)
-    }
-
-    async fn limits(&self, client: &Client, globals: &Globals) -> Result<Listed<NodeLimits>, CliError> {
-        let mut listed = Listed::default();
-        for name in &self.names {
-            let request = GetNodeLimitsRequest {
-                name: name.clone(),
-                consistency: globals.consistency(),
-                min_revision: 0,
-                as_of_revision: self.at().0,
-                as_of_ms: self.at().1,
-            };
-            let answer =
-                client.get_node_limits(request).await.map_err(|error| not_shown("limits", name, error))?;
-            (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-            listed.items.extend(answer.node_limits);
-        }
-        if !self.names.is_empty() {
-            return Ok(listed);
-        }
-        let request = ListNodeLimitsRequest {
-            consistency: globals.consistency(),
-            as_of_revision: self.at().0,
-            as_of_ms: self.at().1,
-            ..ListNodeLimitsRequest::default()
-        };
-        Ok(client.all_node_limits(request).await?)
     }
 
     fn footer<T>(&self, noun: Noun, listed: &Listed<T>, hint: &str) -> Footer {
