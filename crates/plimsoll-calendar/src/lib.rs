@@ -22,4 +22,4 @@ mod words;
 pub use clock::{Window, next_time_of_day};
 pub use parse::RuleError;
 pub use recurrence::Recurrence;
-pub use words::{duration_text, parse_duration_ms};
+pub use words::{duration_text, parse_duration_ms, parse_moment_ms};

@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `8h`, `1h30m`, `2d`, `90s`.
+//! Lengths of time and moments as people write them: `8h`, `1h30m`, `2d`, `90s`; `2026-12-24T22:00:00Z`.
 
 use crate::parse::RuleError;
 
@@ -26,6 +26,17 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, RuleError> {
     if number.is_some() || total == 0 { Err(bad()) } else { Ok(total) }
 }
 
+/// A moment as RFC 3339 writes it, in milliseconds since 1970; what is below a millisecond is left out.
+///
+/// # Errors
+/// What is no moment, for lack of a date or of a zone too, or is before 1970.
+pub fn parse_moment_ms(text: &str) -> Result<u64, RuleError> {
+    let moment: jiff::Timestamp = text.parse().map_err(|_| {
+        RuleError::new(text, "is not a moment: write it as 2026-12-24T22:00:00Z or with +01:00")
+    })?;
+    u64::try_from(moment.as_millisecond()).map_err(|_| RuleError::new(text, "is before 1970"))
+}
+
 /// A length of time in its shortest words; what is below a second is left out.
 pub fn duration_text(mut length_ms: u64) -> String {
     let mut text = String::new();
@@ -41,6 +52,16 @@ pub fn duration_text(mut length_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_have_a_date_and_a_zone() {
+        for text in ["1970-01-02T00:00:00Z", "1970-01-02T01:00:00+01:00", "1970-01-02 00:00:00.0009Z"] {
+            assert_eq!(parse_moment_ms(text), Ok(86_400_000), "{text}");
+        }
+        for bad in ["", "22:00", "1970-01-02", "1970-01-02T00:00:00", "1969-12-31T00:00:00Z", "soon"] {
+            assert!(parse_moment_ms(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn lengths_read_and_write() {

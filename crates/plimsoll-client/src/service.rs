@@ -238,7 +238,7 @@ impl Shared {
         state.lost_at = None;
         let now_us = state.now_us();
         let name = state.balancer.service().name.clone();
-        let service = message.service.clone().unwrap_or(Service { name, ..Service::default() });
+        let service = message.service.clone().unwrap_or_else(|| Service { name, ..Service::default() });
         state.balancer.follow(now_us, &service, message.endpoints.iter().cloned());
         drop(state);
         self.revision.send_replace(message.revision);

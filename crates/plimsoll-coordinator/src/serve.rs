@@ -343,6 +343,17 @@ mod tests {
         answer.trim_end().to_owned()
     }
 
+    /// What is answered in the end: checks read what was published, a moment after the entry is acknowledged.
+    async fn settled(checks: SocketAddr, asked: &str, wanted: &str) -> String {
+        for _ in 0..200 {
+            if check(checks, asked).await == wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        check(checks, asked).await
+    }
+
     #[tokio::test]
     async fn haproxy_is_told_what_the_ledger_says_of_an_endpoint() {
         use plimsoll_ledger::{
@@ -377,7 +388,8 @@ mod tests {
         let put = vec![PolicyObject::Service(web)];
         let (delete, if_revision) = (Vec::new(), plimsoll_types::Revision(0));
         assert_eq!(done(Command::ApplyPolicy { put, delete, if_revision }).await, Outcome::Done);
-        assert_eq!(check(checks, "web/10.0.0.1:80").await, "down #no such endpoint");
+        let none = "down #no such endpoint";
+        assert_eq!(settled(checks, "web/10.0.0.1:80", none).await, none);
         assert_eq!(check(checks, "nosuch/10.0.0.1:80").await, "down #no such service");
         let capacity = plimsoll_types::Resources::new(1_000, 1 << 30);
         let node = Registration { name: named("n"), incarnation: 1, capacity, ..Registration::default() };
@@ -412,15 +424,7 @@ mod tests {
             (Command::Cancel { reservation: replica.id }, "down #no such endpoint"),
         ] {
             done(command).await;
-            let mut told = String::new();
-            for _ in 0..200 {
-                told = check(checks, "web/10.0.0.1:80").await;
-                if told == wanted {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            assert_eq!(told, wanted);
+            assert_eq!(settled(checks, "web/10.0.0.1:80", wanted).await, wanted);
         }
         coordinator.shutdown().await;
     }

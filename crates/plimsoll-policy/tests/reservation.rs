@@ -62,6 +62,66 @@ fn a_request_in_a_file_is_what_the_flags_of_reserve_say() {
 }
 
 #[test]
+fn a_request_in_a_file_says_where_and_when() {
+    let text = "
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: a }
+spec:
+  cpu: 1
+  members: 16
+  for: 1h
+  at: 2026-12-24T22:00:00+01:00
+  prefer: [{ weight: 10, key: zone, operator: In, values: [a] }]
+  topology: { required: block, preferred: rack, slices: 8@rack }
+  affinity: [{ key: app, value: db, level: rack }, { key: app, value: cache, weight: 50 }]
+  antiAffinity: [{ key: app, value: web }]
+";
+    let contents = parse_all(&source(text), &|_| None).map_err(told).unwrap();
+    let spec = &contents.requests[0].spec;
+    assert_eq!(spec.start_at_ms, 1_798_146_000_000);
+    let preferred = &spec.requirements.as_ref().unwrap().preferred[0];
+    let term = preferred.term.as_ref().unwrap();
+    assert_eq!(
+        (preferred.weight, term.key.as_str(), term.values.as_slice()),
+        (10, "zone", &["a".to_owned()][..])
+    );
+    let topology = spec.topology.as_ref().unwrap();
+    assert_eq!((topology.required.as_str(), topology.preferred.as_str()), ("block", "rack"));
+    assert_eq!((topology.slice_size, topology.slice_level.as_str()), (8, "rack"));
+    let rules: Vec<_> = spec
+        .affinity
+        .iter()
+        .map(|rule| (rule.key.as_str(), rule.value.as_str(), rule.level.as_str(), rule.weight, rule.anti))
+        .collect();
+    assert_eq!(
+        rules,
+        [("app", "db", "rack", 0, false), ("app", "cache", "", 50, false), ("app", "web", "", 0, true)]
+    );
+}
+
+#[test]
+fn where_and_when_are_checked_at_their_places() {
+    for (line, place, words) in [
+        ("at: 22:00", "w.yaml:4:", "is not a moment"),
+        ("at: 2026-12-24T22:00:00Z", "w.yaml:4:", "say for how long"),
+        ("members: 4, topology: { slices: 3@rack }", "w.yaml:4:", "no whole groups"),
+        ("topology: { slices: rack }", "w.yaml:4:", "SIZE@LEVEL"),
+        ("topology: { need: rack }", "w.yaml:4:", "unknown key \"need\""),
+        ("affinity: [{ value: db }]", "w.yaml:4:", "label's key has 1"),
+        ("antiAffinity: [{ key: app, value: a, weight: 101 }]", "w.yaml:4:", "must be 1 to 100"),
+        ("prefer: [{ key: zone, operator: In, values: [a] }]", "w.yaml:4:", "spec.prefer[0].weight"),
+    ] {
+        let text = format!(
+            "apiVersion: plimsoll/v1\nkind: Reservation\nmetadata: {{ name: a }}\nspec: {{ cpu: 1, {line} }}\n"
+        );
+        let problems = parse_all(&source(&text), &|_| None).map_err(told).unwrap_err();
+        assert_eq!(problems.len(), 1, "{line}: {problems:?}");
+        assert!(problems[0].contains(place) && problems[0].contains(words), "{line}: {problems:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_told_with_its_place() {
     let text =
         "apiVersion: plimsoll/v1\nkind: Reservation\nmetadata: { name: a }\nspec: { cpu: lots, gpus: 1 }\n";

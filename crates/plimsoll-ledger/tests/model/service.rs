@@ -27,7 +27,7 @@ impl Model {
             return Err(Reason::UnsupportedVersion);
         }
         let stands = [State::Held, State::Active, State::Partial, State::Preempting];
-        let service = self.with_token(id, token, &stands)?.request.service.clone();
+        let service = self.with_token(id, token, &stands)?.request.service;
         if service.is_empty() {
             return Err(Reason::WrongState);
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod class;
 pub(crate) mod node_limits;
+mod places;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod quota;

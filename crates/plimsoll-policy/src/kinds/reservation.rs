@@ -1,16 +1,17 @@
 //! `kind: Reservation`: a request in a file.
 
+use plimsoll_calendar::parse_moment_ms;
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
 
-use super::{amounts, labels, quota, selector};
+use super::{amounts, labels, places, quota, selector};
 use crate::context::{Block, Context};
 use crate::node::Node;
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 22] = [
+pub(crate) const SPEC: [&str; 27] = [
     "pool",
     "class",
     "queue",
@@ -23,8 +24,13 @@ pub(crate) const SPEC: [&str; 22] = [
     "gpuMig",
     "resources",
     "require",
+    "prefer",
     "members",
     "spread",
+    "topology",
+    "affinity",
+    "antiAffinity",
+    "at",
     "for",
     "ttl",
     "hold",
@@ -59,6 +65,9 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         tenant: tenant(context, spec),
         requirements: Some(requirements(context, spec)),
         gang: gang(context, spec),
+        topology: places::topology(context, spec),
+        affinity: places::affinity(context, spec),
+        start_at_ms: start_at_ms(context, spec),
         max_duration_ms,
         // Nobody renews what a file asked for: with an end it is kept until then.
         ttl_ms: if ttl_ms == 0 { max_duration_ms } else { ttl_ms },
@@ -77,7 +86,6 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             .get("maxCost")
             .and_then(|node| context.quantity(node, "spec.maxCost", quota::parse_micros))
             .map(|cost_micros| v1::RequestLimits { cost_micros }),
-        ..v1::ReservationSpec::default()
     }
 }
 
@@ -107,6 +115,20 @@ fn duration(context: &mut Context<'_>, spec: &Block<'_>, key: &'static str, wire
     given.unwrap_or_default()
 }
 
+/// A moment, and no time of day: what a file asks for is the same whenever it is applied.
+fn start_at_ms(context: &mut Context<'_>, spec: &Block<'_>) -> u64 {
+    context.locate("start_at_ms", spec.mark_of("at"), "spec.at");
+    let Some(node) = spec.get("at") else { return 0 };
+    let Some(text) = context.text(node, "spec.at") else { return 0 };
+    match parse_moment_ms(&text) {
+        Ok(moment_ms) => moment_ms,
+        Err(error) => {
+            context.fail(node.mark, format!("spec.at: {error}"));
+            0
+        }
+    }
+}
+
 fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements {
     let wire = "requirements.amounts";
     context.locate(format!("{wire}.cpu_millis"), spec.mark_of("cpu"), "spec.cpu");
@@ -121,6 +143,10 @@ fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements
         .get("require")
         .map(|node| selector::conditions(context, node, "spec.require", "requirements.required"))
         .unwrap_or_default();
+    let preferred = spec
+        .get("prefer")
+        .map(|node| selector::wishes(context, node, "requirements.preferred"))
+        .unwrap_or_default();
     v1::Requirements {
         amounts: Some(v1::Quantities {
             cpu_millis: cpu.unwrap_or_default(),
@@ -129,7 +155,7 @@ fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements
         }),
         gpu: gpu(context, spec),
         required,
-        preferred: Vec::new(),
+        preferred,
     }
 }
 

@@ -3,7 +3,8 @@
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::SelectorOperator as Operator;
 
-use crate::context::Context;
+use super::places;
+use crate::context::{Block, Context};
 use crate::node::Node;
 
 /// Operators as Kubernetes writes them.
@@ -18,6 +19,9 @@ pub(crate) const OPERATORS: [(&str, Operator); 6] = [
 
 /// What a list of conditions looks like, for messages.
 const EXAMPLE: &str = "[{ key: zone, operator: In, values: [a, b] }]";
+
+/// What a list of weighed conditions looks like, for messages.
+const WISH: &str = "[{ weight: 10, key: zone, operator: In, values: [a] }]";
 
 /// The conditions of `spec.select`.
 pub(crate) fn select(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<v1::NodeSelectorTerm> {
@@ -36,14 +40,37 @@ pub(crate) fn conditions(
     let mut read = Vec::with_capacity(terms.len());
     for (position, node) in terms.iter().enumerate() {
         let (path, wire) = (format!("{path}[{position}]"), format!("{wire}[{position}]"));
-        read.push(term(context, node, &path, &wire));
+        let problems = context.problems.len();
+        let block = context.block(node, &path, &["key", "operator", "values"]);
+        let term = term(context, &block, &path, &wire);
+        if context.problems.len() > problems {
+            context.spoil(&wire);
+        }
+        read.push(term);
     }
     read
 }
 
-fn term(context: &mut Context<'_>, node: &Node, path: &str, wire: &str) -> v1::NodeSelectorTerm {
-    let problems = context.problems.len();
-    let block = context.block(node, path, &["key", "operator", "values"]);
+/// Conditions with a weight each, under `spec.prefer`: a place where one holds scores so much more.
+pub(crate) fn wishes(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<v1::PreferredTerm> {
+    context.locate(wire, node.mark, "spec.prefer");
+    let mut read = Vec::new();
+    for (position, node) in context.list(node, "spec.prefer", WISH).iter().enumerate() {
+        let (path, wire) = (format!("spec.prefer[{position}]"), format!("{wire}[{position}]"));
+        let problems = context.problems.len();
+        let block = context.block(node, &path, &["weight", "key", "operator", "values"]);
+        context.locate(format!("{wire}.weight"), block.mark_of("weight"), format!("{path}.weight"));
+        let weight = places::weight(context, &block, &path);
+        let term = term(context, &block, &path, &format!("{wire}.term"));
+        if context.problems.len() > problems {
+            context.spoil(&wire);
+        }
+        read.push(v1::PreferredTerm { weight, term: Some(term) });
+    }
+    read
+}
+
+fn term(context: &mut Context<'_>, block: &Block<'_>, path: &str, wire: &str) -> v1::NodeSelectorTerm {
     for field in ["key", "operator", "values"] {
         context.locate(format!("{wire}.{field}"), block.mark_of(field), format!("{path}.{field}"));
     }
@@ -60,9 +87,6 @@ fn term(context: &mut Context<'_>, node: &Node, path: &str, wire: &str) -> v1::N
             context.locate(format!("{wire}.values[{position}]"), item.mark, path.clone());
             values.extend(context.text(item, &path));
         }
-    }
-    if context.problems.len() > problems {
-        context.spoil(wire);
     }
     v1::NodeSelectorTerm { key: key.unwrap_or_default(), operator: operator.into(), values }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use plimsoll_ledger::{
     Blocker, DeviceUsage, Ledger, Placement, Pool, Reason, Request, State, UsageKey, Verdict,
 };
+use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
 use super::future::FOREVER;
@@ -244,6 +245,7 @@ impl Planner {
         let priority = self.priority_here(ledger, id, request);
         let mut agenda = self.ahead.pools.remove(&request.pool)?;
         let now_ms = self.ahead.now_ms;
+        let until_ms = if mutant!("backfill-delays-the-head") { now_ms + 1 } else { until_ms };
         let mut before: Vec<(NodeId, Resources, Vec<DeviceUsage>)> = Vec::new();
         let charges = {
             let counts = agenda.counts(id, priority);

@@ -90,9 +90,8 @@ fn is_advance(reservation: &Reservation) -> bool {
 
 /// The moment that `--at` names.
 fn start_ms(text: &str) -> Result<u64, CliError> {
-    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
-        return u64::try_from(moment.as_millisecond())
-            .map_err(|_| CliError::usage(format!("--at {text:?} is before 1970")));
+    if let Ok(moment_ms) = plimsoll_calendar::parse_moment_ms(text) {
+        return Ok(moment_ms);
     }
     let here = || jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned();
     let (time, zone) = match text.split_once(' ') {
