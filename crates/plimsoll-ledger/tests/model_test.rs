@@ -461,18 +461,45 @@ fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], device: u16) -> 
     Placement { members }
 }
 
-/// A gang on two nodes that stays for long: chance alone seldom makes one.
-fn gang_apart(ledger: &Ledger) -> Command {
-    let request = Request {
+/// A request for what stays long. Chance alone seldom makes a gang, two instances on one another, or an endpoint whose lease ends.
+fn staying(requirements: Requirements) -> Request {
+    Request {
         pool: "default".into(),
         class: "standard".into(),
-        requirements: Requirements { amounts: Resources::new(500, GIB), ..Requirements::default() },
-        gang: Gang { min_members: 2, max_members: 2, spread: true },
+        requirements,
         ttl_ms: 3_600_000,
         auto_confirm: true,
         ..Request::default()
-    };
+    }
+}
+
+/// A gang on two nodes.
+fn gang_apart(ledger: &Ledger) -> Command {
+    let amounts = Resources::new(500, GIB);
+    let gang = Gang { min_members: 2, max_members: 2, spread: true };
+    let request = Request { gang, ..staying(Requirements { amounts, ..Requirements::default() }) };
     let verdict = Verdict::Place(placement(ledger, &request, &[0, 1], 0));
+    Command::Submit { request, verdict }
+}
+
+/// A smallest instance on the first device of the first node.
+fn instance_at(ledger: &Ledger, start: u8) -> Command {
+    let share = GpuShare::Mig(ProfileName::new("1g.10gb").expect("a name"));
+    let gpu = Some(GpuAsk { share, ..GpuAsk::whole(1) });
+    let request = staying(Requirements { gpu, ..Requirements::default() });
+    let mut placement = placement(ledger, &request, &[0], 0);
+    if let Some(slices) = &mut placement.members[0].devices[0].slices {
+        (slices.start, slices.compute) = (start, 1);
+    }
+    Command::Submit { request, verdict: Verdict::Place(placement) }
+}
+
+/// A replica of the service `web` on the third node.
+fn replica(ledger: &Ledger) -> Command {
+    let amounts = Resources::new(100, 0);
+    let request =
+        Request { service: "web".into(), ..staying(Requirements { amounts, ..Requirements::default() }) };
+    let verdict = Verdict::Place(placement(ledger, &request, &[2], 0));
     Command::Submit { request, verdict }
 }
 
@@ -737,22 +764,44 @@ proptest! {
             put.push(service("web", "default", "standard"));
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
+            let entry = Entry::system(replica(&ledger));
+            run(&mut ledger, &mut model, now_ms, &entry)?;
+            let here = Step::Endpoint { pick: 1, right: true, port: 0, draining: false };
+            let gone = Step::Release(0, true);
+            for step in if steps.len().is_multiple_of(3) { vec![here, gone] } else { vec![here] } {
+                let entry = self::entry(&ledger, &step);
+                run(&mut ledger, &mut model, now_ms, &entry)?;
+            }
         }
         if steps.len() % 4 == 2 {
             let mut cut = registration(0, 1, 8_000, 2);
             cut.devices[0].mig = layout(0);
             run(&mut ledger, &mut model, now_ms, &Entry::system(Command::RegisterNode(cut)))?;
+            // On the same slice in half of them, side by side in the others.
+            for start in [0, (steps.len() / 4 % 2) as u8] {
+                let entry = Entry::system(instance_at(&ledger, start));
+                run(&mut ledger, &mut model, now_ms, &entry)?;
+            }
         }
         if steps.len() % 3 == 1 {
             let entry = Entry::system(gang_apart(&ledger));
             run(&mut ledger, &mut model, now_ms, &entry)?;
+            if steps.len() % 9 == 1 {
+                // A new leader gives it a full length: nothing ends when the first one is over, and the slack on it.
+                now_ms += 2_400_000;
+                run(&mut ledger, &mut model, now_ms, &Entry::system(Command::BecomeLeader { leader: 1 }))?;
+                now_ms += 2_000_000;
+                run(&mut ledger, &mut model, now_ms, &Entry::system(Command::Expire { limit: 10 }))?;
+            }
         }
         for (step, pause_ms) in &steps {
             now_ms += pause_ms;
             // Now and then a jump over retention times, so that forgetting happens too.
             if *pause_ms == 3_999 { now_ms += 25 * 3_600_000; }
+            // And a leader whose clock is behind that of the one before it.
+            let proposed_ms = if pause_ms % 16 == 7 { now_ms - 10_000 } else { now_ms };
             let entry = entry(&ledger, step);
-            run(&mut ledger, &mut model, now_ms, &entry)?;
+            run(&mut ledger, &mut model, proposed_ms, &entry)?;
         }
         let rebuilt = Ledger::from_rows(ledger.rows().map(|(_, row)| row)).expect("its own rows");
         prop_assert!(rebuilt.rows().eq(ledger.rows()));
