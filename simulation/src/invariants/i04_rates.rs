@@ -16,11 +16,24 @@ use crate::request::Effect;
 pub(super) struct Rates {
     /// Tokens taken, by quota, rate and scope: when, in milliseconds, and how many.
     takes: BTreeMap<(String, String, String), Vec<(u64, u64)>>,
+    /// Until when, in milliseconds, what was forgotten of a quota's rate may still be missing there.
+    owing: BTreeMap<(String, String), u64>,
 }
 
 impl Invariant for Rates {
     fn step(&mut self, step: &Step, findings: &mut Findings) {
-        // A rate that is put anew is told from the one before by nothing: what was taken is forgotten here, which only allows more.
+        // A rate that is put anew is told from the one before by nothing: what was taken is forgotten here, which only allows more. The
+        // ledger may go on counting it: until a whole burst has come in, a denial is not judged.
+        if matches!(&step.entry.command, Command::ApplyPolicy { .. }) {
+            for quota in step.before.quotas.values() {
+                for (name, rate) in &quota.rates {
+                    let whole_ms = rate.burst.saturating_mul(rate.period_ms).div_ceil(rate.tokens.max(1));
+                    let until_ms = step.after.log_time.0.saturating_add(whole_ms);
+                    let owing = self.owing.entry((quota.name.clone(), name.clone())).or_default();
+                    *owing = until_ms.max(*owing);
+                }
+            }
+        }
         self.takes.retain(|(quota, rate, _), _| {
             let rate_in = |quotas: &BTreeMap<String, _>| -> Option<Rate> {
                 let quota: &std::sync::Arc<plimsoll_ledger::QuotaPolicy> = quotas.get(quota)?;
@@ -111,8 +124,9 @@ impl Rates {
         if taken > 0 && (taken != asked || beyond(0) > burst) {
             findings.add("I4", step.revision, format!("{key:?}: {taken} tokens of {asked} beyond {rule:?}"));
         }
+        let owing_ms = self.owing.get(&(key.0.clone(), key.1.clone())).copied().unwrap_or_default();
         // Times are rounded up: one token of grace.
-        if taken == 0 && beyond(asked + 1) <= burst {
+        if taken == 0 && now_ms >= owing_ms && beyond(asked + 1) <= burst {
             findings.add("I4", step.revision, format!("{key:?}: {asked} tokens denied, which {rule:?} has"));
         }
     }
@@ -142,11 +156,12 @@ mod tests {
     use super::*;
     use crate::invariants::fixture::{found, node, step};
 
-    /// Takes of a rate of 2 a second, at most 3 at once: when, how many were asked, how many were taken.
+    /// Takes of a rate of 2 a second, at most 3 at once: when, how many were asked (0: policy is put), how many were taken.
     fn look(takes: &[(u64, u64, u64)]) -> Vec<&'static str> {
         let mut rates = Rates::default();
         let mut all = Vec::new();
         for (at_ms, asked, taken) in takes {
+            let is_put = *asked == 0;
             let mut one = step(&[node(0)], &[]);
             let api = [("api".to_owned(), Rate { tokens: 2, period_ms: 1_000, burst: 3 })];
             let quota = QuotaPolicy { name: "hours".to_owned(), rates: api.into(), ..QuotaPolicy::default() };
@@ -155,8 +170,13 @@ mod tests {
             one.after_mut().quotas.insert("hours".to_owned(), quota);
             one.after_mut().log_time = LedgerTime(*at_ms);
             let (quota, rate, scope) = ("hours".to_owned(), "api".to_owned(), String::new());
-            one.entry.command = Command::TakeTokens { quota, rate, scope, tokens: *asked };
-            one.outcome = Outcome::Tokens(Tokens { taken: *taken, left: 0, retry_after_ms: 0 });
+            one.entry.command = if is_put {
+                Command::ApplyPolicy { put: Vec::new(), delete: Vec::new(), if_revision: Revision(0) }
+            } else {
+                Command::TakeTokens { quota, rate, scope, tokens: *asked }
+            };
+            let told = Outcome::Tokens(Tokens { taken: *taken, left: 0, retry_after_ms: 0 });
+            one.outcome = if is_put { Outcome::Done } else { told };
             all.extend(found(&mut rates, &one));
         }
         all
@@ -171,5 +191,8 @@ mod tests {
         assert_eq!(look(&[(1_000, 3, 3), (2_000, 1, 0)]), ["I4"]);
         assert_eq!(look(&[(1_000, 2, 1)]), ["I4"], "all or none");
         assert_eq!(look(&[(1_000, 4, 0)]), nothing, "never so many");
+        let put = |then_ms| look(&[(1_000, 3, 3), (1_100, 0, 0), (then_ms, 1, 0)]);
+        assert_eq!(put(1_200), nothing, "the ledger may still count what was taken before");
+        assert_eq!(put(2_600), ["I4"], "by then a whole burst has come in");
     }
 }
