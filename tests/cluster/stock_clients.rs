@@ -7,67 +7,23 @@ mod backend;
 #[path = "../../crates/plimsoll-xds/tests/stock_clients/installed.rs"]
 #[expect(dead_code, reason = "its own tests use the rest")]
 mod installed;
+#[path = "../../crates/plimsoll-xds/tests/stock_clients/process.rs"]
+mod process;
 
-use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use backend::Backend;
-use installed::{Program, node_modules};
+use installed::Program;
 use plimsoll_client::{Client, v1};
 use plimsoll_tests::Cluster;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use process::{Caller, PATIENCE};
+use serde_json::json;
 
 use crate::fleet;
 use crate::services::{PROPAGATION, announce, apply_service, reserve_replica};
 
-/// Interpreters start slowly where others build.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Nodes of the fleet.
 const NODES: u32 = 3;
-
-/// A client that calls all the time, until its input ends; then it says how that went.
-struct Caller {
-    program: Program,
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Caller {
-    async fn start(program: Program, bootstrap: &Path) -> Option<Caller> {
-        let path = program.find()?;
-        let scripts =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/plimsoll-xds/tests/stock_clients");
-        let script = scripts.join(if matches!(program, Program::Python) { "caller.py" } else { "caller.js" });
-        let mut child = Command::new(path)
-            .arg(script)
-            .arg("xds:///model-a")
-            .env("GRPC_XDS_BOOTSTRAP", bootstrap)
-            .env("NODE_PATH", node_modules())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("started");
-        let input = child.stdin.take().expect("piped");
-        let mut output = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let said = timeout(PATIENCE, output.next_line()).await.expect("in time").expect("read");
-        assert_eq!(said.as_deref(), Some("ready"), "{program:?}");
-        Some(Caller { program, child, input, output })
-    }
-
-    /// What it says in the end: `calls`, and `errors` by their text.
-    async fn end(mut self) -> Value {
-        drop(self.input);
-        let said = timeout(PATIENCE, self.output.next_line()).await.expect("in time").expect("read");
-        timeout(PATIENCE, self.child.wait()).await.expect("in time").expect("ended");
-        serde_json::from_str(&said.expect("said")).expect("JSON")
-    }
-}
 
 /// A gRPC server that is an endpoint of the service, on a node of its own choice.
 struct Model {
@@ -96,22 +52,10 @@ async fn stock_grpc_clients_call_only_endpoints_that_are_there() {
     let leader = cluster.leader().await;
     let mut members: Vec<_> = cluster.members.iter().collect();
     members.sort_by_key(|member| member.id == leader);
-    let servers: Vec<Value> = members
-        .iter()
-        .map(|member| {
-            json!({
-                "server_uri": member.address,
-                "channel_creds": [{ "type": "insecure" }],
-                "server_features": ["xds_v3"],
-            })
-        })
-        .collect();
-    let bootstrap = cluster.root().join("bootstrap.json");
-    let text = json!({ "xds_servers": servers, "node": { "id": "caller-1", "locality": {} } }).to_string();
-    std::fs::write(&bootstrap, text).expect("written");
+    let servers: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
     let mut callers = Vec::new();
     for program in [Program::Python, Program::Node] {
-        callers.extend(Caller::start(program, &bootstrap).await);
+        callers.extend(Caller::start(program, &servers).await.map(|caller| (program, caller)));
     }
     if callers.is_empty() {
         return;
@@ -139,8 +83,7 @@ async fn stock_grpc_clients_call_only_endpoints_that_are_there() {
         slowest = slowest.max(late);
     }
     wait_for_calls(&models[6..]).await;
-    for caller in callers {
-        let program = caller.program;
+    for (program, caller) in callers {
         let said = caller.end().await;
         assert_eq!(said["errors"], json!({}), "{program:?}: {said}");
         println!("{program:?}: {} calls, none failed", said["calls"]);

@@ -44,7 +44,7 @@ struct State {
 pub struct Pick {
     shared: Arc<Shared>,
     number: u64,
-    endpoint: ServiceEndpoint,
+    endpoint: Arc<ServiceEndpoint>,
     finished: bool,
 }
 
@@ -107,7 +107,7 @@ impl ServicePicker {
         let mut state = self.shared.state();
         let now_us = state.now_us();
         let (endpoint, number) = state.balancer.pick(now_us, draw, asked)?;
-        let endpoint = endpoint.clone();
+        let endpoint = Arc::clone(endpoint);
         Ok(Pick { shared: Arc::clone(&self.shared), number, endpoint, finished: false })
     }
 
@@ -194,7 +194,7 @@ impl Shared {
                         match stream.message().await {
                             Ok(Some(message)) => {
                                 attempt = 0;
-                                self.take_in(&message);
+                                self.take_in(message);
                             }
                             Ok(None) => break Status::unavailable("the coordinator ended the watch"),
                             Err(status) => break status,
@@ -232,14 +232,14 @@ impl Shared {
         Ok((address, stream.into_inner()))
     }
 
-    fn take_in(&self, message: &WatchEndpointsResponse) {
+    fn take_in(&self, message: WatchEndpointsResponse) {
         let mut state = self.state();
         state.time = (message.time_ms, Instant::now());
         state.lost_at = None;
         let now_us = state.now_us();
         let name = state.balancer.service().name.clone();
-        let service = message.service.clone().unwrap_or_else(|| Service { name, ..Service::default() });
-        state.balancer.follow(now_us, &service, message.endpoints.iter().cloned());
+        let service = message.service.unwrap_or_else(|| Service { name, ..Service::default() });
+        state.balancer.follow(now_us, &service, message.endpoints);
         drop(state);
         self.revision.send_replace(message.revision);
     }

@@ -423,7 +423,15 @@ mod tests {
             (announce(250, true), "drain up"),
             (Command::Cancel { reservation: replica.id }, "down #no such endpoint"),
         ] {
+            // Those who follow endpoints are woken by what is of endpoints, and by nothing else.
+            let mut changes = core.endpoint_changes();
+            done(Command::Expire { limit: 1 }).await;
+            assert!(!changes.has_changed().expect("it goes on"));
             done(command).await;
+            tokio::time::timeout(Duration::from_secs(5), changes.changed())
+                .await
+                .expect("soon")
+                .expect("told");
             assert_eq!(settled(checks, "web/10.0.0.1:80", wanted).await, wanted);
         }
         coordinator.shutdown().await;

@@ -7,6 +7,7 @@
 mod flights;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plimsoll_balancer::{
     Endpoint, EndpointId, Health, LoadReport, NoEndpoint, Outcome, Picker, Policy, Request, Settings,
@@ -22,7 +23,8 @@ pub struct ServiceBalancer {
     client: Option<u64>,
     service: v1::Service,
     picker: Picker,
-    endpoints: BTreeMap<EndpointId, v1::ServiceEndpoint>,
+    /// Shared, so that a pick copies none of it.
+    endpoints: BTreeMap<EndpointId, Arc<v1::ServiceEndpoint>>,
     /// Resource names of reservations are what endpoints are told apart by; the picker wants numbers.
     numbers: BTreeMap<(String, u64), EndpointId>,
     next_number: u64,
@@ -110,7 +112,7 @@ impl ServiceBalancer {
                 EndpointId(self.next_number)
             });
             numbers.insert(name, number);
-            self.endpoints.insert(number, endpoint);
+            self.endpoints.insert(number, Arc::new(endpoint));
         }
         self.numbers = numbers;
         self.picker.set_endpoints(self.endpoints.iter().filter_map(|(id, of)| balanced(*id, of)));
@@ -139,7 +141,7 @@ impl ServiceBalancer {
         now_us: u64,
         draw: u64,
         asked: &Asked<'_>,
-    ) -> Result<(&v1::ServiceEndpoint, u64), Nobody> {
+    ) -> Result<(&Arc<v1::ServiceEndpoint>, u64), Nobody> {
         for flight in self.flights.forget_old(now_us) {
             self.picker.cancelled(flight);
         }
@@ -182,7 +184,7 @@ impl ServiceBalancer {
 
     /// Its endpoints, those that take no requests included.
     pub fn endpoints(&self) -> impl Iterator<Item = &v1::ServiceEndpoint> {
-        self.endpoints.values()
+        self.endpoints.values().map(AsRef::as_ref)
     }
 
     fn nobody(&self, why: NoEndpoint) -> Nobody {

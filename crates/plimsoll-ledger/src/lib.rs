@@ -61,7 +61,7 @@ pub use policy::{
 pub use preemption::Claimant;
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
-    fair_tree_order, least,
+    fair_tree_order, least, least_of_member,
 };
 pub use removed::{RemovedDevice, RemovedNode};
 pub use request::{

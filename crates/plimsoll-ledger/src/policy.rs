@@ -272,6 +272,20 @@ impl PolicyName {
             | PolicyName::Validator(name) => name,
         }
     }
+
+    /// The word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            PolicyName::Pool(_) => "pool",
+            PolicyName::Class(_) => "class",
+            PolicyName::NodeLimits(_) => "node limits",
+            PolicyName::Queue(_) => "queue",
+            PolicyName::Quota(_) => "quota",
+            PolicyName::Validator(_) => "validator",
+            PolicyName::Schedule(_) => "schedule",
+            PolicyName::Service(_) => "service",
+        }
+    }
 }
 
 /// Classes that exist from the start: name, priority, preemptible.

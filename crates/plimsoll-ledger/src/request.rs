@@ -149,4 +149,18 @@ impl GpuAsk {
     pub fn milli(milli: u16) -> GpuAsk {
         GpuAsk { count: 1, share: GpuShare::Milli(milli), min_device_memory_bytes: 0, models: Vec::new() }
     }
+
+    /// Thousandths of devices, where no device is at hand to say: a share by memory, which is another on each model, counts as a half, an
+    /// instance as what its name says of seven compute slices.
+    pub fn nominal_milli(&self) -> u64 {
+        let whole = u64::from(WHOLE_DEVICE_MILLI);
+        match self.share {
+            GpuShare::Whole => u64::from(self.count) * whole,
+            GpuShare::Milli(milli) => milli.into(),
+            GpuShare::Memory(_) => whole / 2,
+            GpuShare::Mig(name) => {
+                name.named_slices().map_or(whole / 2, |slices| u64::from(slices.min(7)) * whole / 7)
+            }
+        }
+    }
 }

@@ -4,9 +4,9 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
+use fixture::mig::{cut_in_eight, mig};
 use fixture::{
-    Fixture, GIB, active, at_start, cut_in_eight, cut_registration, gpu_request, mig, on_device,
-    registration, reservation,
+    Fixture, GIB, active, at_start, cut_registration, gpu_request, on_device, registration, reservation,
 };
 use plimsoll_ledger::{
     Command, Device, DeviceGrant, DeviceUsage, GpuShare, LATEST_VERSION, MigLayout, MigSlices, Outcome,

@@ -61,9 +61,14 @@ impl<'s> Context<'s> {
         self.fields.insert(wire.into(), (mark, path.into()));
     }
 
-    /// Part of the message could not be read, and that was told.
-    pub(crate) fn spoil(&mut self, wire: &str) {
-        self.spoiled.push(format!("{wire}."));
+    /// Reads a part of the message. Where not all of it could be read, and that was told, its checks are not asked.
+    pub(crate) fn part<T>(&mut self, wire: &str, read: impl FnOnce(&mut Context<'s>) -> T) -> T {
+        let problems = self.problems.len();
+        let part = read(self);
+        if self.problems.len() > problems {
+            self.spoiled.push(format!("{wire}."));
+        }
+        part
     }
 
     /// Takes over what the API's own checks found. A place that has a problem already gets no second one.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
 use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, STRATEGIES};
-use crate::kinds::service::BALANCING;
+use crate::kinds::service::balancing;
 use crate::label::kind_word;
 use crate::variables::escaped;
 use crate::write_quota::{prices, quota_parts};
@@ -198,7 +198,7 @@ fn service_parts(service: &Service) -> (Value, Value) {
     let mut spec = json!({
         "pool": service.pool,
         "class": service.class,
-        "balancing": word(&BALANCING, balancing_to_v1(service.balancing)),
+        "balancing": word(&balancing(), balancing_to_v1(service.balancing)),
     });
     if service.load_bound_permille > 0 {
         spec["loadBound"] = json!(f64::from(service.load_bound_permille) / 1_000.0);

@@ -1,9 +1,7 @@
 //! What the calendar leaves: the ledger's books with what the planner's own proposals in flight will take, judged by the ledger's own rule.
 
-use plimsoll_ledger::{Ask, Blocker, Calendar, Ledger, Placement, Request, Room};
+use plimsoll_ledger::{Ask, Blocker, Calendar, Ledger, Placement, Request, Room, least_of_member};
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
-
-use crate::headroom::per_member;
 
 /// The books as of a revision of the ledger, bookings taken. Empty, and free of cost, where nothing is kept.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +73,7 @@ impl Agenda {
             return wanted;
         }
         let fits = |members: u32| {
-            let amounts = per_member(request).checked_mul(members.into());
+            let amounts = least_of_member(request).checked_mul(members.into());
             amounts.is_ok_and(|amounts| !matches!(self.judge(request, &amounts), Room::Short(_)))
         };
         let least = request.gang.min_members.max(1);
@@ -107,7 +105,7 @@ impl Agenda {
         if !self.calendar.has(&request.pool) {
             return Vec::new();
         }
-        let least = per_member(request).checked_mul(request.gang.min_members.max(1).into());
+        let least = least_of_member(request).checked_mul(request.gang.min_members.max(1).into());
         match least.map(|amounts| self.judge(request, &amounts)) {
             Ok(Room::Short(blockers)) => blockers,
             _ => Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Blocker, Fairness, GPU, GpuShare, Ledger, Placement, QuotaTree, Request, Share, Shortage,
+    Blocker, Fairness, Ledger, Placement, QuotaTree, Request, Share, Shortage, least_of_member,
 };
 use plimsoll_types::{Amount, Resources, Revision};
 
@@ -60,7 +60,7 @@ impl Headroom {
         if request.queue.is_empty() {
             return wanted;
         }
-        let per_member = per_member(request);
+        let per_member = least_of_member(request);
         let enough_for = |(resource, amount): (&str, Amount)| {
             let now = self.tree.available(&request.queue, &request.pool, resource)?;
             let later =
@@ -159,22 +159,8 @@ impl Charge {
     }
 }
 
-/// What one member takes at least: a share by memory or profile is at least a thousandth.
-pub(crate) fn per_member(request: &Request) -> Resources {
-    let mut amounts = request.requirements.amounts.clone();
-    let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
-        GpuShare::Whole => u64::from(gpu.count) * u64::from(plimsoll_ledger::WHOLE_DEVICE_MILLI),
-        GpuShare::Milli(milli) => milli.into(),
-        GpuShare::Memory(_) | GpuShare::Mig(_) => 1,
-    });
-    if milli > 0 {
-        amounts.set(GPU, Amount(amounts.get(GPU).0.saturating_add(milli)));
-    }
-    amounts
-}
-
 /// What the fewest members take; `None` where the request names no queue.
 fn least(request: &Request) -> Option<Resources> {
     let members = u64::from(request.gang.min_members.max(1));
-    if request.queue.is_empty() { None } else { per_member(request).checked_mul(members).ok() }
+    if request.queue.is_empty() { None } else { least_of_member(request).checked_mul(members).ok() }
 }

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey, Verdict,
+    Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey, Verdict,
     WorkIndex,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
@@ -574,17 +574,9 @@ pub(crate) fn priority_of(ledger: &Ledger, request: &Request) -> i64 {
     ledger.class(&request.class).map_or(0, |class| i64::from(class.priority))
 }
 
-/// GPU thousandths that one member asks for. A share by memory, which is another on each model, counts as a half, an instance as what its
-/// name says of seven compute slices.
+/// GPU thousandths that one member asks for.
 pub(crate) fn gpu_milli_of(request: &Request) -> u64 {
-    request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
-        plimsoll_ledger::GpuShare::Whole => u64::from(gpu.count) * 1_000,
-        plimsoll_ledger::GpuShare::Milli(milli) => milli.into(),
-        plimsoll_ledger::GpuShare::Memory(_) => 500,
-        plimsoll_ledger::GpuShare::Mig(name) => {
-            name.named_slices().map_or(500, |slices| u64::from(slices.min(7)) * 1_000 / 7)
-        }
-    })
+    request.requirements.gpu.as_ref().map_or(0, GpuAsk::nominal_milli)
 }
 
 /// Size of a request: GPU thousandths of all members; where no GPU is asked, cpu, then memory.

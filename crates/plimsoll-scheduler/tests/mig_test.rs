@@ -2,7 +2,8 @@
 
 mod fixture;
 
-use fixture::{GIB, STRATEGIES, apply, cut_in_eight, mig, plain, put_pool};
+use fixture::mig::{cut_in_eight, mig};
+use fixture::{GIB, STRATEGIES, apply, plain, put_pool};
 use plimsoll_ledger::{
     Command, Device, GpuAsk, Ledger, Pool, Registration, Request, Strategy, Verdict, Wait,
 };

@@ -200,7 +200,7 @@ fn nobody_else_gets_the_place_that_is_kept() {
 fn neighbours_leave_together_for_a_large_instance_and_their_slices_are_kept_for_it() {
     let instance = |class: &str, name: &str| {
         let mut request = of(class, 100);
-        request.requirements.gpu = Some(GpuAsk { share: fixture::mig(name), ..GpuAsk::whole(1) });
+        request.requirements.gpu = Some(GpuAsk { share: fixture::mig::mig(name), ..GpuAsk::whole(1) });
         request
     };
     // Its first board is cut.

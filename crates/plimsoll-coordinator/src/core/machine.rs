@@ -17,6 +17,7 @@ use plimsoll_ledger::{
 use plimsoll_mutants::mutant;
 use plimsoll_store::WriteBatch;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
+use tokio::sync::watch;
 
 use super::agents::AgentHub;
 use super::encoding::{self, Batch};
@@ -38,6 +39,8 @@ pub struct LedgerMachine {
     hub: Arc<WatchHub>,
     notice: Arc<AppliedNotice>,
     agents: AgentHub,
+    /// Tells of each revision at which endpoints changed.
+    endpoints: watch::Sender<Revision>,
     counters: Arc<Counters>,
     /// Newest ledger version that it applies.
     newest_version: u32,
@@ -66,6 +69,7 @@ impl LedgerMachine {
             hub,
             notice,
             agents,
+            endpoints: watch::Sender::new(Revision(0)),
             counters,
             newest_version,
             refused_version: AtomicU32::new(0),
@@ -105,6 +109,16 @@ impl LedgerMachine {
     /// Chain hash after the latest command applied.
     pub(super) fn chain(&self) -> [u8; 32] {
         *self.chain.lock()
+    }
+
+    /// Tells of each revision at which endpoints changed.
+    pub(super) fn endpoint_changes(&self) -> watch::Receiver<Revision> {
+        self.endpoints.subscribe()
+    }
+
+    fn tell_of_endpoints(&self) {
+        let changed = self.ledger.read().endpoints_changed();
+        self.endpoints.send_if_modified(|known| std::mem::replace(known, changed) != changed);
     }
 
     /// Makes this replica differ from the others from the next command on.
@@ -223,6 +237,7 @@ impl Machine for LedgerMachine {
         let records = std::mem::take(&mut *self.pending.lock());
         self.agents.feed(&records);
         self.hub.publish(records);
+        self.tell_of_endpoints();
         self.notice.wake();
     }
 
@@ -269,6 +284,7 @@ impl Machine for LedgerMachine {
         self.shown.lock().clear();
         self.history.restored(revision).map_err(bad_rows)?;
         self.hub.restored(revision, chain);
+        self.tell_of_endpoints();
         self.notice.add(Changes { all_nodes: true, policies: true, ..Changes::default() });
         self.notice.wake();
         Ok(())

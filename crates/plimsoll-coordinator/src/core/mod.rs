@@ -261,9 +261,9 @@ impl Core {
         &self.inner.loads
     }
 
-    /// Tells of every applied revision.
-    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<Option<Revision>> {
-        self.inner.hub.changes()
+    /// Tells of every applied revision at which endpoints changed (see [`Ledger::endpoints_changed`]).
+    pub(crate) fn endpoint_changes(&self) -> tokio::sync::watch::Receiver<Revision> {
+        self.inner.machine.endpoint_changes()
     }
 
     /// True on the leader.

@@ -60,7 +60,7 @@ pub(super) struct Inner {
     pub(super) loads: Arc<LoadBook>,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
-    machine: Arc<LedgerMachine>,
+    pub(super) machine: Arc<LedgerMachine>,
     stop: watch::Sender<bool>,
     pub(super) serving: watch::Receiver<bool>,
     /// Turns true when the loops have ended, whether asked to or not.

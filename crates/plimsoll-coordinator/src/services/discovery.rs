@@ -54,7 +54,7 @@ impl Discovery {
             }
         };
         let publishing = async {
-            let mut changes = core.changes();
+            let mut changes = core.endpoint_changes();
             loop {
                 changes.borrow_and_update();
                 self.publish(&core.local());

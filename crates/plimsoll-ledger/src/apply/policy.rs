@@ -71,23 +71,8 @@ impl Ledger {
         self.check_schedules(put, delete, &mut blockers);
         self.check_services(put, delete, &mut blockers);
         for name in delete {
-            let (missing, label) = match name {
-                PolicyName::Pool(name) => (!self.pools.contains_key(name), format!("pool {name}")),
-                PolicyName::Class(name) => (!self.classes.contains_key(name), format!("class {name}")),
-                PolicyName::Queue(name) => (!self.queues.contains_key(name), format!("queue {name}")),
-                PolicyName::Quota(name) => (!self.quota_policies.contains_key(name), format!("quota {name}")),
-                PolicyName::Validator(name) => {
-                    (!self.validators.contains_key(name), format!("validator {name}"))
-                }
-                PolicyName::Schedule(name) => {
-                    (!self.schedules.contains_key(name), format!("schedule {name}"))
-                }
-                PolicyName::Service(name) => (!self.services.contains_key(name), format!("service {name}")),
-                PolicyName::NodeLimits(name) => {
-                    (!self.node_limits.contains_key(name), format!("node limits {name}"))
-                }
-            };
-            if missing {
+            let label = format!("{} {}", name.kind(), name.name());
+            if !self.has_policy(name) {
                 blockers.push(Blocker::new(Reason::NotFound, label.as_str(), 1, 0));
             }
             match name {
@@ -123,6 +108,20 @@ impl Ledger {
         match blockers.first() {
             None => Ok(()),
             Some(first) => Err(Refusal { reason: first.reason, blockers }),
+        }
+    }
+
+    /// True where a policy object of this kind and name is there.
+    pub(super) fn has_policy(&self, name: &PolicyName) -> bool {
+        match name {
+            PolicyName::Pool(name) => self.pools.contains_key(name),
+            PolicyName::Class(name) => self.classes.contains_key(name),
+            PolicyName::NodeLimits(name) => self.node_limits.contains_key(name),
+            PolicyName::Queue(name) => self.queues.contains_key(name),
+            PolicyName::Quota(name) => self.quota_policies.contains_key(name),
+            PolicyName::Validator(name) => self.validators.contains_key(name),
+            PolicyName::Schedule(name) => self.schedules.contains_key(name),
+            PolicyName::Service(name) => self.services.contains_key(name),
         }
     }
 

@@ -140,43 +140,19 @@ impl Ledger {
                 MAX_SERVICES as u64,
             ));
         }
-        let pools = names_after(
-            self.pools.keys(),
-            put.iter().filter_map(|object| match object {
-                PolicyObject::Pool(pool) => Some(&pool.name),
-                _ => None,
-            }),
-            delete.iter().filter_map(|name| match name {
-                PolicyName::Pool(name) => Some(name),
-                _ => None,
-            }),
-        );
-        let classes = names_after(
-            self.classes.keys(),
-            put.iter().filter_map(|object| match object {
-                PolicyObject::Class(class) => Some(&class.name),
-                _ => None,
-            }),
-            delete.iter().filter_map(|name| match name {
-                PolicyName::Class(name) => Some(name),
-                _ => None,
-            }),
-        );
+        let named: BTreeSet<PolicyName> = put.iter().map(PolicyObject::name).collect();
+        let deleted: BTreeSet<&PolicyName> = delete.iter().collect();
         for service in after.values() {
             let needs = [
-                (Reason::PoolNotFound, "pool", &service.pool, &pools, self.pools.contains_key(&service.pool)),
-                (
-                    Reason::ClassNotFound,
-                    "class",
-                    &service.class,
-                    &classes,
-                    self.classes.contains_key(&service.class),
-                ),
+                (PolicyName::Pool(service.pool.clone()), Reason::PoolNotFound),
+                (PolicyName::Class(service.class.clone()), Reason::ClassNotFound),
             ];
-            for (missing, kind, name, left, was_there) in needs {
-                if left.contains(name.as_str()) {
+            for (need, missing) in needs {
+                let was_there = self.has_policy(&need);
+                if !deleted.contains(&need) && (was_there || named.contains(&need)) {
                     continue;
                 }
+                let (kind, name) = (need.kind(), need.name());
                 let (reason, subject) = if was_there {
                     (Reason::InUse, format!("{kind} {name}: service {} is of it", service.name))
                 } else {
@@ -186,17 +162,4 @@ impl Ledger {
             }
         }
     }
-}
-
-/// Names that are there once all is put and deleted.
-fn names_after<'a>(
-    there: impl Iterator<Item = &'a String>,
-    put: impl Iterator<Item = &'a String>,
-    deleted: impl Iterator<Item = &'a String>,
-) -> BTreeSet<&'a str> {
-    let mut names: BTreeSet<&str> = there.chain(put).map(String::as_str).collect();
-    for name in deleted {
-        names.remove(name.as_str());
-    }
-    names
 }

@@ -18,8 +18,8 @@ pub fn charge(amounts: &Resources, members: &[MemberPlacement]) -> Option<Resour
     Some(all)
 }
 
-/// The least of a request that is of use: its fewest members, a share by memory or profile as one thousandth. At the top where a sum does not fit.
-pub fn least(request: &Request) -> Resources {
+/// What one member takes at least, its devices in thousandths as `gpu`: a share by memory or profile is at least one.
+pub fn least_of_member(request: &Request) -> Resources {
     let mut one = request.requirements.amounts.clone();
     let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI),
@@ -29,9 +29,14 @@ pub fn least(request: &Request) -> Resources {
     if milli > 0 {
         one.set(GPU, Amount(one.get(GPU).0.saturating_add(milli)));
     }
+    one
+}
+
+/// The least of a request that is of use: its fewest members. At the top where a sum does not fit.
+pub fn least(request: &Request) -> Resources {
     let members = u64::from(request.gang.min_members.max(1));
     let mut all = Resources::default();
-    for (name, amount) in one.iter() {
+    for (name, amount) in least_of_member(request).iter() {
         all.set(name, Amount(amount.0.saturating_mul(members)));
     }
     all

@@ -14,7 +14,7 @@ mod tests;
 mod tree;
 
 pub use cell::{Cell, Quota};
-pub use charge::{GPU, charge, least};
+pub use charge::{GPU, charge, least, least_of_member};
 pub use decay::{DecayedUse, decay};
 pub use entitlement::{Claim, entitlements};
 pub use fair_tree::{Account, fair_tree_order};

@@ -35,9 +35,13 @@ const OTHER_WORDS: [(&str, &str); 8] = [
 
 /// The name of the object, from its metadata.
 pub(crate) fn name(context: &mut Context<'_>, metadata: &Block<'_>, wire: &str) -> String {
-    context.locate(format!("{wire}.name"), metadata.mark_of("name"), "metadata.name");
-    let node = metadata.get("name");
-    node.and_then(|node| context.text(node, "metadata.name")).unwrap_or_default()
+    text(context, metadata, "name", &format!("{wire}.name"), "metadata.name")
+}
+
+/// The text under a key, which stands at `path` in the file and at `wire` in the message; empty where there is none.
+fn text(context: &mut Context<'_>, block: &Block<'_>, key: &'static str, wire: &str, path: &str) -> String {
+    context.locate(wire, block.mark_of(key), path);
+    block.get(key).and_then(|node| context.text(node, path)).unwrap_or_default()
 }
 
 /// Labels, from the metadata.

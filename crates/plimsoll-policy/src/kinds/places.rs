@@ -2,6 +2,7 @@
 
 use plimsoll_proto::v1;
 
+use super::text;
 use crate::context::{Block, Context};
 use crate::node::Node;
 
@@ -14,22 +15,22 @@ pub(super) fn topology(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1
     context.locate("topology", node.mark, "spec.topology");
     let block = context.block(node, "spec.topology", &["required", "preferred", "slices"]);
     let mut topology = v1::Topology {
-        required: word(context, &block, "required", "topology.required", "spec.topology.required"),
-        preferred: word(context, &block, "preferred", "topology.preferred", "spec.topology.preferred"),
+        required: text(context, &block, "required", "topology.required", "spec.topology.required"),
+        preferred: text(context, &block, "preferred", "topology.preferred", "spec.topology.preferred"),
         ..v1::Topology::default()
     };
     for wire in ["topology.slice_size", "topology.slice_level"] {
         context.locate(wire, block.mark_of("slices"), "spec.topology.slices");
     }
     if let Some(node) = block.get("slices") {
-        let text = context.text(node, "spec.topology.slices")?;
-        let parts = text.split_once('@').and_then(|(size, level)| Some((size.parse::<u32>().ok()?, level)));
+        let slices = context.text(node, "spec.topology.slices")?;
+        let parts = slices.split_once('@').and_then(|(size, level)| Some((size.parse::<u32>().ok()?, level)));
         match parts {
             Some((size @ 1.., level)) if !level.is_empty() => {
                 (topology.slice_size, topology.slice_level) = (size, level.to_owned());
             }
             _ => context
-                .fail(node.mark, format!("spec.topology.slices {text:?} is not SIZE@LEVEL, as in 8@rack")),
+                .fail(node.mark, format!("spec.topology.slices {slices:?} is not SIZE@LEVEL, as in 8@rack")),
         }
     }
     (topology != v1::Topology::default()).then_some(topology)
@@ -43,23 +44,19 @@ pub(super) fn affinity(context: &mut Context<'_>, spec: &Block<'_>) -> Vec<v1::A
         context.locate("affinity", list.mark, format!("spec.{key}"));
         for (position, node) in context.list(list, &format!("spec.{key}"), EXAMPLE).iter().enumerate() {
             let wire = format!("affinity[{}]", rules.len());
-            rules.push(rule(context, node, &format!("spec.{key}[{position}]"), &wire, anti));
+            let path = format!("spec.{key}[{position}]");
+            rules.push(context.part(&wire, |context| rule(context, node, &path, &wire, anti)));
         }
     }
     rules
 }
 
 fn rule(context: &mut Context<'_>, node: &Node, path: &str, wire: &str, anti: bool) -> v1::Affinity {
-    let problems = context.problems.len();
     context.locate(wire, node.mark, path);
     let block = context.block(node, path, &["key", "value", "level", "weight"]);
     let [key, value, level] = ["key", "value", "level"]
-        .map(|field| word(context, &block, field, &format!("{wire}.{field}"), &format!("{path}.{field}")));
-    let rule = v1::Affinity { key, value, level, weight: weight(context, &block, path), anti };
-    if context.problems.len() > problems {
-        context.spoil(wire);
-    }
-    rule
+        .map(|field| text(context, &block, field, &format!("{wire}.{field}"), &format!("{path}.{field}")));
+    v1::Affinity { key, value, level, weight: weight(context, &block, path), anti }
 }
 
 /// The weight of a wish, 1 to 100; 0 where none is given.
@@ -67,9 +64,4 @@ pub(super) fn weight(context: &mut Context<'_>, block: &Block<'_>, path: &str) -
     let node = block.get("weight");
     let weight = node.and_then(|node| context.integer(node, &format!("{path}.weight"), 1, 100));
     weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or_default()
-}
-
-fn word(context: &mut Context<'_>, block: &Block<'_>, key: &'static str, wire: &str, path: &str) -> String {
-    context.locate(wire, block.mark_of(key), path);
-    block.get(key).and_then(|node| context.text(node, path)).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use plimsoll_calendar::parse_moment_ms;
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
 
-use super::{amounts, labels, places, quota, selector};
+use super::{amounts, labels, places, quota, selector, text};
 use crate::context::{Block, Context};
 use crate::node::Node;
 
@@ -90,8 +90,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
 }
 
 fn word(context: &mut Context<'_>, spec: &Block<'_>, key: &'static str) -> String {
-    context.locate(key, spec.mark_of(key), format!("spec.{key}"));
-    spec.get(key).and_then(|node| context.text(node, &format!("spec.{key}"))).unwrap_or_default()
+    text(context, spec, key, key, &format!("spec.{key}"))
 }
 
 /// A team is a tenant by another word.

@@ -40,13 +40,10 @@ pub(crate) fn conditions(
     let mut read = Vec::with_capacity(terms.len());
     for (position, node) in terms.iter().enumerate() {
         let (path, wire) = (format!("{path}[{position}]"), format!("{wire}[{position}]"));
-        let problems = context.problems.len();
-        let block = context.block(node, &path, &["key", "operator", "values"]);
-        let term = term(context, &block, &path, &wire);
-        if context.problems.len() > problems {
-            context.spoil(&wire);
-        }
-        read.push(term);
+        read.push(context.part(&wire, |context| {
+            let block = context.block(node, &path, &["key", "operator", "values"]);
+            term(context, &block, &path, &wire)
+        }));
     }
     read
 }
@@ -57,15 +54,13 @@ pub(crate) fn wishes(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<
     let mut read = Vec::new();
     for (position, node) in context.list(node, "spec.prefer", WISH).iter().enumerate() {
         let (path, wire) = (format!("spec.prefer[{position}]"), format!("{wire}[{position}]"));
-        let problems = context.problems.len();
-        let block = context.block(node, &path, &["weight", "key", "operator", "values"]);
-        context.locate(format!("{wire}.weight"), block.mark_of("weight"), format!("{path}.weight"));
-        let weight = places::weight(context, &block, &path);
-        let term = term(context, &block, &path, &format!("{wire}.term"));
-        if context.problems.len() > problems {
-            context.spoil(&wire);
-        }
-        read.push(v1::PreferredTerm { weight, term: Some(term) });
+        read.push(context.part(&wire, |context| {
+            let block = context.block(node, &path, &["weight", "key", "operator", "values"]);
+            context.locate(format!("{wire}.weight"), block.mark_of("weight"), format!("{path}.weight"));
+            let weight = places::weight(context, &block, &path);
+            let term = term(context, &block, &path, &format!("{wire}.term"));
+            v1::PreferredTerm { weight, term: Some(term) }
+        }));
     }
     read
 }

@@ -1,9 +1,11 @@
 //! `kind: Service`.
 
-use plimsoll_proto::v1::{self, Balancing};
+use plimsoll_ledger::Balancing;
+use plimsoll_proto::convert::balancing_to_v1;
+use plimsoll_proto::v1;
 use plimsoll_types::quantity::{parse_cpu_millis, parse_duration_ms};
 
-use super::{labels, name};
+use super::{labels, name, text};
 use crate::context::{Block, Context};
 
 /// Keys of `metadata`.
@@ -12,14 +14,9 @@ pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 pub(crate) const SPEC: [&str; 6] = ["pool", "class", "balancing", "loadBound", "subset", "slowStart"];
 
 /// Policies as files write them.
-pub(crate) const BALANCING: [(&str, Balancing); 6] = [
-    ("round_robin", Balancing::RoundRobin),
-    ("least_loaded", Balancing::LeastLoaded),
-    ("latency", Balancing::Latency),
-    ("weighted", Balancing::Weighted),
-    ("affinity", Balancing::Affinity),
-    ("predictive", Balancing::Predictive),
-];
+pub(crate) fn balancing() -> [(&'static str, v1::Balancing); 6] {
+    Balancing::NAMED.map(|(name, policy)| (name, balancing_to_v1(policy)))
+}
 
 /// Reads a service.
 pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::Service {
@@ -29,12 +26,10 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         ..v1::Service::default()
     };
     for (key, value) in [("pool", &mut service.pool), ("class", &mut service.class)] {
-        let path = format!("spec.{key}");
-        context.locate(format!("service.{key}"), spec.mark_of(key), path.clone());
-        *value = spec.get(key).and_then(|node| context.text(node, &path)).unwrap_or_default();
+        *value = text(context, spec, key, &format!("service.{key}"), &format!("spec.{key}"));
     }
     if let Some(balancing) =
-        spec.get("balancing").and_then(|node| context.word(node, "spec.balancing", &BALANCING))
+        spec.get("balancing").and_then(|node| context.word(node, "spec.balancing", &balancing()))
     {
         service.balancing = balancing.into();
     }

@@ -57,7 +57,7 @@ async fn follows_the_catalog(program: Program) {
     let draining = |i: usize| Endpoint { health: Health::Draining, ..fleet[i].endpoint() };
 
     control.publish(&service(serving(&[0, 1, 2]), Policy::LeastLoaded));
-    let Some(caller) = Caller::start(program, &control).await else { return };
+    let Some(caller) = Caller::start(program, &[control.address.to_string()]).await else { return };
     all_are_called("three endpoints", &fleet[..3]).await;
 
     let left = control.publish(&service(serving(&[1, 2]), Policy::LeastLoaded));
@@ -109,7 +109,7 @@ async fn weighs_by_reports(program: Program) {
     let fleet = [Backend::start(0.1).await, Backend::start(0.9).await];
     let reports = Reports { blackout_ms: 1_000, update_ms: 100, ..Reports::default() };
     control.publish(&service(fleet.iter().map(Backend::endpoint), Policy::Weighted(reports)));
-    let Some(caller) = Caller::start(program, &control).await else { return };
+    let Some(caller) = Caller::start(program, &[control.address.to_string()]).await else { return };
     all_are_called("two endpoints", &fleet).await;
     sleep(Duration::from_secs(3)).await;
     let counts = counts_over(Duration::from_secs(4), &fleet).await;
@@ -126,7 +126,7 @@ async fn keeps_sessions(program: Program) {
     let fleet = Backend::fleet(3).await;
     let affinity = Policy::Affinity { header: SESSION.to_owned() };
     control.publish(&service(fleet.iter().map(Backend::endpoint), affinity.clone()));
-    let Some(caller) = Caller::start(program, &control).await else { return };
+    let Some(caller) = Caller::start(program, &[control.address.to_string()]).await else { return };
     // While connections are made, calls go on to the next on the ring.
     sleep(Duration::from_secs(2)).await;
     let begin = Instant::now();

@@ -1,6 +1,5 @@
 //! A client that runs until it is told to end, and then says how its calls went.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,8 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::control::{Control, SERVICE};
-use crate::installed::{Program, node_modules};
+use super::installed::{Program, node_modules};
 
 /// Interpreters start slowly where others build.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,17 +23,21 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Starts it, and returns when its first call has come back. None where the program is absent.
-    pub(crate) async fn start(program: Program, control: &Control) -> Option<Caller> {
+    /// Starts it with these servers, the first that lives is asked, and returns when its first call has come back. None where the program is absent.
+    pub(crate) async fn start(program: Program, servers: &[String]) -> Option<Caller> {
         let path = program.find()?;
         let folder = tempfile::tempdir().expect("a folder");
         let bootstrap = folder.path().join("bootstrap.json");
-        std::fs::write(&bootstrap, bootstrap_of(control).to_string()).expect("written");
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stock_clients");
-        let script = scripts.join(if matches!(program, Program::Python) { "caller.py" } else { "caller.js" });
+        std::fs::write(&bootstrap, bootstrap_of(servers).to_string()).expect("written");
+        let (name, text) = match program {
+            Program::Python => ("caller.py", include_str!("caller.py")),
+            _ => ("caller.js", include_str!("caller.js")),
+        };
+        let script = folder.path().join(name);
+        std::fs::write(&script, text).expect("written");
         let mut child = Command::new(path)
             .arg(script)
-            .arg(format!("xds:///{SERVICE}"))
+            .arg("xds:///model-a")
             .env("GRPC_XDS_BOOTSTRAP", &bootstrap)
             .env("NODE_PATH", node_modules())
             // Node weighs by reports only when it is asked to.
@@ -67,14 +69,17 @@ impl Caller {
     }
 }
 
-fn bootstrap_of(control: &Control) -> Value {
-    json!({
-        "xds_servers": [{
-            "server_uri": control.address.to_string(),
+fn bootstrap_of(servers: &[String]) -> Value {
+    let server = |address: &String| {
+        json!({
+            "server_uri": address,
             "channel_creds": [{ "type": "insecure" }],
             "server_features": ["xds_v3"],
-        }],
-        // Node insists on a locality.
+        })
+    };
+    // Node insists on a locality.
+    json!({
+        "xds_servers": servers.iter().map(server).collect::<Vec<_>>(),
         "node": { "id": "caller-1", "locality": {} },
     })
 }

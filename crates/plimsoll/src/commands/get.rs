@@ -21,7 +21,7 @@ use crate::args::{AsOf, Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    DeviceRow, EndpointRow, Footer, Format, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown,
+    DeviceRow, EndpointRow, Footer, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown,
     endpoint_state,
 };
 
@@ -66,52 +66,47 @@ pub(crate) struct Get {
     as_of: Option<AsOf>,
 }
 
-/// Writes the method that reads policy objects of one kind, those that are named or all, each with what it looks like now.
-macro_rules! with_status {
-    ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Row:ident { $object:ident }) => {
+/// Writes the method that reads policy objects of one kind, those that are named or all: what of an answer about one is shown, and what of all.
+macro_rules! reads {
+    ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Row:ident,
+     |$answer:ident| $one:expr, |$item:pat_param| $row:expr) => {
         async fn $read(&self, client: &Client, globals: &Globals) -> Result<Listed<$Row>, CliError> {
             let (consistency, (as_of_revision, as_of_ms)) = (globals.consistency(), self.at());
+            if self.names.is_empty() {
+                let request = $List { consistency, as_of_revision, as_of_ms, ..$List::default() };
+                let all = client.$all(request).await?;
+                let items = all.items.into_iter().map(|$item| $row).collect();
+                return Ok(Listed { revision: all.revision, age_ms: all.age_ms, items });
+            }
             let mut listed = Listed::default();
             for name in &self.names {
                 let request =
                     $Get { name: name.clone(), consistency, as_of_revision, as_of_ms, ..$Get::default() };
-                let answer = client.$get(request).await.map_err(|error| not_shown($what, name, error))?;
-                (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-                let ($object, status) =
-                    (answer.$object.unwrap_or_default(), answer.status.unwrap_or_default());
-                listed.items.push($Row { $object, status });
-            }
-            if self.names.is_empty() {
-                let request = $List { consistency, as_of_revision, as_of_ms, ..$List::default() };
-                let all = client.$all(request).await?;
-                (listed.revision, listed.age_ms) = (all.revision, all.age_ms);
-                listed.items =
-                    all.items.into_iter().map(|($object, status)| $Row { $object, status }).collect();
+                let $answer = client.$get(request).await.map_err(|error| not_shown($what, name, error))?;
+                (listed.revision, listed.age_ms) = ($answer.revision, $answer.age_ms);
+                listed.items.extend($one);
             }
             Ok(listed)
         }
     };
 }
 
-/// The same for kinds that are what they say and no more.
+/// Objects with what each looks like now.
+macro_rules! with_status {
+    ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Row:ident { $object:ident }) => {
+        reads!($read: $what, $get($Get), $all($List) -> $Row,
+            |answer| Some($Row {
+                $object: answer.$object.unwrap_or_default(),
+                status: answer.status.unwrap_or_default(),
+            }),
+            |($object, status)| $Row { $object, status });
+    };
+}
+
+/// Objects that are what they say and no more.
 macro_rules! plain {
     ($read:ident: $what:literal, $get:ident($Get:ident), $all:ident($List:ident) -> $Object:ident { $object:ident }) => {
-        async fn $read(&self, client: &Client, globals: &Globals) -> Result<Listed<$Object>, CliError> {
-            let (consistency, (as_of_revision, as_of_ms)) = (globals.consistency(), self.at());
-            if self.names.is_empty() {
-                let request = $List { consistency, as_of_revision, as_of_ms, ..$List::default() };
-                return Ok(client.$all(request).await?);
-            }
-            let mut listed = Listed::default();
-            for name in &self.names {
-                let request =
-                    $Get { name: name.clone(), consistency, as_of_revision, as_of_ms, ..$Get::default() };
-                let answer = client.$get(request).await.map_err(|error| not_shown($what, name, error))?;
-                (listed.revision, listed.age_ms) = (answer.revision, answer.age_ms);
-                listed.items.extend(answer.$object);
-            }
-            Ok(listed)
-        }
+        reads!($read: $what, $get($Get), $all($List) -> $Object, |answer| answer.$object, |object| object);
     };
 }
 
@@ -126,8 +121,6 @@ impl Get {
             return follow(&client, globals, noun, &self, &self.names).await;
         }
         let out = globals.out();
-        // Policy objects in YAML are what files hold: to be changed and applied again.
-        let is_yaml = out.format == Format::Yaml;
         match noun {
             Noun::Node => {
                 let listed = self.nodes(&client, globals).await?;
@@ -139,13 +132,7 @@ impl Get {
                 out.list(&rows, Some(&self.footer(noun, &listed, "")))?;
             }
             Noun::Pool => {
-                let listed = self.pools(&client, globals).await?;
-                if is_yaml {
-                    let objects = listed.items.into_iter().map(|row| Object::Pool(row.pool));
-                    out.document(&documents(objects)?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.pools(&client, globals).await?, |row| Object::Pool(row.pool))?;
             }
             Noun::Reservation => {
                 let listed = self.reservations(&client, globals).await?;
@@ -153,64 +140,29 @@ impl Get {
                 out.list(&listed.items, Some(&self.footer(noun, &listed, hint)))?;
             }
             Noun::Class => {
-                let listed = self.classes(&client, globals).await?;
-                if is_yaml {
-                    out.document(&documents(listed.items.into_iter().map(Object::Class))?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.classes(&client, globals).await?, Object::Class)?;
             }
             Noun::Limits => {
-                let listed = self.limits(&client, globals).await?;
-                if is_yaml {
-                    out.document(&documents(listed.items.into_iter().map(Object::NodeLimits))?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.limits(&client, globals).await?, Object::NodeLimits)?;
             }
             Noun::Queue => {
-                let listed = self.queues(&client, globals).await?;
-                if is_yaml {
-                    let objects = listed.items.into_iter().map(|row| Object::Queue(row.queue));
-                    out.document(&documents(objects)?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.queues(&client, globals).await?, |row| Object::Queue(row.queue))?;
             }
             Noun::Quota => {
-                let listed = self.quotas(&client, globals).await?;
-                if is_yaml {
-                    let objects = listed.items.into_iter().map(|row| Object::Quota(row.quota));
-                    out.document(&documents(objects)?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.quotas(&client, globals).await?, |row| Object::Quota(row.quota))?;
             }
             Noun::Validator => {
-                let listed = self.validators(&client, globals).await?;
-                if is_yaml {
-                    out.document(&documents(listed.items.into_iter().map(Object::Validator))?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.validators(&client, globals).await?, Object::Validator)?;
             }
             Noun::Schedule => {
-                let listed = self.schedules(&client, globals).await?;
-                if is_yaml {
-                    let objects = listed.items.into_iter().map(|row| Object::Schedule(row.schedule));
-                    out.document(&documents(objects)?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.schedules(&client, globals).await?, |row| {
+                    Object::Schedule(row.schedule)
+                })?;
             }
             Noun::Service => {
-                let listed = self.services(&client, globals).await?;
-                if is_yaml {
-                    let objects = listed.items.into_iter().map(|row| Object::Service(row.service));
-                    out.document(&documents(objects)?)?;
-                    return Ok(Exit::Done);
-                }
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "")))?;
+                self.policy(&out, self.services(&client, globals).await?, |row| {
+                    Object::Service(row.service)
+                })?;
             }
             Noun::Endpoint => {
                 let listed = self.endpoints(&client, globals).await?;
@@ -220,6 +172,20 @@ impl Get {
             Noun::Event => return Events::all(self.pool.clone(), self.as_of).run(globals).await,
         }
         Ok(Exit::Done)
+    }
+
+    /// Policy objects of one kind. In YAML they are what files hold: to be changed and applied again.
+    fn policy<T: Shown>(
+        &self,
+        out: &Out,
+        listed: Listed<T>,
+        object: impl Fn(T) -> Object,
+    ) -> Result<(), CliError> {
+        if out.format == Format::Yaml {
+            return out.document(&documents(listed.items.into_iter().map(object))?);
+        }
+        let footer = self.noun.map(|noun| self.footer(noun, &listed, ""));
+        out.list(&listed.items, footer.as_ref())
     }
 
     /// Reservations that were asked for.

@@ -18,7 +18,7 @@ pub(super) fn follow(api: Api, service: String) -> AnswerStream<v1::WatchEndpoin
     // One: what the client has not taken is made when it does.
     let (answers, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut changes = api.core.changes();
+        let mut changes = api.core.endpoint_changes();
         let mut told: Option<(Revision, v1::WatchEndpointsResponse)> = None;
         loop {
             let Ok(place) = answers.reserve().await else { return };

@@ -59,7 +59,7 @@ impl Picks {
             .map_err(|nobody| Problem::new(ErrorReason::NoEndpoint, nobody.to_string()))?;
         Ok(v1::PickEndpointResponse {
             revision: ledger.revision().0,
-            endpoint: Some(endpoint.clone()),
+            endpoint: Some(v1::ServiceEndpoint::clone(endpoint)),
             pick_id: format!("{name}/{number}"),
             balancing: convert::balancing_to_v1(service.balancing).into(),
         })

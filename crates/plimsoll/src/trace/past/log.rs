@@ -185,14 +185,7 @@ fn ask_at(events: &mut [(LedgerTime, Recorded)], event: usize) -> Option<&mut As
 fn count(fate: &mut Fate, reservation: &Reservation, held_ms: u64) {
     let request = &reservation.request;
     let members = u128::from(request.gang.max_members.max(1));
-    let gpus = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
-        plimsoll_ledger::GpuShare::Whole => u128::from(gpu.count) * 1_000,
-        plimsoll_ledger::GpuShare::Milli(milli) => u128::from(milli),
-        plimsoll_ledger::GpuShare::Memory(_) => 500,
-        plimsoll_ledger::GpuShare::Mig(name) => {
-            name.named_slices().map_or(500, |slices| u128::from(slices.min(7)) * 1_000 / 7)
-        }
-    });
+    let gpus = request.requirements.gpu.as_ref().map_or(0, |gpu| u128::from(gpu.nominal_milli()));
     fate.held_ms += held_ms;
     fate.gpu_milli_ms += gpus * members * u128::from(held_ms);
     fate.cpu_milli_ms += u128::from(reservation.amounts.cpu_millis.0) * members * u128::from(held_ms);
