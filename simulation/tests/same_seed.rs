@@ -7,8 +7,9 @@ use std::process::{Command, Output};
 
 /// Each of these found something once: 11, 17, 19 and 20 a leader that led on after a power cut without an election,
 /// 25 and 41 a leader that span while its pipeline was full, 8 and 15 a log of which no replica had the beginning any more.
-/// 57 takes the courses that the others do not.
-const SEEDS: [u64; 9] = [8, 11, 15, 17, 19, 20, 25, 41, 57];
+const SEEDS: [u64; 8] = [8, 11, 15, 17, 19, 20, 25, 41];
+/// What those did not do has to be done by some of these: which seed takes a seldom course changes with every message more.
+const FURTHER_SEEDS: std::ops::Range<u64> = 57..67;
 /// How long their load and faults last, in simulated seconds.
 const SECONDS: u64 = 40;
 
@@ -66,6 +67,50 @@ const FAULTS: [&str; 8] = [
     "StepClock",
 ];
 
+/// Calls that have to have been left in doubt.
+const LEAST_UNKNOWN: u64 = 20;
+
+/// What some seeds did together.
+#[derive(Default)]
+struct Covered {
+    commands: BTreeSet<String>,
+    courses: BTreeSet<String>,
+    calls: BTreeSet<String>,
+    faults: BTreeSet<String>,
+    unknown: u64,
+}
+
+impl Covered {
+    fn run(&mut self, seed: u64) {
+        let said = passes(seed, SECONDS, &[]);
+        self.commands.extend(counted(&said, "log"));
+        self.courses.extend(courses(&said, "log"));
+        self.calls.extend(counted(&said, "calls"));
+        let happened = counted(&said, "faults");
+        assert!(!happened.is_empty(), "seed {seed} had no faults: {said}");
+        self.faults.extend(happened);
+        let line = said.lines().find(|one| one.starts_with("unknown")).unwrap_or_default();
+        self.unknown += line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).unwrap_or(0);
+    }
+
+    /// What is wanted and was not done.
+    fn missing(&self) -> Vec<String> {
+        let wanted = [
+            (&COMMANDS[..], &self.commands),
+            (&COURSES, &self.courses),
+            (&CALLS, &self.calls),
+            (&FAULTS, &self.faults),
+        ];
+        let missing =
+            wanted.into_iter().flat_map(|(names, had)| names.iter().filter(|name| !had.contains(**name)));
+        let mut missing: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
+        if self.unknown < LEAST_UNKNOWN {
+            missing.push(format!("{LEAST_UNKNOWN} calls left in doubt: only {}", self.unknown));
+        }
+        missing
+    }
+}
+
 fn run(seed: u64, seconds: u64, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simulation"));
     command.args(["run", "--seed", &seed.to_string(), "--seconds", &seconds.to_string()]);
@@ -112,28 +157,17 @@ fn a_seed_decides_every_byte_of_the_trace() {
 
 #[test]
 fn seeds_with_faults_pass_and_cover_everything() {
-    let (mut commands, mut calls, mut faults) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut happened_in_log = BTreeSet::new();
-    let mut unknown = 0;
+    let mut covered = Covered::default();
     for seed in SEEDS {
-        let said = passes(seed, SECONDS, &[]);
-        commands.extend(counted(&said, "log"));
-        happened_in_log.extend(courses(&said, "log"));
-        calls.extend(counted(&said, "calls"));
-        let happened = counted(&said, "faults");
-        assert!(!happened.is_empty(), "seed {seed} had no faults: {said}");
-        faults.extend(happened);
-        let line = said.lines().find(|one| one.starts_with("unknown")).unwrap_or_default();
-        unknown += line.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+        covered.run(seed);
     }
-    let missing = |wanted: &[&str], had: &BTreeSet<String>| -> Vec<String> {
-        wanted.iter().filter(|name| !had.contains(**name)).map(|name| (*name).to_owned()).collect()
-    };
-    assert_eq!(missing(&COMMANDS, &commands), Vec::<String>::new(), "commands that no seed had");
-    assert_eq!(missing(&COURSES, &happened_in_log), Vec::<String>::new(), "courses that no seed took");
-    assert_eq!(missing(&CALLS, &calls), Vec::<String>::new(), "calls that no seed made");
-    assert_eq!(missing(&FAULTS, &faults), Vec::<String>::new(), "faults that no seed had");
-    assert!(unknown >= 20, "only {unknown} calls were left in doubt");
+    for seed in FURTHER_SEEDS {
+        if covered.missing().is_empty() {
+            break;
+        }
+        covered.run(seed);
+    }
+    assert_eq!(covered.missing(), Vec::<String>::new(), "no seed did that");
 }
 
 #[test]
