@@ -1,308 +1,15 @@
-//! Ledger types into their stored forms.
+//! Nodes and policy objects into the generated forms of their messages: they are written seldom.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use plimsoll_ledger::{
-    AdminChange, Answer, Blocker, Class, Command, Device, DeviceGrant, Entry, FencePending, GpuAsk, GpuShare,
-    MemberPlacement, Node, NodeAdmin, NodeLimits, Outcome, Placement, PolicyName, PolicyObject, Pool,
-    Preempted, Queue as PolicyQueue, Quota, Refusal, Registration, RemovedDevice, RemovedNode, Request,
-    Requirements, Reservation, Row, Rule, Validator, Verdict, Wait,
+    Class, Device, DeviceGrant, FencePending, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject, Pool,
+    Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{mig, names, service, topology, usage};
+use super::{mig, names, service, usage};
 use crate::log;
-
-pub(super) fn entry(entry: &Entry) -> log::LogCommand {
-    log::LogCommand {
-        actor: entry.actor.clone(),
-        request_id: entry.request_id.clone(),
-        request_hash: hash(&entry.request_hash),
-        command: Some(command(&entry.command)),
-    }
-}
-
-fn command(command: &Command) -> log::log_command::Command {
-    use log::log_command::Command as To;
-    match command {
-        Command::Submit { request: asked, verdict: found } => {
-            To::Submit(log::Submit { request: Some(request(asked)), verdict: Some(verdict(found)) })
-        }
-        Command::Place { reservation, placement: place } => {
-            To::Place(log::Place { reservation: reservation.0, placement: Some(placement(place)) })
-        }
-        Command::Preempt { reservation, placement: place, victims } => To::Preempt(log::Preempt {
-            reservation: reservation.0,
-            placement: Some(placement(place)),
-            victims: victims.iter().map(|id| id.0).collect(),
-        }),
-        Command::Confirm { reservation, token } => {
-            To::Confirm(log::Confirm { reservation: reservation.0, token: token.0 })
-        }
-        Command::Renew { reservation, token, ttl_ms } => {
-            To::Renew(log::Renew { reservation: reservation.0, token: token.0, ttl_ms: *ttl_ms })
-        }
-        Command::Resize { reservation, token, amounts } => To::Resize(log::Resize {
-            reservation: reservation.0,
-            token: token.0,
-            amounts: Some(resources(amounts)),
-        }),
-        Command::Release { reservation, token } => {
-            To::Release(log::Release { reservation: reservation.0, token: token.0 })
-        }
-        Command::Requeue { reservation, token } => {
-            To::Requeue(log::Requeue { reservation: reservation.0, token: token.0 })
-        }
-        Command::Cancel { reservation } => To::Cancel(log::Cancel { reservation: reservation.0 }),
-        Command::Expire { limit } => To::Expire(log::Expire { limit: *limit }),
-        Command::RegisterNode(node) => To::RegisterNode(registration(node)),
-        Command::SetNodeHealth { node, epoch, health } => To::SetNodeHealth(log::SetNodeHealth {
-            node: node.0,
-            epoch: epoch.0,
-            health: names::encode_health(*health),
-        }),
-        Command::SetNodeAdmin { node, admin } => {
-            To::SetNodeAdmin(log::SetNodeAdmin { node: node.0, admin: Some(admin_change(admin)) })
-        }
-        Command::SetDeviceHealth { node, device, failed } => To::SetDeviceHealth(log::SetDeviceHealth {
-            node: node.0,
-            device: device.0.into(),
-            failed: *failed,
-        }),
-        Command::RemoveNode { node } => To::RemoveNode(log::RemoveNode { node: node.0 }),
-        Command::ApplyPolicy { put, delete, if_revision } => To::ApplyPolicy(log::ApplyPolicy {
-            put: put.iter().map(policy_object).collect(),
-            delete: delete.iter().map(policy_name).collect(),
-            if_revision: if_revision.0,
-        }),
-        Command::BecomeLeader { leader } => To::BecomeLeader(log::BecomeLeader { leader: *leader }),
-        Command::OpenWindows { schedule, changed, windows, until } => {
-            To::OpenWindows(super::schedule::encode_open(schedule, *changed, windows, *until))
-        }
-        Command::SetEndpoint { reservation, token, announced } => To::SetEndpoint(log::SetEndpoint {
-            reservation: reservation.0,
-            token: token.0,
-            announced: announced.as_ref().map(service::encode_announcement),
-        }),
-        Command::ReportLoad { reports } => {
-            To::ReportLoad(log::ReportLoad { reports: reports.iter().map(service::encode_report).collect() })
-        }
-        Command::Upgrade { to } => To::Upgrade(log::Upgrade { to: *to }),
-        Command::TakeTokens { quota, rate, scope, tokens } => To::TakeTokens(log::TakeTokens {
-            quota: quota.clone(),
-            rate: rate.clone(),
-            scope: scope.clone(),
-            tokens: *tokens,
-        }),
-    }
-}
-
-fn verdict(verdict: &Verdict) -> log::submit::Verdict {
-    match verdict {
-        Verdict::Place(place) => log::submit::Verdict::Place(placement(place)),
-        Verdict::Blocked(list) => log::submit::Verdict::Blocked(log::Blockers { blockers: blockers(list) }),
-        Verdict::Infeasible(list) => {
-            log::submit::Verdict::Infeasible(log::Blockers { blockers: blockers(list) })
-        }
-    }
-}
-
-fn admin_change(change: &AdminChange) -> log::set_node_admin::Admin {
-    use log::set_node_admin::Admin;
-    match change {
-        AdminChange::Uncordon => Admin::Uncordon(log::Uncordon {}),
-        AdminChange::Cordon { reason } => Admin::Cordon(log::Cordon { reason: reason.clone() }),
-        AdminChange::Drain { reason, deadline_ms } => {
-            Admin::Drain(log::Drain { reason: reason.clone(), deadline_ms: *deadline_ms })
-        }
-    }
-}
-
-pub(super) fn answer(answer: &Answer) -> log::LogAnswer {
-    log::LogAnswer {
-        revision: answer.revision.0,
-        log_time_ms: answer.log_time.0,
-        outcome: Some(outcome(&answer.outcome)),
-    }
-}
-
-pub(super) fn outcome(outcome: &Outcome) -> log::LogOutcome {
-    use log::log_outcome::Outcome as To;
-    let to = match outcome {
-        Outcome::Done => To::Done(log::Done {}),
-        Outcome::Reservation(after) => To::Reservation(reservation(after)),
-        Outcome::Node(after) => To::Node(node(after)),
-        Outcome::Expired { ended, more } => To::Expired(log::Expired { ended: *ended, more: *more }),
-        Outcome::Tokens(told) => To::Tokens(usage::encode_tokens(told)),
-        Outcome::Refused(why) => To::Refused(refusal(why)),
-    };
-    log::LogOutcome { outcome: Some(to) }
-}
-
-fn refusal(refusal: &Refusal) -> log::Refusal {
-    log::Refusal { reason: names::encode_reason(refusal.reason), blockers: blockers(&refusal.blockers) }
-}
-
-fn blockers(blockers: &[Blocker]) -> Vec<log::Blocker> {
-    let one = |blocker: &Blocker| log::Blocker {
-        reason: names::encode_reason(blocker.reason),
-        subject: blocker.subject.clone(),
-        asked: blocker.asked,
-        available: blocker.available,
-        limit: blocker.limit,
-        nodes: blocker.nodes,
-    };
-    blockers.iter().map(one).collect()
-}
-
-pub(super) fn row(row: &Row) -> log::Row {
-    use log::row::Row as To;
-    let to = match row {
-        Row::Meta(meta) => To::Meta(log::Meta {
-            version: meta.version,
-            revision: meta.revision.0,
-            clock_ms: meta.clock.0,
-            rearmed_at_ms: meta.rearmed_at.0,
-            leader: meta.leader,
-            next_node: meta.next_node,
-            policy_changed: meta.policy_changed.0,
-        }),
-        Row::Pool(object) => To::Pool(pool(object)),
-        Row::Class(object) => To::Class(class(object)),
-        Row::NodeLimits(object) => To::NodeLimits(node_limits(object)),
-        Row::Node(object) => To::Node(node(object)),
-        Row::Reservation(object) => To::Reservation(reservation(object)),
-        Row::Idempotency(kept) => To::Remembered(log::Remembered {
-            actor: kept.actor.clone(),
-            request_id: kept.request_id.clone(),
-            request_hash: hash(&kept.request_hash),
-            answer: Some(answer(&kept.answer)),
-            keep_until_ms: kept.keep_until.0,
-        }),
-        Row::RemovedNode(object) => To::RemovedNode(removed_node(object)),
-        Row::Queue(object) => To::Queue(queue(object)),
-        Row::Quota(object) => To::Quota(usage::encode_quota(object)),
-        Row::Usage(object) => To::Usage(usage::encode_usage(object)),
-        Row::Validator(object) => To::Validator(validator(object)),
-        Row::Schedule(object) => To::Schedule(super::schedule::encode(object)),
-        Row::Service(object) => To::Service(service::encode(object)),
-        Row::Load(load) => To::Load(service::encode_load(load)),
-    };
-    log::Row { row: Some(to) }
-}
-
-fn reservation(reservation: &Reservation) -> log::Reservation {
-    log::Reservation {
-        id: reservation.id.0,
-        request: Some(request(&reservation.request)),
-        requester: reservation.requester.clone(),
-        priority: reservation.priority,
-        state: names::encode_state(reservation.state),
-        resume_state: names::encode_state(reservation.resume_state),
-        amounts: Some(resources(&reservation.amounts)),
-        members: members(&reservation.members),
-        token: reservation.token.0,
-        ttl_ms: reservation.ttl_ms,
-        submitted_at_ms: reservation.submitted_at.0,
-        granted_at_ms: reservation.granted_at.0,
-        deadline_ms: reservation.deadline.0,
-        hard_end_ms: reservation.hard_end.0,
-        ended_at_ms: reservation.ended_at.0,
-        end_reason: names::encode_end(reservation.end_reason),
-        changed: reservation.changed.0,
-        blockers: blockers(&reservation.blockers),
-        preempted: reservation.preempted.as_ref().map(preempted),
-        tab: reservation.tab.as_deref().map(usage::encode_tab),
-        cost_micros: reservation.cost_micros,
-        endpoint: reservation.endpoint.as_deref().map(service::encode_endpoint),
-    }
-}
-
-fn preempted(preempted: &Preempted) -> log::Preempted {
-    log::Preempted {
-        by: preempted.by.0,
-        rule: names::encode_preemption_rule(preempted.rule),
-        at_ms: preempted.at.0,
-        revision: preempted.revision.0,
-        grace_ms: preempted.grace_ms,
-    }
-}
-
-fn request(request: &Request) -> log::Request {
-    log::Request {
-        name: request.name.clone(),
-        pool: request.pool.clone(),
-        class: request.class.clone(),
-        tenant: request.tenant.clone(),
-        queue_name: request.queue.clone(),
-        service: request.service.clone(),
-        labels: labels(&request.labels),
-        requirements: Some(requirements(&request.requirements)),
-        gang: Some(log::Gang {
-            min_members: request.gang.min_members,
-            max_members: request.gang.max_members,
-            spread: request.gang.spread,
-        }),
-        ttl_ms: request.ttl_ms,
-        hold_ms: request.hold_ms,
-        max_duration_ms: request.max_duration_ms,
-        auto_confirm: request.auto_confirm,
-        queue: match request.wait {
-            Wait::Refuse => None,
-            Wait::Queue { deadline_ms } => Some(log::Queue { deadline_ms }),
-        },
-        on_preempt: names::encode_on_preempt(request.on_preempt),
-        max_cost_micros: request.max_cost_micros,
-        start_at_ms: request.start_at_ms,
-        topology: topology::encode(&request.topology),
-        affinity: request.affinity.iter().map(topology::encode_rule).collect(),
-    }
-}
-
-fn requirements(requirements: &Requirements) -> log::Requirements {
-    let wish = |wish: &plimsoll_ledger::Preferred| log::Preferred {
-        weight: wish.weight,
-        term: Some(term(&wish.term)),
-    };
-    log::Requirements {
-        amounts: Some(resources(&requirements.amounts)),
-        gpu: requirements.gpu.as_ref().map(gpu_ask),
-        required: selector(&requirements.required),
-        preferred: requirements.preferred.iter().map(wish).collect(),
-    }
-}
-
-fn gpu_ask(ask: &GpuAsk) -> log::GpuAsk {
-    use log::gpu_ask::Share;
-    log::GpuAsk {
-        count: ask.count,
-        share: match ask.share {
-            GpuShare::Whole => Some(Share::Whole(log::WholeDevice {})),
-            GpuShare::Milli(milli) => Some(Share::Milli(milli.into())),
-            GpuShare::Memory(bytes) => Some(Share::MemoryBytes(bytes)),
-            GpuShare::Mig(_) => None,
-        },
-        min_device_memory_bytes: ask.min_device_memory_bytes,
-        models: ask.models.clone(),
-        mig_profile: match ask.share {
-            GpuShare::Mig(profile) => profile.to_string(),
-            GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Memory(_) => String::new(),
-        },
-    }
-}
-
-fn placement(placement: &Placement) -> log::Placement {
-    log::Placement { members: members(&placement.members) }
-}
-
-fn members(members: &[MemberPlacement]) -> Vec<log::MemberPlacement> {
-    let one = |member: &MemberPlacement| log::MemberPlacement {
-        node: member.node.0,
-        devices: device_grants(&member.devices),
-    };
-    members.iter().map(one).collect()
-}
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
     let one = |grant: &DeviceGrant| log::DeviceGrant {
@@ -314,7 +21,7 @@ fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
     grants.iter().map(one).collect()
 }
 
-fn node(node: &Node) -> log::Node {
+pub(super) fn node(node: &Node) -> log::Node {
     use log::node::Admin;
     let pending = |pending: &FencePending| log::FencePending {
         reservation: pending.reservation.0,
@@ -342,7 +49,7 @@ fn node(node: &Node) -> log::Node {
     }
 }
 
-fn removed_node(removed: &RemovedNode) -> log::RemovedNode {
+pub(super) fn removed_node(removed: &RemovedNode) -> log::RemovedNode {
     let device = |device: &RemovedDevice| log::RemovedDevice {
         uuid: device.uuid.clone(),
         model: device.model.clone(),
@@ -355,7 +62,7 @@ fn removed_node(removed: &RemovedNode) -> log::RemovedNode {
     }
 }
 
-fn registration(registration: &Registration) -> log::Registration {
+pub(super) fn registration(registration: &Registration) -> log::Registration {
     let device = |device: &Device| log::Device {
         uuid: device.uuid.clone(),
         model: device.model.clone(),
@@ -375,7 +82,7 @@ fn registration(registration: &Registration) -> log::Registration {
     }
 }
 
-fn policy_object(object: &PolicyObject) -> log::PolicyObject {
+pub(super) fn policy_object(object: &PolicyObject) -> log::PolicyObject {
     use log::policy_object::Object;
     let object = match object {
         PolicyObject::Pool(object) => Object::Pool(pool(object)),
@@ -390,7 +97,7 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
     log::PolicyObject { object: Some(object) }
 }
 
-fn policy_name(name: &PolicyName) -> log::PolicyName {
+pub(super) fn policy_name(name: &PolicyName) -> log::PolicyName {
     use log::policy_name::Name;
     let name = match name {
         PolicyName::Pool(name) => Name::Pool(name.clone()),
@@ -405,7 +112,7 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
     log::PolicyName { name: Some(name) }
 }
 
-fn pool(pool: &Pool) -> log::Pool {
+pub(super) fn pool(pool: &Pool) -> log::Pool {
     log::Pool {
         name: pool.name.clone(),
         labels: labels(&pool.labels),
@@ -427,7 +134,7 @@ fn pool(pool: &Pool) -> log::Pool {
     }
 }
 
-fn class(class: &Class) -> log::Class {
+pub(super) fn class(class: &Class) -> log::Class {
     log::Class {
         name: class.name.clone(),
         priority: class.priority,
@@ -440,7 +147,7 @@ fn class(class: &Class) -> log::Class {
     }
 }
 
-fn validator(object: &Validator) -> log::Validator {
+pub(super) fn validator(object: &Validator) -> log::Validator {
     let rule = |rule: &Rule| log::ValidatorRule {
         expression: rule.expression.clone(),
         message: rule.message.clone(),
@@ -456,7 +163,7 @@ fn validator(object: &Validator) -> log::Validator {
     }
 }
 
-fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
+pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
     let quota = |(resource, quota): (&String, &Quota)| log::ResourceQuota {
         resource: resource.clone(),
         guaranteed: quota.guaranteed.0,
@@ -478,7 +185,7 @@ fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
     }
 }
 
-fn node_limits(limits: &NodeLimits) -> log::NodeLimits {
+pub(super) fn node_limits(limits: &NodeLimits) -> log::NodeLimits {
     log::NodeLimits {
         name: limits.name.clone(),
         select: selector(&limits.select),
@@ -517,8 +224,4 @@ fn term(term: &Term) -> log::Term {
         operator: names::encode_operator(term.operator),
         values: term.values.clone(),
     }
-}
-
-fn hash(hash: &[u8; 32]) -> Bytes {
-    if *hash == [0; 32] { Bytes::new() } else { Bytes::copy_from_slice(hash) }
 }

@@ -3,15 +3,22 @@
 //! Decoding is strict. What this build does not know is an error, never skipped: a replica that ignored half of a command
 //! would differ from the others.
 
+mod command;
 mod decode;
 mod encode;
 mod key;
 mod mig;
 mod names;
+mod outcome;
+mod reader;
+mod request;
+mod reservation;
+mod row;
 mod schedule;
 mod service;
 mod topology;
 mod usage;
+mod writer;
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
@@ -21,10 +28,10 @@ mod codec_test;
 use bytes::Bytes;
 use plimsoll_ledger::{Answer, Entry, Outcome, Row};
 use plimsoll_types::LedgerTime;
-use prost::Message;
 use prost::encoding::WireType;
 
-use crate::log;
+use reader::Reader;
+use writer::{Writer, written};
 
 pub use key::{decode_key, encode_key, key_of};
 
@@ -39,8 +46,12 @@ pub struct Batch {
     pub encoded: Vec<Bytes>,
 }
 
+/// Field `LogBatch.proposed_at_ms`.
+const PROPOSED_AT: u32 = 1;
 /// Field `LogBatch.commands`.
 const COMMANDS: u32 = 2;
+/// Room that most commands, outcomes and rows do with.
+const USUAL_BYTES: usize = 512;
 /// Field `LogOutcome.reservation`.
 const OUTCOME_RESERVATION: u8 = 2;
 /// Field `Row.reservation`.
@@ -49,14 +60,11 @@ const ROW_RESERVATION: u8 = 6;
 /// Bytes that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Not protobuf at all.
-    #[error("{what} is malformed")]
-    Malformed {
+    /// Cut short, or a text that is no UTF-8.
+    #[error("{what} is damaged")]
+    Damaged {
         /// What was being read.
         what: &'static str,
-        /// Why.
-        #[source]
-        source: prost::DecodeError,
     },
     /// Another encoding than the canonical one, or a field that this build does not know.
     #[error("{what} is not canonical, or has fields that this build does not know")]
@@ -96,38 +104,38 @@ pub enum CodecError {
 
 /// Canonical bytes of one command.
 pub fn encode_entry(entry: &Entry) -> Bytes {
-    encode::entry(entry).encode_to_vec().into()
+    written(USUAL_BYTES, |to| command::write(to, entry)).into()
 }
 
 /// The command of canonical bytes.
 ///
 /// # Errors
 /// Where the bytes are damaged, not canonical, or of a newer build.
-pub fn decode_entry(bytes: &Bytes) -> Result<Entry, CodecError> {
-    decode::entry(canonical::<log::LogCommand>(bytes, "command")?)
+pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
+    command::read(Reader::new(bytes, "command"))
 }
 
 /// Canonical bytes of a batch of encoded commands.
 pub fn encode_batch(proposed_at: LedgerTime, encoded: &[Bytes]) -> Bytes {
-    let batch = log::LogBatch { proposed_at_ms: proposed_at.0, commands: encoded.to_vec() };
-    batch.encode_to_vec().into()
+    let bytes = encoded.iter().map(|command| command.len() + 4).sum::<usize>() + 16;
+    let write = |to: &mut Writer<'_>| {
+        to.number(PROPOSED_AT, proposed_at.0);
+        encoded.iter().for_each(|command| to.some_bytes(COMMANDS, command));
+    };
+    written(bytes, write).into()
 }
 
 /// A batch of commands with its canonical bytes, as [`encode_batch`] makes them; `encoded` shares those.
 pub fn encode_entries(proposed_at: LedgerTime, entries: Vec<Entry>) -> (Batch, Bytes) {
-    // By hand, so that each command is written once, to where it stays.
-    let head = log::LogBatch { proposed_at_ms: proposed_at.0, commands: Vec::new() };
-    let mut buffer = Vec::with_capacity(16 + 512 * entries.len());
-    head.encode(&mut buffer).expect("a vector grows");
     let mut places = Vec::with_capacity(entries.len());
-    for entry in &entries {
-        let command = encode::entry(entry);
-        prost::encoding::encode_key(COMMANDS, WireType::LengthDelimited, &mut buffer);
-        command.encode_length_delimited(&mut buffer).expect("a vector grows");
-        places.push((buffer.len() - command.encoded_len(), buffer.len()));
-    }
-    let bytes = Bytes::from(buffer);
-    let encoded = places.into_iter().map(|(from, to)| bytes.slice(from..to)).collect();
+    let bytes: Bytes = written(16 + USUAL_BYTES * entries.len(), |to| {
+        to.number(PROPOSED_AT, proposed_at.0);
+        for entry in &entries {
+            places.push(to.placed_message(COMMANDS, |to| command::write(to, entry)));
+        }
+    })
+    .into();
+    let encoded = places.into_iter().map(|place| bytes.slice(place)).collect();
     (Batch { proposed_at, entries, encoded }, bytes)
 }
 
@@ -136,40 +144,53 @@ pub fn encode_entries(proposed_at: LedgerTime, entries: Vec<Entry>) -> (Batch, B
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_batch(bytes: &Bytes) -> Result<Batch, CodecError> {
-    let batch = canonical::<log::LogBatch>(bytes, "batch")?;
-    let entries = batch.commands.iter().map(decode_entry).collect::<Result<Vec<_>, _>>()?;
-    Ok(Batch { proposed_at: LedgerTime(batch.proposed_at_ms), entries, encoded: batch.commands })
+    let mut from = Reader::new(bytes, "batch");
+    let proposed_at = LedgerTime(from.number(PROPOSED_AT)?);
+    let (mut entries, mut encoded) = (Vec::new(), Vec::new());
+    while let Some(command) = from.message(COMMANDS, "command")? {
+        encoded.push(bytes.slice_ref(command.rest()));
+        entries.push(command::read(command)?);
+    }
+    from.end().map(|()| Batch { proposed_at, entries, encoded })
 }
 
 /// Canonical bytes of what a command came to.
 pub fn encode_outcome(outcome: &Outcome) -> Bytes {
-    encode::outcome(outcome).encode_to_vec().into()
+    written(USUAL_BYTES, |to| outcome::write(to, outcome)).into()
 }
 
 /// The outcome of canonical bytes.
 ///
 /// # Errors
 /// As for [`decode_entry`].
-pub fn decode_outcome(bytes: &Bytes) -> Result<Outcome, CodecError> {
-    decode::outcome(canonical::<log::LogOutcome>(bytes, "outcome")?)
+pub fn decode_outcome(bytes: &[u8]) -> Result<Outcome, CodecError> {
+    outcome::read(Reader::new(bytes, "outcome"))
 }
 
 /// Canonical bytes of what a caller is told.
 pub fn encode_answer(answer: &Answer) -> Bytes {
-    encode::answer(answer).encode_to_vec().into()
+    written(USUAL_BYTES, |to| outcome::write_answer(to, answer)).into()
 }
 
 /// The answer of canonical bytes.
 ///
 /// # Errors
 /// As for [`decode_entry`].
-pub fn decode_answer(bytes: &Bytes) -> Result<Answer, CodecError> {
-    decode::answer(canonical::<log::LogAnswer>(bytes, "answer")?)
+pub fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
+    outcome::read_answer(Reader::new(bytes, "answer"))
 }
 
 /// Canonical bytes of a row.
 pub fn encode_row(row: &Row) -> Bytes {
-    encode::row(row).encode_to_vec().into()
+    written(USUAL_BYTES, |to| row::write(to, row)).into()
+}
+
+/// The row of canonical bytes.
+///
+/// # Errors
+/// As for [`decode_entry`].
+pub fn decode_row(bytes: &[u8]) -> Result<Row, CodecError> {
+    row::read(Reader::new(bytes, "row"))
 }
 
 /// Canonical bytes of the row of a reservation, from those of the outcome that shows it; `None` for other outcomes.
@@ -188,25 +209,4 @@ pub fn row_of_outcome(outcome: &[u8]) -> Option<Bytes> {
 /// First byte of an embedded message under a field number below 16.
 const fn embedded_tag(field: u8) -> u8 {
     field << 3 | WireType::LengthDelimited as u8
-}
-
-/// The row of canonical bytes. Rows are read by the million at a start, from files with checksums: of other spellings of
-/// the same row, only longer ones are refused.
-///
-/// # Errors
-/// As for [`decode_entry`].
-pub fn decode_row(bytes: &Bytes) -> Result<Row, CodecError> {
-    decode::row(strict::<log::Row>(bytes, "row")?)
-}
-
-/// Decodes and refuses every other spelling: what is hashed must have one.
-fn canonical<M: Message + Default>(bytes: &Bytes, what: &'static str) -> Result<M, CodecError> {
-    let message = strict::<M>(bytes, what)?;
-    if message.encode_to_vec() == *bytes { Ok(message) } else { Err(CodecError::NotCanonical { what }) }
-}
-
-/// Decodes and refuses unknown fields and longer spellings: those would not survive into the encoding of what was decoded.
-fn strict<M: Message + Default>(bytes: &Bytes, what: &'static str) -> Result<M, CodecError> {
-    let message = M::decode(bytes.clone()).map_err(|source| CodecError::Malformed { what, source })?;
-    if message.encoded_len() == bytes.len() { Ok(message) } else { Err(CodecError::NotCanonical { what }) }
 }
