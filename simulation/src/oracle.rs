@@ -334,7 +334,7 @@ fn cover(step: &Step, coverage: &mut BTreeMap<String, u64>) {
     *coverage.entry(format!("{name} {outcome}")).or_default() += 1;
     for (before, after) in step.moved() {
         if let Some(given) =
-            after.preempted.filter(|_| before.is_none_or(|before| before.preempted != after.preempted))
+            after.preempted().filter(|_| before.is_none_or(|before| before.preempted != after.preempted))
         {
             *coverage.entry(format!("notice {:?}", given.rule)).or_default() += 1;
         }

@@ -31,7 +31,7 @@ pub trait Machine: Send + Sync + 'static {
     /// Rows changed since the last call, as they are now, under keys that begin with [`ROW_PREFIX`]. What the machine keeps
     /// elsewhere and must not be behind the rows is durable when this returns.
     fn take_rows(&self, rows: &mut WriteBatch);
-    /// Replaces the whole state by these rows, whose keys are without the prefix: at start, and when a snapshot was
+    /// Replaces the whole state by these rows, under keys that begin with [`ROW_PREFIX`]: at start, and when a snapshot was
     /// installed.
     ///
     /// # Errors
@@ -182,8 +182,7 @@ impl Drop for StateMachine {
 
 fn restore(engine: &dyn Engine, machine: &dyn Machine) -> Result<(), crate::Error> {
     let view = engine.view();
-    let mut rows = view.scan(&[ROW_PREFIX], &[]).map(|row| row.map(|(key, value)| (key.slice(1..), value)));
-    machine.restore(&mut rows)?;
+    machine.restore(&mut view.scan(&[ROW_PREFIX], &[]))?;
     Ok(())
 }
 

@@ -228,10 +228,14 @@ impl Ledger {
     }
 
     fn link(&mut self, reservation: &Reservation) {
-        *self.counts.entry(reservation.state).or_default() += 1;
-        if let Some(due) = self.due_at(reservation) {
+        if let Some(due) = self.link_undated(reservation) {
             self.deadlines.insert((due, reservation.id));
         }
+    }
+
+    /// Puts a reservation into all indexes but those by id and by deadline. Returns the deadline.
+    pub(crate) fn link_undated(&mut self, reservation: &Reservation) -> Option<LedgerTime> {
+        *self.counts.entry(reservation.state).or_default() += 1;
         if let Some(preempted) = &reservation.preempted {
             let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
             pool.insert((preempted.at, reservation.id));
@@ -247,6 +251,7 @@ impl Ledger {
         if reservation.state.is_final() {
             self.ended.insert((reservation.ended_at, reservation.id));
         }
+        self.due_at(reservation)
     }
 
     fn unlink(&mut self, reservation: &Reservation) {
@@ -386,7 +391,7 @@ impl Ledger {
             State::Held => (reservation.request.hold_ms, false),
             State::Active | State::Partial => (reservation.ttl_ms, true),
             // Whoever was given notice shortly before all coordinators were away has not heard of it.
-            State::Preempting => (reservation.preempted.map_or(0, |preempted| preempted.grace_ms), true),
+            State::Preempting => (reservation.preempted().map_or(0, |preempted| preempted.grace_ms), true),
             _ => return None,
         };
         let rearmed = reservation.deadline.max(self.meta.rearmed_at.plus_ms(length_ms));

@@ -20,6 +20,7 @@ mod index;
 mod invariants;
 mod ledger;
 pub mod limits;
+mod loading;
 mod mig;
 mod node;
 mod outcome;

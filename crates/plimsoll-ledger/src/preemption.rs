@@ -141,7 +141,7 @@ impl Ledger {
         let known = self.preempted.get(&claimant.request.pool).into_iter().flatten();
         known.filter_map(|(_, id)| self.reservation(*id)).any(|victim| {
             victim.resume_state == State::Preempting
-                && victim.preempted.is_some_and(|preempted| preempted.by == claimant.id)
+                && victim.preempted().is_some_and(|preempted| preempted.by == claimant.id)
         })
     }
 

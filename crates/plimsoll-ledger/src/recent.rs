@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::{Request, Reservation};
+use crate::Request;
 
 /// Requests remembered; a power of two.
 const SLOTS: usize = 256;
@@ -23,14 +23,6 @@ impl RecentRequests {
     /// The request itself, or one like it that is there already.
     pub(crate) fn share(&mut self, request: Request) -> Arc<Request> {
         self.find(&request).unwrap_or_else(|| self.keep(Arc::new(request)))
-    }
-
-    /// The reservation, on a shared request where nobody else has it yet.
-    pub(crate) fn share_within(&mut self, mut reservation: Arc<Reservation>) -> Arc<Reservation> {
-        if let Some(own) = Arc::get_mut(&mut reservation) {
-            own.request = self.find(&own.request).unwrap_or_else(|| self.keep(Arc::clone(&own.request)));
-        }
-        reservation
     }
 
     fn find(&self, request: &Request) -> Option<Arc<Request>> {

@@ -142,7 +142,7 @@ pub struct Reservation {
     /// Pending: what stood in the way when the leader last looked.
     pub blockers: Vec<Blocker>,
     /// How its grant was taken back, the latest time; `None` where it never was.
-    pub preempted: Option<Preempted>,
+    pub preempted: Option<Box<Preempted>>,
     /// While granted: what is committed of quotas and budgets; `None` where nothing counts it. From ledger version 4 on.
     pub tab: Option<Arc<Tab>>,
     /// Once ended: what it cost, in millionths of the currency of its pool.
@@ -157,6 +157,11 @@ impl Reservation {
     pub(crate) fn is_staying(&self) -> bool {
         let leaving = self.resume_state == State::Preempting;
         self.state.is_occupying() && !leaving || self.state == State::Planned
+    }
+
+    /// How its grant was taken back, the latest time.
+    pub fn preempted(&self) -> Option<Preempted> {
+        self.preempted.as_deref().copied()
     }
 
     /// True for those that wait: in a queue, or for a place that others are leaving. An advance reservation waits for its start alone, in no

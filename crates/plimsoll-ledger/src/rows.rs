@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use plimsoll_mutants::mutant;
-
-use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow, Usage};
+use crate::loading::Loading;
+use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow};
 
 /// Rows that do not make a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,65 +38,14 @@ impl Ledger {
     /// # Errors
     /// As for [`Ledger::from_rows`].
     pub fn from_stored(rows: impl IntoIterator<Item = StoredRow>) -> Result<Ledger, RowError> {
-        let mut ledger = Ledger::default();
-        ledger.calendar.paused = true;
-        let mut has_meta = false;
-        // As they come: what a row needs comes before it, in either order.
+        let mut loading = Loading::default();
         for row in rows {
-            let answer = matches!(row, StoredRow::Whole(Row::Idempotency(_)) | StoredRow::Answer(..));
-            if mutant!("forget-answers") && answer {
-                continue;
-            }
-            match row {
-                StoredRow::Whole(Row::Meta(meta)) => {
-                    if meta.version > crate::LATEST_VERSION {
-                        return Err(RowError::Version { found: meta.version, latest: crate::LATEST_VERSION });
-                    }
-                    ledger.meta = meta;
-                    has_meta = true;
-                }
-                StoredRow::Whole(Row::Pool(pool)) => ledger.put_pool(pool),
-                StoredRow::Whole(Row::Class(class)) => ledger.put_class(class),
-                StoredRow::Whole(Row::NodeLimits(limits)) => ledger.put_node_limits(limits),
-                StoredRow::Whole(Row::Queue(queue)) => ledger.put_queue(queue),
-                StoredRow::Whole(Row::Quota(quota)) => ledger.put_quota_policy(quota),
-                StoredRow::Whole(Row::Usage(usage)) => ledger.put_usage(Usage::clone(&usage)),
-                StoredRow::Whole(Row::Validator(object)) => ledger.put_validator(object),
-                StoredRow::Whole(Row::Schedule(schedule)) => ledger.put_schedule(schedule),
-                StoredRow::Whole(Row::Service(service)) => ledger.put_service(service),
-                StoredRow::Whole(Row::Load(load)) => ledger.put_load(load),
-                StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
-                StoredRow::Whole(Row::Reservation(reservation)) => {
-                    ledger.check_placed(&reservation)?;
-                    let reservation = ledger.recent.share_within(reservation);
-                    ledger.put_reservation(reservation);
-                }
-                StoredRow::Whole(Row::Idempotency(answer)) => {
-                    let answer = ledger.shared_answer(answer);
-                    ledger.answers.put(answer);
-                }
-                StoredRow::Whole(Row::RemovedNode(removed)) => ledger.put_removed(removed),
-                StoredRow::Answer(mut answer, shown) => {
-                    let shown = ledger.reservations.get(&shown).ok_or(RowError::Dangling(shown))?;
-                    answer.answer.outcome = Outcome::Reservation(Arc::clone(shown));
-                    ledger.answers.put(Arc::new(answer));
-                }
-            }
-            if !has_meta {
-                return Err(RowError::NoMeta);
-            }
+            loading.take(row)?;
         }
-        if !has_meta {
-            return Err(RowError::NoMeta);
-        }
-        ledger.recount_quota();
-        ledger.recount_calendar();
-        ledger.touched.clear();
-        ledger.note_endpoints();
-        Ok(ledger)
+        loading.finish()
     }
 
-    fn check_placed(&self, reservation: &Reservation) -> Result<(), RowError> {
+    pub(crate) fn check_placed(&self, reservation: &Reservation) -> Result<(), RowError> {
         let placed = |member: &MemberPlacement| {
             self.usage(member.node).is_some_and(|usage| {
                 member.devices.iter().all(|grant| usize::from(grant.device.0) < usage.devices.len())
@@ -107,7 +55,7 @@ impl Ledger {
     }
 
     /// The answer, on the reservation of the ledger where it shows just that: a row has a copy of its own.
-    fn shared_answer(&self, mut remembered: Arc<Remembered>) -> Arc<Remembered> {
+    pub(crate) fn shared_answer(&self, mut remembered: Arc<Remembered>) -> Arc<Remembered> {
         if let Some(own) = Arc::get_mut(&mut remembered)
             && let Outcome::Reservation(shown) = &mut own.answer.outcome
             && let Some(known) = self.reservations.get(&shown.id)

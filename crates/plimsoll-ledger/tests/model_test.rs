@@ -705,7 +705,7 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
             (&r.amounts, members, r.ended_at.0, r.end_reason),
             (&m.amounts, m.members.clone(), m.ended_at, m.end)
         );
-        let preempted = r.preempted.map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
+        let preempted = r.preempted().map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
         prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
         let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
         prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);

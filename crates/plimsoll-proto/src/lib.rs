@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod convert;
 pub mod digest;
+pub mod fields;
 pub mod limits;
 pub mod reason;
 

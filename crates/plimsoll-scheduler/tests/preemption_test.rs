@@ -138,7 +138,7 @@ fn a_lower_class_leaves_after_its_grace_and_takes_its_old_place_in_the_queue() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].reservation, found[0].victims.clone()), (high, vec![low]));
     assert_eq!((world.state(low), world.state(high)), (State::Preempting, State::Planned));
-    let preempted = world.get(low).preempted.expect("it was");
+    let preempted = world.get(low).preempted().expect("it was");
     assert_eq!((preempted.by, preempted.rule.name(), preempted.grace_ms), (high, "lower_class", GRACE_MS));
     assert_eq!(world.get(high).blockers[0].reason, Reason::AwaitsPreemption);
     // Its lease is a day, so that the slack is: the grace ends, and a tenth of the lease with it.
@@ -272,7 +272,7 @@ fn who_is_protected_or_not_preemptible_or_of_an_equal_class_stays() {
     assert_eq!(world.planner.next_eviction_at(), Some(LedgerTime(61_000)), "then it may be asked");
     world.pass(60_000);
     assert_eq!(world.plan()[0].victims, [kept]);
-    assert_eq!(world.get(kept).preempted.map(|preempted| preempted.grace_ms), Some(5_000));
+    assert_eq!(world.get(kept).preempted().map(|preempted| preempted.grace_ms), Some(5_000));
 
     let mut world = one_node();
     let standard = world.submit(&of("standard", 8_000));
@@ -324,7 +324,7 @@ fn what_a_queue_has_lent_it_gets_back_and_no_more() {
     assert_eq!(found[0].victims.len(), 1);
     let victim = found[0].victims[0];
     assert!(victim == borrowed || victim == also, "{own} is b's own");
-    assert_eq!(world.get(victim).preempted.map(|preempted| preempted.rule.name()), Some("reclaim"));
+    assert_eq!(world.get(victim).preempted().map(|preempted| preempted.rule.name()), Some("reclaim"));
     let second = world.submit(&in_queue("a", "standard", 2_000));
     assert_eq!(world.plan().len(), 1);
     let third = world.submit(&in_queue("a", "standard", 2_000));

@@ -44,7 +44,7 @@ fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<Stri
     let Command::Preempt { reservation, victims, .. } = &step.entry.command else {
         return Some(format!("notice by {:?}", step.entry.command));
     };
-    let preempted = after.preempted?;
+    let preempted = after.preempted()?;
     let by = step.before.reservations.get(reservation)?;
     if !victims.contains(&after.id) || preempted.by != *reservation {
         return Some("notice to one who was not asked".to_owned());
@@ -118,13 +118,13 @@ mod tests {
         let before = step(&[node(0)], &[reservation(1), waiting.clone()]).after;
         let mut victim = reservation(1);
         (victim.state, victim.resume_state) = (State::Preempting, State::Preempting);
-        victim.preempted = Some(How {
+        victim.preempted = Some(Box::new(How {
             by: ReservationId(2),
             rule: PreemptionRule::LowerClass,
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,
-        });
+        }));
         change(&mut victim);
         let mut given = step(&[node(0)], &[victim, waiting]);
         given.before = before;
@@ -148,7 +148,7 @@ mod tests {
             let mut was = noticed(75, |victim| victim.deadline = LedgerTime(deadline));
             was.before = was.after.clone();
             let mut again = reservation(1);
-            again.preempted = was.after.reservations[&ReservationId(1)].preempted;
+            again.preempted = was.after.reservations[&ReservationId(1)].preempted.clone();
             (again.state, again.resume_state, again.token) = (State::Pending, State::Pending, Revision(0));
             again.members.clear();
             let mut after = Picture::clone(&was.after);

@@ -19,7 +19,7 @@ impl Invariant for Victims {
         let Command::Preempt { reservation, .. } = &step.entry.command else { return };
         let Some(claimant) = step.before.reservations.get(reservation) else { return };
         let given = |after: &Reservation, before: &Reservation| {
-            after.preempted.filter(|_| before.preempted != after.preempted)
+            after.preempted().filter(|_| before.preempted != after.preempted)
         };
         let victims: Vec<(&Reservation, Preempted)> = step
             .moved()
@@ -41,7 +41,7 @@ impl Invariant for Victims {
         let most = step.before.pools.get(pool).map_or(0, |pool| u64::from(pool.max_preemptions_per_hour));
         let since = step.after.log_time.0.saturating_sub(HOUR_MS);
         let lately = step.after.reservations.values().filter(|one| {
-            one.request.pool == *pool && one.preempted.is_some_and(|given| given.at.0 >= since)
+            one.request.pool == *pool && one.preempted().is_some_and(|given| given.at.0 >= since)
         });
         let lately = lately.count() as u64;
         if most > 0 && lately > most {
@@ -175,13 +175,13 @@ mod tests {
         waits.amounts = plimsoll_types::Resources::new(8_000, 1);
         let members = std::mem::take(&mut waits.members);
         let before = step(&[node(0)], &[victim.clone(), waits.clone()]).after;
-        victim.preempted = Some(Preempted {
+        victim.preempted = Some(Box::new(Preempted {
             by: ReservationId(2),
             rule: PreemptionRule::LowerClass,
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,
-        });
+        }));
         (victim.state, victim.resume_state) = (State::Preempting, State::Preempting);
         (waits.state, waits.members) = (State::Planned, members);
         let mut given = step(&[node(0)], &[victim, waits]);
@@ -250,8 +250,8 @@ mod tests {
             pool(|pool| pool.max_preemptions_per_hour = 1)(picture);
             let mut other = reservation(3);
             other.request = of_queue("b");
-            let noticed = picture.reservations.get(&ReservationId(1)).and_then(|one| one.preempted);
-            other.preempted = noticed;
+            let noticed = picture.reservations.get(&ReservationId(1)).and_then(|one| one.preempted());
+            other.preempted = noticed.map(Box::new);
             picture.reservations.insert(other.id, Arc::new(other));
         };
         assert_eq!(taken(0, earlier), ["I11"]);

@@ -53,6 +53,14 @@ pub(super) async fn status(raft: RaftHandle, status: watch::Sender<GroupStatus>)
     }
 }
 
+/// Asks the others at once whether they would vote for a member that has just started: after an outage of all, whoever makes
+/// the quorum complete need not wait for a timeout. Where one leads, or a quorum knows more, the question changes nothing.
+pub(super) async fn stand_at_start(raft: RaftHandle) {
+    if let Err(error) = raft.trigger().elect(true).await {
+        tracing::debug!(%error, "raft stopped as it began");
+    }
+}
+
 /// Tries a snapshot again that was put off for lack of room.
 pub(super) async fn deferred_snapshots(group: Weak<Inner>) {
     loop {

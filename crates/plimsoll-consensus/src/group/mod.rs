@@ -172,6 +172,7 @@ impl Group {
             tokio::spawn(group.scoped_owned(follow::deferred_snapshots(Arc::downgrade(&group.inner))));
         }
         tokio::spawn(group.scoped_owned(members::finish_changes(Arc::downgrade(&group.inner))));
+        tokio::spawn(group.scoped_owned(follow::stand_at_start(group.raft().clone())));
         Ok(group)
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::agents::AgentHub;
 use super::encoding::{self, Batch};
 use super::notice::{AppliedNotice, Changes};
+use super::stored::StoredRows;
 use super::watch::WatchHub;
 use super::{Counters, History, Record, stored};
 
@@ -248,15 +249,17 @@ impl Machine for LedgerMachine {
         let mut chain = [0; 32];
         let mut failure = None;
         let mut any = false;
+        let mut reader = StoredRows::default();
         // Read as the ledger takes them: a million rows at once would take as much room again.
         let stored = std::iter::from_fn(|| {
             while failure.is_none() {
                 let read = rows.next()?.map_err(bad_rows).and_then(|(key, value)| {
+                    let key = key.get(1..).unwrap_or_default();
                     if key == CHAIN_ROW {
                         chain = value.as_ref().try_into().map_err(bad_rows)?;
                         Ok(None)
                     } else if key.first() == Some(&stored::LEDGER_ROWS) {
-                        stored::read(&key, &value).map(Some).map_err(bad_rows)
+                        reader.read(key, &value).map(Some).map_err(bad_rows)
                     } else {
                         Err(MachineError(format!("row with an unknown key {key:?}")))
                     }

@@ -214,7 +214,10 @@ pub(super) async fn start(
 
 /// Writes a base for reads of the past whenever it is time for one, until the core stops.
 async fn keep_bases(past: Weak<Past>, mut changes: watch::Receiver<Option<Revision>>) {
+    let mut pause = LOOK_FOR_BASES;
     loop {
+        // Not at once either: a start has other things to do than to write a large state.
+        tokio::time::sleep(pause).await;
         let begun = Instant::now();
         let Some(applied) = *changes.borrow_and_update() else { return };
         if applied.0 >= LEAST_BETWEEN_BASES {
@@ -223,7 +226,7 @@ async fn keep_bases(past: Weak<Past>, mut changes: watch::Receiver<Option<Revisi
             let _ = tokio::task::spawn_blocking(move || past.keep_base(applied)).await;
         }
         // Looking again costs a moment at most every so often, and writing a large state at most a twentieth of the time.
-        tokio::time::sleep(LOOK_FOR_BASES.max(begun.elapsed() * 20)).await;
+        pause = LOOK_FOR_BASES.max(begun.elapsed() * 20);
         if changes.changed().await.is_err() {
             return;
         }

@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use plimsoll_consensus::ROW_PREFIX;
 use plimsoll_ledger::{Answer, Outcome, Remembered, Row, RowKey, RowPlace, StoredRow, TouchedRow};
+use plimsoll_proto::codec::CodecError;
+use plimsoll_proto::fields::{Reader, written};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
-use prost::Message;
 
-use super::encoding;
+use super::encoding::{self, SharedRequests};
 
 /// Rows of the ledger begin with this byte, after the prefix of all rows.
 pub(super) const LEDGER_ROWS: u8 = b'l';
@@ -32,25 +33,6 @@ const LOAD: u8 = 24;
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
 const SHORT: u8 = 1;
-
-/// An answer whose outcome is a reservation as its row has it.
-#[derive(Clone, PartialEq, Message)]
-struct ShortAnswer {
-    #[prost(string, tag = "1")]
-    actor: String,
-    #[prost(string, tag = "2")]
-    request_id: String,
-    #[prost(bytes = "bytes", tag = "3")]
-    request_hash: Bytes,
-    #[prost(uint64, tag = "4")]
-    revision: u64,
-    #[prost(uint64, tag = "5")]
-    log_time_ms: u64,
-    #[prost(uint64, tag = "6")]
-    keep_until_ms: u64,
-    #[prost(uint64, tag = "7")]
-    reservation: u64,
-}
 
 /// Key of a row in the store, with the prefix. What comes in numbers comes in ascending order, which costs a sorted
 /// store least.
@@ -94,52 +76,64 @@ pub(super) fn value(touched: &TouchedRow) -> Option<Bytes> {
         }
         Some(reservation) => {
             bytes.push(SHORT);
-            let short = ShortAnswer {
-                actor: remembered.actor.clone(),
-                request_id: remembered.request_id.clone(),
-                request_hash: Bytes::copy_from_slice(&remembered.request_hash),
-                revision: remembered.answer.revision.0,
-                log_time_ms: remembered.answer.log_time.0,
-                keep_until_ms: remembered.keep_until.0,
-                reservation: reservation.0,
-            };
-            short.encode(&mut bytes).expect("a vector grows");
+            bytes.extend_from_slice(&short(remembered, reservation));
         }
     }
     Some(bytes.into())
 }
 
-/// The row of a key without the prefix, and its value.
-pub(super) fn read(key: &[u8], value: &Bytes) -> Result<StoredRow, String> {
-    let whole = |bytes: &Bytes| {
-        encoding::decode_row(bytes).map(StoredRow::Whole).map_err(|error| format!("row {key:?}: {error}"))
-    };
-    if key.get(1) != Some(&ANSWER) {
-        return whole(value);
-    }
-    match value.first() {
-        Some(&WHOLE) => whole(&value.slice(1..)),
-        Some(&SHORT) => short(&value.slice(1..)).ok_or_else(|| format!("row {key:?} is no short answer")),
-        _ => Err(format!("row {key:?} is an answer of an unknown form")),
+/// Reads rows back, one after another.
+#[derive(Default)]
+pub(super) struct StoredRows {
+    requests: SharedRequests,
+}
+
+impl StoredRows {
+    /// The row of a key without the prefix, and its value.
+    pub(super) fn read(&mut self, key: &[u8], value: &Bytes) -> Result<StoredRow, String> {
+        let mut whole = |bytes: &[u8]| {
+            let row = encoding::decode_row_sharing(bytes, &mut self.requests);
+            row.map(StoredRow::Whole).map_err(|error| format!("row {key:?}: {error}"))
+        };
+        if key.get(1) != Some(&ANSWER) {
+            return whole(value);
+        }
+        match value.first() {
+            Some(&WHOLE) => whole(&value[1..]),
+            Some(&SHORT) => {
+                read_short(&value[1..]).map_err(|error| format!("row {key:?} is no short answer: {error}"))
+            }
+            _ => Err(format!("row {key:?} is an answer of an unknown form")),
+        }
     }
 }
 
-fn short(bytes: &Bytes) -> Option<StoredRow> {
-    let short = ShortAnswer::decode(bytes.clone()).ok()?;
-    let answer = Answer {
-        revision: Revision(short.revision),
-        log_time: LedgerTime(short.log_time_ms),
-        // Put right from the reservation's own row.
-        outcome: Outcome::Done,
-    };
-    let remembered = Remembered {
-        actor: short.actor,
-        request_id: short.request_id,
-        request_hash: short.request_hash.as_ref().try_into().ok()?,
-        answer,
-        keep_until: LedgerTime(short.keep_until_ms),
-    };
-    Some(StoredRow::Answer(remembered, ReservationId(short.reservation)))
+/// An answer whose outcome is a reservation as its row has it.
+fn short(remembered: &Remembered, reservation: ReservationId) -> Vec<u8> {
+    written(128, |to| {
+        to.bytes(1, &remembered.actor);
+        to.bytes(2, &remembered.request_id);
+        to.bytes(3, remembered.request_hash);
+        to.number(4, remembered.answer.revision.0);
+        to.number(5, remembered.answer.log_time.0);
+        to.number(6, remembered.keep_until.0);
+        to.number(7, reservation.0);
+    })
+}
+
+fn read_short(bytes: &[u8]) -> Result<StoredRow, CodecError> {
+    let mut from = Reader::new(bytes, "short answer");
+    let actor = from.text(1)?;
+    let request_id = from.text(2)?;
+    let request_hash = from.bytes(3)?.try_into().map_err(|_| CodecError::Damaged { what: "request_hash" })?;
+    let (revision, log_time) = (Revision(from.number(4)?), LedgerTime(from.number(5)?));
+    let keep_until = LedgerTime(from.number(6)?);
+    let reservation = ReservationId(from.number(7)?);
+    from.end()?;
+    // Put right from the reservation's own row.
+    let answer = Answer { revision, log_time, outcome: Outcome::Done };
+    let remembered = Remembered { actor, request_id, request_hash, answer, keep_until };
+    Ok(StoredRow::Answer(remembered, reservation))
 }
 
 #[cfg(test)]
@@ -169,7 +163,8 @@ mod tests {
                 None => drop(store.remove(&key(&touched.place))),
             }
         }
-        let rows = store.iter().map(|(key, value)| read(&key[1..], value).expect("its own form"));
+        let mut reader = StoredRows::default();
+        let rows = store.iter().map(|(key, value)| reader.read(&key[1..], value).expect("its own form"));
         Ledger::from_stored(rows).expect("its own rows")
     }
 
@@ -206,7 +201,8 @@ mod tests {
     fn damaged_rows_are_refused() {
         let place = key(&RowPlace::Answer(Revision(1)));
         for value in [&b""[..], b"\x02", b"\x01\xff", b"\x01"] {
-            assert!(read(&place[1..], &Bytes::from_static(value)).is_err(), "{value:?}");
+            let read = StoredRows::default().read(&place[1..], &Bytes::from_static(value));
+            assert!(read.is_err(), "{value:?}");
         }
     }
 }

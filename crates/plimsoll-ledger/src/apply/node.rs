@@ -244,7 +244,7 @@ impl Ledger {
             new.state = old.resume_state;
             let length_ms = match new.state {
                 State::Held => old.request.hold_ms,
-                State::Preempting => old.preempted.map_or(0, |preempted| preempted.grace_ms),
+                State::Preempting => old.preempted().map_or(0, |preempted| preempted.grace_ms),
                 _ => old.ttl_ms,
             };
             new.deadline = old.deadline.max(context.now.plus_ms(length_ms));

@@ -140,8 +140,8 @@ impl Ledger {
         let class_grace_ms = self.class(&victim.request.class).map_or(0, |class| class.grace_ms);
         let grace_ms = if class_grace_ms > 0 { class_grace_ms } else { DEFAULT_GRACE_MS };
         let mut new = Reservation::clone(victim);
-        new.preempted =
-            Some(Preempted { by: by.id, rule, at: context.now, revision: context.revision, grace_ms });
+        let preempted = Preempted { by: by.id, rule, at: context.now, revision: context.revision, grace_ms };
+        new.preempted = Some(Box::new(preempted));
         if victim.state == State::Held || mutant!("no-grace") {
             self.take_back(context, &Arc::new(new));
             return;
@@ -168,7 +168,7 @@ impl Ledger {
         new.granted_at = LedgerTime(0);
         new.hard_end = LedgerTime(0);
         new.deadline = if deadline_ms > 0 { context.now.plus_ms(deadline_ms) } else { LedgerTime(0) };
-        new.blockers = old.preempted.iter().map(taken_back_for).collect();
+        new.blockers = old.preempted().iter().map(taken_back_for).collect();
         self.close_tab(&mut new);
         new.cost_micros = 0;
         self.store(context, "preempt/requeue", new, Some(old.state))

@@ -205,7 +205,7 @@ impl Seen {
     fn note(&mut self, ledger: &Ledger, entry: &Entry) {
         let Command::Preempt { reservation, victims, .. } = &entry.command else { return };
         let plans = ledger.reservation(*reservation).is_some_and(|one| one.changed == ledger.revision());
-        let given = victims.iter().filter_map(|id| ledger.reservation(*id)?.preempted);
+        let given = victims.iter().filter_map(|id| ledger.reservation(*id)?.preempted());
         let given: Vec<_> = given.filter(|given| given.revision == ledger.revision()).collect();
         let words = given.iter().map(|given| given.rule.name());
         let other = if plans { "gave up" } else { "refused" };

@@ -560,7 +560,7 @@ fn reservation() -> impl Strategy<Value = Reservation> {
             end_reason,
             changed: Revision(changed),
             blockers,
-            preempted,
+            preempted: preempted.map(Box::new),
             tab: tab.map(Arc::new),
             cost_micros,
             endpoint: endpoint.map(Arc::new),

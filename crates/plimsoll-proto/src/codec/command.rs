@@ -4,9 +4,8 @@ use plimsoll_ledger::{AdminChange, Blocker, Command, Entry, Verdict};
 use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, ReservationId, Revision};
 
 use super::decode::{self, Result, all};
-use super::reader::Reader;
-use super::writer::Writer;
 use super::{CodecError, encode, names, request, reservation, schedule, service};
+use crate::fields::{Reader, Writer};
 use crate::log;
 
 /// Fields of `LogCommand`.

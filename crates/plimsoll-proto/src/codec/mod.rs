@@ -10,15 +10,14 @@ mod key;
 mod mig;
 mod names;
 mod outcome;
-mod reader;
 mod request;
 mod reservation;
 mod row;
 mod schedule;
 mod service;
+mod sharing;
 mod topology;
 mod usage;
-mod writer;
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
@@ -30,10 +29,10 @@ use plimsoll_ledger::{Answer, Entry, Outcome, Row};
 use plimsoll_types::LedgerTime;
 use prost::encoding::WireType;
 
-use reader::Reader;
-use writer::{Writer, written};
+use crate::fields::{Reader, Writer, written};
 
 pub use key::{decode_key, encode_key, key_of};
+pub use sharing::SharedRequests;
 
 /// Commands that travel in one consensus entry, with the canonical bytes of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +189,15 @@ pub fn encode_row(row: &Row) -> Bytes {
 /// # Errors
 /// As for [`decode_entry`].
 pub fn decode_row(bytes: &[u8]) -> Result<Row, CodecError> {
-    row::read(Reader::new(bytes, "row"))
+    decode_row_sharing(bytes, &mut SharedRequests::default())
+}
+
+/// Like [`decode_row`], for one of many rows: the same requests share memory.
+///
+/// # Errors
+/// As for [`decode_entry`].
+pub fn decode_row_sharing(bytes: &[u8], requests: &mut SharedRequests) -> Result<Row, CodecError> {
+    row::read(Reader::new(bytes, "row"), requests)
 }
 
 /// Canonical bytes of the row of a reservation, from those of the outcome that shows it; `None` for other outcomes.

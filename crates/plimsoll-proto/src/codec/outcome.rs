@@ -6,9 +6,8 @@ use plimsoll_ledger::{Answer, Outcome, Refusal, Remembered};
 use plimsoll_types::{LedgerTime, Revision};
 
 use super::decode::{self, Result};
-use super::reader::Reader;
-use super::writer::Writer;
 use super::{CodecError, command, encode, names, reservation, usage};
+use crate::fields::{Reader, Writer};
 
 /// Fields of `LogOutcome`.
 pub(super) fn write(to: &mut Writer<'_>, outcome: &Outcome) {

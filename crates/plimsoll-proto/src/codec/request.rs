@@ -4,9 +4,8 @@ use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, 
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
 use super::decode::Result;
-use super::reader::Reader;
-use super::writer::Writer;
 use super::{CodecError, mig, names, topology};
+use crate::fields::{Reader, Writer};
 use crate::log;
 
 /// Fields of `Request`.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use plimsoll_ledger::{Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Reservation};
+use plimsoll_ledger::{Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Request, Reservation};
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 
 use super::decode::Result;
-use super::reader::Reader;
-use super::writer::Writer;
 use super::{mig, names, request, service, usage};
+use crate::fields::{Reader, Writer};
 
 /// Fields of `Reservation`.
 pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
@@ -49,9 +48,17 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
 }
 
 /// The reservation of its fields.
-pub(super) fn read(mut from: Reader<'_>) -> Result<Reservation> {
+pub(super) fn read(from: Reader<'_>) -> Result<Reservation> {
+    read_with(from, |from| request::read(from).map(Arc::new))
+}
+
+/// The same; what was asked is read by `request`.
+pub(super) fn read_with<'a>(
+    mut from: Reader<'a>,
+    request: impl FnOnce(Reader<'a>) -> Result<Arc<Request>>,
+) -> Result<Reservation> {
     let id = ReservationId(from.number(1)?);
-    let request = Arc::new(request::read(from.some_message(2, "reservation.request")?)?);
+    let request = request(from.some_message(2, "reservation.request")?)?;
     let requester = from.text(3)?;
     let priority = from.signed(4)?;
     let state = names::decode_state(from.choice(5)?)?;
@@ -68,7 +75,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Reservation> {
     let end_reason = names::decode_end(from.choice(16)?)?;
     let changed = Revision(from.number(17)?);
     let blockers = read_blockers(&mut from, 18)?;
-    let preempted = from.message(19, "preempted")?.map(read_preempted).transpose()?;
+    let preempted = from.message(19, "preempted")?.map(read_preempted).transpose()?.map(Box::new);
     let tab = from.generated(28, "tab")?.map(usage::decode_tab).transpose()?.map(Arc::new);
     let cost_micros = from.number(29)?;
     let endpoint = from.generated(40, "endpoint")?.map(service::decode_endpoint).transpose()?.map(Arc::new);

@@ -6,9 +6,8 @@ use plimsoll_ledger::{Meta, Row};
 use plimsoll_types::{LedgerTime, Revision};
 
 use super::decode::{self, Result};
-use super::reader::Reader;
-use super::writer::Writer;
-use super::{CodecError, encode, outcome, reservation, schedule, service, usage};
+use super::{CodecError, SharedRequests, encode, outcome, reservation, schedule, service, usage};
+use crate::fields::{Reader, Writer};
 
 /// The field of `Row`.
 pub(super) fn write(to: &mut Writer<'_>, row: &Row) {
@@ -32,14 +31,17 @@ pub(super) fn write(to: &mut Writer<'_>, row: &Row) {
 }
 
 /// The row of its field.
-pub(super) fn read(mut from: Reader<'_>) -> Result<Row> {
+pub(super) fn read(mut from: Reader<'_>, requests: &mut SharedRequests) -> Result<Row> {
     let row = match from.next_field()? {
         Some(1) => Row::Meta(read_meta(from.some_message(1, "meta")?)?),
         Some(2) => Row::Pool(Arc::new(decode::pool(from.some_generated(2, "pool")?)?)),
         Some(3) => Row::Class(Arc::new(decode::class(from.some_generated(3, "class")?))),
         Some(4) => Row::NodeLimits(Arc::new(decode::node_limits(from.some_generated(4, "node limits")?)?)),
         Some(5) => Row::Node(Arc::new(decode::node(from.some_generated(5, "node")?)?)),
-        Some(6) => Row::Reservation(Arc::new(reservation::read(from.some_message(6, "reservation")?)?)),
+        Some(6) => {
+            let from = from.some_message(6, "reservation")?;
+            Row::Reservation(Arc::new(reservation::read_with(from, |from| requests.read(from))?))
+        }
         Some(7) => Row::Idempotency(Arc::new(outcome::read_remembered(from.some_message(7, "remembered")?)?)),
         Some(8) => Row::RemovedNode(Arc::new(decode::removed_node(from.some_generated(8, "removed node")?))),
         Some(9) => Row::Queue(Arc::new(decode::queue(from.some_generated(9, "queue")?)?)),

@@ -84,7 +84,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         requester: from.requester.clone(),
         priority: from.priority,
         ttl_ms: from.ttl_ms,
-        preempted: from.preempted.as_ref().map(preempted_to_v1),
+        preempted: from.preempted.as_deref().map(preempted_to_v1),
         grace_deadline_ms: due(&[State::Preempting]),
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
         start: None,

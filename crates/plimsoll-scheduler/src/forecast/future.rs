@@ -328,7 +328,7 @@ impl Future {
             self.ledger.assume_kept(id);
         }
         if let (Some(preempted), Some(true)) =
-            (reservation.preempted, before.map(|before| before.is_occupying()))
+            (reservation.preempted(), before.map(|before| before.is_occupying()))
             && preempted.revision == event.revision
         {
             let granted_at = reservation.granted_at;

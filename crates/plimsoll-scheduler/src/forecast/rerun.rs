@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
             } else {
                 self.account(id, moved.at);
                 let taken_back =
-                    moved.reservation.preempted.is_some_and(|preempted| {
+                    moved.reservation.preempted().is_some_and(|preempted| {
                         preempted.at <= moved.at && moved.reservation.cost_micros == 0
                     }) && moved.reservation.state != plimsoll_ledger::State::Released;
                 self.fates[index].preempted += u32::from(taken_back);

@@ -177,7 +177,7 @@ impl Planner {
     }
 
     fn may_search(&self, ledger: &Ledger, waiting: &Reservation) -> bool {
-        if waiting.preempted.is_some_and(|preempted| preempted.revision >= self.hunt.changed_at) {
+        if waiting.preempted().is_some_and(|preempted| preempted.revision >= self.hunt.changed_at) {
             return false;
         }
         let key = (self.shape(ledger, &waiting.request), waiting.priority);

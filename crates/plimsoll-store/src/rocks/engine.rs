@@ -32,13 +32,15 @@ pub struct RocksEngine {
 }
 
 impl RocksEngine {
-    /// Opens the engine in `dir`, or creates it.
+    /// Opens the engine in `dir`, or creates it, for values that are compressed already.
     ///
     /// # Errors
     /// [`Error::Locked`] where it is open already; [`Error::Corrupt`] or [`Error::LostWrites`] where it is not what was
     /// synced; [`Error::Failed`] where the system fails.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open_with(dir.as_ref(), &database_options(), false)
+        let mut options = database_options();
+        options.set_compression_type(DBCompressionType::None);
+        Self::open_with(dir.as_ref(), &options, false)
     }
 
     /// Like [`RocksEngine::open`], for rows that are written all the time, read as a whole and seldom, and can be made
@@ -205,7 +207,8 @@ fn database_options() -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_recycle_log_file_num(0);
     options.set_paranoid_checks(true);
-    options.set_write_buffer_size(32 << 20);
+    // What is in memory only is written again at the next start.
+    options.set_write_buffer_size(16 << 20);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bytes_per_sync(1 << 20);
     let mut table = BlockBasedOptions::default();

@@ -30,6 +30,9 @@ pub(super) struct Page {
     pub(super) next: Option<Vec<u8>>,
 }
 
+/// An answer on its way.
+pub(super) type Asked<T> = Receiver<Result<T, Error>>;
+
 enum Request {
     Open { id: u64, reply: Sender<()> },
     Get { id: u64, key: Vec<u8>, reply: Sender<Result<Option<Bytes>, Error>> },
@@ -75,15 +78,29 @@ impl Snapshots {
         self.ask(|reply| Request::Get { id, key: key.to_vec(), reply })?
     }
 
-    pub(super) fn page(&self, id: u64, prefix: &[u8], from: &[u8]) -> Result<Page, Error> {
-        self.ask(|reply| Request::Page { id, prefix: prefix.to_vec(), from: from.to_vec(), reply })?
+    /// Asks for a page, which is read while the caller does other things.
+    pub(super) fn page(&self, id: u64, prefix: &[u8], from: Vec<u8>) -> Asked<Page> {
+        self.send(|reply| Request::Page { id, prefix: prefix.to_vec(), from, reply })
+    }
+
+    /// Waits for a page that was asked for.
+    pub(super) fn wait(&self, page: &Asked<Page>) -> Result<Page, Error> {
+        self.receive(page)?
     }
 
     fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, Error> {
+        self.receive(&self.send(request))
+    }
+
+    fn send<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Receiver<T> {
         let (reply, answer) = mpsc::channel();
-        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request(reply)).is_ok());
-        let answer = if sent { answer.recv().ok() } else { None };
-        answer.ok_or_else(|| {
+        // Where nobody takes it, the reply is dropped with it, and the receiver says so.
+        let _gone = self.requests.as_ref().map(|requests| requests.send(request(reply)));
+        answer
+    }
+
+    fn receive<T>(&self, answer: &Receiver<T>) -> Result<T, Error> {
+        answer.recv().map_err(|_| {
             Error::failed("read snapshot", &self.dir, io::Error::other("the snapshot thread is gone"))
         })
     }
@@ -138,21 +155,32 @@ fn read_page(snapshot: &Snapshot<'_>, prefix: &[u8], from: &[u8]) -> Result<Page
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     let mut rows = snapshot.raw_iterator_opt(options);
-    let mut page = Page::default();
-    let mut page_bytes = 0;
+    let mut next = None;
+    // One allocation for all rows of the page: they are let go of on another thread, where each one would cost.
+    let mut bytes = Vec::with_capacity(PAGE_BYTES / 4);
+    let mut ends = Vec::with_capacity(PAGE_ROWS);
     rows.seek(from);
     while let Some((key, value)) = rows.item() {
         if !key.starts_with(prefix) {
-            return Ok(page);
+            break;
         }
-        if page.rows.len() >= PAGE_ROWS || page_bytes >= PAGE_BYTES {
-            page.next = Some(key.to_vec());
-            return Ok(page);
+        if ends.len() >= PAGE_ROWS || bytes.len() >= PAGE_BYTES {
+            next = Some(key.to_vec());
+            break;
         }
-        page_bytes += key.len() + value.len();
-        page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        bytes.extend_from_slice(key);
+        let middle = bytes.len();
+        bytes.extend_from_slice(value);
+        ends.push((middle, bytes.len()));
         rows.next();
     }
     rows.status()?;
-    Ok(page)
+    let bytes = Bytes::from(bytes);
+    let mut start = 0;
+    let row = |(middle, end)| {
+        let row = (bytes.slice(start..middle), bytes.slice(middle..end));
+        start = end;
+        row
+    };
+    Ok(Page { rows: ends.into_iter().map(row).collect(), next })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::snapshots::{Page, Snapshots};
+use super::snapshots::{Asked, Page, Snapshots};
 use crate::Error;
 use crate::engine::{Rows, View};
 
@@ -40,17 +40,26 @@ impl View for RocksView {
             view: self,
             prefix: prefix.to_vec(),
             rows: Vec::new().into_iter(),
-            next: Some(first),
+            next: Next::Unasked(first),
         })
     }
 }
 
-/// Rows of a scan, fetched page by page.
+/// Rows of a scan, fetched page by page: from the second on while the one before is used.
 struct Scan<'a> {
     view: &'a RocksView,
     prefix: Vec<u8>,
     rows: std::vec::IntoIter<(Bytes, Bytes)>,
-    next: Option<Vec<u8>>,
+    next: Next,
+}
+
+/// The page after the present one.
+enum Next {
+    /// The first, from this key on: many scans end in it.
+    Unasked(Vec<u8>),
+    /// It is being read.
+    Asked(Asked<Page>),
+    None,
 }
 
 impl Iterator for Scan<'_> {
@@ -60,11 +69,19 @@ impl Iterator for Scan<'_> {
         if let Some(row) = self.rows.next() {
             return Some(Ok(row));
         }
-        // A page that has a next one is never empty, so this is the only fetch.
-        let from = self.next.take()?;
-        match self.view.snapshots.page(self.view.id, &self.prefix, &from) {
+        let (snapshots, id) = (&self.view.snapshots, self.view.id);
+        let asked = match std::mem::replace(&mut self.next, Next::None) {
+            Next::Unasked(from) => snapshots.page(id, &self.prefix, from),
+            Next::Asked(asked) => asked,
+            Next::None => return None,
+        };
+        // A page that has a next one is never empty, so this is the only one to wait for.
+        match snapshots.wait(&asked) {
             Ok(Page { rows, next }) => {
-                (self.rows, self.next) = (rows.into_iter(), next);
+                if let Some(from) = next {
+                    self.next = Next::Asked(snapshots.page(id, &self.prefix, from));
+                }
+                self.rows = rows.into_iter();
                 self.rows.next().map(Ok)
             }
             Err(error) => Some(Err(error)),

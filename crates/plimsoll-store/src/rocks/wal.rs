@@ -27,13 +27,14 @@ pub struct RocksWal {
 pub struct RocksWalOptions {
     /// Called once when the log can no longer be written; by default logs and aborts the process.
     pub fatal: Fatal,
-    /// Memory for entries before they move from RocksDB's own log into its tables, in bytes. Default 64 MiB.
+    /// Memory for entries before they move from RocksDB's own log into its tables, in bytes. Default 16 MiB:
+    /// so much at most is written again at the next start.
     pub write_buffer_bytes: usize,
 }
 
 impl Default for RocksWalOptions {
     fn default() -> Self {
-        Self { fatal: Arc::new(abort), write_buffer_bytes: 64 << 20 }
+        Self { fatal: Arc::new(abort), write_buffer_bytes: 16 << 20 }
     }
 }
 
@@ -111,6 +112,10 @@ fn family_options(options: &RocksWalOptions) -> Options {
     let mut family = Options::default();
     family.set_write_buffer_size(options.write_buffer_bytes);
     family.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    // Most entries are let go of before it would pay to merge their files.
+    family.set_level_zero_file_num_compaction_trigger(16);
+    family.set_level_zero_slowdown_writes_trigger(48);
+    family.set_level_zero_stop_writes_trigger(96);
     let mut table = BlockBasedOptions::default();
     table.set_block_size(64 << 10);
     family.set_block_based_table_factory(&table);

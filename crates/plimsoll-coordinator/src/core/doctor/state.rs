@@ -13,6 +13,7 @@ use plimsoll_types::Revision;
 
 use super::logs::{Shadows, said};
 use super::{Health, Sheet, replace};
+use crate::core::stored::StoredRows;
 use crate::core::{History, encoding, stored};
 
 /// Key of the row with the chain hash, as the machine writes it.
@@ -122,10 +123,10 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), Unread> {
     let engine = RocksEngine::open_repeatable(shadow.dir()).map_err(|error| bad(&error))?;
     let state = ExaminedState::read(&engine).map_err(|error| bad(&error))?.unwrap_or_default();
     let mut chain = [0; 32];
-    let mut all = Vec::new();
+    let (mut all, mut reader) = (Vec::new(), StoredRows::default());
     let mut wrong = None;
     ExaminedState::rows(&engine, |key, value| {
-        let read = row(&key, &value, &mut chain);
+        let read = row(&key, &value, &mut chain, &mut reader);
         match read {
             // It comes first, before any row that only newer builds know.
             Ok(Some(StoredRow::Whole(Row::Meta(meta)))) if meta.version > LATEST_VERSION => {
@@ -153,6 +154,7 @@ fn row(
     key: &Bytes,
     value: &Bytes,
     chain: &mut [u8; 32],
+    reader: &mut StoredRows,
 ) -> Result<Option<plimsoll_ledger::StoredRow>, String> {
     if key == CHAIN_ROW {
         *chain = value.as_ref().try_into().map_err(|_| "the chain hash is not 32 bytes".to_owned())?;
@@ -161,7 +163,7 @@ fn row(
     if key.first() != Some(&stored::LEDGER_ROWS) {
         return Err(format!("a row with an unknown key {key:?}"));
     }
-    stored::read(key, value).map(Some)
+    reader.read(key, value).map(Some)
 }
 
 /// History: every block decodes, no record is missing, and each links to the one before it.

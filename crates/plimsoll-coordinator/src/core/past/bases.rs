@@ -11,6 +11,7 @@ use plimsoll_ledger::{Ledger, Row, StoredRow};
 use plimsoll_store::{Engine, Error, View, WriteBatch};
 use plimsoll_types::Revision;
 
+use crate::core::stored::StoredRows;
 use crate::core::{HistoryError, stored};
 
 /// Parts of bases: revision, number of the part.
@@ -72,6 +73,7 @@ impl Bases {
         let view = self.kept.view();
         let prefix = [PARTS, &base.0.to_be_bytes()].concat();
         let mut rows: Vec<StoredRow> = Vec::new();
+        let mut reader = StoredRows::default();
         for part in view.scan(&prefix, &[]) {
             let (_, packed) = part.map_err(damaged)?;
             let plain = lz4_flex::decompress_size_prepended(&packed).map_err(damaged)?;
@@ -79,7 +81,7 @@ impl Bases {
             while plain.has_remaining() {
                 let key = take(&mut plain).ok_or_else(|| damaged("a base ends within a row"))?;
                 let value = take(&mut plain).ok_or_else(|| damaged("a base ends within a row"))?;
-                rows.push(stored::read(&key, &value).map_err(damaged)?);
+                rows.push(reader.read(&key, &value).map_err(damaged)?);
             }
         }
         let ledger = Ledger::from_stored(rows).map_err(damaged)?;
@@ -139,7 +141,7 @@ impl Bases {
 fn revision_in(view: &dyn View) -> Result<Revision, String> {
     let key = stored::key(&plimsoll_ledger::RowPlace::Meta);
     let value = view.get(&key).map_err(text)?.ok_or("there is no state yet")?;
-    match stored::read(&key[1..], &value)? {
+    match StoredRows::default().read(&key[1..], &value)? {
         StoredRow::Whole(Row::Meta(meta)) => Ok(meta.revision),
         _ => Err("the first row is not what it should be".to_owned()),
     }

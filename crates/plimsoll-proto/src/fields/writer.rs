@@ -8,12 +8,12 @@ use prost::Message;
 use prost::encoding::{WireType, encode_varint};
 
 /// Appends fields of one message.
-pub(super) struct Writer<'a> {
+pub struct Writer<'a> {
     buffer: &'a mut Vec<u8>,
 }
 
 /// The bytes of one message.
-pub(super) fn written(capacity: usize, fields: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+pub fn written(capacity: usize, fields: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut buffer = Vec::with_capacity(capacity);
     fields(&mut Writer { buffer: &mut buffer });
     buffer
@@ -21,7 +21,7 @@ pub(super) fn written(capacity: usize, fields: impl FnOnce(&mut Writer<'_>)) -> 
 
 impl Writer<'_> {
     /// An unsigned number; 0 is left out.
-    pub(super) fn number(&mut self, field: u32, value: impl Into<u64>) {
+    pub fn number(&mut self, field: u32, value: impl Into<u64>) {
         let value = value.into();
         if value != 0 {
             self.some_number(field, value);
@@ -29,30 +29,30 @@ impl Writer<'_> {
     }
 
     /// An unsigned number that is written even as 0: in a oneof.
-    pub(super) fn some_number(&mut self, field: u32, value: impl Into<u64>) {
+    pub fn some_number(&mut self, field: u32, value: impl Into<u64>) {
         self.tag(field, WireType::Varint);
         encode_varint(value.into(), self.buffer);
     }
 
     /// A `sint32`; 0 is left out.
-    pub(super) fn signed(&mut self, field: u32, value: i32) {
+    pub fn signed(&mut self, field: u32, value: i32) {
         self.number(field, u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()));
     }
 
     /// An enum; 0 is left out.
-    pub(super) fn choice(&mut self, field: u32, value: i32) {
+    pub fn choice(&mut self, field: u32, value: i32) {
         self.number(field, i64::from(value).cast_unsigned());
     }
 
     /// Text or bytes; nothing is left out.
-    pub(super) fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
+    pub fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         if !value.as_ref().is_empty() {
             self.some_bytes(field, value);
         }
     }
 
     /// Text or bytes that are written even where there are none: in a repeated field.
-    pub(super) fn some_bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
+    pub fn some_bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.tag(field, WireType::LengthDelimited);
         encode_varint(value.len() as u64, self.buffer);
@@ -60,23 +60,19 @@ impl Writer<'_> {
     }
 
     /// A list of unsigned numbers, packed; an empty one is left out.
-    pub(super) fn packed(&mut self, field: u32, values: impl ExactSizeIterator<Item = u64>) {
+    pub fn packed(&mut self, field: u32, values: impl ExactSizeIterator<Item = u64>) {
         if values.len() > 0 {
             self.message(field, |list| values.for_each(|value| encode_varint(value, list.buffer)));
         }
     }
 
     /// A message, written even when it is empty.
-    pub(super) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
+    pub fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.placed_message(field, fields);
     }
 
     /// The same; returns where the message's own bytes are.
-    pub(super) fn placed_message(
-        &mut self,
-        field: u32,
-        fields: impl FnOnce(&mut Writer<'_>),
-    ) -> Range<usize> {
+    pub fn placed_message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) -> Range<usize> {
         self.tag(field, WireType::LengthDelimited);
         // Most are shorter than 128 bytes: their length takes one byte, and nothing has to move.
         let at = self.buffer.len();
@@ -95,7 +91,7 @@ impl Writer<'_> {
     }
 
     /// A message of a kind that is seldom enough to be written by way of its generated form.
-    pub(super) fn generated(&mut self, field: u32, message: &impl Message) {
+    pub fn generated(&mut self, field: u32, message: &impl Message) {
         self.tag(field, WireType::LengthDelimited);
         message.encode_length_delimited(self.buffer).expect("a vector grows");
     }

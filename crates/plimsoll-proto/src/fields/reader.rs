@@ -5,34 +5,35 @@ use bytes::Bytes;
 use prost::Message;
 use prost::encoding::WireType;
 
-use super::CodecError;
-use super::decode::Result;
+use crate::codec::CodecError;
+
+type Result<T> = std::result::Result<T, CodecError>;
 
 /// What is left of one message. Its fields are asked for in ascending order of their numbers, then [`Reader::end`].
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
     /// `what` names the message in errors.
-    pub(super) fn new(bytes: &'a [u8], what: &'static str) -> Reader<'a> {
+    pub fn new(bytes: &'a [u8], what: &'static str) -> Reader<'a> {
         Reader { rest: bytes, what }
     }
 
     /// The whole message is read. What is left is a field that this build does not know, or one out of order.
-    pub(super) fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.not_canonical()) }
     }
 
     /// The bytes that are left.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Number of the next field, whatever it is; `None` at the end.
-    pub(super) fn next_field(&self) -> Result<Option<u32>> {
+    pub fn next_field(&self) -> Result<Option<u32>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -41,7 +42,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned number; 0 where it is left out.
-    pub(super) fn number(&mut self, field: u32) -> Result<u64> {
+    pub fn number(&mut self, field: u32) -> Result<u64> {
         if !self.takes(field, WireType::Varint) {
             return Ok(0);
         }
@@ -52,30 +53,30 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned number of 32 bits; 0 where it is left out.
-    pub(super) fn small(&mut self, field: u32) -> Result<u32> {
+    pub fn small(&mut self, field: u32) -> Result<u32> {
         let value = self.number(field)?;
         u32::try_from(value).map_err(|_| self.not_canonical())
     }
 
     /// An unsigned number that is there even as 0: in a oneof.
-    pub(super) fn some_number(&mut self, field: u32) -> Result<u64> {
+    pub fn some_number(&mut self, field: u32) -> Result<u64> {
         if self.takes(field, WireType::Varint) { self.varint() } else { Err(self.not_canonical()) }
     }
 
     /// A `sint32`.
-    pub(super) fn signed(&mut self, field: u32) -> Result<i32> {
+    pub fn signed(&mut self, field: u32) -> Result<i32> {
         let value = self.small(field)?;
         Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
     /// An enum, by its number.
-    pub(super) fn choice(&mut self, field: u32) -> Result<i32> {
+    pub fn choice(&mut self, field: u32) -> Result<i32> {
         let value = self.number(field)?.cast_signed();
         i32::try_from(value).map_err(|_| self.not_canonical())
     }
 
     /// A bool.
-    pub(super) fn flag(&mut self, field: u32) -> Result<bool> {
+    pub fn flag(&mut self, field: u32) -> Result<bool> {
         match self.number(field)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -84,7 +85,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes; empty where they are left out.
-    pub(super) fn bytes(&mut self, field: u32) -> Result<&'a [u8]> {
+    pub fn bytes(&mut self, field: u32) -> Result<&'a [u8]> {
         match self.delimited(field)? {
             None => Ok(&[]),
             Some([]) => Err(self.not_canonical()),
@@ -93,13 +94,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Text; empty where it is left out.
-    pub(super) fn text(&mut self, field: u32) -> Result<String> {
+    pub fn text(&mut self, field: u32) -> Result<String> {
         let bytes = self.bytes(field)?;
         self.utf8(bytes)
     }
 
     /// The next text of a repeated field, which may be empty; `None` after the last.
-    pub(super) fn next_text(&mut self, field: u32) -> Result<Option<String>> {
+    pub fn next_text(&mut self, field: u32) -> Result<Option<String>> {
         match self.delimited(field)? {
             None => Ok(None),
             Some(bytes) => self.utf8(bytes).map(Some),
@@ -107,7 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All texts of a repeated field.
-    pub(super) fn texts(&mut self, field: u32) -> Result<Vec<String>> {
+    pub fn texts(&mut self, field: u32) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         while let Some(text) = self.next_text(field)? {
             texts.push(text);
@@ -116,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A packed list of numbers.
-    pub(super) fn packed(&mut self, field: u32) -> Result<Vec<u64>> {
+    pub fn packed(&mut self, field: u32) -> Result<Vec<u64>> {
         let mut list = Reader { rest: self.bytes(field)?, what: self.what };
         let mut numbers = Vec::new();
         while !list.rest.is_empty() {
@@ -126,17 +127,17 @@ impl<'a> Reader<'a> {
     }
 
     /// A message, or the next one of a repeated field; `None` where there is none.
-    pub(super) fn message(&mut self, field: u32, what: &'static str) -> Result<Option<Reader<'a>>> {
+    pub fn message(&mut self, field: u32, what: &'static str) -> Result<Option<Reader<'a>>> {
         Ok(self.delimited(field)?.map(|bytes| Reader { rest: bytes, what }))
     }
 
     /// A message that is always written.
-    pub(super) fn some_message(&mut self, field: u32, what: &'static str) -> Result<Reader<'a>> {
+    pub fn some_message(&mut self, field: u32, what: &'static str) -> Result<Reader<'a>> {
         self.message(field, what)?.ok_or(CodecError::Missing { field: what })
     }
 
     /// All messages of a repeated field.
-    pub(super) fn messages<T>(
+    pub fn messages<T>(
         &mut self,
         field: u32,
         what: &'static str,
@@ -150,20 +151,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A message of a kind that is seldom enough to be read by way of its generated form.
-    pub(super) fn generated<M: Message + Default>(
-        &mut self,
-        field: u32,
-        what: &'static str,
-    ) -> Result<Option<M>> {
+    pub fn generated<M: Message + Default>(&mut self, field: u32, what: &'static str) -> Result<Option<M>> {
         self.delimited(field)?.map(|bytes| generated(bytes, what)).transpose()
     }
 
     /// Like [`Reader::generated`], where it is always written.
-    pub(super) fn some_generated<M: Message + Default>(
-        &mut self,
-        field: u32,
-        what: &'static str,
-    ) -> Result<M> {
+    pub fn some_generated<M: Message + Default>(&mut self, field: u32, what: &'static str) -> Result<M> {
         self.generated(field, what)?.ok_or(CodecError::Missing { field: what })
     }
 
@@ -218,7 +211,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Another encoding than the canonical one.
-    pub(super) fn not_canonical(&self) -> CodecError {
+    pub(crate) fn not_canonical(&self) -> CodecError {
         CodecError::NotCanonical { what: self.what }
     }
 
