@@ -47,7 +47,7 @@ pub struct Planner {
     placing_by_ticket: BTreeMap<Ticket, ReservationId>,
     /// What bookings add to the work that is around.
     booked_work: Arc<WorkIndex>,
-    /// Somebody asked to be with or apart from other work: bookings count as such from then on.
+    /// Somebody asked to be with or apart from other work: bookings are counted in `booked_work` from then on.
     heeds_work: bool,
     next_ticket: u64,
     random: u64,
@@ -317,7 +317,7 @@ impl Planner {
             else {
                 continue;
             };
-            if let Some(work) = work {
+            if let Some(work) = work.filter(|_| self.heeds_work) {
                 work.count(Arc::make_mut(&mut self.booked_work), false);
             }
             self.spending.give_back(&spending);
@@ -377,6 +377,7 @@ impl Planner {
         request: &Request,
         strategy: Strategy,
     ) -> Option<Placement> {
+        self.heed_work_for(request);
         let pool = ledger.pool(&request.pool)?;
         let (amounts, in_pool) = split(ledger, request);
         let most = self.most_by_countables(ledger, pool, &in_pool, request.gang.max_members);
@@ -423,6 +424,19 @@ impl Planner {
         self.agenda.trim(request, &mut placement);
         keep_groups(request, &mut placement);
         (placement.members.len() as u32 >= request.gang.min_members.max(1)).then_some(placement)
+    }
+
+    /// From the first request on that minds other work, bookings count as such: those that were made before it, too.
+    fn heed_work_for(&mut self, request: &Request) {
+        if self.heeds_work || request.affinity.is_empty() {
+            return;
+        }
+        self.heeds_work = true;
+        let index = Arc::make_mut(&mut self.booked_work);
+        self.bookings
+            .values()
+            .filter_map(|booking| booking.work.as_ref())
+            .for_each(|work| work.count(index, true));
     }
 
     /// Members that the pool's countables are enough for, at most `wanted`.
@@ -495,9 +509,9 @@ impl Planner {
         if let Some(taken) = &taken {
             self.agenda.take(taken);
         }
-        self.heeds_work |= !request.affinity.is_empty();
-        let work = BookedWork::of(ledger, request, placement).filter(|_| self.heeds_work);
-        if let Some(work) = &work {
+        self.heed_work_for(request);
+        let work = BookedWork::of(ledger, request, placement);
+        if let Some(work) = work.as_ref().filter(|_| self.heeds_work) {
             work.count(Arc::make_mut(&mut self.booked_work), true);
         }
         let pool = request.pool.clone();

@@ -366,3 +366,27 @@ fn requests_of_one_batch_heed_each_other() {
         .collect();
     assert_eq!(racks.len(), 4, "four racks, one each, and no room for the fifth");
 }
+
+#[test]
+fn the_first_who_minds_heeds_what_is_on_its_way() {
+    let ledger = racks();
+    let web = Request { labels: Labels::from([("app".to_owned(), "web".to_owned())]), ..plain(1_000) };
+    let rule = |anti| Affinity { key: "app".into(), value: "web".into(), level: "zone".into(), weight: 0, anti };
+    let mut planner = Planner::new(&ledger, 1);
+    let zone = |verdict: &Verdict| match verdict {
+        Verdict::Place(place) => place.members[0].node.0 / 6,
+        other => panic!("{other:?}"),
+    };
+    // One that minds nobody is on its way before anybody minds.
+    let (first, ticket) = planner.plan_batch(&ledger, &[&web]).remove(0);
+    for (anti, same) in [(true, false), (false, true)] {
+        let asked = Request { affinity: vec![rule(anti)], ..plain(1_000) };
+        let (second, other) = planner.plan_batch(&ledger, &[&asked]).remove(0);
+        assert_eq!(zone(&first) == zone(&second), same);
+        planner.settle(&ledger, other.expect("it is booked"));
+    }
+    // What was lost on its way is nobody's neighbour.
+    planner.settle(&ledger, ticket.expect("it is booked"));
+    let near = Request { affinity: vec![rule(false)], ..plain(1_000) };
+    assert!(matches!(planner.place(&ledger, &near), Verdict::Blocked(_)));
+}
