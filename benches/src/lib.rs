@@ -39,12 +39,8 @@ impl Log {
     /// A fleet of `nodes` nodes (64 cores, 256 GiB, four GPUs of one of two models; four zones)
     /// in the pool `default`, filled at random places until about 70 % of its cpu is granted.
     pub fn filled(nodes: u32, strategy: Strategy) -> Log {
-        let mut log = Log { ledger: Ledger::new() };
-        log.apply(Command::Upgrade { to: plimsoll_ledger::LATEST_VERSION });
+        let mut log = Log::empty(nodes);
         log.set_strategy(Strategy::Random);
-        for node in 0..nodes {
-            log.apply(Command::RegisterNode(registration(node)));
-        }
         let mut planner = Planner::new(&log.ledger, 1);
         // 7 grants of 6.4 cores a node on the mean, of mixed shapes.
         for index in 0..nodes * 7 {
@@ -59,6 +55,16 @@ impl Log {
         }
         log.set_strategy(strategy);
         log.ledger.clear_touched();
+        log
+    }
+
+    /// The same nodes with nothing on them.
+    pub fn empty(nodes: u32) -> Log {
+        let mut log = Log { ledger: Ledger::new() };
+        log.apply(Command::Upgrade { to: plimsoll_ledger::LATEST_VERSION });
+        for node in 0..nodes {
+            log.apply(Command::RegisterNode(registration(node)));
+        }
         log
     }
 

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey, Verdict,
-    WorkIndex,
+    Affinity, Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey,
+    Verdict, WorkIndex,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
@@ -47,8 +47,10 @@ pub struct Planner {
     placing_by_ticket: BTreeMap<Ticket, ReservationId>,
     /// What bookings add to the work that is around.
     booked_work: Arc<WorkIndex>,
-    /// Somebody asked to be with or apart from other work: bookings count as such from then on.
+    /// Somebody asked to be with or apart from other work: bookings are counted in `booked_work` from then on.
     heeds_work: bool,
+    /// Labels, with their pool, that somebody who found no place since the last walk has to be near.
+    pub(crate) missed_work: BTreeSet<Label>,
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
@@ -71,6 +73,9 @@ struct Booking {
     work: Option<BookedWork>,
 }
 
+/// Pool, key and value of a label that work carries.
+pub(crate) type Label = (String, String, String);
+
 /// Shapes of which it is remembered at a time what stands in their way.
 const MOST_SHAPES: usize = 4_096;
 
@@ -90,6 +95,7 @@ impl Planner {
             placing_by_ticket: BTreeMap::new(),
             booked_work: Arc::default(),
             heeds_work: false,
+            missed_work: BTreeSet::new(),
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
@@ -317,8 +323,10 @@ impl Planner {
             else {
                 continue;
             };
-            if let Some(work) = work {
+            if let Some(work) = work.filter(|_| self.heeds_work) {
                 work.count(Arc::make_mut(&mut self.booked_work), false);
+                // It is there now, and nothing came free: only another walk finds a place for who waited for it.
+                self.queue_pass_due |= self.missed_work.iter().any(|label| work.carries(&pool, label));
             }
             self.spending.give_back(&spending);
             self.ahead.settled(&pool, ticket);
@@ -367,7 +375,13 @@ impl Planner {
 
     /// A place by the strategy of the request's pool.
     pub(crate) fn find(&mut self, ledger: &Ledger, request: &Request) -> Option<Placement> {
-        self.find_by(ledger, request, strategy_of(ledger, request))
+        let found = self.find_by(ledger, request, strategy_of(ledger, request));
+        if found.is_none() {
+            let near = request.affinity.iter().filter(|rule| rule.is_required() && !rule.anti);
+            let label = |rule: &Affinity| (request.pool.clone(), rule.key.clone(), rule.value.clone());
+            self.missed_work.extend(near.map(label));
+        }
+        found
     }
 
     /// All members, greedily: as many as fit up to the maximum, or nothing below the minimum.
@@ -377,6 +391,7 @@ impl Planner {
         request: &Request,
         strategy: Strategy,
     ) -> Option<Placement> {
+        self.heed_work_for(request);
         let pool = ledger.pool(&request.pool)?;
         let (amounts, in_pool) = split(ledger, request);
         let most = self.most_by_countables(ledger, pool, &in_pool, request.gang.max_members);
@@ -423,6 +438,19 @@ impl Planner {
         self.agenda.trim(request, &mut placement);
         keep_groups(request, &mut placement);
         (placement.members.len() as u32 >= request.gang.min_members.max(1)).then_some(placement)
+    }
+
+    /// From the first request on that minds other work, bookings count as such: those that were made before it, too.
+    fn heed_work_for(&mut self, request: &Request) {
+        if self.heeds_work || request.affinity.is_empty() {
+            return;
+        }
+        self.heeds_work = true;
+        let index = Arc::make_mut(&mut self.booked_work);
+        self.bookings
+            .values()
+            .filter_map(|booking| booking.work.as_ref())
+            .for_each(|work| work.count(index, true));
     }
 
     /// Members that the pool's countables are enough for, at most `wanted`.
@@ -495,9 +523,9 @@ impl Planner {
         if let Some(taken) = &taken {
             self.agenda.take(taken);
         }
-        self.heeds_work |= !request.affinity.is_empty();
-        let work = BookedWork::of(ledger, request, placement).filter(|_| self.heeds_work);
-        if let Some(work) = &work {
+        self.heed_work_for(request);
+        let work = BookedWork::of(ledger, request, placement);
+        if let Some(work) = work.as_ref().filter(|_| self.heeds_work) {
             work.count(Arc::make_mut(&mut self.booked_work), true);
         }
         let pool = request.pool.clone();

@@ -20,6 +20,7 @@ impl Planner {
         let mut placed = Vec::new();
         self.set_time(ledger.clock());
         self.queue_pass_due = false;
+        self.missed_work.clear();
         self.read_quota(ledger);
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         for pool in pools {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixture::{fleet, plain, put_pool};
 use plimsoll_ledger::{
-    Class, Command, Entry, GPU, GpuAsk, Ledger, OnPreempt, Outcome, PolicyObject, Pool, Preemption, Queue,
-    Quota, Reason, Request, Reservation, Stamp, State, Strategy as PoolStrategy, Verdict, Wait,
+    Class, Command, Entry, GPU, Gang, GpuAsk, Ledger, OnPreempt, Outcome, PolicyObject, Pool, Preemption,
+    Queue, Quota, Reason, Request, Reservation, Stamp, State, Strategy as PoolStrategy, Verdict, Wait,
 };
 use plimsoll_scheduler::{Eviction, Planner};
 use plimsoll_types::{Amount, LedgerTime, ReservationId, Revision};
@@ -413,6 +413,20 @@ fn a_gang_leaves_whole_and_a_gang_is_made_room_for_whole() {
     world.pass(GRACE_MS + 8_641_000);
     world.plan();
     assert_eq!(world.state(high), State::Active);
+}
+
+#[test]
+fn who_is_not_needed_once_others_leave_for_the_rest_of_a_gang_stays() {
+    let mut world = World::new(fleet(&[(3, 0, 0), (6, 0, 0)], PoolStrategy::BestFit));
+    let pair = Gang { min_members: 2, max_members: 2, spread: true };
+    let wide = world.submit(&Request { gang: pair, ..of("batch", 3_000) });
+    let single = world.submit(&of("batch", 3_000));
+    world.pass(10_000);
+    // For the first member the single one is cheapest; for the second the wide one has to leave, and then there is room for both.
+    let claimant = world.submit(&Request { gang: Gang { spread: false, ..pair }, ..of("high", 3_000) });
+    let found = world.plan();
+    assert_eq!(found.iter().map(|one| one.victims.clone()).collect::<Vec<_>>(), [vec![wide]]);
+    assert_eq!((world.state(single), world.state(claimant)), (State::Active, State::Planned));
 }
 
 #[test]

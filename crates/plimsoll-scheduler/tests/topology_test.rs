@@ -10,7 +10,7 @@ use plimsoll_ledger::{
     Reason, Registration, Request, Strategy as PoolStrategy, Topology, Verdict, Wait,
 };
 use plimsoll_scheduler::{Planner, SingleChange, explain_request};
-use plimsoll_types::{DeviceIndex, Labels, NodeId, ReservationId};
+use plimsoll_types::{DeviceIndex, Labels, NodeId, Operator, ReservationId};
 use proptest::prelude::*;
 
 /// Cores, devices, zone, rack (none for 3).
@@ -365,4 +365,76 @@ fn requests_of_one_batch_heed_each_other() {
         })
         .collect();
     assert_eq!(racks.len(), 4, "four racks, one each, and no room for the fifth");
+}
+
+#[test]
+fn the_first_who_minds_heeds_what_is_on_its_way() {
+    let ledger = racks();
+    let web = Request { labels: Labels::from([("app".to_owned(), "web".to_owned())]), ..plain(1_000) };
+    let rule =
+        |anti| Affinity { key: "app".into(), value: "web".into(), level: "zone".into(), weight: 0, anti };
+    let mut planner = Planner::new(&ledger, 1);
+    let zone = |verdict: &Verdict| match verdict {
+        Verdict::Place(place) => place.members[0].node.0 / 6,
+        other => panic!("{other:?}"),
+    };
+    // One that minds nobody is on its way before anybody minds.
+    let (first, ticket) = planner.plan_batch(&ledger, &[&web]).remove(0);
+    for (anti, same) in [(true, false), (false, true)] {
+        let asked = Request { affinity: vec![rule(anti)], ..plain(1_000) };
+        let (second, other) = planner.plan_batch(&ledger, &[&asked]).remove(0);
+        assert_eq!(zone(&first) == zone(&second), same);
+        planner.settle(&ledger, other.expect("it is booked"));
+    }
+    // What was lost on its way is nobody's neighbour.
+    planner.settle(&ledger, ticket.expect("it is booked"));
+    let near = Request { affinity: vec![rule(false)], ..plain(1_000) };
+    assert!(matches!(planner.place(&ledger, &near), Verdict::Blocked(_)));
+}
+
+#[test]
+fn who_waits_for_other_work_is_looked_at_again_when_it_comes() {
+    let mut ledger = racks();
+    let label = |value: &str| Labels::from([("app".to_owned(), value.to_owned())]);
+    let near =
+        Affinity { key: "app".into(), value: "web".into(), level: "node".into(), weight: 0, anti: false };
+    let cache = Request { labels: label("cache"), affinity: vec![near], ..plain(1_000) };
+    let mut planner = Planner::new(&ledger, 1);
+    planner.plan_queue(&ledger, 10);
+    let mut come = |planner: &mut Planner, request: &Request| {
+        let (verdict, ticket) = planner.plan_batch(&ledger, &[request]).remove(0);
+        let outcome = apply(&mut ledger, Command::Submit { request: request.clone(), verdict });
+        planner.settle_all(&ledger, ticket);
+        assert!(matches!(outcome, Outcome::Reservation(_)), "{outcome:?}");
+        ledger.clone()
+    };
+    let ledger_then = come(&mut planner, &cache);
+    // A leader walks the queue once it has a new entry, and finds nothing.
+    assert!(planner.plan_queue(&ledger_then, 10).is_empty());
+    come(&mut planner, &Request { labels: label("db"), ..plain(1_000) });
+    assert!(!planner.wants_queue_pass(), "nobody waits for a db");
+    let ledger = come(&mut planner, &Request { labels: label("web"), ..plain(1_000) });
+    assert!(planner.wants_queue_pass(), "the cache can start");
+    assert_eq!(planner.plan_queue(&ledger, 10).len(), 1);
+}
+
+#[test]
+fn a_node_is_counted_once_however_many_keep_a_newcomer_away() {
+    let mut ledger = racks();
+    let rule = |level: &str| Affinity {
+        key: "app".into(),
+        value: "web".into(),
+        level: level.into(),
+        weight: 0,
+        anti: true,
+    };
+    for (level, node) in [("zone", "node-0"), ("rack", "node-0"), ("node", "node-0"), ("zone", "node-6")] {
+        let mut asked = Request { affinity: vec![rule(level)], ..plain(1_000) };
+        asked.requirements.required.terms = vec![fixture::term("node", Operator::In, &[node])];
+        submit(&mut ledger, &asked).expect("there is room");
+    }
+    let web = Request { labels: Labels::from([("app".to_owned(), "web".to_owned())]), ..plain(1_000) };
+    let told = explain_request(&ledger, &web);
+    let kept_away = told.blockers.iter().find(|blocker| blocker.reason == Reason::AffinityConflict);
+    assert_eq!(kept_away.map(|blocker| blocker.nodes), Some(12), "all there are: {told:?}");
 }

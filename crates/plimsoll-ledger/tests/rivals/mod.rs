@@ -17,9 +17,12 @@ use plimsoll_types::{ReservationId, Resources};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
+use super::histories::GIB;
+use super::histories::fleet::registration;
+use super::histories::placing::placement;
 use super::model::Model;
 use super::model::clause::Clause;
-use super::{GIB, cases, placement, registration, run};
+use super::{cases, run};
 use setup::{Setup, setup};
 
 /// Histories within which a model that forgets a clause must be told from the ledger.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use plimsoll_ledger::{Command, Ledger, Placement, Request, Reservation, State};
 use plimsoll_types::NodeId;
 
-use crate::placement;
+use crate::histories::placing::placement;
 
 /// The first device of a node on which the request would be admitted; where there is none, device 0 of it.
 pub(super) fn free_place(ledger: &Ledger, request: &Request, node: u32) -> Option<Placement> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{
     Claimant, DeviceGrant, GPU, Ledger, MemberPlacement, Placement, QuotaTree, Request, Reservation, charge,
+    has_room_at,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
@@ -172,6 +173,7 @@ impl Search<'_> {
         let group = |node: NodeId| self.ledger.chain(node).and_then(|chain| chain.at(node, level));
         members.sort_by_key(|member| (group(member.node), member.node));
         self.clear_quotas()?;
+        self.spare_who_need_not_leave();
         let placement = Placement { members };
         if !self.ledger.beside_blockers(request, &placement).is_empty() {
             return None;
@@ -328,6 +330,49 @@ impl Search<'_> {
             }
         }
         Some(())
+    }
+
+    /// Who was chosen for one member may not be needed any more once others were chosen for the next, or for a quota: the last chosen stays first.
+    fn spare_who_need_not_leave(&mut self) {
+        for id in self.order.clone().into_iter().rev() {
+            let Some(victim) = self.victims.get(&id).cloned() else { continue };
+            let Some(views) = self.with_back(&victim) else { continue };
+            let request = &victim.reservation.request;
+            self.quota.take(&request.queue, &request.pool, &victim.taken);
+            self.victims.remove(&id);
+            if self.still_short().is_empty() {
+                self.order.retain(|other| *other != id);
+                self.views.extend(views);
+            } else {
+                self.quota.give_back(&request.queue, &request.pool, &victim.taken);
+                self.victims.insert(id, victim);
+            }
+        }
+    }
+
+    /// The nodes of a victim with it on them still, beside the members that come; `None` where it does not fit there.
+    fn with_back(&self, victim: &Candidate) -> Option<Vec<(NodeId, NodeView)>> {
+        let nodes: BTreeSet<NodeId> = victim.reservation.members.iter().map(|member| member.node).collect();
+        let share = victim.reservation.request.requirements.gpu.as_ref().map(|gpu| gpu.share);
+        let mut views = Vec::new();
+        for node in nodes {
+            // What is not looked at is left alone.
+            let Some(mut view) = self.views.get(&node).cloned() else { continue };
+            for (amounts, grants) in victim.on_node(self.ledger, node) {
+                let fits = amounts.iter().all(|(name, amount)| amount <= view.free.get(name));
+                let has_room = |grant: &DeviceGrant| {
+                    let index = usize::from(grant.device.0);
+                    let of = (view.node.registration.devices.get(index), view.devices.get(index), share);
+                    matches!(of, (Some(device), Some(usage), Some(share)) if has_room_at(usage, share, device, grant.slices))
+                };
+                if !fits || !grants.iter().all(has_room) {
+                    return None;
+                }
+                view.take(&amounts, &grants);
+            }
+            views.push((node, view));
+        }
+        Some(views)
     }
 
     /// Names of what is short however many nodes there are, with the victims so far gone.

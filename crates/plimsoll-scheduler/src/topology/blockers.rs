@@ -1,9 +1,9 @@
 //! What stands in the way of members beside each other and beside other work, with its arithmetic. O(nodes of the pool).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{Blocker, Domain, Ledger, Reason, Request, Surroundings};
-use plimsoll_types::Resources;
+use plimsoll_types::{NodeId, Resources};
 
 use crate::fleet::Fleet;
 use crate::topology::Gate;
@@ -35,24 +35,26 @@ pub(crate) fn beside(
     blockers
 }
 
-/// Rules that keep nodes out: one blocker for each rule, with the nodes that it keeps out and the domain where it does for most.
+/// Rules that keep nodes out: one blocker for each rule, with the nodes that it keeps out and a domain where it does.
 fn kept_out(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
     let surroundings = Surroundings::new(vec![ledger.work()]);
-    let mut found: BTreeMap<_, (Blocker, BTreeMap<Option<Domain>, u32>)> = BTreeMap::new();
+    let mut found: BTreeMap<_, (Blocker, BTreeSet<Option<Domain>>, BTreeSet<NodeId>)> = BTreeMap::new();
     for view in fleet.pool_views(&request.pool).filter(|view| view.node.is_eligible()) {
         let Some(chain) = ledger.chain(view.node.id) else { continue };
         for conflict in surroundings.conflicts(request, chain, view.node.id) {
             let key = (conflict.kind, conflict.rule.clone());
-            let entry = found.entry(key).or_insert_with(|| (ledger.blocker_of(&conflict), BTreeMap::new()));
-            entry.0.nodes += 1;
-            let nodes = entry.1.entry(conflict.domain.clone()).or_default();
-            *nodes += 1;
+            let entry = found
+                .entry(key)
+                .or_insert_with(|| (ledger.blocker_of(&conflict), BTreeSet::new(), BTreeSet::new()));
+            entry.1.insert(conflict.domain);
+            // The same rule may keep it out by several domains.
+            entry.2.insert(view.node.id);
         }
     }
-    let sum_up = |(blocker, domains): (Blocker, BTreeMap<Option<Domain>, u32>)| {
+    let sum_up = |(blocker, domains, nodes): (Blocker, BTreeSet<Option<Domain>>, BTreeSet<NodeId>)| {
         let more = domains.len().saturating_sub(1);
         let subject = if more > 0 { format!("{} and {more} more", blocker.subject) } else { blocker.subject };
-        Blocker { subject, ..blocker }
+        Blocker { subject, nodes: nodes.len() as u32, ..blocker }
     };
     found.into_values().map(sum_up).collect()
 }

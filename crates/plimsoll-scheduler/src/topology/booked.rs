@@ -3,6 +3,8 @@
 use plimsoll_ledger::{Chain, Ledger, Placement, Request, WorkIndex};
 use plimsoll_types::NodeId;
 
+use crate::planner::Label;
+
 /// Labels and rules of a booked request, and the domains of its nodes as they were when it was booked.
 #[derive(Clone, Debug)]
 pub(crate) struct BookedWork {
@@ -24,6 +26,11 @@ impl BookedWork {
         };
         let members = placement.members.iter().filter_map(|member| chain(member.node)).collect();
         Some(BookedWork { request, members })
+    }
+
+    /// True where it is work of that pool with that label.
+    pub(crate) fn carries(&self, pool: &str, (of_pool, key, value): &Label) -> bool {
+        pool == of_pool && self.request.labels.get(key) == Some(value)
     }
 
     /// Counts it, or takes it off.

@@ -1,0 +1,190 @@
+//! Policy that histories put and delete: pools, classes, queues, quotas, schedules, services.
+
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::{
+    Class, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy,
+    Reservation, Reset, Rule, Schedule, Scope, Service, Users, Validator,
+};
+use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
+
+use super::GIB;
+
+pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
+    let pool = |name: &str, max_pending| Pool { name: name.into(), max_pending, ..Pool::default() };
+    match change {
+        0 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![]),
+        1 => {
+            let mut with = pool("default", 0);
+            with.countables.insert("license/x".into(), Amount(2));
+            (vec![PolicyObject::Pool(with)], vec![])
+        }
+        2 => (vec![PolicyObject::Pool(pool("default", 2))], vec![]),
+        3 => (vec![], vec![PolicyName::Pool("gpu".into())]),
+        4 => {
+            let term = Term { key: "gpu".into(), operator: Operator::In, values: vec!["a100".into()] };
+            let select = Selector { terms: vec![term] };
+            (vec![PolicyObject::Pool(Pool { select, ..pool("gpu", 0) })], vec![])
+        }
+        5 => {
+            let limits =
+                NodeLimits { name: "edge".into(), max: Resources::new(2_000, 0), ..NodeLimits::default() };
+            (vec![PolicyObject::NodeLimits(limits)], vec![])
+        }
+        6 => (vec![], vec![PolicyName::NodeLimits("edge".into())]),
+        7 => {
+            let class =
+                Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
+            (vec![PolicyObject::Class(class)], vec![])
+        }
+        8 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
+        9 => {
+            (vec![queue("vision", "", &[("cpu", 1_000, 4_000, Some(6_000)), ("gpu", 0, 500, None)])], vec![])
+        }
+        10 => (queues(), vec![]),
+        11 => {
+            // Cut below what may be taken.
+            (
+                vec![queue("speech", "org", &[("cpu", 0, 1_000, Some(1_000)), ("license/x", 0, 1, None)])],
+                vec![],
+            )
+        }
+        12 => (vec![], vec![PolicyName::Queue("org".into())]),
+        15 => {
+            let class = Class {
+                name: "batch".into(),
+                priority: 10,
+                preemptible: true,
+                grace_ms: 3_000,
+                min_run_ms: 4_000,
+                ..Class::default()
+            };
+            let standard = Class { name: "standard".into(), priority: 50, ..class };
+            (vec![PolicyObject::Class(class), PolicyObject::Class(standard)], vec![])
+        }
+        16 => {
+            let pool = Pool {
+                preemption: Preemption::LowerClass,
+                max_preemptions_per_hour: 2,
+                topology: vec!["zone".into()],
+                ..pool("default", 0)
+            };
+            (vec![PolicyObject::Pool(pool)], vec![])
+        }
+        29..=31 => {
+            let (name, starvation_bound_ms) =
+                [("skip", 0), ("backfill_1", 1_000), ("learned", 1)][usize::from(change) - 29];
+            let queueing = name.parse().expect("it is a discipline");
+            let pool = Pool { queueing, starvation_bound_ms, ..pool("default", 0) };
+            (vec![PolicyObject::Pool(pool)], vec![])
+        }
+        17 => (
+            vec![PolicyObject::Pool(Pool {
+                preemption: Preemption::Reclaim,
+                topology: vec!["zone".into()],
+                ..pool("default", 0)
+            })],
+            vec![],
+        ),
+        32 | 33 => (vec![service("web", "default", "standard")], vec![]),
+        34 => (vec![service("db", "gpu", "batch")], vec![]),
+        35 => (vec![], vec![PolicyName::Service("web".into())]),
+        22 => (vec![validator()], vec![]),
+        21 => (vec![], vec![PolicyName::Validator("small".into())]),
+        13 => (vec![queue("org", "vision", &[])], vec![PolicyName::Queue("speech".into())]),
+        18 => (limits(40_000), vec![]),
+        // Cut below what may be taken.
+        19 => (limits(9_000), vec![]),
+        20 => (vec![], vec![PolicyName::Quota("day".into())]),
+        24 => (vec![schedule("night", "default", &[("cpu", 5_000)], false)], vec![]),
+        25 => (vec![schedule("always", "default", &[("gpu", 2_000), ("license/x", 1)], true)], vec![]),
+        26 => (vec![schedule("other", "gpu", &[("memory", 4 * GIB)], true)], vec![]),
+        27 => (vec![], vec![PolicyName::Schedule("night".into())]),
+        28 => (vec![schedule("night", "default", &[("cpu", 9_000), ("gpu", 500)], true)], vec![]),
+        _ => {
+            let fair = Pool { price_milli: 2_000, ..pool("gpu", 0) };
+            let stranger = Queue {
+                quotas: BTreeMap::from([("gpu".into(), BTreeMap::from([("cpu".into(), Quota::default())]))]),
+                ..Queue { name: "speech".into(), max_pending: 1, ..Queue::default() }
+            };
+            (vec![PolicyObject::Queue(stranger), PolicyObject::Pool(fair)], vec![])
+        }
+    }
+}
+
+/// Limits of users, of a day, and of a queue for good.
+pub(crate) fn limits(micros: u64) -> Vec<PolicyObject> {
+    let limit = |scope, measure, reset, limit: u64| (Meter::new(scope, measure, reset), limit);
+    let of = |name: &str, queue: &str, limits: Vec<(Meter, u64)>| {
+        let limits = limits.into_iter().collect();
+        PolicyObject::Quota(QuotaPolicy {
+            name: name.into(),
+            queue: queue.into(),
+            limits,
+            queue_when_exhausted: !queue.is_empty(),
+            ..QuotaPolicy::default()
+        })
+    };
+    vec![
+        of("user", "", vec![limit(Scope::User, Measure::Concurrent, Reset::Live, micros / 4_000)]),
+        of(
+            "day",
+            "",
+            vec![
+                limit(Scope::Together, Measure::CpuHours, Reset::Day, micros),
+                limit(Scope::User, Measure::Starts, Reset::Day, micros / 1_000),
+            ],
+        ),
+        of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
+    ]
+}
+
+pub(crate) fn service(name: &str, pool: &str, class: &str) -> PolicyObject {
+    PolicyObject::Service(Service {
+        name: name.into(),
+        pool: pool.into(),
+        class: class.into(),
+        ..Service::default()
+    })
+}
+
+fn validator() -> PolicyObject {
+    let rule = Rule { expression: "request.gpu <= 8".into(), ..Rule::default() };
+    let subject = "Reservation".into();
+    PolicyObject::Validator(Validator {
+        name: "small".into(),
+        subject,
+        rules: vec![rule],
+        ..Validator::default()
+    })
+}
+
+/// org with vision and speech below it, which lend to each other.
+pub(crate) fn queues() -> Vec<PolicyObject> {
+    vec![
+        queue("org", "", &[("cpu", 0, 2_000, None), ("gpu", 0, 1_000, None)]),
+        queue("vision", "org", &[("cpu", 1_000, 3_000, Some(8_000)), ("gpu", 250, 1_000, Some(2_500))]),
+        queue("speech", "org", &[("cpu", 0, 4_000, None), ("memory", 0, 8 * GIB, None)]),
+    ]
+}
+
+/// Per resource of the default pool: guaranteed, nominal, limit.
+fn queue(name: &str, parent: &str, quotas: &[(&str, u64, u64, Option<u64>)]) -> PolicyObject {
+    let quota = |(resource, guaranteed, nominal, limit): &(&str, u64, u64, Option<u64>)| {
+        let quota =
+            Quota { guaranteed: Amount(*guaranteed), nominal: Amount(*nominal), limit: limit.map(Amount) };
+        ((*resource).to_owned(), quota)
+    };
+    let quotas: BTreeMap<String, Quota> = quotas.iter().map(quota).collect();
+    let quotas =
+        if quotas.is_empty() { BTreeMap::new() } else { BTreeMap::from([("default".to_owned(), quotas)]) };
+    PolicyObject::Queue(Queue { name: name.into(), parent: parent.into(), quotas, ..Queue::default() })
+}
+
+/// A schedule for requests of the queue `vision` and those named `batch_`.
+fn schedule(name: &str, pool: &str, kept: &[(&str, u64)], shorten: bool) -> PolicyObject {
+    let users = Users { queues: vec!["vi*".into()], pipelines: vec!["batch_*".into()], ..Users::default() };
+    let resources = kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount));
+    let (name, pool, rule) = (name.into(), pool.into(), format!("{shorten}"));
+    PolicyObject::Schedule(Schedule { name, pool, rule, resources, users, shorten, ..Schedule::default() })
+}

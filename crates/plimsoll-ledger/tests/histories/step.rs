@@ -1,0 +1,75 @@
+//! Steps of histories: what is done next, before it is known to whom.
+
+use plimsoll_ledger::{NodeHealth, Request};
+use proptest::prelude::*;
+
+use super::request::request;
+
+#[allow(clippy::large_enum_variant)] // A handful at a time.
+/// One step of a history: indices are resolved against the ledger of the moment, so that most commands make sense.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Submit { request: Request, verdict: u8, nodes: Vec<u32>, device: u16, key: Option<u8> },
+    Place { pick: usize, nodes: Vec<u32>, device: u16 },
+    Preempt { pick: usize, victims: Vec<usize>, device: u16 },
+    Unplan(usize),
+    Confirm(usize, bool),
+    Renew(usize, bool, u64),
+    Resize(usize, u64),
+    Release(usize, bool),
+    Requeue(usize, bool),
+    Cancel(usize),
+    Expire(u32),
+    Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool, cut: u8 },
+    Health(u32, NodeHealth, bool),
+    FailUnderGang(usize),
+    Admin(u32, u8),
+    Device(u32, u16, bool),
+    RemoveNode(u32),
+    Policy(u8, bool),
+    Endpoint { pick: usize, right: bool, port: u8, draining: bool },
+    Loads(Vec<usize>),
+    Leader,
+    Upgrade(u32),
+    Windows(u8, u64, u64, bool),
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let nodes = || prop::collection::vec(0u32..4, 1..4);
+    let health = prop_oneof![
+        3 => Just(NodeHealth::Available), 3 => Just(NodeHealth::Suspect), 3 => Just(NodeHealth::Lost),
+        1 => Just(NodeHealth::Fenced), 1 => Just(NodeHealth::Failed),
+    ];
+    let right = || prop::bool::weighted(0.9);
+    prop_oneof![
+        20 => (request(), 0u8..10, nodes(), 0u16..3, prop::option::weighted(0.3, 0u8..4))
+            .prop_map(|(request, verdict, nodes, device, key)| Step::Submit { request, verdict, nodes, device, key }),
+        8 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Place { pick, nodes, device }),
+        10 => (any::<usize>(), prop::collection::vec(any::<usize>(), 0..4), 0u16..3)
+            .prop_map(|(pick, victims, device)| Step::Preempt { pick, victims, device }),
+        1 => any::<usize>().prop_map(Step::Unplan),
+        10 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Confirm(pick, right)),
+        6 => (any::<usize>(), right(), prop_oneof![Just(0u64), Just(3_000), Just(60_000), Just(1)])
+            .prop_map(|(pick, right, ttl)| Step::Renew(pick, right, ttl)),
+        4 => (any::<usize>(), 0u64..9_000).prop_map(|(pick, cpu)| Step::Resize(pick, cpu)),
+        8 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Release(pick, right)),
+        3 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Requeue(pick, right)),
+        3 => any::<usize>().prop_map(Step::Cancel),
+        12 => (0u32..4).prop_map(Step::Expire),
+        5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY, 0u8..8).prop_map(
+            |(index, incarnation, cpu_millis, devices, running, cut)| Step::Register { index, incarnation, cpu_millis, devices, running, cut }),
+        8 => (0u32..4, health, right()).prop_map(|(node, health, right)| Step::Health(node, health, right)),
+        2 => any::<usize>().prop_map(Step::FailUnderGang),
+        3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
+        2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
+        2 => (0u32..4).prop_map(Step::RemoveNode),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
+            .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
+        3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
+        2 => Just(Step::Leader),
+        1 => (0u32..7).prop_map(Step::Upgrade),
+        4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
+            .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
+    ]
+}

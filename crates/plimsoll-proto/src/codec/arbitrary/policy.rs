@@ -1,0 +1,189 @@
+//! Policy objects that make sense.
+
+use plimsoll_ledger::{
+    Class, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Rule,
+    Schedule, Users, Validator, Window,
+};
+use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::request::selector;
+use super::service::service;
+use super::usage::quota;
+use super::{amount, labels, name, number, resources};
+
+fn queue_discipline() -> impl Strategy<Value = plimsoll_ledger::QueueDiscipline> {
+    let names = ["", "strict", "skip", "backfill_1", "backfill_17", "backfill_all", "priority", "learned"];
+    select(names.to_vec()).prop_map(|name| name.parse().expect("it is one of the names"))
+}
+
+pub(super) fn pool() -> impl Strategy<Value = Pool> {
+    let strategy = select(plimsoll_ledger::Strategy::NAMED.map(|(_, strategy)| strategy).to_vec());
+    let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
+    let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
+    let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
+    let preemption =
+        select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
+    let prices =
+        btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
+    let words = ("[A-Z]{0,3}", vec(name(), 0..3));
+    let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
+    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
+    (name(), labels(), selector(), strategy, countables, order, more).prop_map(
+        |(name, labels, select, strategy, countables, queue_order, more)| {
+            let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
+            let ((currency, topology), (queueing, starvation_bound_ms)) = (words, queueing);
+            let (preemption, max_preemptions_per_hour) = preemption;
+            Pool {
+                name,
+                labels,
+                select,
+                strategy,
+                countables,
+                queue_order,
+                max_pending,
+                fairness,
+                price_milli,
+                preemption,
+                max_preemptions_per_hour,
+                prices,
+                currency,
+                topology,
+                queueing,
+                starvation_bound_ms,
+                changed: Revision(0),
+            }
+        },
+    )
+}
+
+pub(super) fn queue() -> impl Strategy<Value = Queue> {
+    let quota = (0..1u64 << 40, 0..1u64 << 40, prop::option::of(0..1u64 << 40)).prop_map(
+        |(guaranteed, more, borrow)| {
+            let nominal = guaranteed + more;
+            let limit = borrow.map(|borrow| Amount(nominal + borrow));
+            Quota { guaranteed: Amount(guaranteed), nominal: Amount(nominal), limit }
+        },
+    );
+    let resource = prop_oneof![Just("cpu".to_owned()), Just("gpu".to_owned()), "license/[a-z]{1,4}"];
+    let quotas = btree_map(name(), btree_map(resource, quota, 1..3), 0..3);
+    let parent = prop_oneof![Just(String::new()), name()];
+    (name(), labels(), parent, 0..1_000_000u32, quotas, any::<u32>()).prop_map(
+        |(name, labels, parent, weight_milli, quotas, max_pending)| Queue {
+            name,
+            labels,
+            parent,
+            weight_milli,
+            quotas,
+            max_pending,
+            changed: Revision(0),
+        },
+    )
+}
+
+pub(super) fn validator() -> impl Strategy<Value = Validator> {
+    let rule = ("[a-z<= 0-9.]{0,10}[a-z]", "[a-z ]{0,8}", "[a-z.]{0,8}")
+        .prop_map(|(expression, message, path)| Rule { expression, message, path });
+    let names = || prop::collection::btree_set(name(), 0..3);
+    (name(), select(vec!["Reservation", "Pool", "Queue"]), names(), names(), vec(rule, 1..4)).prop_map(
+        |(name, subject, pools, queues, rules)| Validator {
+            name,
+            subject: subject.to_owned(),
+            pools,
+            queues,
+            rules,
+            changed: Revision(0),
+        },
+    )
+}
+
+pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
+    let rule = select(vec![
+        "always",
+        "22:00-06:00 UTC",
+        "09:30-17:00 Europe/Berlin mon-fri except 2026-12-24,2026-12-31",
+        "rrule FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18 for 8h UTC",
+        "rrule FREQ=WEEKLY;INTERVAL=2;COUNT=9 for 1d12h from 2026-11-02 Asia/Tokyo",
+        "at 2026-12-24T18:00:00Z for 30m",
+    ]);
+    let resource = prop_oneof![
+        Just("cpu".to_owned()),
+        Just("memory".to_owned()),
+        Just("gpu".to_owned()),
+        "license/[a-z]{1,4}"
+    ];
+    let resources = btree_map(resource, 1..1u64 << 40, 1..4).prop_map(|amounts| {
+        amounts.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
+    });
+    let patterns = || vec("[a-z_*?]{1,6}", 0..3);
+    let users = (patterns(), patterns(), patterns()).prop_map(|(pipelines, queues, tenants)| Users {
+        pipelines,
+        queues,
+        tenants,
+    });
+    (name(), labels(), name(), resources, rule, users, any::<bool>()).prop_map(
+        |(name, labels, pool, resources, rule, users, shorten)| Schedule {
+            name,
+            labels,
+            pool,
+            resources,
+            rule: rule.to_owned(),
+            users,
+            shorten,
+            ..Schedule::default()
+        },
+    )
+}
+
+pub(super) fn windows() -> impl Strategy<Value = Vec<Window>> {
+    let window = (number(), number())
+        .prop_map(|(start, end)| Window { start: LedgerTime(start), end: LedgerTime(end) });
+    vec(window, 0..4)
+}
+
+pub(super) fn class() -> impl Strategy<Value = Class> {
+    let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
+    let times = (ttl, 0..1_000_000u64, 0..1_000_000u64, 0..1_000_000u64);
+    (name(), any::<i32>(), any::<bool>(), times).prop_map(|(name, priority, preemptible, times)| {
+        let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
+        Class {
+            name,
+            priority,
+            preemptible,
+            default_ttl_ms,
+            grace_ms,
+            min_run_ms,
+            default_duration_ms,
+            changed: Revision(0),
+        }
+    })
+}
+
+pub(super) fn node_limits() -> impl Strategy<Value = NodeLimits> {
+    (name(), selector(), resources()).prop_map(|(name, select, max)| NodeLimits {
+        name,
+        select,
+        max,
+        changed: Revision(0),
+    })
+}
+
+/// Policy objects that make sense.
+pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
+    prop_oneof![
+        pool().prop_map(PolicyObject::Pool),
+        class().prop_map(PolicyObject::Class),
+        node_limits().prop_map(PolicyObject::NodeLimits),
+        queue().prop_map(PolicyObject::Queue),
+        quota().prop_map(PolicyObject::Quota),
+        validator().prop_map(PolicyObject::Validator),
+        schedule().prop_map(PolicyObject::Schedule),
+        service().prop_map(PolicyObject::Service),
+    ]
+}
+
+pub(super) fn policy_name() -> impl Strategy<Value = PolicyName> {
+    valid_policy_object().prop_map(|object| object.name())
+}

@@ -1,0 +1,130 @@
+//! Requests that make sense.
+
+use plimsoll_ledger::{
+    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Request, Requirements, Topology,
+    Wait,
+};
+use plimsoll_types::{Operator, Selector, Term};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{amount, labels, name, number, resources};
+
+fn term() -> impl Strategy<Value = Term> {
+    let operator = select(vec![
+        Operator::In,
+        Operator::NotIn,
+        Operator::Exists,
+        Operator::DoesNotExist,
+        Operator::Gt,
+        Operator::Lt,
+    ]);
+    ("[a-z]{1,5}", operator, vec("[a-z0-9]{0,5}", 1..4), any::<i64>()).prop_map(
+        |(key, operator, values, number)| {
+            let values = match operator {
+                Operator::In | Operator::NotIn => values,
+                Operator::Exists | Operator::DoesNotExist => Vec::new(),
+                Operator::Gt | Operator::Lt => vec![number.to_string()],
+            };
+            Term { key, operator, values }
+        },
+    )
+}
+
+pub(super) fn selector() -> impl Strategy<Value = Selector> {
+    vec(term(), 0..3).prop_map(|terms| Selector { terms })
+}
+
+fn gpu() -> impl Strategy<Value = GpuAsk> {
+    let share = prop_oneof![
+        Just(GpuShare::Whole),
+        (1..1000u16).prop_map(GpuShare::Milli),
+        (1..(u64::MAX >> 1)).prop_map(GpuShare::Memory),
+        profile_name().prop_map(GpuShare::Mig),
+    ];
+    (1..9u32, share, amount(), vec("[a-z0-9]{1,5}", 0..3)).prop_map(|(count, share, min, models)| GpuAsk {
+        count: if share == GpuShare::Whole { count } else { 1 },
+        share,
+        min_device_memory_bytes: min,
+        models,
+    })
+}
+
+pub(super) fn profile_name() -> impl Strategy<Value = ProfileName> {
+    "[1-7]g\\.[0-9]{1,3}gb(\\+me)?".prop_map(|text| ProfileName::new(&text).expect("it is made as one"))
+}
+
+fn requirements() -> impl Strategy<Value = Requirements> {
+    let wish = (1..=100u32, term()).prop_map(|(weight, term)| Preferred { weight, term });
+    (resources(), option::of(gpu()), selector(), vec(wish, 0..3))
+        .prop_map(|(amounts, gpu, required, preferred)| Requirements { amounts, gpu, required, preferred })
+}
+
+fn topology() -> impl Strategy<Value = Topology> {
+    let level = || prop_oneof![Just(String::new()), name()];
+    let slices = prop_oneof![Just((0u32, String::new())), (1..5u32, name())];
+    (level(), level(), slices).prop_map(|(required, preferred, (slice_size, slice_level))| Topology {
+        required,
+        preferred,
+        slice_size,
+        slice_level,
+    })
+}
+
+fn rule() -> impl Strategy<Value = Affinity> {
+    (name(), name(), name(), 0..=100u32, any::<bool>())
+        .prop_map(|(key, value, level, weight, anti)| Affinity { key, value, level, weight, anti })
+}
+
+/// Requests that make sense.
+pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
+    let gang = (1..100u32, 0..100u32, any::<bool>(), topology(), vec(rule(), 0..3)).prop_map(
+        |(min_members, more, spread, topology, affinity)| {
+            let group = topology.group();
+            let (min_members, max_members) = (min_members * group, (min_members + more) * group);
+            (Gang { min_members, max_members, spread }, topology, affinity)
+        },
+    );
+    let wait = prop_oneof![
+        Just(Wait::Refuse),
+        (0..1_000_000u64).prop_map(|deadline_ms| Wait::Queue { deadline_ms })
+    ];
+    let length = || prop_oneof![Just(0), 1_000..1_000_000u64];
+    let queue = prop_oneof![Just(String::new()), name()];
+    let service = prop_oneof![Just(String::new()), name()];
+    let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), (queue, service));
+    let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
+    let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
+    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), start);
+    (words, requirements(), gang, times, (wait, on_preempt)).prop_map(
+        |(words, requirements, gang, times, end)| {
+            let (wait, on_preempt) = end;
+            let (gang, topology, affinity) = gang;
+            let (name, pool, class, tenant, labels, (queue, service)) = words;
+            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, start_at_ms) = times;
+            Request {
+                name,
+                pool,
+                class,
+                queue,
+                service,
+                tenant,
+                labels,
+                requirements,
+                gang,
+                ttl_ms,
+                hold_ms,
+                max_duration_ms,
+                auto_confirm,
+                wait,
+                on_preempt,
+                max_cost_micros,
+                start_at_ms: if max_duration_ms >= 1_000 { start_at_ms } else { 0 },
+                topology,
+                affinity,
+            }
+        },
+    )
+}

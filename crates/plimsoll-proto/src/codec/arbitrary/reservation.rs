@@ -1,0 +1,150 @@
+//! Reservations: where they are, and what stands in their way.
+
+use std::sync::Arc;
+
+use plimsoll_ledger::{
+    Blocker, DeviceGrant, EndReason, MemberPlacement, Placement, Preempted, PreemptionRule, Reason,
+    Reservation, State,
+};
+use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::node::slices;
+use super::request::valid_request;
+use super::service::endpoint;
+use super::usage::tab;
+use super::{number, resources, text};
+
+pub(super) fn blocker() -> impl Strategy<Value = Blocker> {
+    (reason(), text(), number(), number(), number(), any::<u32>()).prop_map(
+        |(reason, subject, asked, available, limit, nodes)| Blocker {
+            reason,
+            subject,
+            asked,
+            available,
+            limit,
+            nodes,
+        },
+    )
+}
+
+pub(super) fn reason() -> impl Strategy<Value = Reason> {
+    select(vec![
+        Reason::UnsupportedVersion,
+        Reason::KeyConflict,
+        Reason::NotFound,
+        Reason::PoolNotFound,
+        Reason::QueueNotFound,
+        Reason::ServiceNotFound,
+        Reason::QuotaExceeded,
+        Reason::NotPreemptible,
+        Reason::AwaitsPreemption,
+        Reason::Preempted,
+        Reason::LimitExceeded,
+        Reason::BudgetExhausted,
+        Reason::RateExceeded,
+        Reason::ReservedByCalendar,
+        Reason::TopologyMismatch,
+        Reason::AffinityConflict,
+        Reason::ClassNotFound,
+        Reason::InvalidArgument,
+        Reason::RevisionMoved,
+        Reason::Fenced,
+        Reason::WrongState,
+        Reason::Expired,
+        Reason::InUse,
+        Reason::Infeasible,
+        Reason::NodeNotAvailable,
+        Reason::LabelMismatch,
+        Reason::DeviceMismatch,
+        Reason::PoolMismatch,
+        Reason::CountableExhausted,
+        Reason::NoCapacity,
+        Reason::BehindInQueue,
+        Reason::QueueFull,
+        Reason::TableFull,
+    ])
+}
+
+pub(super) fn grants() -> impl Strategy<Value = Vec<DeviceGrant>> {
+    let grant = (any::<u16>(), any::<u16>(), number(), option::weighted(0.3, slices())).prop_map(
+        |(device, milli, memory_bytes, slices)| DeviceGrant {
+            device: DeviceIndex(device),
+            milli,
+            memory_bytes,
+            slices,
+        },
+    );
+    vec(grant, 0..3)
+}
+
+fn members() -> impl Strategy<Value = Vec<MemberPlacement>> {
+    let member =
+        (any::<u32>(), grants()).prop_map(|(node, devices)| MemberPlacement { node: NodeId(node), devices });
+    vec(member, 0..3)
+}
+
+pub(super) fn placement() -> impl Strategy<Value = Placement> {
+    members().prop_map(|members| Placement { members })
+}
+
+pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
+    let ends = vec![
+        None,
+        Some(EndReason::Released),
+        Some(EndReason::Cancelled),
+        Some(EndReason::NotConfirmed),
+        Some(EndReason::NotRenewed),
+        Some(EndReason::MaxDuration),
+        Some(EndReason::WaitedTooLong),
+        Some(EndReason::NodeLost),
+        Some(EndReason::NodeFenced),
+        Some(EndReason::NodeFailed),
+        Some(EndReason::Drained),
+        Some(EndReason::Preempted),
+        Some(EndReason::WindowOpened),
+        Some(EndReason::NeverStarted),
+    ];
+    let state = || select(State::ALL.to_vec());
+    let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
+    let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim]);
+    let preempted = (rule, [(); 4].map(|()| number())).prop_map(|(rule, [by, at, revision, grace_ms])| {
+        Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
+    });
+    let ended = (select(ends), option::of(preempted));
+    let bill = (option::of(tab()), number(), option::of(endpoint()));
+    let tail = (resources(), members(), [(); 8].map(|()| number()), ended, vec(blocker(), 0..3), bill);
+    (head, tail).prop_map(|(head, tail)| {
+        let (id, request, requester, priority, state, resume_state) = head;
+        let (amounts, members, numbers, (end_reason, preempted), blockers, (tab, cost_micros, endpoint)) =
+            tail;
+        let [token, ttl_ms, submitted, granted, deadline, hard_end, ended, changed] = numbers;
+        Reservation {
+            id: ReservationId(id),
+            request: Arc::new(request),
+            requester,
+            priority,
+            state,
+            resume_state,
+            amounts,
+            members,
+            token: Revision(token),
+            ttl_ms,
+            submitted_at: LedgerTime(submitted),
+            granted_at: LedgerTime(granted),
+            deadline: LedgerTime(deadline),
+            hard_end: LedgerTime(hard_end),
+            ended_at: LedgerTime(ended),
+            end_reason,
+            changed: Revision(changed),
+            blockers,
+            preempted: preempted.map(Box::new),
+            tab: tab.map(Arc::new),
+            cost_micros,
+            endpoint: endpoint.map(Arc::new),
+        }
+    })
+}

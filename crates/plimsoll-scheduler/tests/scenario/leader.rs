@@ -1,0 +1,160 @@
+//! What a leader does in its rounds, in simulated time: the real planner on the real ledger, one command an entry.
+
+use std::collections::BTreeSet;
+
+use plimsoll_calendar::Recurrence;
+use plimsoll_ledger::limits::MAX_WINDOWS;
+use plimsoll_ledger::{
+    Command, Entry, Event, Ledger, Outcome, Request, SYSTEM_ACTOR, Stamp, Verdict, Window,
+};
+use plimsoll_scheduler::{Eviction, Planner};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
+
+/// How far ahead windows of schedules are worked out: further than any scenario lasts.
+const HORIZON_MS: u64 = 8 * 86_400_000;
+/// Rounds at one moment; more would be a planner and a ledger that disagree.
+const MOST_ROUNDS: usize = 1_000;
+
+pub(crate) struct Leader {
+    pub(crate) ledger: Ledger,
+    pub(crate) planner: Planner,
+    pub(crate) now: LedgerTime,
+    /// What happened since it was last taken.
+    pub(crate) events: Vec<Event>,
+    /// The queue is walked though nothing came free: something ended, or a period is over.
+    pass_owed: bool,
+}
+
+impl Leader {
+    pub(crate) fn new(now: LedgerTime) -> Leader {
+        let ledger = Ledger::new();
+        Leader { planner: Planner::new(&ledger, 1), ledger, now, events: Vec::new(), pass_owed: false }
+    }
+
+    pub(crate) fn apply(&mut self, command: Command) -> Outcome {
+        self.apply_as(SYSTEM_ACTOR, command)
+    }
+
+    pub(crate) fn apply_as(&mut self, actor: &str, command: Command) -> Outcome {
+        let stamp = Stamp { revision: Revision(self.ledger.revision().0 + 1), proposed_at: self.now };
+        let entry = Entry { actor: actor.to_owned(), ..Entry::system(command) };
+        let applied = self.ledger.apply(stamp, &entry);
+        assert_eq!(self.ledger.take_violations(), vec![], "by {entry:?}");
+        self.ledger.clear_touched();
+        self.events.extend(applied.events);
+        applied.answer.outcome
+    }
+
+    /// Plans a request and submits it with what was found.
+    pub(crate) fn submit(&mut self, request: &Request, by: &str) -> Outcome {
+        self.planner.tick(&self.ledger, self.now);
+        let planned = self.planner.plan_batch_for(&self.ledger, &[request], &[by]).pop();
+        let (verdict, ticket) = planned.unwrap_or((Verdict::Blocked(Vec::new()), None));
+        let outcome = self.apply_as(by, Command::Submit { request: request.clone(), verdict });
+        if let Some(ticket) = ticket {
+            self.planner.settle(&self.ledger, ticket);
+        }
+        if let Outcome::Reservation(made) = &outcome
+            && made.is_waiting()
+        {
+            self.planner.note_arrival(&self.ledger, made);
+            self.planner.note_waiting();
+        }
+        outcome
+    }
+
+    /// Any other command of a holder or an operator, and what the planner has to read after it.
+    pub(crate) fn change(&mut self, command: Command) -> Outcome {
+        self.pass_owed |= matches!(command, Command::Cancel { .. });
+        let outcome = self.apply(command);
+        self.read_nodes();
+        outcome
+    }
+
+    /// A grant ended, and not by preemption.
+    pub(crate) fn note_end(&mut self) {
+        self.read_nodes();
+        self.planner.note_end(&self.ledger);
+    }
+
+    /// All that is due at this moment: ends, windows, places for those who wait, notice to those who have to leave.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            let before = self.ledger.revision();
+            if self.ledger.next_due().is_some_and(|due| due <= self.now) {
+                let came = self.apply(Command::Expire { limit: 1_000 });
+                self.pass_owed |=
+                    self.ledger.counts_usage() || matches!(came, Outcome::Expired { ended: 1.., .. });
+                self.note_end();
+            }
+            for command in self.windows() {
+                self.apply(command);
+                self.planner.sync_policies(&self.ledger);
+            }
+            self.planner.tick(&self.ledger, self.now);
+            if self.planner.wants_queue_pass() || std::mem::take(&mut self.pass_owed) {
+                for (reservation, placement, ticket) in self.planner.plan_queue(&self.ledger, 1_000) {
+                    self.apply(Command::Place { reservation, placement });
+                    self.planner.settle(&self.ledger, ticket);
+                }
+            } else if self.planner.wants_evictions(&self.ledger) {
+                for Eviction { reservation, placement, victims } in
+                    self.planner.plan_evictions(&self.ledger, 1_000)
+                {
+                    let came = self.apply(Command::Preempt { reservation, placement, victims });
+                    self.planner.settle_eviction(
+                        &self.ledger,
+                        reservation,
+                        matches!(came, Outcome::Refused(_)),
+                    );
+                    self.read_nodes();
+                }
+            }
+            if self.ledger.revision() == before && !self.planner.wants_queue_pass() {
+                return;
+            }
+        }
+        panic!("it does not come to rest at {:?}", self.now);
+    }
+
+    /// The next moment at which something is due, if nobody does anything.
+    pub(crate) fn next_due(&self) -> Option<LedgerTime> {
+        let calendar = self.ledger.calendar().next_change(self.now);
+        // A planned start is due as it comes.
+        let planned =
+            self.planner.planned_starts().map(|planned| planned.start_at).filter(|at| *at > self.now);
+        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar];
+        others.into_iter().flatten().chain(planned).min()
+    }
+
+    pub(crate) fn token_of(&self, id: ReservationId) -> Revision {
+        self.ledger.reservation(id).map_or(Revision(0), |held| held.token)
+    }
+
+    fn read_nodes(&mut self) {
+        let nodes: BTreeSet<NodeId> = self.ledger.nodes().map(|node| node.id).collect();
+        self.planner.sync(&self.ledger, nodes);
+    }
+
+    /// Windows of schedules that were not worked out yet.
+    fn windows(&self) -> Vec<Command> {
+        let fresh = self.ledger.schedules().filter(|schedule| schedule.opened_until.0 == 0);
+        let open = |schedule: &std::sync::Arc<plimsoll_ledger::Schedule>| {
+            let rule: Recurrence = schedule.rule.parse().expect("the policy file was read");
+            let until = self.now.plus_ms(HORIZON_MS);
+            let found = rule.occurrences(self.now.0, until.0, MAX_WINDOWS);
+            let window = |found: &plimsoll_calendar::Window| Window {
+                start: LedgerTime(found.start_ms),
+                end: LedgerTime(found.end_ms),
+            };
+            let windows = found.iter().map(window).collect();
+            Command::OpenWindows {
+                schedule: schedule.name.clone(),
+                changed: schedule.changed,
+                windows,
+                until,
+            }
+        };
+        fresh.map(open).collect()
+    }
+}
