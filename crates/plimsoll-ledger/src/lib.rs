@@ -33,6 +33,7 @@ mod request;
 mod reservation;
 mod row;
 mod rows;
+mod scaling;
 mod service;
 mod topology;
 mod touched;
@@ -40,6 +41,7 @@ mod usage;
 mod validate;
 mod validator;
 
+pub use apply::ScaleDecided;
 pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
 pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
@@ -70,6 +72,10 @@ pub use request::{
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
+pub use scaling::{
+    Fleet, Intent, IntentAction, IntentState, IntentStep, Pin, Provider, ProviderKind, ScaleChange, Scaling,
+    ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+};
 pub use service::{
     Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,
 };

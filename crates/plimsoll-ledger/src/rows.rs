@@ -66,6 +66,9 @@ impl Ledger {
                 StoredRow::Whole(Row::Schedule(schedule)) => ledger.put_schedule(schedule),
                 StoredRow::Whole(Row::Service(service)) => ledger.put_service(service),
                 StoredRow::Whole(Row::Load(load)) => ledger.put_load(load),
+                StoredRow::Whole(Row::ScalingPolicy(policy)) => ledger.put_scaling_policy(policy),
+                StoredRow::Whole(Row::Scaling(scaling)) => ledger.put_scaling(scaling),
+                StoredRow::Whole(Row::Intent(intent)) => ledger.put_intent(intent),
                 StoredRow::Whole(Row::Node(node)) => ledger.put_node(node),
                 StoredRow::Whole(Row::Reservation(reservation)) => {
                     ledger.check_placed(&reservation)?;
@@ -170,6 +173,16 @@ impl Ledger {
             .map(|(name, service)| (RowKey::Service(name.clone()), Row::Service(Arc::clone(service))));
         let loads = self.loads.iter().map(|(id, load)| (RowKey::Load(*id), Row::Load(*load)));
         let named = queues.chain(schedules).chain(quotas).chain(validators).chain(usage);
-        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads)
+        let scaling_policies = self.scaling_policies.iter().map(|(name, policy)| {
+            (RowKey::ScalingPolicy(name.clone()), Row::ScalingPolicy(Arc::clone(policy)))
+        });
+        let scalings = self
+            .scalings
+            .iter()
+            .map(|(name, scaling)| (RowKey::Scaling(name.clone()), Row::Scaling(Arc::clone(scaling))));
+        let intents =
+            self.intents.iter().map(|(id, intent)| (RowKey::Intent(*id), Row::Intent(Arc::clone(intent))));
+        let scaling = scaling_policies.chain(scalings).chain(intents);
+        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads).chain(scaling)
     }
 }

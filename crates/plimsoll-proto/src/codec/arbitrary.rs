@@ -1,5 +1,6 @@
 //! Strategies that make any ledger value, for round trips; and valid requests and policy objects, for the API.
 
+mod scale;
 mod service;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use scale::{intent, scaling, scaling_command, scaling_policy, valid_scaling_policy};
 use service::{announcement, endpoint, load_report, service};
 
 /// Numbers with many small ones and both ends.
@@ -362,6 +364,7 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         validator().prop_map(PolicyObject::Validator),
         schedule().prop_map(PolicyObject::Schedule),
         service().prop_map(PolicyObject::Service),
+        valid_scaling_policy().prop_map(PolicyObject::ScalingPolicy),
     ]
 }
 
@@ -703,6 +706,9 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         (service(), changed())
             .prop_map(|(service, changed)| Row::Service(Arc::new(Service { changed, ..service }))),
         (load_report(), number()).prop_map(|(report, at)| Row::Load(Load { report, at: LedgerTime(at) })),
+        scaling_policy().prop_map(|policy| Row::ScalingPolicy(Arc::new(policy))),
+        scaling().prop_map(|state| Row::Scaling(Arc::new(state))),
+        intent().prop_map(|intent| Row::Intent(Arc::new(intent))),
     ]
 }
 
@@ -776,6 +782,7 @@ fn command() -> impl Strategy<Value = Command> {
             reports.dedup_by_key(|report| report.reservation);
             Command::ReportLoad { reports }
         }),
+        scaling_command(),
         (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
             Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }
         }),

@@ -15,7 +15,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, mig, names, service, topology, usage};
+use super::{CodecError, mig, names, scale, service, topology, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -99,6 +99,10 @@ fn command(from: log::log_command::Command) -> Result<Command> {
             announced: from.announced.map(service::decode_announcement),
         },
         From::ReportLoad(from) => Command::ReportLoad { reports: service::decode_reports(from.reports)? },
+        From::SetDesired(from) => scale::decode_desired(from),
+        From::PinScale(from) => scale::decode_pin(from)?,
+        From::OpenIntent(from) => scale::decode_open(from),
+        From::StepIntent(from) => scale::decode_step(from)?,
     })
 }
 
@@ -186,6 +190,9 @@ pub(super) fn row(from: log::Row) -> Result<Row> {
         From::Schedule(from) => Row::Schedule(Arc::new(super::schedule::decode(from)?)),
         From::Service(from) => Row::Service(Arc::new(service::decode(from)?)),
         From::Load(from) => Row::Load(service::decode_load(from)?),
+        From::ScalingPolicy(from) => scale::decode_policy_row(from)?,
+        From::Scaling(from) => Row::Scaling(Arc::new(scale::decode_state(from))),
+        From::Intent(from) => scale::decode_intent_row(from)?,
     })
 }
 
@@ -370,6 +377,7 @@ fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Validator(from) => PolicyObject::Validator(validator(from)?),
         From::Schedule(from) => PolicyObject::Schedule(super::schedule::decode(from)?),
         From::Service(from) => PolicyObject::Service(service::decode(from)?),
+        From::ScalingPolicy(from) => PolicyObject::ScalingPolicy(scale::decode(from)?),
     })
 }
 
@@ -384,6 +392,7 @@ fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Validator(name) => PolicyName::Validator(name),
         From::Schedule(name) => PolicyName::Schedule(name),
         From::Service(name) => PolicyName::Service(name),
+        From::ScalingPolicy(name) => PolicyName::ScalingPolicy(name),
     })
 }
 

@@ -11,7 +11,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{mig, names, service, topology, usage};
+use super::{mig, names, scale, service, topology, usage};
 use crate::log;
 
 pub(super) fn entry(entry: &Entry) -> log::LogCommand {
@@ -87,6 +87,12 @@ fn command(command: &Command) -> log::log_command::Command {
         }),
         Command::ReportLoad { reports } => {
             To::ReportLoad(log::ReportLoad { reports: reports.iter().map(service::encode_report).collect() })
+        }
+        Command::SetDesired(decided) => To::SetDesired(scale::encode_desired(decided)),
+        Command::PinScale { target, to, for_ms } => To::PinScale(scale::encode_pin(target, *to, *for_ms)),
+        Command::OpenIntent { policy, machine } => To::OpenIntent(scale::encode_open(policy, *machine)),
+        Command::StepIntent { intent, attempts, step } => {
+            To::StepIntent(scale::encode_step(*intent, *attempts, step))
         }
         Command::Upgrade { to } => To::Upgrade(log::Upgrade { to: *to }),
         Command::TakeTokens { quota, rate, scope, tokens } => To::TakeTokens(log::TakeTokens {
@@ -188,6 +194,9 @@ pub(super) fn row(row: &Row) -> log::Row {
         Row::Schedule(object) => To::Schedule(super::schedule::encode(object)),
         Row::Service(object) => To::Service(service::encode(object)),
         Row::Load(load) => To::Load(service::encode_load(load)),
+        Row::ScalingPolicy(policy) => To::ScalingPolicy(scale::encode(policy)),
+        Row::Scaling(state) => To::Scaling(scale::encode_state(state)),
+        Row::Intent(intent) => To::Intent(scale::encode_intent(intent)),
     };
     log::Row { row: Some(to) }
 }
@@ -386,6 +395,7 @@ fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Validator(object) => Object::Validator(validator(object)),
         PolicyObject::Schedule(object) => Object::Schedule(super::schedule::encode(object)),
         PolicyObject::Service(object) => Object::Service(service::encode(object)),
+        PolicyObject::ScalingPolicy(object) => Object::ScalingPolicy(scale::encode(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -401,6 +411,7 @@ fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Validator(name) => Name::Validator(name.clone()),
         PolicyName::Schedule(name) => Name::Schedule(name.clone()),
         PolicyName::Service(name) => Name::Service(name.clone()),
+        PolicyName::ScalingPolicy(name) => Name::ScalingPolicy(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }

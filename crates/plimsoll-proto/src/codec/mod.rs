@@ -8,6 +8,7 @@ mod encode;
 mod key;
 mod mig;
 mod names;
+mod scale;
 mod schedule;
 mod service;
 mod topology;
