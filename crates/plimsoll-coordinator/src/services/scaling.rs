@@ -120,7 +120,7 @@ impl ScalingService for Scalings {
             status: Some(convert::scaling_status(&policy, &view)),
             latest_look: look.lines,
             latest_desired: look.desired,
-            latest_look_ms: look.at_ms,
+            latest_look_time_ms: look.at_ms,
             provider_problem: look.problem,
         }))
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is wanted stays within the policy's bounds; a machine is started or removed under an intent that was in the log before
 //! anybody was called; a machine has one intent to remove it at most; a node on which something is held is never removed (I20).
-//! `docs/semantics.md` 5.8.
+//! `docs/semantics.md` 5.9.
 
 mod checks;
 mod fleet;

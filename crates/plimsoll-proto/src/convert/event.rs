@@ -1,6 +1,6 @@
 //! Events of the ledger as watchers see them.
 
-use plimsoll_ledger::{Event, EventObject, Ledger, State};
+use plimsoll_ledger::{Event, EventObject, IntentAction, Ledger, State};
 use plimsoll_types::ReservationId;
 
 use super::{
@@ -128,8 +128,12 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
             event.name = format!("scalingPolicies/{}", intent.policy);
             let what = if intent.starts() { "start" } else { "removal" };
             let (state, detail) = (intent.state.name(), &intent.detail);
-            event.message =
-                format!("{what} of {} (intent {}) is {state} ({})", intent.node, intent.id, from.rule);
+            event.message = match intent.action {
+                IntentAction::Start { leaving: Some(by) } => {
+                    format!("{} leaves by intent {by} ({})", intent.node, from.rule)
+                }
+                _ => format!("{what} of {} (intent {}) is {state} ({})", intent.node, intent.id, from.rule),
+            };
             if !detail.is_empty() {
                 event.message.push_str(": ");
                 event.message.push_str(detail);

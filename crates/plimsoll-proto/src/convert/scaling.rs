@@ -136,8 +136,8 @@ pub fn scaling_status(from: &ScalingPolicy, ledger: &Ledger) -> v1::ScalingStatu
         busy: fleet.busy,
         starting: fleet.starting,
         leaving: fleet.leaving,
-        up_after_ms: ahead(after(from.rules.up.cooldown_ms)),
-        down_after_ms: ahead(after(from.rules.down.cooldown_ms)),
+        up_after_time_ms: ahead(after(from.rules.up.cooldown_ms)),
+        down_after_time_ms: ahead(after(from.rules.down.cooldown_ms)),
         intents: ledger.intents_of(&from.name).map(|intent| intent_to_v1(intent)).collect(),
     }
 }
@@ -155,7 +155,7 @@ pub fn scaling_decision_to_v1(from: &Scaling, ledger: &Ledger) -> v1::ScalingDec
         inputs: from.inputs.clone(),
         change_time_ms: from.changed_at.0,
         pinned_to: pin.map(|pin| pin.to),
-        pinned_until_ms: pin.map_or(0, |pin| pin.until.0),
+        pinned_until_time_ms: pin.map_or(0, |pin| pin.until.0),
         pinned_by: pin.map(|pin| pin.by.clone()).unwrap_or_default(),
         failures: from.failures,
         retry_time_ms: from.retry_at.0,
@@ -185,8 +185,8 @@ pub fn intent_to_v1(from: &Intent) -> v1::ScalingIntent {
         attempts: from.attempts,
         handle: from.handle.clone(),
         detail: from.detail.clone(),
-        not_before_ms: from.not_before.0,
-        deadline_ms: from.deadline.0,
+        not_before_time_ms: from.not_before.0,
+        deadline_time_ms: from.deadline.0,
         open_time_ms: from.opened_at.0,
     }
 }

@@ -45,7 +45,7 @@ fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
         status.ready, status.busy, status.starting, status.leaving
     ));
     if let Some(to) = decision.pinned_to {
-        let until = left(decision.pinned_until_ms, now);
+        let until = left(decision.pinned_until_time_ms, now);
         text.push_str(&format!("  set to {to} by {}, {until} left\n", decision.pinned_by));
     }
     let when = match decision.change_time_ms {
@@ -57,12 +57,12 @@ fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
         decision.rule, decision.computed_from
     ));
     lines(&mut text, &decision.inputs);
-    if answer.latest_look_ms > 0 {
+    if answer.latest_look_time_ms > 0 {
         let came = match answer.latest_desired == decision.desired {
             true => "nothing to change".to_owned(),
             false => format!("{} would be right", answer.latest_desired),
         };
-        text.push_str(&format!("\nLatest look ({} ago): {came}\n", ago(answer.latest_look_ms, now)));
+        text.push_str(&format!("\nLatest look ({} ago): {came}\n", ago(answer.latest_look_time_ms, now)));
         lines(&mut text, &answer.latest_look);
     }
     waits(&mut text, &status, now);
@@ -73,8 +73,8 @@ fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
         text.push_str("\nMachines\n");
         for intent in &status.intents {
             let again = match intent.state() {
-                IntentState::Acting if intent.not_before_ms > now => {
-                    format!(" (again in {})", left(intent.not_before_ms, now))
+                IntentState::Acting if intent.not_before_time_ms > now => {
+                    format!(" (again in {})", left(intent.not_before_time_ms, now))
                 }
                 _ => String::new(),
             };
@@ -94,8 +94,8 @@ fn waits(text: &mut String, status: &ScalingStatus, now: u64) {
     let retry = status.decision.as_ref().map_or(0, |decision| decision.retry_time_ms);
     let failures = status.decision.as_ref().map_or(0, |decision| decision.failures);
     let found = [
-        ("growing waits for its cooldown", status.up_after_ms),
-        ("shrinking waits for its cooldown", status.down_after_ms),
+        ("growing waits for its cooldown", status.up_after_time_ms),
+        ("shrinking waits for its cooldown", status.down_after_time_ms),
         ("no new machine after one that failed", retry),
     ];
     let ahead: Vec<_> = found.into_iter().filter(|(_, until)| *until > now).collect();
