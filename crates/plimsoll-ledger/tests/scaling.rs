@@ -78,7 +78,8 @@ fn step(f: &Fixture, intent: Revision, step: IntentStep) -> Command {
 fn machine(f: &mut Fixture) -> Arc<Intent> {
     assert_eq!(f.run(open(None)), Outcome::Done);
     let id = f.ledger.revision();
-    for what in [IntentStep::Act, IntentStep::Answered { handle: format!("h{}", id.0), node: String::new() }] {
+    for what in [IntentStep::Act, IntentStep::Answered { handle: format!("h{}", id.0), node: String::new() }]
+    {
         let command = step(f, id, what);
         assert_eq!(f.run(command), Outcome::Done);
     }
@@ -309,6 +310,26 @@ fn after_a_machine_that_failed_the_next_one_waits_longer_each_time() {
     assert_eq!(f.ledger.intents().count(), MAX_FAILED_INTENTS, "a few are kept to be looked at");
     machine(&mut f);
     assert_eq!((state(&f).failures, state(&f).retry_at.0), (0, 0));
+}
+
+#[test]
+fn a_machine_that_comes_after_it_was_given_up_leaves_where_it_is_too_many() {
+    let mut f = fixture(1, policy(1, 4));
+    let two = decide(&f, 2);
+    f.run(two);
+    f.run(open(None));
+    let late = only(&f);
+    for what in [IntentStep::Act, IntentStep::Failed { detail: "too late".to_owned() }] {
+        let command = step(&f, late.id, what);
+        assert_eq!(f.run(command), Outcome::Done);
+    }
+    f.now_ms += COOLDOWN_MS;
+    assert_eq!(f.refused(open(Some(late.id))), Reason::WrongState, "there is nothing to remove");
+    f.run(Command::RegisterNode(Registration { name: late.node.clone(), ..registration(90, 1) }));
+    assert_eq!(f.refused(open(Some(late.id))), Reason::WrongState, "it is wanted after all");
+    let less = decide(&f, 1);
+    f.run(less);
+    assert_eq!(f.run(open(Some(late.id))), Outcome::Done);
 }
 
 #[test]

@@ -27,7 +27,8 @@ struct Move {
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let one = (0..20u8, any::<u8>(), 0..4_000u16).prop_map(|(what, which, wait_ms)| Move { what, which, wait_ms });
+    let one =
+        (0..20u8, any::<u8>(), 0..4_000u16).prop_map(|(what, which, wait_ms)| Move { what, which, wait_ms });
     vec(one, 1..120)
 }
 
@@ -61,7 +62,11 @@ fn pick<T>(all: Vec<T>, which: u8) -> Option<T> {
 fn command(f: &Fixture, one: Move) -> Option<Command> {
     let which = one.which;
     let intents = |is: fn(IntentState) -> bool| {
-        f.ledger.intents().filter(|intent| is(intent.state)).map(|intent| intent.id).collect::<Vec<Revision>>()
+        f.ledger
+            .intents()
+            .filter(|intent| is(intent.state))
+            .map(|intent| intent.id)
+            .collect::<Vec<Revision>>()
     };
     let step = |intent: Revision, step: IntentStep| {
         // Now and then what an earlier leader knew.
@@ -95,7 +100,8 @@ fn command(f: &Fixture, one: Move) -> Option<Command> {
             step(pick(intents(acting), which)?, later)?
         }
         14..=15 => {
-            let coming = f.ledger.intents().filter(|intent| intent.starts()).map(|intent| intent.node.clone());
+            let coming =
+                f.ledger.intents().filter(|intent| intent.starts()).map(|intent| intent.node.clone());
             let name = pick(coming.collect(), which)?;
             Command::RegisterNode(Registration { name, devices: Vec::new(), ..registration(90, 1) })
         }
@@ -110,7 +116,8 @@ fn command(f: &Fixture, one: Move) -> Option<Command> {
         }
         _ => {
             let node = pick(f.ledger.nodes().cloned().collect(), which)?;
-            let health = if node.health == NodeHealth::Available { NodeHealth::Failed } else { NodeHealth::Fenced };
+            let health =
+                if node.health == NodeHealth::Available { NodeHealth::Failed } else { NodeHealth::Fenced };
             match which % 5 {
                 0 => Command::SetNodeHealth { node: node.id, epoch: node.epoch, health },
                 1 => Command::RemoveNode { node: node.id },

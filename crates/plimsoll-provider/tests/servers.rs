@@ -97,7 +97,10 @@ struct CloudState {
 
 #[tonic::async_trait]
 impl CloudProvider for Cloud {
-    async fn refresh(&self, _: Request<wire::RefreshRequest>) -> Result<Response<wire::RefreshResponse>, Status> {
+    async fn refresh(
+        &self,
+        _: Request<wire::RefreshRequest>,
+    ) -> Result<Response<wire::RefreshResponse>, Status> {
         let mut state = self.state.lock();
         let running = i32::try_from(state.instances.len()).expect("few");
         for _ in running..state.size {
@@ -157,7 +160,9 @@ impl CloudProvider for Cloud {
             id: id.clone(),
             status: Some(InstanceStatus { instance_state: (*state).into(), error_info: None }),
         };
-        Ok(Response::new(wire::NodeGroupNodesResponse { instances: state.instances.iter().map(instance).collect() }))
+        Ok(Response::new(wire::NodeGroupNodesResponse {
+            instances: state.instances.iter().map(instance).collect(),
+        }))
     }
 }
 
@@ -168,9 +173,8 @@ async fn a_group_grows_to_what_is_wanted_once_whoever_asks_and_gives_nodes_back_
     let address = listener.local_addr().expect("bound").to_string();
     let service = CloudProviderServer::new(cloud.clone());
     let incoming = TcpListenerStream::new(listener);
-    let server = tokio::spawn(
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming),
-    );
+    let server =
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     let settings = ProviderSettings { external_grpc: true, ..ProviderSettings::default() };
     let kind = |group: &str| ProviderKind::ExternalGrpc { address: address.clone(), group: group.to_owned() };
     let providers = RealProviders::new(settings.clone());

@@ -47,8 +47,9 @@ pub(super) fn next(ledger: &Ledger, policy: &ScalingPolicy, intent: &Intent, now
         let present = ledger.is_present(policy, intent);
         let late = intent.deadline.0 > 0 && now > intent.deadline;
         return match intent.state {
-            IntentState::Acting if present && !intent.handle.is_empty() => Next::Settle,
-            IntentState::Acting if late && !present => {
+            // Whatever the provider said of it, or did not: it is there, and may hold something already.
+            IntentState::Acting if present => Next::Settle,
+            IntentState::Acting if late => {
                 let seconds = policy.start_within_ms / 1_000;
                 let heard = if intent.detail.is_empty() { "" } else { ": " };
                 Next::Call(What::GiveUp(format!(
@@ -118,6 +119,10 @@ impl Call {
 
     /// Whatever came of it is stopped: a machine that nobody waits for is not left running.
     async fn give_up(&self, intent: &Intent, ask: &Ask, why: &str) -> IntentStep {
+        // It came after all: what it holds by now is not taken away.
+        if self.core.local().is_present(&self.policy, intent) {
+            return IntentStep::Ready;
+        }
         match self.within(self.machines.stop(ask)).await {
             Ok(()) => IntentStep::Failed { detail: bounded(why) },
             // Twice as many as may fail at the start: then people have to look.

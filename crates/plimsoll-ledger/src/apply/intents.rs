@@ -277,7 +277,7 @@ impl Ledger {
         if let IntentAction::Start { leaving: Some(other) } = machine.action {
             return wrong(format!("machine {id} leaves already, by intent {other}"));
         }
-        if machine.state != IntentState::Ready {
+        if !self.is_machine(policy, &machine) {
             return wrong(format!("machine {id} is {}", machine.state.name()));
         }
         if let Some(node) = self.node_of(policy, &machine) {

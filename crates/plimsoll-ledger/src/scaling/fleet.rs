@@ -137,6 +137,15 @@ impl Ledger {
         fleet
     }
 
+    /// True for a machine that is there: one that was started, or that was given up and came all the same.
+    pub(crate) fn is_machine(&self, policy: &ScalingPolicy, intent: &Intent) -> bool {
+        match intent.state {
+            IntentState::Ready => intent.starts(),
+            IntentState::Failed => intent.starts() && self.is_present(policy, intent),
+            IntentState::Wanted | IntentState::Acting => false,
+        }
+    }
+
     /// True where something is held on a node, or kept there for somebody.
     pub fn holds_something(&self, node: &Node) -> bool {
         self.usage(node.id).is_some_and(|usage| !usage.holders.is_empty() || usage.kept.is_some())
@@ -147,8 +156,8 @@ impl Ledger {
     pub fn may_leave(&self, policy: &ScalingPolicy) -> Vec<Revision> {
         let mut ranked: Vec<((u8, u64, u64), Revision)> = Vec::new();
         for intent in self.intents_of(&policy.name) {
-            if intent.state != IntentState::Ready || intent.action != (IntentAction::Start { leaving: None })
-            {
+            let stays = intent.action == (IntentAction::Start { leaving: None });
+            if !stays || !self.is_machine(policy, intent) {
                 continue;
             }
             let rank = match (&policy.target, self.node_of(policy, intent)) {

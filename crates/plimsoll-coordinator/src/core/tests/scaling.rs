@@ -213,10 +213,8 @@ async fn a_pool_grows_for_what_waits_and_shrinks_after_it() {
     for _ in 0..4 {
         held.push(reserve(core, queued(request(2_000))).await.id);
     }
-    until("all hold something", || {
-        held.iter().all(|id| state(core, *id) == plimsoll_ledger::State::Active)
-    })
-    .await;
+    until("all hold something", || held.iter().all(|id| state(core, *id) == plimsoll_ledger::State::Active))
+        .await;
     assert_eq!((fleet(core).present, cloud.live()), (4, 4), "one for each, and no more");
     let look = core.looks().get("grow").expect("it was looked at");
     assert!(look.lines.iter().any(|line| line.contains("in use: at least 4")), "{look:?}");

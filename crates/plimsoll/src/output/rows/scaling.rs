@@ -53,7 +53,9 @@ impl ScalingRow {
 
     fn desired(&self, now_ms: u64) -> String {
         self.decision(|decision| match decision.pinned_to {
-            Some(_) => format!("{} (by hand, {})", decision.desired, left(decision.pinned_until_time_ms, now_ms)),
+            Some(_) => {
+                format!("{} (by hand, {})", decision.desired, left(decision.pinned_until_time_ms, now_ms))
+            }
             None => decision.desired.to_string(),
         })
     }
