@@ -7,13 +7,17 @@ mod rivals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::scaling::{Stand, Wanted};
 use model::{Gone, Model, came};
+use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
     AdminChange, Affinity, Announcement, Class, Command, Device, DeviceGrant, Entry, Gang, GpuAsk, GpuShare,
-    LATEST_VERSION, Ledger, LoadReport, Measure, MemberPlacement, Meter, MigLayout, MigProfile, MigSlices,
-    NodeHealth, NodeLimits, OnPreempt, Placement, PolicyName, PolicyObject, Pool, Preemption, ProfileName,
-    Queue, Quota, QuotaPolicy, Registration, RemovedNode, Request, Requirements, Reservation, Reset, Rule,
-    Schedule, Scope, Service, Stamp, Topology, TouchedRow, Users, Validator, Verdict, Wait, Window,
+    IntentAction, IntentState, IntentStep, LATEST_VERSION, Ledger, LoadReport, Measure, MemberPlacement,
+    Meter, MigLayout, MigProfile, MigSlices, NodeHealth, NodeLimits, OnPreempt, Placement, PolicyName,
+    PolicyObject, Pool, Preemption, ProfileName, Provider, ProviderKind, Queue, Quota, QuotaPolicy,
+    Registration, RemovedNode, Request, Requirements, Reservation, Reset, Rule, ScaleDecided, ScalingPolicy,
+    ScalingTarget, Schedule, Scope, Service, Stamp, Topology, TouchedRow, Users, Validator, Verdict, Wait,
+    Window,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, LedgerTime, NodeEpoch, NodeId, Operator, ReservationId, Resources, Revision,
@@ -50,6 +54,11 @@ enum Step {
     Leader,
     Upgrade(u32),
     Windows(u8, u64, u64, bool),
+    Desire(u64, bool),
+    Pin(Option<u64>, u64),
+    Machine(Option<usize>),
+    Proceed(usize, u8, bool),
+    Boot(usize),
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -179,12 +188,17 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..7).prop_map(Step::Upgrade),
+        1 => (0u32..8).prop_map(Step::Upgrade),
+        4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
+        1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
+        6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),
+        9 => (any::<usize>(), 0u8..8, right()).prop_map(|(pick, what, right)| Step::Proceed(pick, what, right)),
+        3 => any::<usize>().prop_map(Step::Boot),
         4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
             .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]
@@ -320,6 +334,11 @@ fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             })],
             vec![],
         ),
+        36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
+        37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
+        38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
+        39 => (vec![scaling("other", "default", 3, 2, 0)], vec![]),
+        40 => (vec![], vec![PolicyName::ScalingPolicy("grow".into())]),
         32 | 33 => (vec![service("web", "default", "standard")], vec![]),
         34 => (vec![service("db", "gpu", "batch")], vec![]),
         35 => (vec![], vec![PolicyName::Service("web".into())]),
@@ -372,6 +391,24 @@ fn limits(micros: u64) -> Vec<PolicyObject> {
         of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
     ]
 }
+fn scaling(name: &str, pool: &str, min: u64, max: u64, drain_ms: u64) -> PolicyObject {
+    let behavior = |cooldown_ms| Behavior { cooldown_ms, ..Behavior::unlimited() };
+    PolicyObject::ScalingPolicy(ScalingPolicy {
+        name: name.into(),
+        target: ScalingTarget::Pool(pool.into()),
+        rules: Rules { min, max, up: behavior(2_000), down: behavior(5_000), ..Rules::default() },
+        provider: (min > 0).then_some(Provider {
+            kind: ProviderKind::Process,
+            timeout_ms: 5_000,
+            attempts: 3,
+        }),
+        max_leaving: 1,
+        drain_ms,
+        start_within_ms: 10_000,
+        ..ScalingPolicy::default()
+    })
+}
+
 fn service(name: &str, pool: &str, class: &str) -> PolicyObject {
     PolicyObject::Service(Service {
         name: name.into(),
@@ -671,6 +708,49 @@ fn entry(ledger: &Ledger, step: &Step) -> Entry {
         }
         Step::Leader => Command::BecomeLeader { leader: 1 },
         Step::Upgrade(to) => Command::Upgrade { to: *to },
+        Step::Desire(desired, right) => {
+            let back = if *right { 0 } else { 5 };
+            Command::SetDesired(ScaleDecided {
+                policy: "grow".to_owned(),
+                desired: *desired,
+                computed_from: Revision(ledger.revision().0.saturating_sub(back)),
+                rule: "waiting".to_owned(),
+                inputs: vec!["2 requests wait".to_owned(); if desired % 6 == 5 { 33 } else { 1 }],
+            })
+        }
+        Step::Pin(to, for_ms) => {
+            let target = ScalingTarget::Pool("default".to_owned());
+            Command::PinScale { target, to: *to, for_ms: *for_ms }
+        }
+        Step::Machine(which) => {
+            let ids: Vec<Revision> = ledger.intents().map(|intent| intent.id).collect();
+            let machine =
+                which.map(|which| ids.get(which % ids.len().max(1)).copied().unwrap_or(Revision(1)));
+            Command::OpenIntent { policy: "grow".to_owned(), machine }
+        }
+        Step::Proceed(which, what, right) => {
+            let intents: Vec<_> = ledger.intents().collect();
+            let Some(intent) = intents.get(which % intents.len().max(1)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            let step = match what {
+                0..=2 => IntentStep::Act,
+                3 => IntentStep::Answered { handle: format!("vm-{}", intent.id.0), node: String::new() },
+                4 => IntentStep::Later { detail: "busy".to_owned(), after_ms: 2_000 },
+                5 | 6 => IntentStep::Ready,
+                _ => IntentStep::Failed { detail: "no room".to_owned() },
+            };
+            let attempts = if *right { intent.attempts } else { intent.attempts + 1 };
+            Command::StepIntent { intent: intent.id, attempts, step }
+        }
+        Step::Boot(which) => {
+            let names: Vec<String> =
+                ledger.intents().filter(|one| one.starts()).map(|one| one.node.clone()).collect();
+            let Some(name) = names.get(which % names.len().max(1)).cloned() else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            Command::RegisterNode(Registration { name, ..registration(9, 1, 8_000, 0) })
+        }
         Step::Windows(which, ahead_ms, length_ms, right) => {
             let schedule = ["night", "always", "other"][usize::from(*which)];
             let changed = ledger.schedule(schedule).map_or(Revision(1), |known| known.changed);
@@ -715,6 +795,31 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(ledger.meta().version, model.version);
     let services: Vec<&str> = ledger.services().map(|service| service.name.as_str()).collect();
     prop_assert_eq!(services, model.services.keys().map(String::as_str).collect::<Vec<_>>());
+    for policy in ledger.scaling_policies() {
+        let (state, wish) =
+            (ledger.scaling(&policy.name).expect("each has one"), &model.wishes[&policy.name]);
+        let pin = state.pin.as_ref().map(|pin| (pin.to, pin.until.0));
+        prop_assert_eq!(
+            (state.desired, state.changed_at.0, state.reversed_at.0, pin, state.failures, state.retry_at.0),
+            (wish.desired, wish.changed_at, wish.reversed_at, wish.pin, wish.failures, wish.retry_at)
+        );
+    }
+    let wanted = |intent: &Arc<plimsoll_ledger::Intent>| {
+        let removes = match intent.action {
+            IntentAction::Start { .. } => None,
+            IntentAction::Remove { machine } => Some(machine.0),
+        };
+        let stand = match intent.state {
+            IntentState::Wanted => Stand::Wanted,
+            IntentState::Acting => Stand::Acting,
+            IntentState::Ready => Stand::Ready,
+            IntentState::Failed => Stand::Failed,
+        };
+        let (policy, node, attempts) = (intent.policy.clone(), intent.node.clone(), intent.attempts);
+        let (not_before, deadline) = (intent.not_before.0, intent.deadline.0);
+        (intent.id.0, Wanted { policy, removes, node, stand, attempts, not_before, deadline })
+    };
+    prop_assert_eq!(ledger.intents().map(wanted).collect::<BTreeMap<_, _>>(), model.intents.clone());
     let gone = |node: &Arc<RemovedNode>| {
         let uuids = node.devices.iter().map(|device| device.uuid.clone()).collect();
         (node.id.0, Gone { name: node.name.clone(), uuids, at: node.removed_at.0 })
@@ -762,6 +867,9 @@ proptest! {
                 put.extend(limits(40_000));
             }
             put.push(service("web", "default", "standard"));
+            if steps.len().is_multiple_of(3) {
+                put.push(scaling("grow", "default", 1, 5, if steps.len().is_multiple_of(6) { 4_000 } else { 0 }));
+            }
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
             let entry = Entry::system(replica(&ledger));

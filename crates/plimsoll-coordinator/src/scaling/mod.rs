@@ -5,6 +5,7 @@
 //! decides nothing that apply does not look at again.
 
 mod act;
+mod foresight;
 mod looks;
 mod need;
 mod signals;
@@ -23,6 +24,7 @@ use plimsoll_types::{LedgerTime, Revision};
 use tokio::task::JoinSet;
 
 use crate::core::Core;
+use foresight::Foresight;
 
 pub use looks::{Look, Looks};
 pub(crate) use need::may_come;
@@ -42,6 +44,8 @@ pub struct Scaler {
 #[derive(Default)]
 struct Lead {
     memories: BTreeMap<String, ScaleMemory>,
+    /// Of those that are to foresee their load.
+    foresights: BTreeMap<String, Foresight>,
     calls: JoinSet<Revision>,
     /// Intents for which a provider is being called.
     called: BTreeMap<Revision, tokio::task::Id>,
@@ -90,6 +94,9 @@ impl Scaler {
         }
         let policies: Vec<Arc<ScalingPolicy>> = self.core.local().scaling_policies().cloned().collect();
         lead.memories.retain(|name, _| policies.iter().any(|policy| policy.name == *name));
+        lead.foresights.retain(|name, _| {
+            policies.iter().any(|policy| policy.name == *name && policy.rules.predictive.is_some())
+        });
         self.core.looks().retain(|name| policies.iter().any(|policy| policy.name == name));
         for policy in &policies {
             let look = self.decide(lead, policy).await;
@@ -110,7 +117,13 @@ impl Scaler {
             let fresh = || ScaleMemory::begin(now.0, state.desired);
             let memory = lead.memories.entry(policy.name.clone()).or_insert_with(fresh);
             memory.follow(state.changes.iter().map(|change| (change.at.0, change.by)));
-            let signals = signals::read(&ledger, policy, &state, now);
+            let mut signals = signals::read(&ledger, policy, &state, now);
+            if policy.rules.predictive.is_some()
+                && let Some(load_milli) = foresight::load_milli(&ledger, policy)
+            {
+                let known = lead.foresights.entry(policy.name.clone());
+                known.or_insert_with(|| Foresight::new(policy, now)).look(load_milli, now, &mut signals);
+            }
             let decision = decide(&signals, &policy.rules, memory, now.0);
             (decision, ledger.revision(), state.pinned(now).cloned())
         };
