@@ -54,32 +54,37 @@ impl Process {
         tokio::spawn(async move { child.wait().await });
         Ok(Started { handle: pid, node: String::new() })
     }
+}
 
-    async fn end(&self, ask: &Ask) -> Result<(), ProviderError> {
-        let mark = mark(ask);
-        let deadline = tokio::time::Instant::now() + GRACE;
-        let mut signal = Signal::SIGTERM;
-        let mut told = Vec::new();
-        loop {
-            let found = find(&mark);
-            if found.is_empty() {
-                return Ok(());
+/// TERM for all such, and KILL for those that are still there after the grace; how many there were.
+async fn end_where(is_marked: impl Fn(&[u8]) -> bool) -> Result<usize, ProviderError> {
+    let deadline = tokio::time::Instant::now() + GRACE;
+    let mut signal = Signal::SIGTERM;
+    let mut told = Vec::new();
+    let mut many = 0;
+    loop {
+        let found = find_where(&is_marked);
+        if found.is_empty() {
+            return Ok(many);
+        }
+        if tokio::time::Instant::now() > deadline && signal == Signal::SIGTERM {
+            signal = Signal::SIGKILL;
+            told.clear();
+        }
+        for pid in found {
+            if told.contains(&pid) {
+                continue;
             }
-            if tokio::time::Instant::now() > deadline {
-                signal = Signal::SIGKILL;
-                told.clear();
-            }
-            for pid in found.into_iter().filter(|pid| !told.contains(pid)).collect::<Vec<_>>() {
-                told.push(pid);
-                match kill(Pid::from_raw(pid), signal) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(error) => {
-                        return Err(ProviderError::again(format!("process {pid} takes no signal: {error}")));
-                    }
+            told.push(pid);
+            many = many.max(told.len());
+            match kill(Pid::from_raw(pid), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => {
+                    return Err(ProviderError::again(format!("process {pid} takes no signal: {error}")));
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
         }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -89,19 +94,21 @@ impl Machines for Process {
     }
 
     fn stop<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.end(ask).boxed()
+        async move {
+            let mark = mark(ask);
+            end_where(|word| word == mark.as_bytes()).await.map(drop)
+        }
+        .boxed()
     }
 }
 
-/// Tells every process of a scope on this machine to end, and says how many there were.
-pub fn end_all(scope: &str) -> usize {
+/// Ends every process of a scope on this machine, and says how many there were.
+///
+/// # Errors
+/// Where one takes no signal.
+pub async fn end_all(scope: &str) -> Result<usize, ProviderError> {
     let prefix = format!("{LABEL}={scope}.");
-    let found = find_where(|word| word.starts_with(prefix.as_bytes()));
-    for pid in &found {
-        // One that has ended meanwhile is what is wanted.
-        let _ = kill(Pid::from_raw(*pid), Signal::SIGTERM);
-    }
-    found.len()
+    end_where(|word| word.starts_with(prefix.as_bytes())).await
 }
 
 /// The argument that no other process has.

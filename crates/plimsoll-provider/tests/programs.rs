@@ -105,7 +105,7 @@ async fn a_process_is_found_again_by_whoever_leads_and_ends_when_told() {
     next_leader.stop(&ask(&scope, 3)).await.expect("it ends");
     assert!(!Path::new(&format!("/proc/{}/cmdline", started.handle)).exists() || is_gone(&started.handle));
     next_leader.stop(&ask(&scope, 3)).await.expect("what is not there is stopped");
-    assert_eq!(end_all(&scope), 1, "the other one");
+    assert_eq!(end_all(&scope).await, Ok(1), "the other one");
 }
 
 /// Ended, and not waited for yet.

@@ -95,6 +95,14 @@ struct CloudState {
     instances: BTreeMap<String, InstanceState>,
 }
 
+impl Cloud {
+    /// Its size, how often that was raised, and how many instances there are.
+    fn counts(&self) -> (i32, u32, usize) {
+        let state = self.state.lock();
+        (state.size, state.increases, state.instances.len())
+    }
+}
+
 #[tonic::async_trait]
 impl CloudProvider for Cloud {
     async fn refresh(
@@ -186,7 +194,7 @@ async fn a_group_grows_to_what_is_wanted_once_whoever_asks_and_gives_nodes_back_
             assert!(error.expect_err("on its way").underway);
         }
     }
-    assert_eq!((cloud.state.lock().size, cloud.state.lock().increases), (2, 1));
+    assert_eq!(cloud.counts(), (2, 1, 2));
     let second = machines.start(&ask(2, 2, &[])).await.expect("it is there");
     let first = machines.start(&ask(1, 2, &[])).await.expect("it is there");
     assert_ne!(first.handle, second.handle);
@@ -199,7 +207,7 @@ async fn a_group_grows_to_what_is_wanted_once_whoever_asks_and_gives_nodes_back_
     let back = Ask { handle: first.handle.clone(), ..ask(1, 2, &[]) };
     next.stop(&back).await.expect("given back");
     next.stop(&back).await.expect("what is not there is stopped");
-    assert_eq!((cloud.state.lock().size, cloud.state.lock().instances.len()), (1, 1));
+    assert_eq!(cloud.counts(), (1, 1, 1));
     let nowhere = machines_of(&providers, &kind("other"));
     let error = nowhere.start(&ask(9, 9, &[first.handle.as_str(), second.handle.as_str()])).await;
     assert!(error.expect_err("no such group").message.contains("no such group"));

@@ -97,7 +97,7 @@ impl Ledger {
         new.pin = Some(Pin { to, until, by: context.actor.to_owned() });
         new.computed_from = Revision(context.revision.0 - 1);
         new.rule = "manual".to_owned();
-        new.inputs = vec![format!("set to {to} by {} until {until}", context.actor)];
+        new.inputs = vec![format!("set to {to} by {} for {} s", context.actor, for_ms / 1_000)];
         new.move_to(context.now, to);
         Ok(self.store_scaling(context, "scale/pinned", new))
     }

@@ -112,15 +112,15 @@ impl Dev {
         if let Some(earlier) = earlier {
             restore_context(&address, earlier)?;
         }
-        if self.autoscale {
-            leave_nothing(&self.scope());
-        }
         nodes.stop.cancel();
         for task in nodes.tasks {
             // A task that failed has said so in the log.
             let _ = task.await;
         }
         coordinator.shutdown().await;
+        if self.autoscale {
+            leave_nothing(&self.scope()).await;
+        }
         ended
     }
 
@@ -305,10 +305,11 @@ fn free_socket() -> Option<PathBuf> {
 }
 
 /// What was started for scaling ends with this: nobody else would end it.
-fn leave_nothing(scope: &str) {
-    let left = plimsoll_provider::end_all(scope);
-    if left > 0 {
-        tracing::info!(left, "ended the machines that scaling had started");
+async fn leave_nothing(scope: &str) {
+    match plimsoll_provider::end_all(scope).await {
+        Ok(0) => {}
+        Ok(left) => tracing::info!(left, "ended the machines that scaling had started"),
+        Err(error) => tracing::error!(%error, "a machine that scaling had started is left"),
     }
 }
 

@@ -53,10 +53,10 @@ impl ScalingRow {
 
     fn desired(&self, now_ms: u64) -> String {
         self.decision(|decision| match decision.pinned_to {
-            Some(_) => {
+            Some(_) if decision.pinned_until_time_ms > now_ms => {
                 format!("{} (by hand, {})", decision.desired, left(decision.pinned_until_time_ms, now_ms))
             }
-            None => decision.desired.to_string(),
+            _ => decision.desired.to_string(),
         })
     }
 }
