@@ -5,6 +5,7 @@ mod fleet;
 mod membership;
 mod openb;
 mod rolled_back;
+mod scaling;
 mod services;
 mod stock_clients;
 mod stop;

@@ -164,6 +164,11 @@ impl fmt::Display for Reason {
                     write!(f, "schedule {name}: at least {replicas} until {until_ms} ms")
                 }
                 FloorSource::Manual(by) => write!(f, "set by {by}: at least {replicas} until {until_ms} ms"),
+                FloorSource::Waiting(requests) => {
+                    write!(f, "{requests} requests wait and would fit: at least {replicas}")
+                }
+                FloorSource::InUse => write!(f, "in use: at least {replicas}"),
+                FloorSource::Kept => write!(f, "kept for the calendar: at least {replicas}"),
             },
             Reason::Cooldown { wanted, until_ms } => {
                 write!(f, "{wanted} has to wait until {until_ms} ms: cooldown")

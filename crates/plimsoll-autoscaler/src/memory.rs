@@ -37,6 +37,18 @@ impl ScaleMemory {
         })
     }
 
+    /// The memory of somebody who has seen nothing yet: that the number was right until now is all that it says, so that windows hold it.
+    #[must_use]
+    pub fn begin(now_ms: u64, current: u64) -> ScaleMemory {
+        ScaleMemory { recommendations: VecDeque::from([(now_ms, current)]), ..ScaleMemory::default() }
+    }
+
+    /// Takes over the changes that were made, as somebody else keeps them: moment and how much, oldest first.
+    pub fn follow(&mut self, changes: impl IntoIterator<Item = (u64, i64)>) {
+        self.changes = changes.into_iter().collect();
+        self.last_change_ms = self.changes.back().map(|(at, _)| *at);
+    }
+
     /// When the number last changed, in milliseconds.
     #[must_use]
     pub fn last_change_ms(&self) -> Option<u64> {

@@ -192,6 +192,22 @@ impl Default for Policy {
     }
 }
 
+impl Metric {
+    /// The metric that is written so; any other name is a custom one.
+    #[must_use]
+    pub fn named(name: &str) -> Metric {
+        match name {
+            "cpu" => Metric::Cpu,
+            "memory" => Metric::Memory,
+            "gpu" => Metric::Gpu,
+            "queue_depth" => Metric::QueueDepth,
+            "wait_time" => Metric::WaitTime,
+            "contention" => Metric::Contention,
+            other => Metric::Custom(other.to_owned()),
+        }
+    }
+}
+
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

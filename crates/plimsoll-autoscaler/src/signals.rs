@@ -66,6 +66,12 @@ pub enum FloorSource {
     Schedule(String),
     /// A person.
     Manual(String),
+    /// Requests that wait, and would fit on so many more.
+    Waiting(u64),
+    /// What is in use cannot go.
+    InUse,
+    /// What is kept for the calendar and for those who come.
+    Kept,
 }
 
 impl Signals {

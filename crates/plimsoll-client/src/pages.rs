@@ -3,9 +3,9 @@
 use plimsoll_proto::v1::{
     Class, Event, ListClassesRequest, ListEndpointsRequest, ListEventsRequest, ListNodeLimitsRequest,
     ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest,
-    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node, NodeLimits, Pool, PoolStatus,
-    Queue, QueueStatus, Reservation, Schedule, ScheduleStatus, Service, ServiceEndpoint, ServiceStatus,
-    UsageQuota, UsageQuotaStatus, Validator,
+    ListScalingPoliciesRequest, ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node,
+    NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, ScalingPolicy, ScalingStatus, Schedule,
+    ScheduleStatus, Service, ServiceEndpoint, ServiceStatus, UsageQuota, UsageQuotaStatus, Validator,
 };
 
 use crate::{Client, Error};
@@ -93,6 +93,8 @@ pages_with_status! {
     all_schedules = list_schedules(ListSchedulesRequest) -> schedules: Schedule, ScheduleStatus;
     /// All services, each with what it looks like now.
     all_services = list_services(ListServicesRequest) -> services: Service, ServiceStatus;
+    /// All scaling policies, each with what its target looks like now.
+    all_scaling_policies = list_scaling_policies(ListScalingPoliciesRequest) -> scaling_policies: ScalingPolicy, ScalingStatus;
 }
 
 pages! {

@@ -8,6 +8,7 @@ use plimsoll_proto::v1::node_service_client::NodeServiceClient;
 use plimsoll_proto::v1::plan_service_client::PlanServiceClient;
 use plimsoll_proto::v1::policy_service_client::PolicyServiceClient;
 use plimsoll_proto::v1::reservation_service_client::ReservationServiceClient;
+use plimsoll_proto::v1::scaling_service_client::ScalingServiceClient;
 use plimsoll_proto::v1::watch_service_client::WatchServiceClient;
 use plimsoll_proto::v1::{self as api};
 use tonic::transport::Channel;
@@ -172,6 +173,17 @@ verbs! { EndpointServiceClient:
     read finish_picks(FinishPicksRequest) -> FinishPicksResponse;
     /// Says how loaded endpoints are.
     read report_load(ReportLoadRequest) -> ReportLoadResponse;
+}
+
+verbs! { ScalingServiceClient:
+    /// Reads one scaling policy, by its name or its target.
+    read get_scaling_policy(GetScalingPolicyRequest) -> GetScalingPolicyResponse;
+    /// Reads the scaling policies.
+    read list_scaling_policies(ListScalingPoliciesRequest) -> ListScalingPoliciesResponse;
+    /// Says by hand how many a target has, for a time.
+    keyed scale_target(ScaleTargetRequest) -> ScaleTargetResponse;
+    /// Why a target did or did not move.
+    read explain_scaling(ExplainScalingRequest) -> ExplainScalingResponse;
 }
 
 verbs! { WatchServiceClient:

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use plimsoll_provider::ProviderSettings;
 use serde::Deserialize;
 
 use crate::core::{CallLimits, CoreConfig, Data, IntakeLimits, Timings};
@@ -61,8 +62,19 @@ pub struct CoordinatorConfig {
     pub scrub_every_ms: u64,
     /// Raft entries kept after a snapshot.
     pub keep_logs: u64,
+    /// By what this coordinator starts and stops machines where it leads.
+    pub scaling: ScalingSettings,
     /// Seed of all that is random; `None`: taken from the node id and the clock at start.
     pub seed: Option<u64>,
+}
+
+/// By what a coordinator starts and stops machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScalingSettings {
+    /// What it may do. By default nothing: a policy alone starts no program.
+    pub providers: ProviderSettings,
+    /// Names the cluster among those that use the same providers. `None`: the cluster's name.
+    pub scope: Option<String>,
 }
 
 /// PEM files for mutual TLS.
@@ -173,6 +185,7 @@ impl Default for CoordinatorConfig {
             snapshot_every: core.snapshot_every,
             scrub_every_ms: core.scrub_every_ms,
             keep_logs: core.keep_logs,
+            scaling: ScalingSettings::default(),
             seed: None,
         }
     }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod core;
 pub mod dialer;
 pub mod http;
+pub mod scaling;
 mod serve;
 pub mod services;
 pub mod telemetry;

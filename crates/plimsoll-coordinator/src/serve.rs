@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use parking_lot::Mutex;
 use plimsoll_consensus::Dialer;
+use plimsoll_provider::{Providers, RealProviders};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, CoordinatorConfig};
 use crate::core::{Core, StartError};
 use crate::dialer::TcpDialer;
+use crate::scaling::Scaler;
 use crate::services::{ListenerLimits, Port, Services};
 use crate::telemetry::{Telemetry, available_bytes};
 use crate::tls::TlsMaterial;
@@ -107,8 +109,11 @@ impl Coordinator {
             }
         }
 
+        let scope = config.scaling.scope.clone().unwrap_or_else(|| config.cluster.clone());
+        let providers = Arc::new(RealProviders::new(config.scaling.providers.clone()));
         let limits = config.listeners.clone();
         let mut coordinator = Coordinator::with_limits(core, dialer, limits, config.simulation);
+        coordinator.scale_with(providers, scope);
         let budget = config.memory_bytes.or_else(available_bytes).unwrap_or(0);
         coordinator.telemetry.memory().set_budget(budget);
         let port = |address: SocketAddr, peers| Port {
@@ -167,6 +172,18 @@ impl Coordinator {
             stop,
             tasks: Mutex::new(vec![("numbers", follow), ("comparison", compare)]),
         }
+    }
+
+    /// Has machines started and stopped by these providers, where this coordinator leads. `scope` names the cluster to them.
+    pub fn scale_with(&self, providers: Arc<dyn Providers>, scope: impl Into<String>) {
+        let scaler = Scaler::new(self.core.clone(), providers, scope);
+        let stopped = stopped(self.stop.subscribe());
+        self.spawn("scaling", async move {
+            tokio::select! {
+                () = stopped => {}
+                () = scaler.run() => {}
+            }
+        });
     }
 
     /// Serves the gRPC API on connections as they come; with `peers` also the calls of other coordinators. Without TLS,

@@ -3,8 +3,8 @@
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
 use crate::{
-    Announcement, Blocker, LoadReport, NodeHealth, Placement, PolicyName, PolicyObject, Registration,
-    Request, Window,
+    Announcement, Blocker, IntentStep, LoadReport, NodeHealth, Placement, PolicyName, PolicyObject,
+    Registration, Request, ScaleDecided, ScalingTarget, Window,
 };
 
 /// Identity of the command being applied.
@@ -189,6 +189,33 @@ pub enum Command {
     ReportLoad {
         /// One of an endpoint at most, ascending by reservation.
         reports: Vec<LoadReport>,
+    },
+    /// The leader's own: what a target of scaling wants from now on. From ledger version 6 on.
+    SetDesired(ScaleDecided),
+    /// A person says what a target of scaling has, for a time. From ledger version 6 on.
+    PinScale {
+        /// What is scaled.
+        target: ScalingTarget,
+        /// So many; `None` takes an earlier word back.
+        to: Option<u64>,
+        /// For so many milliseconds.
+        for_ms: u64,
+    },
+    /// The leader's own: a machine is to be started or removed. From ledger version 6 on.
+    OpenIntent {
+        /// Policy that wants it.
+        policy: String,
+        /// The intent of the machine that goes; `None` for a new one.
+        machine: Option<Revision>,
+    },
+    /// The leader's own: the next step of an intent. From ledger version 6 on.
+    StepIntent {
+        /// Which.
+        intent: Revision,
+        /// Its attempts as the leader knew them; refused where there were more since.
+        attempts: u32,
+        /// What comes next.
+        step: IntentStep,
     },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {

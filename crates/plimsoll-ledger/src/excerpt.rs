@@ -14,7 +14,11 @@ impl Ledger {
     pub fn excerpt(&self, entry: &Entry) -> Ledger {
         let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
         let needed: BTreeSet<ReservationId> = match &entry.command {
-            Command::Expire { .. } | Command::ApplyPolicy { .. } | Command::OpenWindows { .. } => {
+            Command::Expire { .. }
+            | Command::ApplyPolicy { .. }
+            | Command::OpenWindows { .. }
+            | Command::OpenIntent { .. }
+            | Command::StepIntent { .. } => {
                 return self.clone();
             }
             // Whether it may wait depends on how many do.
@@ -26,9 +30,11 @@ impl Ledger {
             Command::Preempt { reservation, victims, .. } => {
                 std::iter::once(reservation).chain(victims).copied().collect()
             }
-            Command::BecomeLeader { .. } | Command::Upgrade { .. } | Command::TakeTokens { .. } => {
-                BTreeSet::new()
-            }
+            Command::BecomeLeader { .. }
+            | Command::Upgrade { .. }
+            | Command::TakeTokens { .. }
+            | Command::SetDesired(_)
+            | Command::PinScale { .. } => BTreeSet::new(),
             Command::Place { reservation, .. }
             | Command::Confirm { reservation, .. }
             | Command::Renew { reservation, .. }
@@ -103,6 +109,9 @@ impl Ledger {
             quota_kept: self.quota_kept.clone(),
             schedules: self.schedules.clone(),
             services: self.services.clone(),
+            scaling_policies: self.scaling_policies.clone(),
+            scalings: self.scalings.clone(),
+            intents: self.intents.clone(),
             calendar: self.calendar.tallies(),
             drains: self.drains.clone(),
             removed: self.removed.clone(),

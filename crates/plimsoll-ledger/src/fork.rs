@@ -74,6 +74,9 @@ impl Fork {
         rows.extend(ledger.queues.values().cloned().map(Row::Queue));
         rows.extend(ledger.schedules.values().cloned().map(Row::Schedule));
         rows.extend(ledger.services.values().cloned().map(Row::Service));
+        rows.extend(ledger.scaling_policies.values().cloned().map(Row::ScalingPolicy));
+        rows.extend(ledger.scalings.values().cloned().map(Row::Scaling));
+        rows.extend(ledger.intents.values().cloned().map(Row::Intent));
         rows.extend(ledger.quota_policies.values().cloned().map(Row::Quota));
         rows.extend(ledger.validators.values().cloned().map(Row::Validator));
         rows.extend(ledger.nodes().cloned().map(Row::Node));

@@ -25,6 +25,7 @@ impl Ledger {
         self.check_lives(&mut found);
         self.check_quota_use(&mut found);
         self.check_usage(&mut found);
+        self.check_scaling(&mut found);
         found
     }
 
@@ -94,6 +95,12 @@ impl Ledger {
             ("remembered", self.answers == rebuilt.answers),
             ("removed nodes", self.removed == rebuilt.removed),
             ("endpoints", self.endpoints == rebuilt.endpoints && self.loads == rebuilt.loads),
+            (
+                "scaling",
+                self.scaling_policies == rebuilt.scaling_policies
+                    && self.scalings == rebuilt.scalings
+                    && self.intents == rebuilt.intents,
+            ),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {

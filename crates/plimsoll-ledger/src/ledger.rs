@@ -22,12 +22,13 @@ use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
 use crate::{
     Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event, EventObject,
-    GENESIS_CLASSES, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy, Reason,
-    Refusal, Remembered, Reservation, Service, Stamp, State, Validator, Verdict, Violation,
+    GENESIS_CLASSES, Intent, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
+    Reason, Refusal, Remembered, Reservation, Scaling, ScalingPolicy, Service, Stamp, State, Validator,
+    Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 5;
+pub const LATEST_VERSION: u32 = 6;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,11 @@ pub struct Ledger {
     pub(crate) services: BTreeMap<String, Arc<Service>>,
     /// What their endpoints said last of their load.
     pub(crate) loads: BTreeMap<ReservationId, Load>,
+    pub(crate) scaling_policies: BTreeMap<String, Arc<ScalingPolicy>>,
+    /// What their targets want, by policy.
+    pub(crate) scalings: BTreeMap<String, Arc<Scaling>>,
+    /// Machines to be started or removed, and those that are there.
+    pub(crate) intents: BTreeMap<Revision, Arc<Intent>>,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
@@ -194,6 +200,12 @@ impl Ledger {
                 self.apply_set_endpoint(context, *reservation, *token, announced.as_ref())
             }
             Command::ReportLoad { reports } => self.apply_report_load(context, reports),
+            Command::SetDesired(decided) => self.apply_set_desired(context, decided),
+            Command::PinScale { target, to, for_ms } => self.apply_pin_scale(context, target, *to, *for_ms),
+            Command::OpenIntent { policy, machine } => self.apply_open_intent(context, policy, *machine),
+            Command::StepIntent { intent, attempts, step } => {
+                self.apply_step_intent(context, *intent, *attempts, step)
+            }
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),
             Command::TakeTokens { quota, rate, scope, tokens } => {

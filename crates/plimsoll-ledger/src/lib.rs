@@ -34,6 +34,7 @@ mod request;
 mod reservation;
 mod row;
 mod rows;
+mod scaling;
 mod service;
 mod topology;
 mod touched;
@@ -41,6 +42,7 @@ mod usage;
 mod validate;
 mod validator;
 
+pub use apply::ScaleDecided;
 pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
 pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
@@ -71,6 +73,10 @@ pub use request::{
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
+pub use scaling::{
+    Fleet, Intent, IntentAction, IntentState, IntentStep, Pin, Provider, ProviderKind, ScaleChange, Scaling,
+    ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+};
 pub use service::{
     Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,
 };

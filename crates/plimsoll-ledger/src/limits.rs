@@ -52,6 +52,24 @@ pub const MAX_PRIORITY_LEVEL: u32 = 127;
 pub const MAX_SUBSET: u32 = 100_000;
 /// Most reports of load in one entry.
 pub const MAX_LOADS: usize = 10_000;
+/// Most scaling policies.
+pub const MAX_SCALING: usize = 1_000;
+/// Most machines or replicas of one target.
+pub const MAX_REPLICAS: u64 = 1_000_000;
+/// Most floors of a scaling policy.
+pub const MAX_FLOORS: usize = 16;
+/// Most lines of what a decision was computed from.
+pub const MAX_SCALING_INPUTS: usize = 32;
+/// Longest text about scaling, in bytes: a line, a handle, what a provider said.
+pub const MAX_SCALING_TEXT: usize = 512;
+/// Changes of what a target wants that are kept.
+pub const MAX_SCALE_CHANGES: usize = 64;
+/// Most machines of one policy that are on their way or leaving.
+pub const MAX_OPEN_INTENTS: usize = 1_000;
+/// Failed intents of one policy that are kept to be looked at.
+pub const MAX_FAILED_INTENTS: usize = 8;
+/// How long after a failed intent no other is opened, in milliseconds: after the first one, and at most. It doubles with each.
+pub const SCALE_BACKOFF_MS: (u64, u64) = (5_000, 600_000);
 /// Most validators.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most rules of a validator.

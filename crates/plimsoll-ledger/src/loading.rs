@@ -107,6 +107,9 @@ impl Loading {
             Row::Schedule(schedule) => ledger.put_schedule(schedule),
             Row::Service(service) => ledger.put_service(service),
             Row::Load(load) => ledger.put_load(load),
+            Row::ScalingPolicy(policy) => ledger.put_scaling_policy(policy),
+            Row::Scaling(scaling) => ledger.put_scaling(scaling),
+            Row::Intent(intent) => ledger.put_intent(intent),
             Row::Node(node) => ledger.put_node(node),
             Row::RemovedNode(removed) => ledger.put_removed(removed),
             Row::Idempotency(answer) => {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Class, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Schedule, Service, State, Tokens,
-    Validator,
+    Class, Intent, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Scaling, ScalingPolicy, Schedule,
+    Service, State, Tokens, Validator,
 };
 
 /// All that applying one entry yields.
@@ -208,6 +208,14 @@ pub enum EventObject {
     Service(Arc<Service>),
     /// A service was deleted.
     ServiceDeleted(String),
+    /// A scaling policy was put.
+    ScalingPolicy(Arc<ScalingPolicy>),
+    /// A scaling policy was deleted.
+    ScalingPolicyDeleted(String),
+    /// What a target of scaling wants changed.
+    Scaling(Arc<Scaling>),
+    /// An intent to start or remove a machine came a step further; gone after `scale/removed` and `scale/dropped`.
+    Intent(Arc<Intent>),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

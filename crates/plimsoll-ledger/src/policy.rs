@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::{QueueDiscipline, Quota, QuotaPolicy, Schedule, Service, Validator};
+use crate::{QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -219,6 +219,8 @@ pub enum PolicyObject {
     Schedule(Schedule),
     /// A service.
     Service(Service),
+    /// A scaling policy.
+    ScalingPolicy(ScalingPolicy),
 }
 
 /// Kind and name of a policy object.
@@ -240,6 +242,8 @@ pub enum PolicyName {
     Schedule(String),
     /// A service.
     Service(String),
+    /// A scaling policy.
+    ScalingPolicy(String),
 }
 
 impl PolicyObject {
@@ -254,6 +258,7 @@ impl PolicyObject {
             PolicyObject::Validator(object) => PolicyName::Validator(object.name.clone()),
             PolicyObject::Schedule(schedule) => PolicyName::Schedule(schedule.name.clone()),
             PolicyObject::Service(service) => PolicyName::Service(service.name.clone()),
+            PolicyObject::ScalingPolicy(policy) => PolicyName::ScalingPolicy(policy.name.clone()),
         }
     }
 }
@@ -269,6 +274,7 @@ impl PolicyName {
             | PolicyName::Quota(name)
             | PolicyName::Schedule(name)
             | PolicyName::Service(name)
+            | PolicyName::ScalingPolicy(name)
             | PolicyName::Validator(name) => name,
         }
     }
@@ -284,6 +290,7 @@ impl PolicyName {
             PolicyName::Validator(_) => "validator",
             PolicyName::Schedule(_) => "schedule",
             PolicyName::Service(_) => "service",
+            PolicyName::ScalingPolicy(_) => "scaling policy",
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Class, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation, Schedule,
-    Service, Usage, UsageKey, Validator,
+    Answer, Class, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation,
+    Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
 };
 
 /// Key of a row. Order here is the canonical order of rows.
@@ -42,6 +42,12 @@ pub enum RowKey {
     Service(String),
     /// The load of an endpoint, by its reservation.
     Load(ReservationId),
+    /// A scaling policy, by name.
+    ScalingPolicy(String),
+    /// What its target wants, by its name.
+    Scaling(String),
+    /// An intent, by its number.
+    Intent(Revision),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -78,6 +84,12 @@ pub enum RowPlace {
     Service(String),
     /// The load of an endpoint, by its reservation.
     Load(ReservationId),
+    /// A scaling policy, by name.
+    ScalingPolicy(String),
+    /// What its target wants, by its name.
+    Scaling(String),
+    /// An intent, by its number.
+    Intent(Revision),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -113,6 +125,12 @@ pub enum Row {
     Service(Arc<Service>),
     /// The load of an endpoint. From ledger version 5 on.
     Load(Load),
+    /// A scaling policy. From ledger version 6 on.
+    ScalingPolicy(Arc<ScalingPolicy>),
+    /// What a target of scaling wants. From ledger version 6 on.
+    Scaling(Arc<Scaling>),
+    /// A machine to be started or removed, or that is there. From ledger version 6 on.
+    Intent(Arc<Intent>),
 }
 
 /// A row as a store gives it back.
@@ -143,6 +161,9 @@ impl Row {
             Row::Schedule(schedule) => RowPlace::Schedule(schedule.name.clone()),
             Row::Service(service) => RowPlace::Service(service.name.clone()),
             Row::Load(load) => RowPlace::Load(load.report.reservation),
+            Row::ScalingPolicy(policy) => RowPlace::ScalingPolicy(policy.name.clone()),
+            Row::Scaling(scaling) => RowPlace::Scaling(scaling.policy.clone()),
+            Row::Intent(intent) => RowPlace::Intent(intent.id),
         }
     }
 }

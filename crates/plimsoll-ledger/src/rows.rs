@@ -118,6 +118,16 @@ impl Ledger {
             .map(|(name, service)| (RowKey::Service(name.clone()), Row::Service(Arc::clone(service))));
         let loads = self.loads.iter().map(|(id, load)| (RowKey::Load(*id), Row::Load(*load)));
         let named = queues.chain(schedules).chain(quotas).chain(validators).chain(usage);
-        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads)
+        let scaling_policies = self.scaling_policies.iter().map(|(name, policy)| {
+            (RowKey::ScalingPolicy(name.clone()), Row::ScalingPolicy(Arc::clone(policy)))
+        });
+        let scalings = self
+            .scalings
+            .iter()
+            .map(|(name, scaling)| (RowKey::Scaling(name.clone()), Row::Scaling(Arc::clone(scaling))));
+        let intents =
+            self.intents.iter().map(|(id, intent)| (RowKey::Intent(*id), Row::Intent(Arc::clone(intent))));
+        let scaling = scaling_policies.chain(scalings).chain(intents);
+        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads).chain(scaling)
     }
 }

@@ -188,6 +188,13 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 range(&mut bad, field, value, least, most);
             }
         }
+        PolicyObject::ScalingPolicy(policy) => {
+            name(&mut bad, "scaling_policy.name", &policy.name);
+            for (field, value, least, most) in crate::scaling::scaling_bounds(policy) {
+                range(&mut bad, &field, value, least, most);
+            }
+            amounts(&mut bad, "scaling_policy.template.resources", &policy.template.resources, 1);
+        }
         PolicyObject::Queue(queue) => {
             name(&mut bad, "queue.name", &queue.name);
             if !queue.parent.is_empty() {

@@ -11,10 +11,14 @@ use std::sync::Arc;
 use histories::entry::entry;
 use histories::fleet::{layout, registration};
 use histories::placing::{gang_apart, instance_at, replica};
-use histories::policy::{limits, queues, service};
+use histories::policy::{limits, queues, scaling, service};
 use histories::step::{Step, step};
+use model::scaling::{Stand, Wanted};
 use model::{Gone, Model, came};
-use plimsoll_ledger::{Command, DeviceGrant, Entry, LATEST_VERSION, Ledger, RemovedNode, Stamp, TouchedRow};
+use plimsoll_ledger::{
+    Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, Stamp,
+    TouchedRow,
+};
 use plimsoll_types::{LedgerTime, Revision};
 use proptest::prelude::*;
 
@@ -47,6 +51,31 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(ledger.meta().version, model.version);
     let services: Vec<&str> = ledger.services().map(|service| service.name.as_str()).collect();
     prop_assert_eq!(services, model.services.keys().map(String::as_str).collect::<Vec<_>>());
+    for policy in ledger.scaling_policies() {
+        let (state, wish) =
+            (ledger.scaling(&policy.name).expect("each has one"), &model.wishes[&policy.name]);
+        let pin = state.pin.as_ref().map(|pin| (pin.to, pin.until.0));
+        prop_assert_eq!(
+            (state.desired, state.changed_at.0, state.reversed_at.0, pin, state.failures, state.retry_at.0),
+            (wish.desired, wish.changed_at, wish.reversed_at, wish.pin, wish.failures, wish.retry_at)
+        );
+    }
+    let wanted = |intent: &Arc<plimsoll_ledger::Intent>| {
+        let removes = match intent.action {
+            IntentAction::Start { .. } => None,
+            IntentAction::Remove { machine } => Some(machine.0),
+        };
+        let stand = match intent.state {
+            IntentState::Wanted => Stand::Wanted,
+            IntentState::Acting => Stand::Acting,
+            IntentState::Ready => Stand::Ready,
+            IntentState::Failed => Stand::Failed,
+        };
+        let (policy, node, attempts) = (intent.policy.clone(), intent.node.clone(), intent.attempts);
+        let (not_before, deadline) = (intent.not_before.0, intent.deadline.0);
+        (intent.id.0, Wanted { policy, removes, node, stand, attempts, not_before, deadline })
+    };
+    prop_assert_eq!(ledger.intents().map(wanted).collect::<BTreeMap<_, _>>(), model.intents.clone());
     let gone = |node: &Arc<RemovedNode>| {
         let uuids = node.devices.iter().map(|device| device.uuid.clone()).collect();
         (node.id.0, Gone { name: node.name.clone(), uuids, at: node.removed_at.0 })
@@ -94,6 +123,9 @@ proptest! {
                 put.extend(limits(40_000));
             }
             put.push(service("web", "default", "standard"));
+            if steps.len().is_multiple_of(3) {
+                put.push(scaling("grow", "default", 1, 5, if steps.len().is_multiple_of(6) { 4_000 } else { 0 }));
+            }
             let command = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
             run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
             let entry = Entry::system(replica(&ledger));

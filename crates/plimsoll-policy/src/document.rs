@@ -8,7 +8,9 @@ use plimsoll_proto::v1;
 use plimsoll_proto::v1::policy_object::Object;
 
 use crate::context::Context;
-use crate::kinds::{class, node_limits, pool, queue, quota, reservation, schedule, service, validator};
+use crate::kinds::{
+    class, node_limits, pool, queue, quota, reservation, scaling_policy, schedule, service, validator,
+};
 use crate::label::kind_word;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Place, Problem, Source};
@@ -19,7 +21,7 @@ use crate::variables::{Lookup, fill_in};
 pub const API_VERSION: &str = "plimsoll/v1";
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, Kind); 10] = [
     ("Pool", Kind::Pool),
     ("Class", Kind::Class),
     ("NodeLimits", Kind::NodeLimits),
@@ -27,6 +29,7 @@ const KINDS: [(&str, Kind); 9] = [
     ("Quota", Kind::Quota),
     ("Schedule", Kind::Schedule),
     ("Service", Kind::Service),
+    ("ScalingPolicy", Kind::ScalingPolicy),
     ("Validator", Kind::Validator),
     ("Reservation", Kind::Reservation),
 ];
@@ -41,6 +44,7 @@ enum Kind {
     Validator,
     Schedule,
     Service,
+    ScalingPolicy,
     Reservation,
 }
 
@@ -218,6 +222,12 @@ fn object(context: &mut Context<'_>, node: &Node) -> Option<(Found, Mark)> {
             let metadata = context.block(metadata, "metadata", &service::METADATA);
             let spec = context.block(spec, "spec", &service::SPEC);
             (Object::Service(service::read(context, &metadata, &spec)), metadata.mark_of("name"))
+        }
+        Kind::ScalingPolicy => {
+            let metadata = context.block(metadata, "metadata", &scaling_policy::METADATA);
+            let spec = context.block(spec, "spec", &scaling_policy::SPEC);
+            let read = scaling_policy::read(context, &metadata, &spec);
+            (Object::ScalingPolicy(read), metadata.mark_of("name"))
         }
     };
     match policy_object_from_v1(&v1::PolicyObject { object: Some(object) }) {

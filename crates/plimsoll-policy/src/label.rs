@@ -2,7 +2,7 @@
 
 use plimsoll_ledger::PolicyName;
 
-/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`, `Schedule`, `Service`, `Validator`.
+/// The kind as files write it: `Pool`, `Class`, `NodeLimits`, `Queue`, `Quota`, `Schedule`, `Service`, `ScalingPolicy`, `Validator`.
 pub fn kind_word(name: &PolicyName) -> &'static str {
     match name {
         PolicyName::Pool(_) => "Pool",
@@ -13,6 +13,7 @@ pub fn kind_word(name: &PolicyName) -> &'static str {
         PolicyName::Validator(_) => "Validator",
         PolicyName::Schedule(_) => "Schedule",
         PolicyName::Service(_) => "Service",
+        PolicyName::ScalingPolicy(_) => "ScalingPolicy",
     }
 }
 

@@ -18,6 +18,7 @@ mod suggest;
 mod variables;
 mod write;
 mod write_quota;
+mod write_scaling;
 
 pub use changes::{Change, changes};
 pub use convert::{Converted, Remark, convert};

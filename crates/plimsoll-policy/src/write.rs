@@ -21,6 +21,7 @@ use crate::kinds::service::balancing;
 use crate::label::kind_word;
 use crate::variables::escaped;
 use crate::write_quota::{prices, quota_parts};
+use crate::write_scaling::scaling_parts;
 
 /// Documents of one file, separated by `---`.
 pub fn to_yaml<'a>(objects: impl IntoIterator<Item = &'a PolicyObject>) -> String {
@@ -39,6 +40,7 @@ pub fn to_document(object: &PolicyObject) -> Value {
         PolicyObject::Validator(object) => validator_parts(object),
         PolicyObject::Schedule(schedule) => schedule_parts(schedule),
         PolicyObject::Service(service) => service_parts(service),
+        PolicyObject::ScalingPolicy(policy) => scaling_parts(policy),
     };
     let kind = kind_word(&object.name());
     escaped(json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))

@@ -65,7 +65,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             one("apiVersion: plimsoll/v1\nmetadata: { name: gpu }\n"),
-            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue, Quota, Schedule, Service, Validator, Reservation\n  1 | apiVersion: plimsoll/v1\n    | ^",
+            "p.yaml:1:1: kind is missing; there are: Pool, Class, NodeLimits, Queue, Quota, Schedule, Service, ScalingPolicy, Validator, Reservation\n  1 | apiVersion: plimsoll/v1\n    | ^",
         ),
         (
             in_limits("max: { mem: 4Gi }"),

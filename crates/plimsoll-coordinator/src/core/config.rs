@@ -77,6 +77,8 @@ pub struct Timings {
     pub suspect_after_ms: u64,
     /// How often silent nodes are looked for.
     pub node_check_ms: u64,
+    /// How often the leader looks at what is scaled.
+    pub scaling_ms: u64,
     /// Longest wait of a read for a leader or a revision.
     pub read_timeout_ms: u64,
 }
@@ -139,6 +141,7 @@ impl Default for Timings {
             election_ms: (300, 600),
             suspect_after_ms: 10_000,
             node_check_ms: 500,
+            scaling_ms: 1_000,
             read_timeout_ms: 5_000,
         }
     }

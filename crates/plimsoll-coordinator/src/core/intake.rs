@@ -309,6 +309,7 @@ fn weight_of(entry: &Entry) -> usize {
                 + 8 * registration.running.len()
         }
         Command::ReportLoad { reports } => 64 * reports.len(),
+        Command::SetDesired(decided) => decided.inputs.iter().map(|line| 48 + line.len()).sum(),
         Command::ApplyPolicy { put, delete, .. } => 1_024 * put.len() + 64 * delete.len(),
         Command::Place { .. }
         | Command::Preempt { .. }
@@ -324,6 +325,9 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::SetDeviceHealth { .. }
         | Command::RemoveNode { .. }
         | Command::SetEndpoint { .. }
+        | Command::PinScale { .. }
+        | Command::OpenIntent { .. }
+        | Command::StepIntent { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
         | Command::Upgrade { .. }

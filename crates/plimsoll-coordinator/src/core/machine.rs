@@ -42,6 +42,8 @@ pub struct LedgerMachine {
     agents: AgentHub,
     /// Tells of each revision at which endpoints changed.
     endpoints: watch::Sender<Revision>,
+    /// How many scaling policies there are.
+    scaling: watch::Sender<usize>,
     counters: Arc<Counters>,
     /// Newest ledger version that it applies.
     newest_version: u32,
@@ -71,6 +73,7 @@ impl LedgerMachine {
             notice,
             agents,
             endpoints: watch::Sender::new(Revision(0)),
+            scaling: watch::Sender::new(0),
             counters,
             newest_version,
             refused_version: AtomicU32::new(0),
@@ -115,6 +118,16 @@ impl LedgerMachine {
     /// Tells of each revision at which endpoints changed.
     pub(super) fn endpoint_changes(&self) -> watch::Receiver<Revision> {
         self.endpoints.subscribe()
+    }
+
+    /// Tells how many scaling policies there are.
+    pub(super) fn scaling_changes(&self) -> watch::Receiver<usize> {
+        self.scaling.subscribe()
+    }
+
+    fn tell_of_scaling(&self) {
+        let count = self.ledger.read().scaling_policies().count();
+        self.scaling.send_if_modified(|known| std::mem::replace(known, count) != count);
     }
 
     fn tell_of_endpoints(&self) {
@@ -239,6 +252,7 @@ impl Machine for LedgerMachine {
         self.agents.feed(&records);
         self.hub.publish(records);
         self.tell_of_endpoints();
+        self.tell_of_scaling();
         self.notice.wake();
     }
 
@@ -288,6 +302,7 @@ impl Machine for LedgerMachine {
         self.history.restored(revision).map_err(bad_rows)?;
         self.hub.restored(revision, chain);
         self.tell_of_endpoints();
+        self.tell_of_scaling();
         self.notice.add(Changes { all_nodes: true, policies: true, ..Changes::default() });
         self.notice.wake();
         Ok(())
@@ -361,6 +376,10 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::SetDeviceHealth { .. }
         | Command::SetEndpoint { .. }
         | Command::ReportLoad { .. }
+        | Command::SetDesired(_)
+        | Command::PinScale { .. }
+        | Command::OpenIntent { .. }
+        | Command::StepIntent { .. }
         | Command::ApplyPolicy { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
@@ -403,7 +422,13 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::Service(_)
             | EventObject::ServiceDeleted(_)
             | EventObject::ValidatorDeleted(_) => changes.policies = true,
-            EventObject::ReservationForgotten(_) | EventObject::Leader(_) | EventObject::Version(_) => {}
+            EventObject::ReservationForgotten(_)
+            | EventObject::ScalingPolicy(_)
+            | EventObject::ScalingPolicyDeleted(_)
+            | EventObject::Scaling(_)
+            | EventObject::Intent(_)
+            | EventObject::Leader(_)
+            | EventObject::Version(_) => {}
         }
     }
 }

@@ -266,6 +266,30 @@ impl Core {
         self.inner.machine.endpoint_changes()
     }
 
+    /// Tells how many scaling policies there are here.
+    pub(crate) fn scaling_changes(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.inner.machine.scaling_changes()
+    }
+
+    /// True while this replica leads and its first entry is applied.
+    pub(crate) fn serving(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.inner.serving.clone()
+    }
+
+    /// What the leader saw of targets of scaling (it is on the leader only).
+    pub fn looks(&self) -> &crate::scaling::Looks {
+        &self.inner.looks
+    }
+
+    /// Where the coordinators are, this one first.
+    pub(crate) fn member_addresses(&self) -> Vec<String> {
+        let own = self.inner.config.node_id;
+        let group = self.inner.group.metrics();
+        let first = group.members.get(&own).into_iter();
+        let others = group.members.iter().filter(|(id, _)| **id != own).map(|(_, member)| member);
+        first.chain(others).map(|member| member.address.clone()).collect()
+    }
+
     /// True on the leader.
     pub fn is_leader(&self) -> bool {
         self.inner.group.is_leader()

@@ -190,6 +190,16 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
             StoredEvent { kind: 40, row: row(Row::Service(Arc::clone(service))), ..base }
         }
         EventObject::ServiceDeleted(name) => StoredEvent { kind: 41, name: name.clone(), ..base },
+        EventObject::ScalingPolicy(policy) => {
+            StoredEvent { kind: 42, row: row(Row::ScalingPolicy(Arc::clone(policy))), ..base }
+        }
+        EventObject::ScalingPolicyDeleted(name) => StoredEvent { kind: 43, name: name.clone(), ..base },
+        EventObject::Scaling(scaling) => {
+            StoredEvent { kind: 44, row: row(Row::Scaling(Arc::clone(scaling))), ..base }
+        }
+        EventObject::Intent(intent) => {
+            StoredEvent { kind: 45, row: row(Row::Intent(Arc::clone(intent))), ..base }
+        }
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -213,7 +223,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 | 40 => {
+        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 | 40 | 42 | 44 | 45 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),
@@ -226,6 +236,9 @@ fn load_event(
                 Row::Schedule(schedule) => EventObject::Schedule(schedule),
                 Row::Validator(object) => EventObject::Validator(object),
                 Row::Service(service) => EventObject::Service(service),
+                Row::ScalingPolicy(policy) => EventObject::ScalingPolicy(policy),
+                Row::Scaling(scaling) => EventObject::Scaling(scaling),
+                Row::Intent(intent) => EventObject::Intent(intent),
                 Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) | Row::Load(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
@@ -243,6 +256,7 @@ fn load_event(
         22 => EventObject::ValidatorDeleted(stored.name),
         16 => EventObject::ScheduleDeleted(stored.name),
         41 => EventObject::ServiceDeleted(stored.name),
+        43 => EventObject::ScalingPolicyDeleted(stored.name),
         kind => return Err(format!("an event of unknown kind {kind}")),
     };
     Ok(Event { revision, log_time, actor: actor.to_owned(), rule: intern(&stored.rule)?, object })
@@ -357,6 +371,23 @@ mod tests {
                 ..Default::default()
             }))),
             event(EventObject::ServiceDeleted("old".to_owned())),
+            event(EventObject::ScalingPolicy(Arc::default())),
+            event(EventObject::ScalingPolicyDeleted("old".to_owned())),
+            event(EventObject::Scaling(Arc::default())),
+            event(EventObject::Intent(Arc::new(plimsoll_ledger::Intent {
+                id: Revision(7),
+                policy: "gpu".to_owned(),
+                action: plimsoll_ledger::IntentAction::Start { leaving: None },
+                node: "gpu-i7".to_owned(),
+                state: plimsoll_ledger::IntentState::Acting,
+                attempts: 1,
+                handle: "4711".to_owned(),
+                detail: String::new(),
+                not_before: LedgerTime(0),
+                deadline: LedgerTime(9),
+                opened_at: LedgerTime(8),
+                changed: Revision(7),
+            }))),
             event(EventObject::Leader(3)),
             event(EventObject::Version(2)),
         ];

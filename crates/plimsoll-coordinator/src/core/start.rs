@@ -31,6 +31,7 @@ use super::{
     ReadError, StartError, StateDump, Stores, SubmitError, Watcher, lost,
 };
 use crate::clock::Clock;
+use crate::scaling::Looks;
 
 /// Exit code of a process whose storage failed for good (docs/exit-codes.md).
 const STORAGE_FAILED: i32 = 74;
@@ -58,6 +59,8 @@ pub(super) struct Inner {
     pub(super) scrubbed: Arc<Scrubbed>,
     pub(super) estimates: Arc<Estimates>,
     pub(super) loads: Arc<LoadBook>,
+    /// What the leader saw of targets of scaling.
+    pub(super) looks: Looks,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
     pub(super) machine: Arc<LedgerMachine>,
@@ -187,6 +190,7 @@ pub(super) async fn start(
         scrubbed,
         estimates,
         loads,
+        looks: Looks::default(),
         scrubber: Mutex::new(scrubber),
         machine,
         stop,

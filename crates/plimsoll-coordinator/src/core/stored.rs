@@ -29,6 +29,9 @@ const VALIDATOR: u8 = 13;
 const SCHEDULE: u8 = 10;
 const SERVICE: u8 = 23;
 const LOAD: u8 = 24;
+const SCALING_POLICY: u8 = 25;
+const SCALING: u8 = 26;
+const INTENT: u8 = 27;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -56,6 +59,9 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Schedule(name) => add(SCHEDULE, name.as_bytes()),
         RowPlace::Service(name) => add(SERVICE, name.as_bytes()),
         RowPlace::Load(id) => add(LOAD, &id.0.to_be_bytes()),
+        RowPlace::ScalingPolicy(name) => add(SCALING_POLICY, name.as_bytes()),
+        RowPlace::Scaling(name) => add(SCALING, name.as_bytes()),
+        RowPlace::Intent(id) => add(INTENT, &id.0.to_be_bytes()),
         RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
         RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
         RowPlace::RemovedNode(id) => add(REMOVED_NODE, &id.0.to_be_bytes()),

@@ -142,6 +142,7 @@ fn label(name: &PolicyName) -> String {
         PolicyName::Quota(_) => "quota",
         PolicyName::Schedule(_) => "schedule",
         PolicyName::Service(_) => "service",
+        PolicyName::ScalingPolicy(_) => "scalingpolicy",
         PolicyName::Validator(_) => "validator",
     };
     format!("{kind}/{}", name.name())

@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod problem;
 mod reservation;
+mod scaling;
 mod show;
 mod standing;
 mod start;
@@ -46,6 +47,7 @@ use plimsoll_proto::v1::node_service_server::NodeServiceServer;
 use plimsoll_proto::v1::plan_service_server::PlanServiceServer;
 use plimsoll_proto::v1::policy_service_server::PolicyServiceServer;
 use plimsoll_proto::v1::reservation_service_server::ReservationServiceServer;
+use plimsoll_proto::v1::scaling_service_server::ScalingServiceServer;
 use plimsoll_proto::v1::watch_service_server::WatchServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -141,6 +143,10 @@ impl Services {
             )
             .add_service(
                 EndpointServiceServer::new(endpoints::Endpoints::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                ScalingServiceServer::new(scaling::Scalings::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(discovery.ads.clone().into_service())

@@ -32,6 +32,9 @@ pub(super) fn object_id(object: &EventObject) -> String {
         EventObject::Validator(object) => object.name.clone(),
         EventObject::Schedule(schedule) => schedule.name.clone(),
         EventObject::Service(service) => service.name.clone(),
+        EventObject::ScalingPolicy(policy) => policy.name.clone(),
+        EventObject::Scaling(scaling) => scaling.policy.clone(),
+        EventObject::Intent(intent) => intent.policy.clone(),
         EventObject::NodeRemoved(_, name)
         | EventObject::PoolDeleted(name)
         | EventObject::ClassDeleted(name)
@@ -40,6 +43,7 @@ pub(super) fn object_id(object: &EventObject) -> String {
         | EventObject::QuotaDeleted(name)
         | EventObject::ScheduleDeleted(name)
         | EventObject::ServiceDeleted(name)
+        | EventObject::ScalingPolicyDeleted(name)
         | EventObject::ValidatorDeleted(name) => name.clone(),
         EventObject::Leader(_) | EventObject::Version(_) => "cluster".to_owned(),
     }

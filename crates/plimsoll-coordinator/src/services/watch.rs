@@ -285,6 +285,10 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         EventObject::PoolDeleted(name) => Some(name),
         EventObject::Schedule(schedule) => Some(&schedule.pool),
         EventObject::Service(service) => Some(&service.pool),
+        EventObject::ScalingPolicy(policy) => match &policy.target {
+            plimsoll_ledger::ScalingTarget::Pool(pool) => Some(pool),
+            plimsoll_ledger::ScalingTarget::Service(_) => None,
+        },
         EventObject::ReservationForgotten(_)
         | EventObject::NodeRemoved(..)
         | EventObject::Class(_)
@@ -299,6 +303,9 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         | EventObject::ValidatorDeleted(_)
         | EventObject::ScheduleDeleted(_)
         | EventObject::ServiceDeleted(_)
+        | EventObject::ScalingPolicyDeleted(_)
+        | EventObject::Scaling(_)
+        | EventObject::Intent(_)
         | EventObject::Leader(_)
         | EventObject::Version(_) => None,
     }

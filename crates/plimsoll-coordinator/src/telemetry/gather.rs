@@ -152,12 +152,48 @@ impl Gatherer {
             capacity_rows(&pools),
         )?;
         page.rows("nodes", "Nodes, by pool and state", node_rows(&pools))?;
+        self.scaling(page)?;
         let oldest = ids.into_iter().filter_map(|id| self.core.agents().silent_ms(id)).max();
         page.rows(
             "node_heartbeat_age_seconds",
             "Longest time since a node was heard of (leader only)",
             oldest.map(|age_ms| (Labels::new(), to_f64(age_ms) / 1_000.0)).into_iter().collect(),
         )
+    }
+}
+
+impl Gatherer {
+    /// Targets of scaling: what they want and have.
+    fn scaling(&self, page: &mut Page<'_>) -> fmt::Result {
+        let seen: Vec<_> = {
+            let view = self.core.local();
+            let seen = view.scaling_policies().map(|policy| {
+                let state =
+                    view.scaling(&policy.name).map_or((0, 0), |state| (state.desired, state.failures));
+                (policy.name.clone(), policy.target.path(), view.fleet(policy), state)
+            });
+            seen.collect()
+        };
+        let labels =
+            |policy: &str, target: &str| vec![("policy", policy.to_owned()), ("target", target.to_owned())];
+        let rows = |of: &dyn Fn(&plimsoll_ledger::Fleet, (u64, u32)) -> u64| {
+            let row =
+                |(policy, target, fleet, state): &(String, String, plimsoll_ledger::Fleet, (u64, u32))| {
+                    (labels(policy, target), to_f64(of(fleet, *state)))
+                };
+            seen.iter().map(row).collect::<Vec<_>>()
+        };
+        page.rows("scaling_desired", "Machines or replicas that a target wants", rows(&|_, state| state.0))?;
+        page.rows(
+            "scaling_present",
+            "Those that are there and not leaving",
+            rows(&|fleet, _| fleet.present),
+        )?;
+        page.rows("scaling_ready", "Of these, those that take work", rows(&|fleet, _| fleet.ready))?;
+        page.rows("scaling_starting", "Those on their way", rows(&|fleet, _| fleet.starting))?;
+        page.rows("scaling_leaving", "Those that leave", rows(&|fleet, _| fleet.leaving))?;
+        let help = "Machines of a target that failed one after another";
+        page.rows("scaling_failures", help, rows(&|_, state| state.1.into()))
     }
 }
 

@@ -2,16 +2,19 @@
 
 mod calendar;
 mod expire;
+mod intents;
 mod lease;
 mod node;
 mod policy;
 mod preempt;
 mod queueing;
 mod queues;
+mod scaling;
 mod service;
 mod since_version;
 mod submit;
 pub(crate) mod usage;
 pub(crate) mod validators;
 
+pub use scaling::ScaleDecided;
 pub(crate) use submit::hard_end;

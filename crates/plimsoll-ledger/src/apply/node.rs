@@ -126,6 +126,9 @@ impl Ledger {
         id: NodeId,
         change: &AdminChange,
     ) -> Result<Outcome, Refusal> {
+        if matches!(change, AdminChange::Uncordon) {
+            self.keep_leaving(context, id)?;
+        }
         let mut node = Node::clone(self.find_node(id)?);
         let (rule, admin) = match change {
             AdminChange::Uncordon => ("node/uncordon", NodeAdmin::Schedulable),

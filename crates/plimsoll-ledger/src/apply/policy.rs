@@ -70,6 +70,7 @@ impl Ledger {
         self.check_validators(put, delete, &mut blockers);
         self.check_schedules(put, delete, &mut blockers);
         self.check_services(put, delete, &mut blockers);
+        self.check_scaling_policies(put, delete, &mut blockers);
         for name in delete {
             let label = format!("{} {}", name.kind(), name.name());
             if !self.has_policy(name) {
@@ -101,7 +102,8 @@ impl Ledger {
                 | PolicyName::NodeLimits(_)
                 | PolicyName::Quota(_)
                 | PolicyName::Validator(_)
-                | PolicyName::Schedule(_) => {}
+                | PolicyName::Schedule(_)
+                | PolicyName::ScalingPolicy(_) => {}
             }
         }
         blockers.sort_by_key(|blocker| blocker.reason);
@@ -122,6 +124,7 @@ impl Ledger {
             PolicyName::Validator(name) => self.validators.contains_key(name),
             PolicyName::Schedule(name) => self.schedules.contains_key(name),
             PolicyName::Service(name) => self.services.contains_key(name),
+            PolicyName::ScalingPolicy(name) => self.scaling_policies.contains_key(name),
         }
     }
 
@@ -162,6 +165,7 @@ impl Ledger {
                 self.put_service(Arc::clone(&service));
                 context.event("policy/put", EventObject::Service(service));
             }
+            PolicyObject::ScalingPolicy(policy) => self.store_scaling_policy(context, policy),
             PolicyObject::NodeLimits(limits) => {
                 let limits = Arc::new(crate::NodeLimits { changed: context.revision, ..limits.clone() });
                 self.put_node_limits(Arc::clone(&limits));
@@ -202,6 +206,10 @@ impl Ledger {
             PolicyName::Service(name) => {
                 self.remove_service(name);
                 context.event("policy/delete", EventObject::ServiceDeleted(name.clone()));
+            }
+            PolicyName::ScalingPolicy(name) => {
+                self.remove_scaling_policy(name);
+                context.event("policy/delete", EventObject::ScalingPolicyDeleted(name.clone()));
             }
             PolicyName::NodeLimits(name) => {
                 self.node_limits.remove(name);

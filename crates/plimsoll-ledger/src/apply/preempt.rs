@@ -29,6 +29,7 @@ pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {
         | PolicyObject::Quota(_)
         | PolicyObject::Schedule(_)
         | PolicyObject::Service(_)
+        | PolicyObject::ScalingPolicy(_)
         | PolicyObject::Validator(_) => false,
     }
 }

@@ -112,6 +112,7 @@ pub(super) fn is_of_queues(object: &PolicyObject) -> bool {
         | PolicyObject::Quota(_)
         | PolicyObject::Validator(_)
         | PolicyObject::Service(_)
+        | PolicyObject::ScalingPolicy(_)
         | PolicyObject::Schedule(_) => false,
     }
 }

@@ -1,7 +1,9 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
 use super::{preempt, queueing, queues, usage, validators};
-use crate::{Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, service, topology};
+use crate::{
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, scaling, service, topology,
+};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -35,7 +37,16 @@ impl Command {
                 |object| matches!(object, PolicyObject::Service(_)),
                 |name| matches!(name, PolicyName::Service(_)),
             );
+        let of_scaling = matches!(
+            self,
+            Command::SetDesired(_)
+                | Command::PinScale { .. }
+                | Command::OpenIntent { .. }
+                | Command::StepIntent { .. }
+        ) || self
+            .says(none, super::scaling::is_of_scaling, |name| matches!(name, PolicyName::ScalingPolicy(_)));
         let features = [
+            (of_scaling, scaling::SINCE_VERSION),
             (of_services, service::SINCE_VERSION),
             (of_queues, queues::SINCE_VERSION),
             (of_preemption, preempt::SINCE_VERSION),

@@ -237,6 +237,7 @@ pub(crate) fn is_of_usage(object: &PolicyObject) -> bool {
         | PolicyObject::Queue(_)
         | PolicyObject::Schedule(_)
         | PolicyObject::Service(_)
+        | PolicyObject::ScalingPolicy(_)
         | PolicyObject::Validator(_) => false,
     }
 }

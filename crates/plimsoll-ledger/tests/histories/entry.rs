@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Announcement, Command, Entry, Ledger, LoadReport, NodeHealth, Placement, Reservation,
-    Verdict, Window,
+    AdminChange, Announcement, Command, Entry, IntentStep, Ledger, LoadReport, NodeHealth, Placement,
+    Registration, Reservation, ScaleDecided, ScalingTarget, Verdict, Window,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
@@ -178,6 +178,49 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
         }
         Step::Leader => Command::BecomeLeader { leader: 1 },
         Step::Upgrade(to) => Command::Upgrade { to: *to },
+        Step::Desire(desired, right) => {
+            let back = if *right { 0 } else { 5 };
+            Command::SetDesired(ScaleDecided {
+                policy: "grow".to_owned(),
+                desired: *desired,
+                computed_from: Revision(ledger.revision().0.saturating_sub(back)),
+                rule: "waiting".to_owned(),
+                inputs: vec!["2 requests wait".to_owned(); if desired % 6 == 5 { 33 } else { 1 }],
+            })
+        }
+        Step::Pin(to, for_ms) => {
+            let target = ScalingTarget::Pool("default".to_owned());
+            Command::PinScale { target, to: *to, for_ms: *for_ms }
+        }
+        Step::Machine(which) => {
+            let ids: Vec<Revision> = ledger.intents().map(|intent| intent.id).collect();
+            let machine =
+                which.map(|which| ids.get(which % ids.len().max(1)).copied().unwrap_or(Revision(1)));
+            Command::OpenIntent { policy: "grow".to_owned(), machine }
+        }
+        Step::Proceed(which, what, right) => {
+            let intents: Vec<_> = ledger.intents().collect();
+            let Some(intent) = intents.get(which % intents.len().max(1)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            let step = match what {
+                0..=2 => IntentStep::Act,
+                3 => IntentStep::Answered { handle: format!("vm-{}", intent.id.0), node: String::new() },
+                4 => IntentStep::Later { detail: "busy".to_owned(), after_ms: 2_000 },
+                5 | 6 => IntentStep::Ready,
+                _ => IntentStep::Failed { detail: "no room".to_owned() },
+            };
+            let attempts = if *right { intent.attempts } else { intent.attempts + 1 };
+            Command::StepIntent { intent: intent.id, attempts, step }
+        }
+        Step::Boot(which) => {
+            let names: Vec<String> =
+                ledger.intents().filter(|one| one.starts()).map(|one| one.node.clone()).collect();
+            let Some(name) = names.get(which % names.len().max(1)).cloned() else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            Command::RegisterNode(Registration { name, ..registration(9, 1, 8_000, 0) })
+        }
         Step::Windows(which, ahead_ms, length_ms, right) => {
             let schedule = ["night", "always", "other"][usize::from(*which)];
             let changed = ledger.schedule(schedule).map_or(Revision(1), |known| known.changed);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Class, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, Quota, QuotaPolicy,
-    Reservation, Reset, Rule, Schedule, Scope, Service, Users, Validator,
+    Class, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind,
+    Queue, Quota, QuotaPolicy, Reset, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Users,
+    Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -86,6 +88,11 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             })],
             vec![],
         ),
+        36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
+        37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
+        38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
+        39 => (vec![scaling("other", "default", 3, 2, 0)], vec![]),
+        40 => (vec![], vec![PolicyName::ScalingPolicy("grow".into())]),
         32 | 33 => (vec![service("web", "default", "standard")], vec![]),
         34 => (vec![service("db", "gpu", "batch")], vec![]),
         35 => (vec![], vec![PolicyName::Service("web".into())]),
@@ -137,6 +144,24 @@ pub(crate) fn limits(micros: u64) -> Vec<PolicyObject> {
         ),
         of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
     ]
+}
+
+pub(crate) fn scaling(name: &str, pool: &str, min: u64, max: u64, drain_ms: u64) -> PolicyObject {
+    let behavior = |cooldown_ms| Behavior { cooldown_ms, ..Behavior::unlimited() };
+    PolicyObject::ScalingPolicy(ScalingPolicy {
+        name: name.into(),
+        target: ScalingTarget::Pool(pool.into()),
+        rules: Rules { min, max, up: behavior(2_000), down: behavior(5_000), ..Rules::default() },
+        provider: (min > 0).then_some(Provider {
+            kind: ProviderKind::Process,
+            timeout_ms: 5_000,
+            attempts: 3,
+        }),
+        max_leaving: 1,
+        drain_ms,
+        start_within_ms: 10_000,
+        ..ScalingPolicy::default()
+    })
 }
 
 pub(crate) fn service(name: &str, pool: &str, class: &str) -> PolicyObject {

@@ -9,6 +9,7 @@ mod nodes;
 mod policy;
 mod preemption;
 mod quota;
+pub(crate) mod scaling;
 mod service;
 mod slices;
 mod topology;
@@ -63,6 +64,8 @@ pub(crate) struct Nod {
     pub(crate) pool: String,
     pub(crate) allocatable: Resources,
     pub(crate) schedulable: bool,
+    /// What runs there has to leave.
+    pub(crate) drains: bool,
     pub(crate) drain: u64,
     pub(crate) health: NodeHealth,
     pub(crate) since: u64,
@@ -108,6 +111,11 @@ pub(crate) struct Model {
     pub(crate) schedules: BTreeMap<String, plimsoll_ledger::Schedule>,
     pub(crate) services: BTreeMap<String, plimsoll_ledger::Service>,
     pub(crate) loads: BTreeMap<u64, (plimsoll_ledger::LoadReport, u64)>,
+    pub(crate) scaled: BTreeMap<String, plimsoll_ledger::ScalingPolicy>,
+    /// Revision of the latest put of each.
+    scaled_at: BTreeMap<String, u64>,
+    pub(crate) wishes: BTreeMap<String, scaling::Wish>,
+    pub(crate) intents: BTreeMap<u64, scaling::Wanted>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
@@ -236,9 +244,13 @@ impl Model {
                 return Ok(Came::To("node"));
             }
             Command::SetNodeAdmin { node, admin } => {
+                if matches!(admin, AdminChange::Uncordon) {
+                    self.keep_leaving(node.0)?;
+                }
                 let now = self.clock;
                 let n = self.nodes.get_mut(&node.0).ok_or(Reason::NotFound)?;
                 n.schedulable = matches!(admin, AdminChange::Uncordon);
+                n.drains = matches!(admin, AdminChange::Drain { .. });
                 n.drain = match admin {
                     AdminChange::Drain { deadline_ms, .. } if *deadline_ms > 0 => now + deadline_ms,
                     _ => 0,
@@ -263,11 +275,7 @@ impl Model {
                 if !self.holders(node.0).is_empty() {
                     return Err(Reason::InUse);
                 }
-                self.keep_no_places(node.0);
-                if let Some(n) = self.nodes.remove(&node.0).filter(|_| self.version >= 2) {
-                    let uuids = n.reg.devices.iter().map(|device| device.uuid.clone()).collect();
-                    self.removed.insert(node.0, Gone { name: n.reg.name, uuids, at: self.clock });
-                }
+                self.forget_node(node.0);
                 return Ok(Came::To("done"));
             }
             Command::ApplyPolicy { put, delete, if_revision } => {
@@ -289,12 +297,28 @@ impl Model {
                 self.report_load(reports)?;
                 return Ok(Came::To("done"));
             }
+            Command::SetDesired(decided) => {
+                self.set_desired(decided)?;
+                return Ok(Came::To("done"));
+            }
+            Command::PinScale { target, to, for_ms } => {
+                self.pin_scale(target, *to, *for_ms)?;
+                return Ok(Came::To("done"));
+            }
+            Command::OpenIntent { policy, machine } => {
+                self.open_intent(policy, machine.map(|machine| machine.0))?;
+                return Ok(Came::To("done"));
+            }
+            Command::StepIntent { intent, attempts, step } => {
+                self.step_intent(intent.0, *attempts, step)?;
+                return Ok(Came::To("done"));
+            }
             Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
             Command::Upgrade { to } => {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 5 {
+                if *to > 6 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;
@@ -303,6 +327,14 @@ impl Model {
         }
         touched.get_or_insert(id);
         Ok(Came::To("reservation"))
+    }
+
+    fn forget_node(&mut self, id: u32) {
+        self.keep_no_places(id);
+        if let Some(n) = self.nodes.remove(&id).filter(|_| self.version >= 2) {
+            let uuids = n.reg.devices.iter().map(|device| device.uuid.clone()).collect();
+            self.removed.insert(id, Gone { name: n.reg.name, uuids, at: self.clock });
+        }
     }
 
     pub(crate) fn queue(&self, pool: &str) -> Vec<u64> {

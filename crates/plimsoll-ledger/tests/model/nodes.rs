@@ -23,6 +23,7 @@ impl Model {
             pool: self.pool_of(reg),
             allocatable: self.allocatable_of(reg),
             schedulable: true,
+            drains: false,
             drain: 0,
             health: NodeHealth::Available,
             since: self.clock,
@@ -30,6 +31,7 @@ impl Model {
         };
         if let Some((_, old)) = known {
             new.schedulable = old.schedulable;
+            new.drains = old.drains;
             new.drain = old.drain;
             new.pending =
                 old.pending.into_iter().filter(|(r, ..)| reg.running.iter().any(|x| x.0 == *r)).collect();

@@ -32,6 +32,7 @@ impl Model {
         }
         reasons.extend(self.schedule_reasons(put, delete));
         reasons.extend(self.service_reasons(put, delete));
+        reasons.extend(self.scaling_reasons(put, delete));
         for name in delete {
             let there = match name {
                 PolicyName::Pool(n) => self.pools.contains_key(n),
@@ -42,6 +43,7 @@ impl Model {
                 PolicyName::Validator(n) => self.validators.contains(n),
                 PolicyName::Schedule(n) => self.schedules.contains_key(n),
                 PolicyName::Service(n) => self.services.contains_key(n),
+                PolicyName::ScalingPolicy(n) => self.scaled.contains_key(n),
             };
             if !there {
                 reasons.push(Reason::NotFound);
@@ -59,7 +61,10 @@ impl Model {
                 PolicyName::Service(n) => {
                     self.reservations.values().any(|r| !r.state.is_final() && r.request.service == *n)
                 }
-                PolicyName::NodeLimits(_) | PolicyName::Schedule(_) | PolicyName::Validator(_) => false,
+                PolicyName::NodeLimits(_)
+                | PolicyName::Schedule(_)
+                | PolicyName::ScalingPolicy(_)
+                | PolicyName::Validator(_) => false,
             };
             if in_use {
                 reasons.push(Reason::InUse);
@@ -85,6 +90,7 @@ impl Model {
                     self.validators.insert(v.name);
                 }
                 PolicyObject::Schedule(s) => self.put_schedule(s),
+                PolicyObject::ScalingPolicy(p) => self.put_scaled(p),
                 PolicyObject::Service(s) => drop(self.services.insert(s.name.clone(), s)),
                 PolicyObject::NodeLimits(l) => {
                     self.limits.insert(l.name.clone(), l);
@@ -107,6 +113,7 @@ impl Model {
                 PolicyName::Validator(n) => drop(self.validators.remove(n)),
                 PolicyName::Schedule(n) => drop(self.schedules.remove(n)),
                 PolicyName::Service(n) => drop(self.services.remove(n)),
+                PolicyName::ScalingPolicy(n) => self.delete_scaled(n),
             }
         }
         self.policy_changed = self.revision;

@@ -1,37 +1,125 @@
-//! `kind: ScalingPolicy`: how the number of replicas follows a load. Simulations read it; the ledger does not keep it yet.
+//! `kind: ScalingPolicy`: one reader for the policies that clusters keep and for those that simulations try.
 
-use plimsoll_autoscaler::{Aim, Amount, Behavior, Metric, Policy, Predictive, RatePolicy, Select, Target};
-use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_duration_ms};
+use plimsoll_autoscaler::Policy;
+use plimsoll_proto::convert::scaling_rules;
+use plimsoll_proto::v1;
+use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis, parse_duration_ms};
 
+use super::{labels, name, text};
 use crate::context::{Block, Context};
 use crate::document::API_VERSION;
 use crate::node::{self, Node, Value};
 use crate::problem::{Mark, Problem, Source};
 
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-const METADATA: [&str; 2] = ["name", "labels"];
-const SPEC: [&str; 7] = ["min", "max", "utilization", "tolerance", "scaleUp", "scaleDown", "predictive"];
-const BEHAVIOR: [&str; 4] = ["stabilization", "cooldown", "select", "policies"];
+/// Keys of `metadata`.
+pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
+/// Keys of `spec`.
+pub(crate) const SPEC: [&str; 16] = [
+    "target",
+    "min",
+    "max",
+    "targets",
+    "utilization",
+    "tolerance",
+    "scaleUp",
+    "scaleDown",
+    "activation",
+    "predictive",
+    "schedules",
+    "provider",
+    "template",
+    "maxLeaving",
+    "drain",
+    "startWithin",
+];
+const TARGET: [&str; 7] = ["metric", "target", "per", "above", "below", "increment", "decrement"];
+const BEHAVIOR: [&str; 5] = ["stabilization", "cooldown", "step", "select", "policies"];
 const RATE: [&str; 3] = ["replicas", "percent", "period"];
 const PREDICTIVE: [&str; 2] = ["missPrice", "fallbackUtilization"];
-const SELECT: [(&str, Select); 3] =
-    [("max", Select::Max), ("min", Select::Min), ("disabled", Select::Disabled)];
+const ACTIVATION: [&str; 2] = ["cooldown", "above"];
+const FLOOR: [&str; 3] = ["name", "window", "min"];
+const PROVIDER: [&str; 8] = ["type", "command", "args", "url", "address", "group", "timeout", "attempts"];
+const TEMPLATE: [&str; 4] = ["resources", "labels", "gpus", "command"];
+const GPUS: [&str; 3] = ["model", "memory", "count"];
+/// Which of several rate policies counts.
+pub(crate) const SELECT: [(&str, v1::ScalingSelect); 3] = [
+    ("max", v1::ScalingSelect::Max),
+    ("min", v1::ScalingSelect::Min),
+    ("disabled", v1::ScalingSelect::Disabled),
+];
+/// How a target counts.
+pub(crate) const PER: [(&str, Per); 3] =
+    [("average", Per::Average), ("replica", Per::Replica), ("total", Per::Total)];
+const TYPES: [(&str, Type); 4] = [
+    ("process", Type::Process),
+    ("exec", Type::Exec),
+    ("webhook", Type::Webhook),
+    ("externalgrpc", Type::ExternalGrpc),
+];
+/// Period of a step where there is no cooldown that spaces them, in milliseconds: Kubernetes' own.
+const STEP_PERIOD_MS: u64 = 15_000;
 /// Most replicas: what a number of nodes or replicas can sensibly be.
 const MOST: i64 = 1_000_000;
 /// Largest utilization, in thousandths.
 const MOST_PERMILLE: u64 = 10_000;
 
-/// Reads the one scaling policy of a source. Loads are in thousandths of what one replica serves in one step; its metric is
-/// `load`. What the document leaves out is as in `default`, but a direction that is there is only what it says.
+/// How a target counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    /// The mean over replicas.
+    Average,
+    /// The whole, shared among replicas.
+    Replica,
+    /// The whole.
+    Total,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Type {
+    Process,
+    Exec,
+    Webhook,
+    ExternalGrpc,
+}
+
+/// Unit in which people write a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Percent.
+    Share,
+    /// Milliseconds, written as a duration.
+    Time,
+    /// Pieces.
+    Number,
+}
+
+/// The unit of a metric, and how its target counts where nobody says.
+pub(crate) fn form(metric: &str) -> (Unit, Per) {
+    match metric {
+        "cpu" | "memory" | "gpu" | "utilization" => (Unit::Share, Per::Average),
+        "wait_time" => (Unit::Time, Per::Total),
+        "latency" => (Unit::Number, Per::Average),
+        _ => (Unit::Number, Per::Replica),
+    }
+}
+
+/// Reads the one scaling policy of a source for a simulation, where what is scaled is neither pool nor service: `target`, `provider` and the
+/// like say nothing there. Loads are in thousandths of what one replica serves in one step; its metric is `load`. What the document leaves out
+/// is as in `default`, but a direction that is there is only what it says.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the lines.
 pub fn parse_scaling_policy(source: &Source, default: &Policy) -> Result<Policy, Vec<Problem>> {
     let mut context = Context::new(source);
     let documents = node::read(source, &mut context.problems);
-    let mut policy = default.clone();
+    let mut rules = default.clone();
     match documents.as_slice() {
-        [document] => read(&mut context, document, &mut policy),
+        [document] => {
+            if let Some(found) = simulated(&mut context, document, default) {
+                rules = found;
+            }
+        }
         _ if !context.problems.is_empty() => {}
         _ => context.fail(
             Mark { line: 1, column: 1, width: 1 },
@@ -39,13 +127,13 @@ pub fn parse_scaling_policy(source: &Source, default: &Policy) -> Result<Policy,
         ),
     }
     context.problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
-    if context.problems.is_empty() { Ok(policy) } else { Err(context.problems) }
+    if context.problems.is_empty() { Ok(rules) } else { Err(context.problems) }
 }
 
-fn read(context: &mut Context<'_>, document: &Node, policy: &mut Policy) {
+fn simulated(context: &mut Context<'_>, document: &Node, default: &Policy) -> Option<Policy> {
     let top = context.block(document, "", &TOP);
     if !matches!(document.value, Value::Map(_)) {
-        return;
+        return None;
     }
     for (key, wanted) in [("apiVersion", API_VERSION), ("kind", "ScalingPolicy")] {
         match top.get(key) {
@@ -53,38 +141,351 @@ fn read(context: &mut Context<'_>, document: &Node, policy: &mut Policy) {
             Some(node) => drop(context.word(node, key, &[(wanted, ())])),
         }
     }
-    if let Some(node) = top.get("metadata") {
-        context.block(node, "metadata", &METADATA);
-    }
-    let Some(spec) = top.get("spec") else { return };
-    let spec = context.block(spec, "spec", &SPEC);
-    fill(context, &spec, policy);
-}
-
-fn fill(context: &mut Context<'_>, spec: &Block<'_>, policy: &mut Policy) {
-    for (key, bound) in [("min", &mut policy.min), ("max", &mut policy.max)] {
-        let number = spec.get(key).and_then(|node| context.integer(node, &format!("spec.{key}"), 0, MOST));
-        *bound = number.and_then(|number| u64::try_from(number).ok()).unwrap_or(*bound);
-    }
-    if policy.min > policy.max {
-        context
-            .fail(spec.mark_of("min"), format!("spec.min is {}, more than max {}", policy.min, policy.max));
-    }
-    if let Some(target_milli) = permille(context, spec, "utilization") {
-        let metric = Metric::Custom("load".to_owned());
-        policy.targets = vec![Target { metric, aim: Aim::PerReplica { target_milli: target_milli.into() } }];
-    }
-    policy.tolerance_permille = permille(context, spec, "tolerance").unwrap_or(policy.tolerance_permille);
-    for (key, direction) in [("scaleUp", &mut policy.up), ("scaleDown", &mut policy.down)] {
-        if let Some(node) = spec.get(key) {
-            *direction = behavior(context, node, &format!("spec.{key}"));
+    let absent = Node { mark: document.mark, value: Value::Null };
+    let metadata = context.block(top.get("metadata").unwrap_or(&absent), "metadata", &METADATA);
+    let spec = context.block(top.get("spec").unwrap_or(&absent), "spec", &SPEC);
+    let read = read(context, &metadata, &spec);
+    let reactive =
+        matches!(spec.get("predictive"), Some(Node { value: Value::Scalar(word), .. }) if word == "false");
+    match scaling_rules(&read, default) {
+        Ok(rules) => Some(Policy { predictive: rules.predictive.filter(|_| !reactive), ..rules }),
+        Err(violations) => {
+            let of_file = violations.into_iter().map(|mut violation| {
+                violation.field = format!("scaling_policy.{}", violation.field);
+                violation
+            });
+            context.violations(document.mark, of_file.collect());
+            None
         }
     }
-    match spec.get("predictive") {
-        None => {}
-        Some(Node { value: Value::Scalar(word), .. }) if word == "false" => policy.predictive = None,
-        Some(node) => policy.predictive = Some(predictive(context, node, policy.predictive)),
+}
+
+/// Reads a scaling policy.
+pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::ScalingPolicy {
+    let mut policy = v1::ScalingPolicy {
+        name: name(context, metadata, "scaling_policy"),
+        labels: labels(context, metadata, "scaling_policy"),
+        target: text(context, spec, "target", "scaling_policy.target", "spec.target"),
+        min: number(context, spec, "min", "spec", "scaling_policy.min"),
+        max: number(context, spec, "max", "spec", "scaling_policy.max"),
+        ..v1::ScalingPolicy::default()
+    };
+    if let Some(node) = spec.get("targets") {
+        context.locate("scaling_policy.targets", node.mark, "spec.targets");
+        let list = context.list(node, "spec.targets", "[{ metric: cpu, target: 70% }]");
+        for (index, node) in list.iter().enumerate() {
+            let wire = format!("scaling_policy.targets[{index}]");
+            let path = format!("spec.targets[{index}]");
+            context.locate(wire.clone(), node.mark, path.clone());
+            if let Some(target) = context.part(&wire, |context| metric_target(context, node, &path)) {
+                policy.targets.push(target);
+            }
+        }
     }
+    policy.utilization_permille = permille(context, spec, "utilization").unwrap_or_default();
+    policy.tolerance_permille = permille(context, spec, "tolerance");
+    for (key, wire, direction) in
+        [("scaleUp", "scale_up", &mut policy.scale_up), ("scaleDown", "scale_down", &mut policy.scale_down)]
+    {
+        if let Some(node) = spec.get(key) {
+            let wire = format!("scaling_policy.{wire}");
+            context.locate(wire.clone(), node.mark, format!("spec.{key}"));
+            *direction = Some(context.part(&wire, |context| behavior(context, node, &format!("spec.{key}"))));
+        }
+    }
+    policy.activation = spec.get("activation").map(|node| activation(context, node));
+    policy.predictive = match spec.get("predictive") {
+        None => None,
+        Some(Node { value: Value::Scalar(word), .. }) if word == "false" => None,
+        Some(node) => Some(predictive(context, node)),
+    };
+    policy.floors = floors(context, spec);
+    policy.provider = spec.get("provider").and_then(|node| provider(context, node));
+    policy.template = spec.get("template").map(|node| template(context, node));
+    context.locate("scaling_policy.template", spec.mark_of("template"), "spec.template");
+    let leaving = number(context, spec, "maxLeaving", "spec", "scaling_policy.max_leaving");
+    policy.max_leaving = leaving.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    policy.drain_ms = duration(context, spec, "drain", "spec", "scaling_policy.drain_ms").unwrap_or_default();
+    let within = duration(context, spec, "startWithin", "spec", "scaling_policy.start_within_ms");
+    policy.start_within_ms = within.unwrap_or_default();
+    policy
+}
+
+/// A target: the metric with what it should be, or with two thresholds.
+fn metric_target(context: &mut Context<'_>, node: &Node, path: &str) -> Option<v1::ScalingMetricTarget> {
+    use v1::scaling_metric_target::Aim;
+    let block = context.block(node, path, &TARGET);
+    let Some(metric) = block.get("metric").and_then(|node| context.text(node, &format!("{path}.metric")))
+    else {
+        context.fail(block.mark, format!("{path} needs a metric"));
+        return None;
+    };
+    let (unit, usual) = form(&metric);
+    let milli = |context: &mut Context<'_>, key: &str| {
+        let node = block.get(key)?;
+        context.quantity(node, &format!("{path}.{key}"), |text| parse_milli(unit, text))
+    };
+    let aim = match (block.get("target"), block.get("above"), block.get("below")) {
+        (Some(_), None, None) => {
+            let milli = milli(context, "target")?;
+            let per = block.get("per").and_then(|node| context.word(node, &format!("{path}.per"), &PER));
+            match per.unwrap_or(usual) {
+                Per::Average => Aim::AverageMilli(milli),
+                Per::Replica => Aim::PerReplicaMilli(milli),
+                Per::Total => Aim::ValueMilli(milli),
+            }
+        }
+        (None, Some(_), Some(_)) => {
+            let (above_milli, below_milli) = (milli(context, "above")?, milli(context, "below")?);
+            let mut step = |key| number(context, &block, key, path, "").unwrap_or(1);
+            let (increment, decrement) = (step("increment"), step("decrement"));
+            Aim::Thresholds(v1::ScalingThresholds { above_milli, below_milli, increment, decrement })
+        }
+        _ => {
+            context.fail(block.mark, format!("{path} needs a target, or above and below"));
+            return None;
+        }
+    };
+    Some(v1::ScalingMetricTarget { metric, aim: Some(aim) })
+}
+
+/// A metric's value in thousandths of its unit: shares in percent, times in milliseconds.
+fn parse_milli(unit: Unit, text: &str) -> Result<u64, QuantityError> {
+    match unit {
+        Unit::Share => parse_cpu_millis(text.strip_suffix('%').map_or(text, str::trim_end)),
+        Unit::Time => parse_duration_ms(text).map(|ms| ms.saturating_mul(1_000)),
+        Unit::Number => parse_cpu_millis(text),
+    }
+}
+
+fn behavior(context: &mut Context<'_>, node: &Node, path: &str) -> v1::ScalingBehavior {
+    use v1::scaling_rate::Amount;
+    let block = context.block(node, path, &BEHAVIOR);
+    let mut behavior = v1::ScalingBehavior {
+        stabilization_ms: duration(context, &block, "stabilization", path, "").unwrap_or_default(),
+        cooldown_ms: duration(context, &block, "cooldown", path, "").unwrap_or_default(),
+        ..v1::ScalingBehavior::default()
+    };
+    if let Some(node) = block.get("select") {
+        let select = context.word(node, &format!("{path}.select"), &SELECT);
+        behavior.select = select.unwrap_or_default().into();
+    }
+    if let Some(node) = block.get("policies") {
+        let path = format!("{path}.policies");
+        let list = context.list(node, &path, "[{ percent: 100, period: 15s }]");
+        behavior.policies = list.iter().filter_map(|node| rate(context, node, &path)).collect();
+    }
+    // The form of simpler systems: so many at once, then the cooldown.
+    if let Some(step) = number(context, &block, "step", path, "") {
+        let period_ms = if behavior.cooldown_ms > 0 { behavior.cooldown_ms } else { STEP_PERIOD_MS };
+        behavior.policies.push(v1::ScalingRate { amount: Some(Amount::Replicas(step)), period_ms });
+    }
+    behavior
+}
+
+fn rate(context: &mut Context<'_>, node: &Node, path: &str) -> Option<v1::ScalingRate> {
+    use v1::scaling_rate::Amount;
+    let block = context.block(node, path, &RATE);
+    let given = (number(context, &block, "replicas", path, ""), number(context, &block, "percent", path, ""));
+    let amount = match given {
+        (Some(replicas), None) => Amount::Replicas(replicas),
+        (None, Some(percent)) => Amount::Percent(percent),
+        _ => {
+            context.fail(block.mark, format!("{path} needs one of replicas and percent"));
+            return None;
+        }
+    };
+    if block.get("period").is_none() {
+        context.fail(block.mark, format!("{path} needs a period"));
+        return None;
+    }
+    let period_ms = duration(context, &block, "period", path, "")?;
+    Some(v1::ScalingRate { amount: Some(amount), period_ms })
+}
+
+fn predictive(context: &mut Context<'_>, node: &Node) -> v1::ScalingPredictive {
+    let block = context.block(node, "spec.predictive", &PREDICTIVE);
+    // A multiple in thousandths, written as cpu is: 6, 0.5.
+    let price = block.get("missPrice");
+    let price = price.and_then(|node| context.quantity(node, "spec.predictive.missPrice", parse_cpu_millis));
+    let fallback = block
+        .get("fallbackUtilization")
+        .and_then(|node| share(context, node, "spec.predictive.fallbackUtilization"));
+    v1::ScalingPredictive {
+        miss_price_permille: price.unwrap_or_default(),
+        fallback_utilization_permille: fallback.unwrap_or_default(),
+    }
+}
+
+fn activation(context: &mut Context<'_>, node: &Node) -> v1::ScalingActivation {
+    let block = context.block(node, "spec.activation", &ACTIVATION);
+    context.locate("scaling_policy.activation", node.mark, "spec.activation");
+    let mut activation = v1::ScalingActivation {
+        cooldown_ms: duration(context, &block, "cooldown", "spec.activation", "").unwrap_or_default(),
+        ..v1::ScalingActivation::default()
+    };
+    if let Some(above) = block.get("above") {
+        context.locate("scaling_policy.activation.above_milli", above.mark, "spec.activation.above");
+        for (metric, _, node) in context.entries(above, "spec.activation.above") {
+            let path = format!("spec.activation.above.{metric}");
+            let unit = form(&metric).0;
+            if let Some(milli) = context.quantity(node, &path, |text| parse_milli(unit, text)) {
+                activation.above_milli.insert(metric, milli);
+            }
+        }
+    }
+    activation
+}
+
+fn floors(context: &mut Context<'_>, spec: &Block<'_>) -> Vec<v1::ScalingFloor> {
+    let Some(node) = spec.get("schedules") else { return Vec::new() };
+    context.locate("scaling_policy.floors", node.mark, "spec.schedules");
+    let example = "[{ name: office, window: \"08:00-18:00 Europe/Berlin mon-fri\", min: 4 }]";
+    let list = context.list(node, "spec.schedules", example);
+    let mut floors = Vec::new();
+    for (index, node) in list.iter().enumerate() {
+        let (path, wire) = (format!("spec.schedules[{index}]"), format!("scaling_policy.floors[{index}]"));
+        context.locate(wire.clone(), node.mark, path.clone());
+        let block = context.block(node, &path, &FLOOR);
+        floors.push(v1::ScalingFloor {
+            name: text(context, &block, "name", &format!("{wire}.name"), &format!("{path}.name")),
+            rule: text(context, &block, "window", &format!("{wire}.rule"), &format!("{path}.window")),
+            replicas: number(context, &block, "min", &path, &format!("{wire}.replicas")).unwrap_or_default(),
+        });
+    }
+    floors
+}
+
+/// The word for its kind, and what that kind needs.
+fn provider(context: &mut Context<'_>, node: &Node) -> Option<v1::ScalingProvider> {
+    use v1::scaling_provider::Kind;
+    let path = "spec.provider";
+    let block = context.block(node, path, &PROVIDER);
+    context.locate("scaling_policy.provider", node.mark, path);
+    let Some(word) = block.get("type") else {
+        let words = TYPES.map(|(word, _)| word).join(", ");
+        context.fail(block.mark, format!("{path} needs a type: {words}"));
+        return None;
+    };
+    let kind = context.word(word, "spec.provider.type", &TYPES)?;
+    let own: &[&str] = match kind {
+        Type::Process => &[],
+        Type::Exec => &["command", "args"],
+        Type::Webhook => &["url"],
+        Type::ExternalGrpc => &["address", "group"],
+    };
+    for key in ["command", "args", "url", "address", "group"] {
+        if block.get(key).is_some() && !own.contains(&key) {
+            context.fail(block.mark_of(key), format!("{path}.{key} says nothing to this type"));
+        }
+    }
+    let word = |context: &mut Context<'_>, key: &'static str, wire: &str| {
+        let wire = format!("scaling_policy.provider.{wire}");
+        text(context, &block, key, &wire, &format!("{path}.{key}"))
+    };
+    let kind = match kind {
+        Type::Process => Kind::Process(v1::ProcessProvider {}),
+        Type::Exec => Kind::Exec(v1::ExecProvider {
+            command: word(context, "command", "exec.command"),
+            args: words(context, &block, "args", path),
+        }),
+        Type::Webhook => Kind::Webhook(v1::WebhookProvider { url: word(context, "url", "webhook.url") }),
+        Type::ExternalGrpc => Kind::ExternalGrpc(v1::ExternalGrpcProvider {
+            address: word(context, "address", "external_grpc.address"),
+            group: word(context, "group", "external_grpc.group"),
+        }),
+    };
+    let timeout = duration(context, &block, "timeout", path, "scaling_policy.provider.timeout_ms");
+    let attempts = number(context, &block, "attempts", path, "scaling_policy.provider.attempts");
+    Some(v1::ScalingProvider {
+        kind: Some(kind),
+        timeout_ms: timeout.unwrap_or_default(),
+        attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default(),
+    })
+}
+
+fn template(context: &mut Context<'_>, node: &Node) -> v1::ScalingTemplate {
+    let path = "spec.template";
+    let block = context.block(node, path, &TEMPLATE);
+    let mut template = v1::ScalingTemplate::default();
+    let mut amounts = v1::Quantities::default();
+    context.locate(
+        "scaling_policy.template.resources",
+        block.mark_of("resources"),
+        "spec.template.resources",
+    );
+    if let Some(node) = block.get("resources") {
+        let wire = "scaling_policy.template.resources";
+        for (name, amount) in
+            super::amounts(context, node, "spec.template.resources", |name| format!("{wire}.other[{name:?}]"))
+        {
+            match name.as_str() {
+                "cpu" => amounts.cpu_millis = amount,
+                "memory" => amounts.memory_bytes = amount,
+                "gpu" => context
+                    .fail(node.mark, "spec.template.resources.gpu: GPUs stand under gpus, with their model"),
+                _ => drop(amounts.other.insert(name, amount)),
+            }
+        }
+    }
+    template.resources = Some(amounts);
+    if let Some(node) = block.get("labels") {
+        context.locate("scaling_policy.template.labels", node.mark, "spec.template.labels");
+        for (key, _, value) in context.entries(node, "spec.template.labels") {
+            if let Some(value) = context.text(value, &format!("spec.template.labels.{key}")) {
+                template.labels.insert(key, value);
+            }
+        }
+    }
+    if let Some(node) = block.get("gpus") {
+        context.locate("scaling_policy.template.devices", node.mark, "spec.template.gpus");
+        let list = context.list(node, "spec.template.gpus", "[{ model: a100, memory: 40Gi, count: 2 }]");
+        for (index, node) in list.iter().enumerate() {
+            let path = format!("spec.template.gpus[{index}]");
+            let wire = format!("scaling_policy.template.devices[{index}]");
+            context.locate(wire.clone(), node.mark, path.clone());
+            let block = context.block(node, &path, &GPUS);
+            let memory = block
+                .get("memory")
+                .and_then(|node| context.quantity(node, &format!("{path}.memory"), parse_bytes));
+            let count = number(context, &block, "count", &path, &format!("{wire}.count")).unwrap_or(1);
+            template.devices.push(v1::TemplateDevice {
+                model: text(context, &block, "model", &format!("{wire}.model"), &format!("{path}.model")),
+                memory_bytes: memory.unwrap_or_default(),
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+            });
+        }
+    }
+    context.locate("scaling_policy.template.command", block.mark_of("command"), "spec.template.command");
+    template.command = words(context, &block, "command", path);
+    template
+}
+
+/// A list of words.
+fn words(context: &mut Context<'_>, block: &Block<'_>, key: &'static str, path: &str) -> Vec<String> {
+    let Some(node) = block.get(key) else { return Vec::new() };
+    let path = format!("{path}.{key}");
+    let list = context.list(node, &path, &format!("{key}: [first, second]"));
+    list.iter().filter_map(|item| context.text(item, &path)).collect()
+}
+
+/// A whole number under a key; with a place for what the API's checks say of it, where `wire` names one.
+fn number(context: &mut Context<'_>, block: &Block<'_>, key: &str, path: &str, wire: &str) -> Option<u64> {
+    let path = format!("{path}.{key}");
+    if !wire.is_empty() {
+        context.locate(wire, block.mark_of(key), path.clone());
+    }
+    let number = block.get(key).and_then(|node| context.integer(node, &path, 0, MOST))?;
+    u64::try_from(number).ok()
+}
+
+/// A time under a key, in milliseconds.
+fn duration(context: &mut Context<'_>, block: &Block<'_>, key: &str, path: &str, wire: &str) -> Option<u64> {
+    let path = format!("{path}.{key}");
+    if !wire.is_empty() {
+        context.locate(wire, block.mark_of(key), path.clone());
+    }
+    block.get(key).and_then(|node| context.quantity(node, &path, parse_duration_ms))
 }
 
 /// A share of `spec`, in thousandths.
@@ -118,73 +519,10 @@ fn parse_share(text: &str) -> Result<u64, QuantityError> {
     read().ok_or_else(|| QuantityError { text: text.to_owned(), expected: "a share", hint })
 }
 
-fn behavior(context: &mut Context<'_>, node: &Node, path: &str) -> Behavior {
-    let block = context.block(node, path, &BEHAVIOR);
-    let mut behavior = Behavior::unlimited();
-    for (key, time_ms) in
-        [("stabilization", &mut behavior.stabilization_ms), ("cooldown", &mut behavior.cooldown_ms)]
-    {
-        let read = block
-            .get(key)
-            .and_then(|node| context.quantity(node, &format!("{path}.{key}"), parse_duration_ms));
-        *time_ms = read.unwrap_or(*time_ms);
-    }
-    if let Some(node) = block.get("select") {
-        behavior.select = context.word(node, &format!("{path}.select"), &SELECT).unwrap_or(behavior.select);
-    }
-    if let Some(node) = block.get("policies") {
-        let path = format!("{path}.policies");
-        let list = context.list(node, &path, "[{ percent: 100, period: 15s }]");
-        behavior.policies = list.iter().filter_map(|node| rate(context, node, &path)).collect();
-    }
-    behavior
-}
-
-fn rate(context: &mut Context<'_>, node: &Node, path: &str) -> Option<RatePolicy> {
-    let block = context.block(node, path, &RATE);
-    let mut number = |key: &str| {
-        let number =
-            block.get(key).and_then(|node| context.integer(node, &format!("{path}.{key}"), 0, MOST))?;
-        u64::try_from(number).ok()
-    };
-    let amount = match (number("replicas"), number("percent")) {
-        (Some(replicas), None) => Amount::Replicas(replicas),
-        (None, Some(percent)) => Amount::Percent(percent),
-        _ => {
-            context.fail(block.mark, format!("{path} needs one of replicas and percent"));
-            return None;
-        }
-    };
-    let Some(period) = block.get("period") else {
-        context.fail(block.mark, format!("{path} needs a period"));
-        return None;
-    };
-    let period_ms = context.quantity(period, &format!("{path}.period"), parse_duration_ms)?;
-    Some(RatePolicy { amount, period_ms })
-}
-
-fn predictive(context: &mut Context<'_>, node: &Node, default: Option<Predictive>) -> Predictive {
-    let block = context.block(node, "spec.predictive", &PREDICTIVE);
-    let default = default.unwrap_or(Predictive {
-        capacity_milli: 1000,
-        miss_price_permille: 0,
-        fallback_utilization_permille: 600,
-    });
-    // A multiple in thousandths, written as cpu is: 6, 0.5.
-    let price = block.get("missPrice");
-    let price = price.and_then(|node| context.quantity(node, "spec.predictive.missPrice", parse_cpu_millis));
-    let fallback = block
-        .get("fallbackUtilization")
-        .and_then(|node| share(context, node, "spec.predictive.fallbackUtilization"));
-    Predictive {
-        miss_price_permille: price.unwrap_or(default.miss_price_permille),
-        fallback_utilization_permille: fallback.unwrap_or(default.fallback_utilization_permille),
-        ..default
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use plimsoll_autoscaler::{Aim, Amount, RatePolicy, Select};
+
     use super::*;
 
     fn parse(text: &str) -> Result<Policy, Vec<String>> {

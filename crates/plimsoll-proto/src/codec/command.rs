@@ -4,7 +4,7 @@ use plimsoll_ledger::{AdminChange, Blocker, Command, Entry, Verdict};
 use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, ReservationId, Revision};
 
 use super::decode::{self, Result, all};
-use super::{CodecError, encode, names, request, reservation, schedule, service};
+use super::{CodecError, encode, names, request, reservation, scale, schedule, service};
 use crate::fields::{Reader, Writer};
 use crate::log;
 
@@ -128,6 +128,14 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
             let reports = reports.iter().map(service::encode_report).collect();
             to.generated(41, &log::ReportLoad { reports });
         }
+        Command::SetDesired(decided) => to.generated(42, &scale::encode_desired(decided)),
+        Command::PinScale { target, to: number, for_ms } => {
+            to.generated(43, &scale::encode_pin(target, *number, *for_ms));
+        }
+        Command::OpenIntent { policy, machine } => to.generated(44, &scale::encode_open(policy, *machine)),
+        Command::StepIntent { intent, attempts, step } => {
+            to.generated(45, &scale::encode_step(*intent, *attempts, step));
+        }
     }
 }
 
@@ -150,6 +158,10 @@ fn read_command(from: &mut Reader<'_>) -> Result<Command> {
             let report: log::ReportLoad = from.some_generated(41, "load report")?;
             Command::ReportLoad { reports: service::decode_reports(report.reports)? }
         }
+        42 => scale::decode_desired(from.some_generated(42, "set desired")?),
+        43 => scale::decode_pin(from.some_generated(43, "pin scale")?)?,
+        44 => scale::decode_open(from.some_generated(44, "open intent")?),
+        45 => scale::decode_step(from.some_generated(45, "step intent")?)?,
         _ => return read_plain(from, number),
     };
     Ok(generated)

@@ -11,7 +11,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, mig, names, service, usage};
+use super::{CodecError, mig, names, scale, service, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -98,6 +98,7 @@ pub(super) fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
         From::Validator(from) => PolicyObject::Validator(validator(from)?),
         From::Schedule(from) => PolicyObject::Schedule(super::schedule::decode(from)?),
         From::Service(from) => PolicyObject::Service(service::decode(from)?),
+        From::ScalingPolicy(from) => PolicyObject::ScalingPolicy(scale::decode(from)?),
     })
 }
 
@@ -112,6 +113,7 @@ pub(super) fn policy_name(from: log::PolicyName) -> Result<PolicyName> {
         From::Validator(name) => PolicyName::Validator(name),
         From::Schedule(name) => PolicyName::Schedule(name),
         From::Service(name) => PolicyName::Service(name),
+        From::ScalingPolicy(name) => PolicyName::ScalingPolicy(name),
     })
 }
 

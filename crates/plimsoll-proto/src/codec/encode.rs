@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{mig, names, service, usage};
+use super::{mig, names, scale, service, usage};
 use crate::log;
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
@@ -93,6 +93,7 @@ pub(super) fn policy_object(object: &PolicyObject) -> log::PolicyObject {
         PolicyObject::Validator(object) => Object::Validator(validator(object)),
         PolicyObject::Schedule(object) => Object::Schedule(super::schedule::encode(object)),
         PolicyObject::Service(object) => Object::Service(service::encode(object)),
+        PolicyObject::ScalingPolicy(object) => Object::ScalingPolicy(scale::encode(object)),
     };
     log::PolicyObject { object: Some(object) }
 }
@@ -108,6 +109,7 @@ pub(super) fn policy_name(name: &PolicyName) -> log::PolicyName {
         PolicyName::Validator(name) => Name::Validator(name.clone()),
         PolicyName::Schedule(name) => Name::Schedule(name.clone()),
         PolicyName::Service(name) => Name::Service(name.clone()),
+        PolicyName::ScalingPolicy(name) => Name::ScalingPolicy(name.clone()),
     };
     log::PolicyName { name: Some(name) }
 }

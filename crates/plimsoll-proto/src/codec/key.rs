@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use plimsoll_ledger::{Row, RowKey};
-use plimsoll_types::{NodeId, ReservationId};
+use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use super::{CodecError, usage};
 
@@ -21,6 +21,9 @@ const VALIDATOR: u8 = 13;
 const SCHEDULE: u8 = 11;
 const SERVICE: u8 = 23;
 const LOAD: u8 = 24;
+const SCALING_POLICY: u8 = 25;
+const SCALING: u8 = 26;
+const INTENT: u8 = 27;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -41,6 +44,12 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Service(name) => named(&mut bytes, SERVICE, name),
         RowKey::Load(id) => {
             bytes.push(LOAD);
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
+        RowKey::ScalingPolicy(name) => named(&mut bytes, SCALING_POLICY, name),
+        RowKey::Scaling(name) => named(&mut bytes, SCALING, name),
+        RowKey::Intent(id) => {
+            bytes.push(INTENT);
             bytes.extend_from_slice(&id.0.to_be_bytes());
         }
         RowKey::Node(id) => {
@@ -87,6 +96,12 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Load(ReservationId(u64::from_be_bytes(id))))
         }
+        SCALING_POLICY => Ok(RowKey::ScalingPolicy(text(rest)?)),
+        SCALING => Ok(RowKey::Scaling(text(rest)?)),
+        INTENT => {
+            let id = rest.try_into().map_err(|_| bad)?;
+            Ok(RowKey::Intent(Revision(u64::from_be_bytes(id))))
+        }
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
@@ -122,6 +137,9 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Schedule(schedule) => RowKey::Schedule(schedule.name.clone()),
         Row::Service(service) => RowKey::Service(service.name.clone()),
         Row::Load(load) => RowKey::Load(load.report.reservation),
+        Row::ScalingPolicy(policy) => RowKey::ScalingPolicy(policy.name.clone()),
+        Row::Scaling(scaling) => RowKey::Scaling(scaling.policy.clone()),
+        Row::Intent(intent) => RowKey::Intent(intent.id),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -184,6 +202,9 @@ mod tests {
             ".{0,6}".prop_map(RowKey::Schedule),
             ".{0,6}".prop_map(RowKey::Service),
             any::<u64>().prop_map(|id| RowKey::Load(ReservationId(id))),
+            ".{0,6}".prop_map(RowKey::ScalingPolicy),
+            ".{0,6}".prop_map(RowKey::Scaling),
+            any::<u64>().prop_map(|id| RowKey::Intent(Revision(id))),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),
@@ -211,6 +232,7 @@ mod tests {
             &[NODE, 1, 2],
             &[RESERVATION],
             &[LOAD, 1],
+            &[INTENT, 1],
             &[REMOVED_NODE, 1],
             &[IDEMPOTENCY, b'a', 0],
             &[99],

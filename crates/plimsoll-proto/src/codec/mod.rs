@@ -13,6 +13,7 @@ mod outcome;
 mod request;
 mod reservation;
 mod row;
+mod scale;
 mod schedule;
 mod service;
 mod sharing;

@@ -1,8 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, EndReason, Fairness, NodeHealth, OnPreempt, Preemption, PreemptionRule, QueueOrder, Reason,
-    State, Strategy,
+    Balancing, EndReason, Fairness, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule,
+    QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -57,6 +57,7 @@ pair!(
     "balancing",
     [RoundRobin, LeastLoaded, Latency, Weighted, Affinity, Predictive]
 );
+pair!(encode_intent_state, decode_intent_state, IntentState, "intent state", [Wanted, Acting, Ready, Failed]);
 pair!(encode_order, decode_order, QueueOrder, "queue order", [BestEffortFifo, StrictFifo]);
 pair!(
     encode_state,

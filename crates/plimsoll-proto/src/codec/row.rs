@@ -6,7 +6,7 @@ use plimsoll_ledger::{Meta, Row};
 use plimsoll_types::{LedgerTime, Revision};
 
 use super::decode::{self, Result};
-use super::{CodecError, SharedRequests, encode, outcome, reservation, schedule, service, usage};
+use super::{CodecError, SharedRequests, encode, outcome, reservation, scale, schedule, service, usage};
 use crate::fields::{Reader, Writer};
 
 /// The field of `Row`.
@@ -27,6 +27,9 @@ pub(super) fn write(to: &mut Writer<'_>, row: &Row) {
         Row::Usage(object) => to.generated(22, &usage::encode_usage(object)),
         Row::Service(object) => to.generated(23, &service::encode(object)),
         Row::Load(load) => to.generated(24, &service::encode_load(load)),
+        Row::ScalingPolicy(policy) => to.generated(25, &scale::encode(policy)),
+        Row::Scaling(state) => to.generated(26, &scale::encode_state(state)),
+        Row::Intent(intent) => to.generated(27, &scale::encode_intent(intent)),
     }
 }
 
@@ -51,6 +54,9 @@ pub(super) fn read(mut from: Reader<'_>, requests: &mut SharedRequests) -> Resul
         Some(22) => Row::Usage(Arc::new(usage::decode_usage(from.some_generated(22, "usage")?)?)),
         Some(23) => Row::Service(Arc::new(service::decode(from.some_generated(23, "service")?)?)),
         Some(24) => Row::Load(service::decode_load(from.some_generated(24, "load")?)?),
+        Some(25) => Row::ScalingPolicy(Arc::new(scale::decode(from.some_generated(25, "scaling policy")?)?)),
+        Some(26) => Row::Scaling(Arc::new(scale::decode_state(from.some_generated(26, "scaling")?))),
+        Some(27) => Row::Intent(Arc::new(scale::decode_intent(from.some_generated(27, "intent")?)?)),
         _ => return Err(CodecError::UnknownKind { what: "row" }),
     };
     from.end().map(|()| row)

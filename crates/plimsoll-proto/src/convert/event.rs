@@ -1,6 +1,6 @@
 //! Events of the ledger as watchers see them.
 
-use plimsoll_ledger::{Event, EventObject, Ledger, State};
+use plimsoll_ledger::{Event, EventObject, IntentAction, Ledger, State};
 use plimsoll_types::ReservationId;
 
 use super::{
@@ -23,6 +23,10 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         EventObject::Validator(_) | EventObject::ValidatorDeleted(_) => v1::ObjectKind::Validator,
         EventObject::Schedule(_) | EventObject::ScheduleDeleted(_) => v1::ObjectKind::Schedule,
         EventObject::Service(_) | EventObject::ServiceDeleted(_) => v1::ObjectKind::Service,
+        EventObject::ScalingPolicy(_)
+        | EventObject::ScalingPolicyDeleted(_)
+        | EventObject::Scaling(_)
+        | EventObject::Intent(_) => v1::ObjectKind::Scaling,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -106,6 +110,36 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
             put(&mut event, name, Object::Service(service_to_v1(service)));
         }
         EventObject::ServiceDeleted(name) => gone(&mut event, format!("services/{name}"), "deleted"),
+        EventObject::ScalingPolicy(policy) => {
+            let name = format!("scalingPolicies/{}", policy.name);
+            put(&mut event, name, Object::ScalingPolicy(super::scaling_policy_to_v1(policy)));
+        }
+        EventObject::ScalingPolicyDeleted(name) => {
+            gone(&mut event, format!("scalingPolicies/{name}"), "deleted");
+        }
+        EventObject::Scaling(state) => {
+            event.name = format!("scalingPolicies/{}", state.policy);
+            let shown = super::scaling_decision_to_v1(state, ledger);
+            event.message =
+                format!("{} wants {} ({}, {})", shown.target, state.desired, from.rule, state.rule);
+            event.object = Some(Object::Scaling(shown));
+        }
+        EventObject::Intent(intent) => {
+            event.name = format!("scalingPolicies/{}", intent.policy);
+            let what = if intent.starts() { "start" } else { "removal" };
+            let (state, detail) = (intent.state.name(), &intent.detail);
+            event.message = match intent.action {
+                IntentAction::Start { leaving: Some(by) } => {
+                    format!("{} leaves by intent {by} ({})", intent.node, from.rule)
+                }
+                _ => format!("{what} of {} (intent {}) is {state} ({})", intent.node, intent.id, from.rule),
+            };
+            if !detail.is_empty() {
+                event.message.push_str(": ");
+                event.message.push_str(detail);
+            }
+            event.object = Some(Object::Intent(super::intent_to_v1(intent)));
+        }
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();
             event.message = format!("coordinator {leader} leads");

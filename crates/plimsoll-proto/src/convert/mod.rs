@@ -13,6 +13,7 @@ mod queue;
 mod request;
 mod reservation;
 mod resources;
+mod scaling;
 mod schedule;
 mod service;
 mod topology;
@@ -37,6 +38,10 @@ pub use reservation::{
 pub use resources::{
     requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1, selector_from_v1,
     selector_to_v1,
+};
+pub use scaling::{
+    intent_to_v1, scaling_decision_to_v1, scaling_policy_from_v1, scaling_policy_to_v1, scaling_rules,
+    scaling_status, scaling_target_from_v1,
 };
 pub use schedule::{schedule_from_v1, schedule_status, schedule_to_v1};
 pub use service::{

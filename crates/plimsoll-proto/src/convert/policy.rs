@@ -228,6 +228,7 @@ pub fn policy_object_to_v1(from: &PolicyObject) -> v1::PolicyObject {
         PolicyObject::Validator(from) => Object::Validator(super::validator_to_v1(from)),
         PolicyObject::Schedule(from) => Object::Schedule(schedule_to_v1(from)),
         PolicyObject::Service(from) => Object::Service(super::service_to_v1(from)),
+        PolicyObject::ScalingPolicy(from) => Object::ScalingPolicy(super::scaling_policy_to_v1(from)),
     };
     v1::PolicyObject { object: Some(object) }
 }
@@ -249,6 +250,7 @@ pub fn policy_name_from_v1(from: &v1::PolicyName) -> Result<PolicyName, Vec<Viol
         Ok(v1::PolicyKind::Validator) => PolicyName::Validator(name),
         Ok(v1::PolicyKind::Schedule) => PolicyName::Schedule(name),
         Ok(v1::PolicyKind::Service) => PolicyName::Service(name),
+        Ok(v1::PolicyKind::ScalingPolicy) => PolicyName::ScalingPolicy(name),
         Ok(v1::PolicyKind::Unspecified) | Err(_) => {
             check.fail("kind", format!("{} is not a kind of policy object", from.kind));
             PolicyName::Pool(name)
@@ -268,6 +270,7 @@ pub fn policy_name_to_v1(from: &PolicyName) -> v1::PolicyName {
         PolicyName::Validator(name) => (v1::PolicyKind::Validator, name),
         PolicyName::Schedule(name) => (v1::PolicyKind::Schedule, name),
         PolicyName::Service(name) => (v1::PolicyKind::Service, name),
+        PolicyName::ScalingPolicy(name) => (v1::PolicyKind::ScalingPolicy, name),
     };
     v1::PolicyName { kind: kind.into(), name: name.clone() }
 }
@@ -297,10 +300,14 @@ fn object(check: &mut Check, from: &v1::PolicyObject) -> Option<PolicyObject> {
         Some(Object::Service(from)) => {
             Some(PolicyObject::Service(check.within("service", |check| super::service::service(check, from))))
         }
+        Some(Object::ScalingPolicy(from)) => {
+            let read = check.within("scaling_policy", |check| super::scaling::scaling_policy(check, from));
+            Some(PolicyObject::ScalingPolicy(read))
+        }
         None => {
             check.fail(
                 "object",
-                "is missing: give a pool, class, node_limits, queue, quota, schedule, service or validator",
+                "is missing: give a pool, class, node_limits, queue, quota, schedule, service, scaling_policy or validator",
             );
             None
         }

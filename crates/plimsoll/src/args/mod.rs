@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Announce(commands::announce::Announce),
     /// Pick the endpoint of a service for a request
     Pick(commands::pick::Pick),
+    /// Say by hand how many a scaled pool or service has, for a time
+    Scale(commands::scale::Scale),
     /// Take tokens of a rate, all or none
     Take(commands::take::Take),
     /// Show things: nodes, devices, pools, reservations, classes, limits, members
@@ -155,6 +157,7 @@ impl Command {
             Command::Report(command) => Box::pin(command.run(globals)).await,
             Command::Announce(command) => Box::pin(command.run(globals)).await,
             Command::Pick(command) => Box::pin(command.run(globals)).await,
+            Command::Scale(command) => Box::pin(command.run(globals)).await,
             Command::Take(command) => Box::pin(command.run(globals)).await,
             Command::Get(command) => Box::pin(command.run(globals)).await,
             Command::Describe(command) => Box::pin(command.run(globals)).await,

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     ListClassesRequest, ListNodeLimitsRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
-    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, PolicyObject as Message,
+    ListScalingPoliciesRequest, ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest,
+    PolicyObject as Message,
 };
 use plimsoll_client::{Client, v1};
 use plimsoll_ledger::{PolicyName, PolicyObject};
@@ -276,6 +277,11 @@ pub(crate) async fn live(
         let request = ListServicesRequest { consistency, ..ListServicesRequest::default() };
         let services = client.all_services(request).await?;
         messages.extend(services.items.into_iter().map(|(service, _)| Object::Service(service)));
+    }
+    if names.iter().any(|name| matches!(name, PolicyName::ScalingPolicy(_))) {
+        let request = ListScalingPoliciesRequest { consistency, ..ListScalingPoliciesRequest::default() };
+        let policies = client.all_scaling_policies(request).await?;
+        messages.extend(policies.items.into_iter().map(|(policy, _)| Object::ScalingPolicy(policy)));
     }
     let objects =
         messages.into_iter().map(|object| read_message(object).map(|object| (object.name(), object)));

@@ -8,6 +8,7 @@ use clap::Args;
 use plimsoll_coordinator::config::{CoordinatorConfig, TlsFiles};
 use plimsoll_coordinator::core::StartError;
 use plimsoll_coordinator::{Addresses, Coordinator as Serving, ServeError};
+use plimsoll_provider::ProviderSettings;
 use serde_json::json;
 
 use super::agent::chain;
@@ -56,6 +57,12 @@ pub(crate) struct Coordinator {
     /// The other coordinators: with --bootstrap, all are asked first whether there is a cluster already
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     peers: Vec<String>,
+    /// By what it starts and stops machines where a scaling policy says so: process, exec=DIR, webhook, externalgrpc (repeatable) [default: nothing]
+    #[arg(long = "scaling-provider", value_name = "KIND")]
+    scaling_providers: Vec<String>,
+    /// Names the cluster among those that use the same providers [default: its name]
+    #[arg(long, value_name = "NAME")]
+    scaling_scope: Option<String>,
     /// Tell callers from other machines, too, what the API is (gRPC reflection)
     #[arg(long)]
     reflection: bool,
@@ -106,6 +113,10 @@ impl Coordinator {
         if !self.peers.is_empty() {
             config.peers = self.peers;
         }
+        for kind in &self.scaling_providers {
+            allow(&mut config.scaling.providers, kind)?;
+        }
+        config.scaling.scope = self.scaling_scope.or(config.scaling.scope);
         if config.data_dir.is_none() && !self.ephemeral {
             return Err(CliError::usage("where shall data be kept?")
                 .help("--data-dir DIR, or --ephemeral for memory alone"));
@@ -113,6 +124,25 @@ impl Coordinator {
         config.tls = tls_files(globals, &|name| std::env::var_os(name), config.tls.take())?;
         Ok(config)
     }
+}
+
+/// Lets a coordinator start and stop machines by a kind of provider.
+pub(crate) fn allow(settings: &mut ProviderSettings, kind: &str) -> Result<(), CliError> {
+    match kind.split_once('=') {
+        Some(("exec", folder)) if !folder.is_empty() => settings.exec_dir = Some(PathBuf::from(folder)),
+        None if kind == "process" => {
+            let program = std::env::current_exe();
+            settings.process =
+                Some(program.map_err(|error| CliError::local("this program cannot be found", error))?);
+        }
+        None if kind == "webhook" => settings.webhook = true,
+        None if kind == "externalgrpc" => settings.external_grpc = true,
+        _ => {
+            return Err(CliError::usage(format!("--scaling-provider {kind:?} is not known"))
+                .help("there are: process, exec=DIR, webhook, externalgrpc"));
+        }
+    }
+    Ok(())
 }
 
 /// Each file from its flag, its variable, or the configuration file, in this order. A context has certificates of a user,

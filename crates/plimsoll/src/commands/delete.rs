@@ -96,6 +96,7 @@ impl Delete {
             Noun::Validator => PolicyName::Validator,
             Noun::Schedule => PolicyName::Schedule,
             Noun::Service => PolicyName::Service,
+            Noun::Scaling => PolicyName::ScalingPolicy,
             Noun::Reservation => {
                 return Err(CliError::usage("reservations are not deleted")
                     .help("plimsoll release gives one back, plimsoll cancel ends it in any state"));
@@ -105,7 +106,7 @@ impl Delete {
             }
             Noun::Device | Noun::Endpoint | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
-                    .help("pools, classes, limits, queues, quotas, schedules, services and validators can"));
+                    .help("pools, classes, limits, queues, quotas, schedules, services, scaling policies and validators can"));
             }
         };
         let mut names: Vec<PolicyName> = Vec::new();

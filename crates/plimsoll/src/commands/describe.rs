@@ -4,7 +4,8 @@ use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
     Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest, ListEventsRequest,
+    GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest,
+    ListEventsRequest,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +14,9 @@ use super::noun::Noun;
 use crate::args::{AsOf, Globals};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown, absolute, enum_word};
+use crate::output::{
+    Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow, ServiceRow, Shown, absolute, enum_word,
+};
 
 /// Events shown below a thing.
 const EVENTS: u32 = 20;
@@ -157,6 +160,22 @@ impl Describe {
                     status: answer.status.unwrap_or_default(),
                 };
                 (row.json(), format!("schedules/{name}"))
+            }
+            Noun::Scaling => {
+                let request = GetScalingPolicyRequest {
+                    name: name.clone(),
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
+                let answer = client.get_scaling_policy(request).await.map_err(asked)?;
+                let row = ScalingRow {
+                    scaling_policy: answer.scaling_policy.unwrap_or_default(),
+                    status: answer.status.unwrap_or_default(),
+                };
+                let full_name = format!("scalingPolicies/{}", row.scaling_policy.name);
+                (row.json(), full_name)
             }
             Noun::Service => {
                 let request = GetServiceRequest {

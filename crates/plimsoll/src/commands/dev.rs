@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::{chain, dial, inventory_line, read_fake_gpus};
-use super::coordinator::{not_started, stop_on_panic};
+use super::coordinator::{allow, not_started, stop_on_panic};
 use super::process::Signals;
 use crate::args::Globals;
 use crate::context::{Context, Contexts};
@@ -62,6 +62,9 @@ pub(crate) struct Dev {
     /// Keep data in memory; this is the default
     #[arg(long)]
     ephemeral: bool,
+    /// Start and stop agents on this machine where a scaling policy with the provider `process` says so
+    #[arg(long)]
+    autoscale: bool,
     /// Leave the contexts as they are
     #[arg(long)]
     no_context: bool,
@@ -83,7 +86,7 @@ impl Dev {
         let fake = self.fake_gpu.as_deref().map(read_fake_gpus).transpose()?;
         stop_on_panic();
         let started = Instant::now();
-        let coordinator = Coordinator::serve(self.config()).await.map_err(not_started)?;
+        let coordinator = Coordinator::serve(self.config()?).await.map_err(not_started)?;
         let addresses = coordinator.addresses();
         let address = addresses.client.map(|address| address.to_string()).unwrap_or_default();
         let options = ClientOptions::default().timeout(LEADER_WAIT);
@@ -115,20 +118,33 @@ impl Dev {
             let _ = task.await;
         }
         coordinator.shutdown().await;
+        if self.autoscale {
+            leave_nothing(&self.scope()).await;
+        }
         ended
     }
 
-    fn config(&self) -> CoordinatorConfig {
+    fn config(&self) -> Result<CoordinatorConfig, CliError> {
         let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let http_port = self.http_port.unwrap_or(if self.port == 0 { 0 } else { 7421 });
-        CoordinatorConfig {
+        let mut config = CoordinatorConfig {
             cluster: "dev".to_owned(),
             listen: local(self.port),
             http_listen: Some(local(http_port)),
             data_dir: self.data.clone(),
             bootstrap: true,
             ..CoordinatorConfig::default()
+        };
+        if self.autoscale {
+            allow(&mut config.scaling.providers, "process")?;
+            // Another `dev` of this machine has machines of its own.
+            config.scaling.scope = Some(self.scope());
         }
+        Ok(config)
+    }
+
+    fn scope(&self) -> String {
+        format!("dev-{}", std::process::id())
     }
 
     /// Waits for the leader, then starts the nodes and waits until the ledger has them.
@@ -286,6 +302,15 @@ fn free_socket() -> Option<PathBuf> {
     let made = socket.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_ok());
     let taken = std::os::unix::net::UnixStream::connect(&socket).is_ok();
     Some(socket).filter(|_| made && !taken)
+}
+
+/// What was started for scaling ends with this: nobody else would end it.
+async fn leave_nothing(scope: &str) {
+    match plimsoll_provider::end_all(scope).await {
+        Ok(0) => {}
+        Ok(left) => tracing::info!(left, "ended the machines that scaling had started"),
+        Err(error) => tracing::error!(%error, "a machine that scaling had started is left"),
+    }
 }
 
 async fn run_agent(agent: Agent, stop: CancellationToken) {

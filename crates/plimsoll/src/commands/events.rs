@@ -147,6 +147,7 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Validator => format!("validators/{name}"),
         Noun::Schedule => format!("schedules/{name}"),
         Noun::Service => format!("services/{name}"),
+        Noun::Scaling => format!("scalingPolicies/{name}"),
         Noun::Reservation | Noun::Endpoint | Noun::Member | Noun::Event => name.to_owned(),
     };
     Ok((vec![kind.into()], name))

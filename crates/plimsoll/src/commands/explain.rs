@@ -5,6 +5,7 @@ use plimsoll_client::reason;
 use plimsoll_client::v1::explain_reservation_request::Subject;
 use plimsoll_client::v1::{ExplainReservationRequest, Explanation};
 
+use super::explain_scaling::explain;
 use super::lifecycle::look_up;
 use crate::args::{Globals, ResourceArgs};
 use crate::blockers::{by_weight, sentence};
@@ -15,7 +16,7 @@ use crate::output::{Out, absolute, asked, expected_start, places, reservation_st
 /// Says why.
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
-    /// Reservation; without it the RESOURCES below are explained, and nothing is reserved
+    /// Reservation, or what is scaled (pool/NAME, service/NAME); without it the RESOURCES below are explained, and nothing is reserved
     #[arg(value_name = "RESERVATION")]
     reservation: Option<String>,
     #[command(flatten)]
@@ -25,6 +26,9 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let client = globals.client()?;
+        if let Some(target) = self.reservation.as_deref().filter(|name| is_scaled(name)) {
+            return explain(&client, target, globals).await;
+        }
         let subject = match &self.reservation {
             Some(name) => Subject::Name(look_up(&client, name, globals).await?.id),
             None if self.resources.is_empty() => {
@@ -50,6 +54,11 @@ impl Explain {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Reservations have no such path.
+fn is_scaled(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(kind, _)| matches!(kind, "pool" | "service"))
 }
 
 fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {

@@ -4,10 +4,11 @@ use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
     Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest, ListClassesRequest,
-    ListEndpointsRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest,
-    ListQuotasRequest, ListReservationsRequest, ListSchedulesRequest, ListServicesRequest,
-    ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
+    GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest,
+    ListClassesRequest, ListEndpointsRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest,
+    ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListScalingPoliciesRequest,
+    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node, NodeLimits, NodeState,
+    Reservation, ReservationState, Validator,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -21,14 +22,14 @@ use crate::args::{AsOf, Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    DeviceRow, EndpointRow, Footer, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown,
-    endpoint_state,
+    DeviceRow, EndpointRow, Footer, Format, Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow,
+    ServiceRow, Shown, endpoint_state,
 };
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, services, endpoints, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, services, endpoints, scaling, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -114,7 +115,7 @@ impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
             return Err(CliError::usage("get what?")
-                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|services|endpoints|members|events"));
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|services|endpoints|scaling|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -162,6 +163,11 @@ impl Get {
             Noun::Service => {
                 self.policy(&out, self.services(&client, globals).await?, |row| {
                     Object::Service(row.service)
+                })?;
+            }
+            Noun::Scaling => {
+                self.policy(&out, self.scalings(&client, globals).await?, |row| {
+                    Object::ScalingPolicy(row.scaling_policy)
                 })?;
             }
             Noun::Endpoint => {
@@ -269,6 +275,7 @@ impl Get {
     with_status!(quotas: "quota", get_quota(GetQuotaRequest), all_quotas(ListQuotasRequest) -> QuotaRow { quota });
     with_status!(schedules: "schedule", get_schedule(GetScheduleRequest), all_schedules(ListSchedulesRequest) -> ScheduleRow { schedule });
     with_status!(services: "service", get_service(GetServiceRequest), all_services(ListServicesRequest) -> ServiceRow { service });
+    with_status!(scalings: "scaling policy", get_scaling_policy(GetScalingPolicyRequest), all_scaling_policies(ListScalingPoliciesRequest) -> ScalingRow { scaling_policy });
     plain!(classes: "class", get_class(GetClassRequest), all_classes(ListClassesRequest) -> Class { class });
     plain!(limits: "limits", get_node_limits(GetNodeLimitsRequest), all_node_limits(ListNodeLimitsRequest) -> NodeLimits { node_limits });
     plain!(validators: "validator", get_validator(GetValidatorRequest), all_validators(ListValidatorsRequest) -> Validator { validator });

@@ -18,13 +18,14 @@ pub(crate) enum Noun {
     Validator,
     Schedule,
     Service,
+    Scaling,
     Endpoint,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 14] = [
+const NAMES: [(Noun, &[&str]); 15] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
@@ -36,6 +37,7 @@ const NAMES: [(Noun, &[&str]); 14] = [
     (Noun::Validator, &["validators", "validator", "rules"]),
     (Noun::Schedule, &["schedules", "schedule", "sched"]),
     (Noun::Service, &["services", "service", "svc"]),
+    (Noun::Scaling, &["scaling", "scalingpolicy", "scalingpolicies", "autoscaler"]),
     (Noun::Endpoint, &["endpoints", "endpoint", "ep"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
@@ -60,6 +62,7 @@ impl Noun {
             Noun::Validator => Some(ObjectKind::Validator),
             Noun::Schedule => Some(ObjectKind::Schedule),
             Noun::Service => Some(ObjectKind::Service),
+            Noun::Scaling => Some(ObjectKind::Scaling),
             // What changes of an endpoint is its reservation.
             Noun::Endpoint => None,
             Noun::Member => Some(ObjectKind::Cluster),

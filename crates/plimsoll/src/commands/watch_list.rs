@@ -11,7 +11,9 @@ use super::noun::Noun;
 use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScheduleRow, ServiceRow, Shown};
+use crate::output::{
+    DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow, ServiceRow, Shown,
+};
 
 /// Follows a list until the process is ended.
 pub(crate) async fn follow(
@@ -119,6 +121,12 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
         })),
         Noun::Service => out.render(&pick(objects, |object| match object {
             Object::Service(service) => Some(ServiceRow { service, status: v1::ServiceStatus::default() }),
+            _ => None,
+        })),
+        Noun::Scaling => out.render(&pick(objects, |object| match object {
+            Object::ScalingPolicy(scaling_policy) => {
+                Some(ScalingRow { scaling_policy, status: v1::ScalingStatus::default() })
+            }
             _ => None,
         })),
         Noun::Endpoint | Noun::Member | Noun::Event => Ok(String::new()),

@@ -5,6 +5,7 @@ mod nodes;
 mod queue;
 mod quota;
 mod reservations;
+mod scaling;
 mod schedule;
 mod service;
 mod validator;
@@ -14,6 +15,7 @@ pub(crate) use nodes::DeviceRow;
 pub(crate) use queue::QueueRow;
 pub(crate) use quota::{QuotaRow, UsageRow};
 pub(crate) use reservations::{expected_start, reservation_state};
+pub(crate) use scaling::{ScalingRow, intent_line};
 pub(crate) use schedule::ScheduleRow;
 pub(crate) use service::{EndpointRow, ServiceRow, endpoint_state};
 
@@ -26,7 +28,7 @@ fn document(message: &impl Serialize) -> Value {
 }
 
 /// Prefixes of the API's enumerations.
-const PREFIXES: [&str; 13] = [
+const PREFIXES: [&str; 16] = [
     "RESERVATION_STATE_",
     "NODE_STATE_",
     "END_REASON_",
@@ -40,6 +42,9 @@ const PREFIXES: [&str; 13] = [
     "OBJECT_KIND_",
     "ENDPOINT_STATE_",
     "BALANCING_",
+    "INTENT_ACTION_",
+    "INTENT_STATE_",
+    "SCALING_SELECT_",
 ];
 
 /// A value of an enumeration in lower-case words; `None` where the text is none.

@@ -158,6 +158,10 @@ impl AgentHub {
                     | EventObject::ScheduleDeleted(_)
                     | EventObject::Service(_)
                     | EventObject::ServiceDeleted(_)
+                    | EventObject::ScalingPolicy(_)
+                    | EventObject::ScalingPolicyDeleted(_)
+                    | EventObject::Scaling(_)
+                    | EventObject::Intent(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

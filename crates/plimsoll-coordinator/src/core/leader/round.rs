@@ -171,7 +171,15 @@ impl LeaderLoop {
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
         let requesters: Vec<&str> =
             items.iter().filter(|item| request_of(item).is_some()).map(requester_of).collect();
-        let planned = lead.planner.plan_batch_for(ledger, &requests, &requesters);
+        let mut planned = lead.planner.plan_batch_for(ledger, &requests, &requesters);
+        // What nothing now there can ever hold waits where machines can come that do.
+        for ((verdict, _), request) in planned.iter_mut().zip(&requests) {
+            if let Verdict::Infeasible(blockers) = verdict
+                && crate::scaling::may_come(ledger, request)
+            {
+                *verdict = Verdict::Blocked(std::mem::take(blockers));
+            }
+        }
         for (item, (verdict, ticket)) in items.into_iter().zip(planned) {
             lead.note_queueing(ledger, &item, &verdict, draft);
             draft.push_item(item, Some((verdict, ticket)));

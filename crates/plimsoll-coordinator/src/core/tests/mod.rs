@@ -5,5 +5,6 @@ mod backup;
 mod cluster;
 mod doctor;
 mod harness;
+mod scaling;
 mod single;
 mod versions;

@@ -66,6 +66,7 @@ fn present_objects(ledger: &Ledger) -> Vec<EventObject> {
     objects.extend(ledger.quota_policies().map(|quota| EventObject::Quota(Arc::clone(quota))));
     objects.extend(ledger.schedules().map(|schedule| EventObject::Schedule(Arc::clone(schedule))));
     objects.extend(ledger.services().map(|service| EventObject::Service(Arc::clone(service))));
+    objects.extend(ledger.scaling_policies().map(|policy| EventObject::ScalingPolicy(Arc::clone(policy))));
     objects.extend(ledger.validators().map(|object| EventObject::Validator(Arc::clone(object))));
     objects.extend(ledger.nodes().map(|node| EventObject::Node(Arc::clone(node))));
     let reservations = ledger.reservations().filter(|reservation| !reservation.state.is_final());

@@ -10,6 +10,7 @@ use super::node::{health, registration};
 use super::policy::{policy_name, valid_policy_object, windows};
 use super::request::valid_request;
 use super::reservation::{blocker, placement};
+use super::scale::scaling_command;
 use super::service::{announcement, load_report};
 use super::{hash, name, number, resources, text};
 
@@ -83,6 +84,7 @@ fn command() -> impl Strategy<Value = Command> {
             reports.dedup_by_key(|report| report.reservation);
             Command::ReportLoad { reports }
         }),
+        scaling_command(),
         (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
             Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }
         }),

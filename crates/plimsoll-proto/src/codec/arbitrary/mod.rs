@@ -6,6 +6,7 @@ mod policy;
 mod request;
 mod reservation;
 mod row;
+mod scale;
 mod service;
 mod usage;
 

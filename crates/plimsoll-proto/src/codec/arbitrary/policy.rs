@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::request::selector;
+use super::scale::valid_scaling_policy;
 use super::service::service;
 use super::usage::quota;
 use super::{amount, labels, name, number, resources};
@@ -181,6 +182,7 @@ pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
         validator().prop_map(PolicyObject::Validator),
         schedule().prop_map(PolicyObject::Schedule),
         service().prop_map(PolicyObject::Service),
+        valid_scaling_policy().prop_map(PolicyObject::ScalingPolicy),
     ]
 }
 

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use super::node::node;
 use super::policy::{class, node_limits, pool, queue, schedule, validator, windows};
 use super::reservation::{blocker, reason, reservation};
+use super::scale::{intent, scaling, scaling_policy};
 use super::service::{load_report, service};
 use super::usage::{quota, usage};
 use super::{hash, number, text};
@@ -98,5 +99,8 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         (service(), changed())
             .prop_map(|(service, changed)| Row::Service(Arc::new(Service { changed, ..service }))),
         (load_report(), number()).prop_map(|(report, at)| Row::Load(Load { report, at: LedgerTime(at) })),
+        scaling_policy().prop_map(|policy| Row::ScalingPolicy(Arc::new(policy))),
+        scaling().prop_map(|state| Row::Scaling(Arc::new(state))),
+        intent().prop_map(|intent| Row::Intent(Arc::new(intent))),
     ]
 }

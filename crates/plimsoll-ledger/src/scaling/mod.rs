@@ -1,0 +1,24 @@
+//! Scaling that acts: a policy for a pool or service, what its target wants, and the machines that come and go for it.
+//!
+//! Invariants: what is wanted stays within the policy's bounds; a machine is started or removed under an intent that was in the log before
+//! anybody was called; a machine has one intent to remove it at most; a node on which something is held is never removed (I20).
+//! `docs/semantics.md` 5.9.
+
+mod checks;
+mod fleet;
+mod intent;
+mod policy;
+mod state;
+
+/// First ledger version that scales.
+pub(crate) const SINCE_VERSION: u32 = 6;
+
+pub use fleet::Fleet;
+pub use intent::{Intent, IntentAction, IntentState, IntentStep};
+pub use policy::{
+    Provider, ProviderKind, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+};
+pub use state::{Pin, ScaleChange, Scaling};
+
+pub(crate) use fleet::is_lost;
+pub(crate) use policy::scaling_bounds;
