@@ -430,6 +430,25 @@ fn who_is_not_needed_once_others_leave_for_the_rest_of_a_gang_stays() {
 }
 
 #[test]
+fn a_licence_is_given_up_in_another_domain_than_the_one_that_takes_the_claimant() {
+    let mut ledger = fleet(&[(4, 1, 0), (4, 0, 2)], PoolStrategy::BestFit);
+    let countables = [("license/sim".to_owned(), Amount(40))].into();
+    let topology = vec!["zone".to_owned()];
+    put_pool(&mut ledger, Pool { name: "default".into(), countables, topology, ..Pool::default() });
+    let mut world = World::new(ledger);
+    let mut licensed = of("batch", 1_000);
+    licensed.requirements.amounts.set("license/sim", Amount(40));
+    licensed.requirements.required.terms = vec![fixture::term("zone", plimsoll_types::Operator::In, &["b"])];
+    let holder = world.submit(&licensed);
+    let mut claimant = of("high", 1_000);
+    claimant.requirements.amounts.set("license/sim", Amount(7));
+    claimant.requirements.gpu = Some(GpuAsk::whole(1));
+    claimant.topology.required = "zone".into();
+    world.submit(&claimant);
+    assert_eq!(world.plan().iter().map(|one| one.victims.clone()).collect::<Vec<_>>(), [vec![holder]]);
+}
+
+#[test]
 fn a_node_that_goes_takes_the_kept_place_with_it() {
     let mut world = one_node();
     let low = world.submit(&of("batch", 8_000));

@@ -32,6 +32,8 @@ struct Search<'a> {
     prices_milli: BTreeMap<String, u32>,
     /// Those who are asked to leave already.
     spared: &'a BTreeSet<ReservationId>,
+    /// Nodes whose holders may have what is short whatever the place: those of other domains, too.
+    around: &'a [NodeId],
     quota: QuotaTree,
     views: BTreeMap<NodeId, NodeView>,
     victims: BTreeMap<ReservationId, Candidate>,
@@ -72,8 +74,10 @@ impl Planner {
         }
         let mut best: Option<(Cost, Found)> = None;
         let mut wake_at: Option<LedgerTime> = None;
+        let around = nodes;
         for nodes in domains(ledger, request, nodes.to_vec()) {
-            let (found, at) = self.search_within(ledger, waiting, spared, (&amounts, &asked), nodes);
+            let (found, at) =
+                self.search_within(ledger, waiting, (spared, around), (&amounts, &asked), nodes);
             wake_at = [wake_at, at].into_iter().flatten().min();
             if let Some((cost, found)) = found
                 && best.as_ref().is_none_or(|(known, _)| cost < *known)
@@ -89,7 +93,7 @@ impl Planner {
         &mut self,
         ledger: &Ledger,
         waiting: &Reservation,
-        spared: &BTreeSet<ReservationId>,
+        (spared, around): (&BTreeSet<ReservationId>, &[NodeId]),
         (amounts, asked): (&Resources, &Resources),
         nodes: Vec<NodeId>,
     ) -> (Option<(Cost, Found)>, Option<LedgerTime>) {
@@ -101,6 +105,7 @@ impl Planner {
             asked: asked.clone(),
             prices_milli: ledger.prices_milli(),
             spared,
+            around,
             quota: ledger.quota_kept().clone(),
             views: BTreeMap::new(),
             victims: BTreeMap::new(),
@@ -282,7 +287,7 @@ impl Search<'_> {
         if self.still_short().is_empty() {
             return Some(());
         }
-        for node in self.views.keys() {
+        for node in self.around {
             for holder in self.ledger.holders(*node) {
                 if self.candidates.len() >= MOST_CANDIDATES {
                     break;

@@ -35,10 +35,13 @@ pub(crate) fn beside(
     blockers
 }
 
+/// What a rule keeps the request from: its blocker, and the domains and nodes that it is about.
+type KeptOut = (Blocker, BTreeSet<Option<Domain>>, BTreeSet<NodeId>);
+
 /// Rules that keep nodes out: one blocker for each rule, with the nodes that it keeps out and a domain where it does.
 fn kept_out(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
     let surroundings = Surroundings::new(vec![ledger.work()]);
-    let mut found: BTreeMap<_, (Blocker, BTreeSet<Option<Domain>>, BTreeSet<NodeId>)> = BTreeMap::new();
+    let mut found: BTreeMap<_, KeptOut> = BTreeMap::new();
     for view in fleet.pool_views(&request.pool).filter(|view| view.node.is_eligible()) {
         let Some(chain) = ledger.chain(view.node.id) else { continue };
         for conflict in surroundings.conflicts(request, chain, view.node.id) {
@@ -51,7 +54,7 @@ fn kept_out(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
             entry.2.insert(view.node.id);
         }
     }
-    let sum_up = |(blocker, domains, nodes): (Blocker, BTreeSet<Option<Domain>>, BTreeSet<NodeId>)| {
+    let sum_up = |(blocker, domains, nodes): KeptOut| {
         let more = domains.len().saturating_sub(1);
         let subject = if more > 0 { format!("{} and {more} more", blocker.subject) } else { blocker.subject };
         Blocker { subject, nodes: nodes.len() as u32, ..blocker }
