@@ -215,6 +215,8 @@ impl Ledger {
         let failed: Vec<Revision> = self
             .intents_of(&policy.name)
             .filter(|intent| intent.state == IntentState::Failed)
+            // One that came all the same and leaves now is still named by the intent that removes it.
+            .filter(|intent| !matches!(intent.action, IntentAction::Start { leaving: Some(_) }))
             .map(|intent| intent.id)
             .collect();
         let many = failed.len().saturating_sub(MAX_FAILED_INTENTS);

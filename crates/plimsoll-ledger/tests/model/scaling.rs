@@ -338,10 +338,11 @@ impl Model {
             }
         }
         self.intents.insert(id, new);
+        let leaves = |id: u64| self.intents.values().any(|one| one.open() && one.removes == Some(id));
         let failed: Vec<u64> = self
             .intents
             .iter()
-            .filter(|(_, one)| one.policy == policy.name && one.stand == Stand::Failed)
+            .filter(|(id, one)| one.policy == policy.name && one.stand == Stand::Failed && !leaves(**id))
             .map(|(id, _)| *id)
             .collect();
         failed.iter().take(failed.len().saturating_sub(8)).for_each(|id| drop(self.intents.remove(id)));

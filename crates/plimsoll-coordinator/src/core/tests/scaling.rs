@@ -198,6 +198,17 @@ async fn put(core: &Core, policy: ScalingPolicy) {
     do_it(core, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) }).await;
 }
 
+/// Waits until `condition` holds: machines that fail are tried again after minutes.
+async fn in_the_end(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never: {what}");
+}
+
 fn fleet(core: &Core) -> plimsoll_ledger::Fleet {
     core.local().fleet(&policy())
 }
@@ -245,7 +256,7 @@ async fn nothing_is_bought_twice_whatever_providers_and_leaders_do() {
             leader = Leader::start(&stores, &clock, &cloud).await;
         }
         let core = &leader.core;
-        until("it converges", || {
+        in_the_end("it converges", || {
             let all_run = held.iter().all(|id| {
                 core.local().reservation(*id).is_some_and(|one| one.state == plimsoll_ledger::State::Active)
             });
@@ -261,7 +272,7 @@ async fn nothing_is_bought_twice_whatever_providers_and_leaders_do() {
         for id in &held {
             do_it(core, Command::Cancel { reservation: *id }).await;
         }
-        until("it shrinks", || cloud.live() == 1 && fleet(core).present == 1).await;
+        in_the_end("it shrinks", || cloud.live() == 1 && fleet(core).present == 1).await;
         leader.crash().await;
     }
 }
@@ -282,7 +293,7 @@ async fn a_provider_that_fails_for_good_is_left_alone_longer_each_time_and_is_to
     assert!(view.intents().any(|intent| intent.detail.contains("out of sorts")));
     drop(view);
     cloud.state.lock().broken = false;
-    until("it is tried again", || fleet(&leader.core).ready == 1).await;
+    in_the_end("it is tried again", || fleet(&leader.core).ready == 1).await;
     assert_eq!(leader.core.local().scaling("grow").map(|state| state.failures), Some(0));
     leader.crash().await;
 }
