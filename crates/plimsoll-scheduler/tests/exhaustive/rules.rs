@@ -232,11 +232,8 @@ impl Scene<'_> {
                 if rule.anti && there && self.minds(Rule::Apart) {
                     return Some(Rule::Apart);
                 }
-                if !rule.anti
-                    && !there
-                    && !(first && self.minds(Rule::FirstOfItsKind))
-                    && self.minds(Rule::Together)
-                {
+                let excused = there || first && self.minds(Rule::FirstOfItsKind);
+                if !(rule.anti || excused) && self.minds(Rule::Together) {
                     return Some(Rule::Together);
                 }
             }

@@ -137,7 +137,7 @@ impl Report {
                 format!("{name} starts on {}{part}{waited}{until}", places(&after.members, ledger))
             }
             State::Preempting if before != Some(State::Preempting) => {
-                let Some(notice) = after.preempted else { return };
+                let Some(notice) = after.preempted() else { return };
                 let (by, rule) = (self.name(notice.by), notice.rule.name());
                 format!(
                     "{name} has to leave for {by} ({rule}), within {}",
