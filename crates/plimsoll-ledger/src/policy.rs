@@ -202,6 +202,10 @@ pub struct NodeLimits {
 
 /// Any policy object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few at a time, and they are read and put, not passed around"
+)]
 pub enum PolicyObject {
     /// A pool.
     Pool(Pool),

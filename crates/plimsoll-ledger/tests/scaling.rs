@@ -333,6 +333,20 @@ fn a_machine_that_comes_after_it_was_given_up_leaves_where_it_is_too_many() {
 }
 
 #[test]
+fn a_node_that_comes_back_while_it_is_removed_takes_no_work() {
+    let mut f = fixture(1, policy(1, 4));
+    let two = decide(&f, 2);
+    f.run(two);
+    let machine = machine(&mut f);
+    let node = node_of(&f, &machine);
+    f.run(Command::RemoveNode { node });
+    assert_eq!(f.run(open(Some(machine.id))), Outcome::Done, "nothing will come of it any more");
+    f.run(Command::RegisterNode(Registration { name: machine.node.clone(), ..registration(90, 2) }));
+    let back = f.ledger.node_by_name(&machine.node).expect("it registered");
+    assert!(!back.is_eligible());
+}
+
+#[test]
 fn a_removal_that_fails_gives_the_node_back() {
     let mut f = fixture(1, policy(1, 4));
     let two = decide(&f, 2);

@@ -239,9 +239,7 @@ impl Ledger {
     /// An operator's word that a node takes work again ends an intent to remove it, unless the provider is at it already.
     pub(crate) fn keep_leaving(&mut self, context: &mut Context<'_>, id: NodeId) -> Result<(), Refusal> {
         let Some(name) = self.node(id).map(|node| node.name().to_owned()) else { return Ok(()) };
-        let leaving =
-            self.intents().find(|intent| !intent.starts() && intent.is_open() && intent.node == name);
-        let Some(intent) = leaving.cloned() else { return Ok(()) };
+        let Some(intent) = self.removal_of(&name).cloned() else { return Ok(()) };
         if intent.state == IntentState::Acting {
             let subject = format!("node {name}: its provider is removing it (intent {})", intent.id);
             return Err(Refusal::one(Reason::InUse, subject, 1, 0));

@@ -45,6 +45,11 @@ impl Ledger {
         };
         let Some(old) = old else {
             self.meta.next_node += 1;
+            // It came back while its provider removes it: nothing is put there any more.
+            if let Some(leaving) = self.removal_of(&registration.name) {
+                let reason = format!("scaling policy {}, intent {}", leaving.policy, leaving.id);
+                node.admin = NodeAdmin::Cordoned { reason };
+            }
             return Ok(self.store_node(context, "node/register", node));
         };
         node.registration.devices = merge_devices(&old.registration.devices, &registration.devices);

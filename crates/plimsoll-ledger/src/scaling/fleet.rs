@@ -70,6 +70,11 @@ impl Ledger {
         self.intents.values().find(|intent| intent.starts() && intent.node == node)
     }
 
+    /// The open intent that removes the machine of a node. O(intents).
+    pub(crate) fn removal_of(&self, node: &str) -> Option<&Arc<Intent>> {
+        self.intents.values().find(|intent| !intent.starts() && intent.is_open() && intent.node == node)
+    }
+
     /// The node of a machine, whatever pool it is in by now; `None` for replicas.
     pub fn node_of(&self, policy: &ScalingPolicy, intent: &Intent) -> Option<&Arc<Node>> {
         let ScalingTarget::Pool(_) = &policy.target else { return None };

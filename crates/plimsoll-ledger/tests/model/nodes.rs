@@ -57,6 +57,7 @@ impl Model {
             }
         } else {
             self.next_node += 1;
+            new.schedulable = !self.is_removed_by_intent(&reg.name);
         }
         self.nodes.insert(id, new);
         self.resume(id);

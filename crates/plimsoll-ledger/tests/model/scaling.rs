@@ -362,6 +362,10 @@ impl Model {
         Ok(())
     }
 
+    pub(super) fn is_removed_by_intent(&self, node: &str) -> bool {
+        self.intents.values().any(|one| one.open() && one.removes.is_some() && one.node == node)
+    }
+
     fn scaling(&self, name: &str) -> Result<ScalingPolicy, Reason> {
         if self.version < 6 {
             return Err(Reason::UnsupportedVersion);
