@@ -301,7 +301,7 @@ fn rules(
             given => given,
         },
     });
-    let predictive = predictive.or(if target.is_none() { default.predictive } else { None });
+    let predictive = predictive.or_else(|| default.predictive.filter(|_| target.is_none()));
     Policy { min, max, targets, tolerance_permille, up, down, activation, predictive }
 }
 
