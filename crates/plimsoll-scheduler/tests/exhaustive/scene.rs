@@ -69,9 +69,9 @@ impl<'a> Scene<'a> {
 /// Labels of a node, with `node` and `gpu` where it does not set these itself (semantics, 5.5 of section 5).
 pub(crate) fn labels_of(node: &Node) -> Labels {
     let mut labels = node.registration.labels.clone();
-    labels.entry("node".into()).or_insert(node.registration.name.clone());
+    labels.entry("node".into()).or_insert_with(|| node.registration.name.clone());
     if let Some(first) = node.registration.devices.first() {
-        labels.entry("gpu".into()).or_insert(first.model.clone());
+        labels.entry("gpu".into()).or_insert_with(|| first.model.clone());
     }
     labels
 }
