@@ -71,7 +71,10 @@ impl Answers {
             self.unlink(&old);
         }
         let end = end_of(&remembered);
-        if let Err(place) = self.by_end.binary_search(&end) {
+        // The search would read all over a list that is long, for what is nearly always the last.
+        if self.by_end.back().is_none_or(|last| *last < end) {
+            self.by_end.push_back(end);
+        } else if let Err(place) = self.by_end.binary_search(&end) {
             self.by_end.insert(place, end);
         }
         self.by_revision.insert(remembered.answer.revision, remembered);
