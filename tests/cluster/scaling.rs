@@ -75,7 +75,8 @@ async fn status(client: &Client) -> v1::ScalingStatus {
 
 async fn active(client: &Client) -> usize {
     let request = v1::ListReservationsRequest { pool: "burst".to_owned(), ..Default::default() };
-    let all = client.all_reservations(request).await.expect("a list").items;
+    // Nobody leads for a moment: then nobody is known to run.
+    let all = client.all_reservations(request).await.map(|all| all.items).unwrap_or_default();
     all.iter().filter(|one| one.state() == v1::ReservationState::Active).count()
 }
 
@@ -111,8 +112,13 @@ async fn a_pool_grows_for_what_waits_and_shrinks_after_it_with_the_leader_killed
         assert!(Instant::now() < deadline, "what waits has no place: {:?}", status(&client).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // What is just being started may be seen twice, before and after it becomes another program.
+    while scope.processes() != 3 {
+        assert!(Instant::now() < deadline, "{} machines: {:?}", scope.processes(), status(&client).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let grown = status(&client).await;
-    assert_eq!((grown.present, scope.processes()), (3, 3), "one machine for each: {grown:?}");
+    assert_eq!(grown.present, 3, "one machine for each: {grown:?}");
     // Nobody loses what he holds.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((active(&client).await, scope.processes()), (3, 3));
