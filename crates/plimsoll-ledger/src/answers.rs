@@ -28,18 +28,18 @@ pub(crate) struct Answers {
 impl Answers {
     /// All of them at once, of which no two have one key. O(n) where they come in order of their revisions.
     pub(crate) fn of(all: Vec<Arc<Remembered>>) -> Answers {
-        let hasher = DefaultHashBuilder::default();
-        let mut by_key = HashTable::with_capacity(all.len());
+        let mut answers = Answers { by_key: HashTable::with_capacity(all.len()), ..Answers::default() };
         for remembered in &all {
-            let hash = hasher.hash_one((remembered.actor.as_str(), remembered.request_id.as_str()));
-            by_key.insert_unique(hash, (hash, Arc::clone(remembered)), |(hash, _)| *hash);
+            let hash = answers.hash(&remembered.actor, &remembered.request_id);
+            answers.by_key.insert_unique(hash, (hash, Arc::clone(remembered)), |(hash, _)| *hash);
         }
         let mut by_end: Vec<(LedgerTime, Revision)> =
             all.iter().map(|remembered| end_of(remembered)).collect();
         by_end.sort();
-        let by_revision =
+        answers.by_end = by_end.into();
+        answers.by_revision =
             all.into_iter().map(|remembered| (remembered.answer.revision, remembered)).collect();
-        Answers { by_key, by_revision, by_end: by_end.into(), hasher }
+        answers
     }
 
     /// The answer under a key.

@@ -75,7 +75,7 @@ pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
 pub use scaling::{
     Fleet, Intent, IntentAction, IntentState, IntentStep, Pin, Provider, ProviderKind, ScaleChange, Scaling,
-    ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+    ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate, is_program_name,
 };
 pub use service::{
     Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,

@@ -56,6 +56,16 @@ pub const MAX_LOADS: usize = 10_000;
 pub const MAX_SCALING: usize = 1_000;
 /// Most machines or replicas of one target.
 pub const MAX_REPLICAS: u64 = 1_000_000;
+/// Most targets, thresholds or rate policies of a scaling policy.
+pub const MAX_SCALING_RULES: usize = 32;
+/// Longest name of a scaling policy, in bytes: those of its machines begin with it.
+pub const MAX_SCALING_NAME_BYTES: usize = 40;
+/// Largest utilization or tolerance of a scaling policy, in thousandths.
+pub const MAX_SCALING_PERMILLE: u64 = 10_000;
+/// Longest call of a provider, in milliseconds.
+pub const MAX_PROVIDER_TIMEOUT_MS: u64 = 3_600_000;
+/// Most calls of a provider for one intent.
+pub const MAX_PROVIDER_ATTEMPTS: u64 = 100;
 /// Most floors of a scaling policy.
 pub const MAX_FLOORS: usize = 16;
 /// Most lines of what a decision was computed from.

@@ -7,7 +7,10 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, ReservationId};
 
 use crate::answers::Answers;
-use crate::{LATEST_VERSION, Ledger, Outcome, Remembered, Reservation, Row, RowError, StoredRow, Usage};
+use crate::{
+    LATEST_VERSION, Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowError, StoredRow,
+    Usage,
+};
 
 /// Rows so far. What a row needs comes before it, in canonical order and in that of places.
 pub(crate) struct Loading {
@@ -127,5 +130,28 @@ impl Loading {
         self.ledger.reservations.append(&mut self.reservations.drain(..).collect());
         self.ledger.deadlines.append(&mut self.deadlines.drain(..).collect());
         (self.reservations, self.deadlines) = (Vec::new(), Vec::new());
+    }
+}
+
+impl Ledger {
+    fn check_placed(&self, reservation: &Reservation) -> Result<(), RowError> {
+        let placed = |member: &MemberPlacement| {
+            self.usage(member.node).is_some_and(|usage| {
+                member.devices.iter().all(|grant| usize::from(grant.device.0) < usage.devices.len())
+            })
+        };
+        if reservation.members.iter().all(placed) { Ok(()) } else { Err(RowError::Dangling(reservation.id)) }
+    }
+
+    /// The answer, on the reservation of the ledger where it shows just that: a row has a copy of its own.
+    fn shared_answer(&self, mut remembered: Arc<Remembered>) -> Arc<Remembered> {
+        if let Some(own) = Arc::get_mut(&mut remembered)
+            && let Outcome::Reservation(shown) = &mut own.answer.outcome
+            && let Some(known) = self.reservations.get(&shown.id)
+            && known == shown
+        {
+            *shown = Arc::clone(known);
+        }
+        remembered
     }
 }

@@ -78,6 +78,13 @@ pub enum NodeHealth {
     Failed,
 }
 
+impl NodeHealth {
+    /// True while something may still come of the node: its word arrives, or is only late.
+    pub fn is_heard(self) -> bool {
+        matches!(self, NodeHealth::Available | NodeHealth::Suspect)
+    }
+}
+
 /// What a lost node may still be running: counted as used until the node's own word or a fence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FencePending {

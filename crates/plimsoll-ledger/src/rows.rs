@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::loading::Loading;
-use crate::{Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowKey, StoredRow};
+use crate::{Ledger, Row, RowKey, StoredRow};
 
 /// Rows that do not make a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,27 +43,6 @@ impl Ledger {
             loading.take(row)?;
         }
         loading.finish()
-    }
-
-    pub(crate) fn check_placed(&self, reservation: &Reservation) -> Result<(), RowError> {
-        let placed = |member: &MemberPlacement| {
-            self.usage(member.node).is_some_and(|usage| {
-                member.devices.iter().all(|grant| usize::from(grant.device.0) < usage.devices.len())
-            })
-        };
-        if reservation.members.iter().all(placed) { Ok(()) } else { Err(RowError::Dangling(reservation.id)) }
-    }
-
-    /// The answer, on the reservation of the ledger where it shows just that: a row has a copy of its own.
-    pub(crate) fn shared_answer(&self, mut remembered: Arc<Remembered>) -> Arc<Remembered> {
-        if let Some(own) = Arc::get_mut(&mut remembered)
-            && let Outcome::Reservation(shown) = &mut own.answer.outcome
-            && let Some(known) = self.reservations.get(&shown.id)
-            && known == shown
-        {
-            *shown = Arc::clone(known);
-        }
-        remembered
     }
 
     /// Every row, in canonical order.

@@ -55,6 +55,11 @@ fn decide(f: &Fixture, desired: u64) -> Command {
     })
 }
 
+fn scale(f: &mut Fixture, desired: u64) -> Outcome {
+    let decided = decide(f, desired);
+    f.run(decided)
+}
+
 fn pin(to: Option<u64>, for_ms: u64) -> Command {
     Command::PinScale { target: ScalingTarget::Pool("default".to_owned()), to, for_ms }
 }
@@ -135,8 +140,7 @@ fn a_decision_is_looked_at_again_where_it_counts() {
     assert_eq!(f.refused(stale), Reason::RevisionMoved, "the policy is another one by now");
     let too_many = decide(&f, 4);
     assert_eq!(f.refused(too_many), Reason::InvalidArgument);
-    let fine = decide(&f, 3);
-    assert_eq!(f.run(fine), Outcome::Done);
+    assert_eq!(scale(&mut f, 3), Outcome::Done);
     let state_now = state(&f);
     assert_eq!((state_now.desired, state_now.rule.as_str()), (3, "waiting"));
     assert_eq!(state_now.inputs, ["3 requests wait"]);
@@ -146,8 +150,7 @@ fn a_decision_is_looked_at_again_where_it_counts() {
     let soon = decide(&f, 1);
     assert_eq!(f.refused(soon), Reason::WrongState, "the cooldown counts by ledger time");
     f.now_ms += 1;
-    let rested = decide(&f, 1);
-    assert_eq!(f.run(rested), Outcome::Done);
+    assert_eq!(scale(&mut f, 1), Outcome::Done);
     assert_eq!(state(&f).reversed_at.0, f.now_ms);
 }
 
@@ -164,8 +167,7 @@ fn a_person_s_word_holds_until_it_ends() {
     let early = decide(&f, 1);
     assert_eq!(f.refused(early), Reason::WrongState);
     f.now_ms += 1;
-    let after = decide(&f, 1);
-    assert_eq!(f.run(after), Outcome::Done);
+    assert_eq!(scale(&mut f, 1), Outcome::Done);
     assert_eq!((state(&f).desired, state(&f).pin.clone()), (1, None));
     assert_eq!(f.refused(pin(None, 0)), Reason::WrongState, "there is no such word");
 }
@@ -174,8 +176,7 @@ fn a_person_s_word_holds_until_it_ends() {
 fn machines_come_as_far_as_they_are_wanted_each_under_its_number() {
     let mut f = fixture(1, policy(1, 4));
     assert_eq!(f.refused(open(None)), Reason::WrongState, "nobody wants one");
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     assert_eq!(f.run(open(None)), Outcome::Done);
     assert_eq!(f.refused(open(None)), Reason::WrongState, "one is on its way");
     let intent = only(&f);
@@ -204,13 +205,11 @@ fn machines_come_as_far_as_they_are_wanted_each_under_its_number() {
 #[test]
 fn a_node_that_holds_something_is_never_removed() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let machine = machine(&mut f);
     let held = hold(&mut f, &machine);
     f.now_ms += COOLDOWN_MS;
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     assert_eq!(f.refused(open(Some(machine.id))), Reason::InUse);
     f.run(Command::Release { reservation: held.id, token: held.token });
     assert_eq!(f.run(open(Some(machine.id))), Outcome::Done);
@@ -232,12 +231,10 @@ fn a_node_that_holds_something_is_never_removed() {
 #[test]
 fn an_operator_s_uncordon_keeps_a_machine_that_nobody_has_touched_yet() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let machine = machine(&mut f);
     f.now_ms += COOLDOWN_MS;
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     f.run(open(Some(machine.id)));
     let node = node_of(&f, &machine);
     let uncordon = Command::SetNodeAdmin { node, admin: AdminChange::Uncordon };
@@ -249,14 +246,12 @@ fn an_operator_s_uncordon_keeps_a_machine_that_nobody_has_touched_yet() {
 fn with_a_drain_what_runs_has_so_long_and_the_provider_waits_for_it() {
     let draining = ScalingPolicy { drain_ms: 20_000, ..policy(1, 4) };
     let mut f = fixture(1, draining);
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let machine = machine(&mut f);
     let held = hold(&mut f, &machine);
     f.now_ms += COOLDOWN_MS;
     f.run(Command::Renew { reservation: held.id, token: held.token, ttl_ms: 3_600_000 });
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     assert_eq!(f.run(open(Some(machine.id))), Outcome::Done);
     let removal = f.ledger.revision();
     let act = step(&f, removal, IntentStep::Act);
@@ -274,12 +269,10 @@ fn with_a_drain_what_runs_has_so_long_and_the_provider_waits_for_it() {
 #[test]
 fn only_so_many_leave_at_once_but_for_those_that_are_lost() {
     let mut f = fixture(1, policy(1, 4));
-    let four = decide(&f, 4);
-    f.run(four);
+    scale(&mut f, 4);
     let machines: Vec<_> = (0..3).map(|_| machine(&mut f)).collect();
     f.now_ms += COOLDOWN_MS;
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     assert_eq!(f.run(open(Some(machines[0].id))), Outcome::Done);
     assert_eq!(f.refused(open(Some(machines[1].id))), Reason::LimitExceeded);
     let node = node_of(&f, &machines[1]);
@@ -292,8 +285,7 @@ fn only_so_many_leave_at_once_but_for_those_that_are_lost() {
 #[test]
 fn after_a_machine_that_failed_the_next_one_waits_longer_each_time() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let mut wait_ms = SCALE_BACKOFF_MS.0;
     for round in 0..12 {
         assert_eq!(f.run(open(None)), Outcome::Done, "round {round}");
@@ -315,8 +307,7 @@ fn after_a_machine_that_failed_the_next_one_waits_longer_each_time() {
 #[test]
 fn a_machine_that_comes_after_it_was_given_up_leaves_where_it_is_too_many() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     f.run(open(None));
     let late = only(&f);
     for what in [IntentStep::Act, IntentStep::Failed { detail: "too late".to_owned() }] {
@@ -327,16 +318,14 @@ fn a_machine_that_comes_after_it_was_given_up_leaves_where_it_is_too_many() {
     assert_eq!(f.refused(open(Some(late.id))), Reason::WrongState, "there is nothing to remove");
     f.run(Command::RegisterNode(Registration { name: late.node.clone(), ..registration(90, 1) }));
     assert_eq!(f.refused(open(Some(late.id))), Reason::WrongState, "it is wanted after all");
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     assert_eq!(f.run(open(Some(late.id))), Outcome::Done);
 }
 
 #[test]
 fn a_node_that_comes_back_while_it_is_removed_takes_no_work() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let machine = machine(&mut f);
     let node = node_of(&f, &machine);
     f.run(Command::RemoveNode { node });
@@ -349,12 +338,10 @@ fn a_node_that_comes_back_while_it_is_removed_takes_no_work() {
 #[test]
 fn a_removal_that_fails_gives_the_node_back() {
     let mut f = fixture(1, policy(1, 4));
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     let machine = machine(&mut f);
     f.now_ms += COOLDOWN_MS;
-    let less = decide(&f, 1);
-    f.run(less);
+    scale(&mut f, 1);
     f.run(open(Some(machine.id)));
     let removal = f.ledger.revision();
     let act = step(&f, removal, IntentStep::Act);
@@ -377,8 +364,7 @@ fn one_policy_scales_a_target_and_the_target_stays_while_it_does() {
         ..policy(1, 2)
     };
     assert_eq!(f.refused(put(nowhere)), Reason::ServiceNotFound);
-    let two = decide(&f, 2);
-    f.run(two);
+    scale(&mut f, 2);
     f.run(open(None));
     let gone = Command::ApplyPolicy {
         put: Vec::new(),
@@ -393,18 +379,15 @@ fn one_that_may_sleep_goes_to_zero_without_a_cooldown_of_its_direction() {
     let mut sleepy = policy(1, 4);
     sleepy.rules.activation = Some(Activation { above_milli: Vec::new(), cooldown_ms: 1 });
     let mut f = fixture(1, sleepy);
-    let two = decide(&f, 2);
-    f.run(two);
-    let asleep = decide(&f, 0);
-    assert_eq!(f.run(asleep), Outcome::Done);
+    scale(&mut f, 2);
+    assert_eq!(scale(&mut f, 0), Outcome::Done);
     assert_eq!(state(&f).desired, 0);
 }
 
 #[test]
 fn a_ledger_s_rows_make_the_same_ledger() {
     let mut f = fixture(1, policy(1, 4));
-    let three = decide(&f, 3);
-    f.run(three);
+    scale(&mut f, 3);
     machine(&mut f);
     f.run(open(None));
     let rebuilt = plimsoll_ledger::Ledger::from_rows(f.ledger.rows().map(|(_, row)| row)).expect("it fits");

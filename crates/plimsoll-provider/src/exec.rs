@@ -26,7 +26,7 @@ pub(crate) struct Exec {
 impl Exec {
     pub(crate) fn new(folder: &Path, command: &str, args: &[String]) -> Result<Exec, ProviderError> {
         // The ledger has checked this; what is run is looked at once more where it is run.
-        if command.is_empty() || command.contains('/') || command.starts_with('.') {
+        if !plimsoll_ledger::is_program_name(command) {
             return Err(ProviderError::never(format!("{command:?} is not the plain name of a program")));
         }
         let program = folder.join(command);

@@ -28,11 +28,7 @@ impl World {
     }
 
     fn apply(&mut self, command: Command) -> Outcome {
-        let stamp =
-            Stamp { revision: Revision(self.ledger.revision().0 + 1), proposed_at: LedgerTime(self.now) };
-        let outcome = self.ledger.apply(stamp, &Entry::system(command)).answer.outcome;
-        assert_eq!(self.ledger.take_violations(), vec![]);
-        outcome
+        fixture::apply_at(&mut self.ledger, self.now, command)
     }
 
     /// Submits as the leader does; whoever finds no place waits.

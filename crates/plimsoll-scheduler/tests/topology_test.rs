@@ -4,7 +4,7 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
-use fixture::{GIB, apply, plain};
+use fixture::{GIB, apply, plain, topology};
 use plimsoll_ledger::{
     Affinity, Command, Device, DeviceGrant, Gang, GpuAsk, Ledger, MemberPlacement, Outcome, Placement, Pool,
     Reason, Registration, Request, Strategy as PoolStrategy, Topology, Verdict, Wait,
@@ -93,21 +93,6 @@ fn level() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["zone".to_owned(), "rack".to_owned(), "node".to_owned()])
 }
 
-fn topology() -> impl Strategy<Value = Topology> {
-    let maybe = || prop_oneof![Just(String::new()), level()];
-    (maybe(), maybe(), 0u32..3, level()).prop_map(|(required, preferred, slice_size, slice_level)| {
-        let depth = |level: &str| ["", "zone", "rack", "node"].iter().position(|known| *known == level);
-        let inner = |level: String| if depth(&level) < depth(&required) { required.clone() } else { level };
-        let slice_size = if slice_size == 1 { 0 } else { slice_size };
-        Topology {
-            preferred: if preferred.is_empty() { preferred } else { inner(preferred) },
-            slice_size,
-            slice_level: if slice_size == 0 { String::new() } else { inner(slice_level) },
-            required: required.clone(),
-        }
-    })
-}
-
 fn rule() -> impl Strategy<Value = Affinity> {
     let weight = prop_oneof![3 => Just(0u32), 1 => Just(50)];
     (prop::sample::select(vec!["web", "db"]), level(), weight, any::<bool>()).prop_map(
@@ -125,7 +110,7 @@ fn asked() -> impl Strategy<Value = Request> {
     let app = prop::option::of(prop::sample::select(vec!["web", "db"]));
     let gang = (1u32..4, 0u32..2, prop::bool::weighted(0.3));
     let rules = prop_oneof![1 => Just(vec![]), 1 => prop::collection::vec(rule(), 1..3)];
-    (500u64..5_000, 0u32..3, gang, topology(), app, rules).prop_map(
+    (500u64..5_000, 0u32..3, gang, topology(level), app, rules).prop_map(
         |(cpu, gpus, (members, more, spread), topology, app, affinity)| {
             let mut request = plain(cpu);
             request.requirements.gpu = (gpus > 0).then(|| GpuAsk::whole(gpus));

@@ -87,8 +87,7 @@ pub(super) fn load_milli(ledger: &Ledger, policy: &ScalingPolicy) -> Option<u64>
                 let share = u128::from(amount.0) * u128::from(WHOLE_MILLI) / u128::from(one.max(1));
                 (one > 0).then(|| u64::try_from(share).unwrap_or(u64::MAX))
             });
-            let devices: u64 = offered.devices.iter().map(|device| u64::from(device.count)).sum();
-            let gpus = gpu_milli.checked_div(devices);
+            let gpus = gpu_milli.checked_div(offered.gpus());
             (!offered.resources.is_zero()).then(|| shares.chain(gpus).max().unwrap_or(0))
         }
     }

@@ -240,8 +240,11 @@ fn open_next(ledger: &Ledger, policy: &ScalingPolicy, now: LedgerTime) -> (u64, 
     let Some(state) = ledger.scaling(&policy.name) else { return (0, Vec::new()) };
     let fleet = ledger.fleet(policy);
     let candidates = ledger.may_leave(policy);
-    let mut going: Vec<Revision> =
-        candidates.iter().copied().filter(|id| is_gone(ledger, policy, *id)).collect();
+    let gone = |id: &Revision| {
+        let machine = ledger.intent(*id).filter(|intent| intent.state == IntentState::Ready);
+        machine.is_some_and(|machine| ledger.is_gone(policy, machine))
+    };
+    let mut going: Vec<Revision> = candidates.iter().copied().filter(gone).collect();
     if now < state.retry_at {
         return (0, going);
     }
@@ -256,19 +259,6 @@ fn open_next(ledger: &Ledger, policy: &ScalingPolicy, now: LedgerTime) -> (u64, 
 fn surplus(state: &Scaling, fleet: &Fleet, policy: &ScalingPolicy) -> u64 {
     let budget = u64::from(policy.max_leaving).saturating_sub(fleet.leaving);
     fleet.counted().saturating_sub(state.desired).min(budget)
-}
-
-fn is_gone(ledger: &Ledger, policy: &ScalingPolicy, machine: Revision) -> bool {
-    let Some(intent) = ledger.intent(machine).filter(|intent| intent.state == IntentState::Ready) else {
-        return false;
-    };
-    match ledger.node_of(policy, intent) {
-        Some(node) => !matches!(
-            node.health,
-            plimsoll_ledger::NodeHealth::Available | plimsoll_ledger::NodeHealth::Suspect
-        ),
-        None => ledger.replica_of(policy, intent).is_none(),
-    }
 }
 
 /// The rule that a decision goes by in the end, in one word.

@@ -97,7 +97,7 @@ pub(super) fn kept(
         let one = offered.resources.get(name).0;
         (one > 0).then(|| amount.0.div_ceil(one))
     });
-    let devices: u64 = offered.devices.iter().map(|device| u64::from(device.count)).sum();
+    let devices = offered.gpus();
     let of_gpus = if devices > 0 { gpus.div_ceil(devices) } else { 0 };
     of_amounts.max().unwrap_or(0).max(of_gpus).min(policy.rules.max)
 }

@@ -3,7 +3,7 @@
 use plimsoll_autoscaler::{Aim, Floor, FloorSource, Metric, Reading, ReplicaReading, Signals, Target};
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::{
-    EndpointState, Fleet, Ledger, Node, NodeHealth, Reservation, Scaling, ScalingPolicy, ScalingTarget,
+    EndpointState, Fleet, Ledger, Node, Reservation, Scaling, ScalingPolicy, ScalingTarget,
 };
 use plimsoll_types::LedgerTime;
 
@@ -73,9 +73,7 @@ fn schedules(policy: &ScalingPolicy, now: LedgerTime) -> Vec<Floor> {
 
 /// Nodes of a pool that are heard of and not on their way out.
 fn nodes<'a>(ledger: &'a Ledger, pool: &'a str) -> impl Iterator<Item = &'a Node> {
-    let heard = move |node: &&Node| {
-        node.pool == pool && matches!(node.health, NodeHealth::Available | NodeHealth::Suspect)
-    };
+    let heard = move |node: &&Node| node.pool == pool && node.health.is_heard();
     ledger.nodes().map(AsRef::as_ref).filter(heard)
 }
 

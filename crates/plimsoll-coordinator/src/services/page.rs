@@ -103,6 +103,37 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
 }
 
+/// One page of objects that have names as keys, in the order of names, and the revision that it shows.
+macro_rules! list {
+    ($self:ident, $request:ident, $all:ident) => {{
+        let mut request = $request.into_inner();
+        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
+        let min_revision = std::mem::take(&mut request.min_revision);
+        let page = $self.api.page(size, &token, &request.encode_to_vec())?;
+        let min_revision = min_revision.max(page.revision.0);
+        let view = $self
+            .api
+            .read_at(request.consistency, min_revision, $crate::services::api::as_of!(request))
+            .await?;
+        let after = page.after_name()?;
+        let mut objects: Vec<_> = view.$all().cloned().collect();
+        if $crate::services::page::is_descending(request.order)? {
+            objects.reverse();
+            objects.retain(|object| after.is_empty() || object.name.as_str() < after);
+        } else {
+            objects.retain(|object| object.name.as_str() > after);
+        }
+        let mut next_page_token = String::new();
+        if objects.len() > page.size {
+            objects.truncate(page.size);
+            let last = objects.last().map_or("", |object| object.name.as_str());
+            next_page_token = page.next(last.as_bytes(), view.revision());
+        }
+        (view, objects, next_page_token)
+    }};
+}
+pub(crate) use list;
+
 #[cfg(test)]
 mod tests {
     use super::*;

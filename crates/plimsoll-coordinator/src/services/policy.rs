@@ -13,7 +13,7 @@ use super::api::{Api, as_of};
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
-use super::page::is_descending;
+use super::page::list;
 use super::problem::Problem;
 use super::tokens;
 
@@ -27,33 +27,6 @@ impl Policies {
     pub(super) fn new(api: Api) -> Policies {
         Policies { api }
     }
-}
-
-/// One page of objects that have names as keys, in the order of names, and the revision that it shows.
-macro_rules! list {
-    ($self:ident, $request:ident, $all:ident) => {{
-        let mut request = $request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let min_revision = std::mem::take(&mut request.min_revision);
-        let page = $self.api.page(size, &token, &request.encode_to_vec())?;
-        let min_revision = min_revision.max(page.revision.0);
-        let view = $self.api.read_at(request.consistency, min_revision, as_of!(request)).await?;
-        let after = page.after_name()?;
-        let mut objects: Vec<_> = view.$all().cloned().collect();
-        if is_descending(request.order)? {
-            objects.reverse();
-            objects.retain(|object| after.is_empty() || object.name.as_str() < after);
-        } else {
-            objects.retain(|object| object.name.as_str() > after);
-        }
-        let mut next_page_token = String::new();
-        if objects.len() > page.size {
-            objects.truncate(page.size);
-            let last = objects.last().map_or("", |object| object.name.as_str());
-            next_page_token = page.next(last.as_bytes(), view.revision());
-        }
-        (view, objects, next_page_token)
-    }};
 }
 
 /// One object by name.

@@ -12,7 +12,7 @@ use super::api::{Api, as_of};
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
-use super::page::is_descending;
+use super::page::list;
 use super::problem::Problem;
 
 /// The service.
@@ -57,29 +57,13 @@ impl ScalingService for Scalings {
         &self,
         request: Request<v1::ListScalingPoliciesRequest>,
     ) -> Result<Response<v1::ListScalingPoliciesResponse>, Status> {
-        let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let min_revision = std::mem::take(&mut request.min_revision);
-        let page = self.api.page(size, &token, &request.encode_to_vec())?;
-        let min_revision = min_revision.max(page.revision.0);
-        let view = self.api.read_at(request.consistency, min_revision, as_of!(request)).await?;
-        let after = page.after_name()?;
-        let mut policies: Vec<Arc<ScalingPolicy>> = view.scaling_policies().cloned().collect();
-        if is_descending(request.order)? {
-            policies.reverse();
-            policies.retain(|policy| after.is_empty() || policy.name.as_str() < after);
-        } else {
-            policies.retain(|policy| policy.name.as_str() > after);
-        }
-        let more = policies.len() > page.size;
-        policies.truncate(page.size);
-        let last = policies.last().filter(|_| more).map(|policy| policy.name.as_bytes());
+        let (view, policies, next_page_token) = list!(self, request, scaling_policies);
         Ok(Response::new(v1::ListScalingPoliciesResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             statuses: policies.iter().map(|one| convert::scaling_status(one, &view)).collect(),
             scaling_policies: policies.iter().map(|one| convert::scaling_policy_to_v1(one)).collect(),
-            next_page_token: last.map(|last| page.next(last, view.revision())).unwrap_or_default(),
+            next_page_token,
             policy_revision: view.meta().policy_changed.0,
         }))
     }

@@ -11,7 +11,7 @@ use crate::limits::{MAX_FAILED_INTENTS, MAX_OPEN_INTENTS, MAX_SCALING_TEXT, MAX_
 use crate::scaling::SINCE_VERSION;
 use crate::{
     EventObject, Intent, IntentAction, IntentState, IntentStep, Ledger, NodeAdmin, Outcome, Reason, Refusal,
-    Scaling, ScalingPolicy, ScalingTarget,
+    Scaling, ScalingPolicy,
 };
 
 impl Ledger {
@@ -34,7 +34,8 @@ impl Ledger {
             let subject = format!("machines of {name} on their way");
             return Err(Refusal::one(Reason::TableFull, subject, open as u64, MAX_OPEN_INTENTS as u64));
         }
-        let gone = machine.is_some_and(|id| self.is_gone(&policy, id));
+        let gone =
+            machine.and_then(|id| self.intent(id)).is_some_and(|machine| self.is_gone(&policy, machine));
         if context.now < state.retry_at && !gone {
             let subject = format!("scaling of {name}: the last machine failed, tried again then");
             return Err(Refusal::one(Reason::WrongState, subject, context.now.0, state.retry_at.0));
@@ -292,17 +293,6 @@ impl Ledger {
             }
         }
         Ok(machine)
-    }
-
-    /// True where nothing will come of a machine any more: it has no node, or a lost one.
-    fn is_gone(&self, policy: &ScalingPolicy, machine: Revision) -> bool {
-        let Some(machine) = self.intent(machine) else { return false };
-        match &policy.target {
-            ScalingTarget::Pool(_) => {
-                self.node_of(policy, machine).is_none_or(|node| crate::scaling::is_lost(node))
-            }
-            ScalingTarget::Service(_) => self.replica_of(policy, machine).is_none(),
-        }
     }
 
     /// The node has the name that the provider gave it.

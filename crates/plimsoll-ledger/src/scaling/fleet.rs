@@ -5,7 +5,7 @@ use std::sync::Arc;
 use plimsoll_types::Revision;
 
 use super::{Intent, IntentAction, IntentState, Scaling, ScalingPolicy, ScalingTarget};
-use crate::{EndpointState, Ledger, Node, NodeHealth, Reservation, RowPlace};
+use crate::{EndpointState, Ledger, Node, Reservation, RowPlace};
 
 /// How many of a target's machines are there, come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,14 +94,20 @@ impl Ledger {
         self.node_of(policy, intent).is_some_and(in_pool) || self.replica_of(policy, intent).is_some()
     }
 
+    /// True where nothing will come of the machine of an intent any more: its node is not heard of, or there is no such replica.
+    pub fn is_gone(&self, policy: &ScalingPolicy, intent: &Intent) -> bool {
+        match &policy.target {
+            ScalingTarget::Pool(_) => self.node_of(policy, intent).is_none_or(|node| !node.health.is_heard()),
+            ScalingTarget::Service(_) => self.replica_of(policy, intent).is_none(),
+        }
+    }
+
     /// What there is of a policy's machines. O(nodes + intents), or O(endpoints x intents).
     pub fn fleet(&self, policy: &ScalingPolicy) -> Fleet {
         let mut fleet = Fleet::default();
         match &policy.target {
             ScalingTarget::Pool(pool) => {
-                let heard = |node: &&Arc<Node>| {
-                    node.pool == *pool && matches!(node.health, NodeHealth::Available | NodeHealth::Suspect)
-                };
+                let heard = |node: &&Arc<Node>| node.pool == *pool && node.health.is_heard();
                 for node in self.nodes().filter(heard) {
                     fleet.present += 1;
                     fleet.ready += u64::from(node.is_eligible());
@@ -125,10 +131,8 @@ impl Ledger {
                 IntentAction::Remove { .. } if intent.is_open() => {
                     fleet.leaving += 1;
                     let node = self.node_of(policy, intent);
-                    let heard = self.is_present(policy, intent)
-                        && node.is_some_and(|node| {
-                            matches!(node.health, NodeHealth::Available | NodeHealth::Suspect)
-                        });
+                    let heard =
+                        self.is_present(policy, intent) && node.is_some_and(|node| node.health.is_heard());
                     let replica = self.replica_of(policy, intent).map(|one| self.endpoint_state(one));
                     let counted =
                         heard || replica.is_some_and(|state| state != Some(EndpointState::Draining));
@@ -175,7 +179,7 @@ impl Ledger {
                     )
                 }
                 (ScalingTarget::Pool(_), None) => (0, 0),
-                (ScalingTarget::Pool(_), Some(node)) if is_lost(node) => (0, 0),
+                (ScalingTarget::Pool(_), Some(node)) if !node.health.is_heard() => (0, 0),
                 (ScalingTarget::Pool(_), Some(node)) => {
                     let holders = self.usage(node.id).map_or(0, |usage| usage.holders.len() as u64);
                     let busy = self.holds_something(node);
@@ -222,9 +226,4 @@ impl Ledger {
         self.touched.row(RowPlace::Intent(id));
         self.intents.remove(&id);
     }
-}
-
-/// Nothing will come of it any more.
-pub(crate) fn is_lost(node: &Node) -> bool {
-    matches!(node.health, NodeHealth::Lost | NodeHealth::Fenced | NodeHealth::Failed)
 }

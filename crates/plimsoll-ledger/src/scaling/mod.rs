@@ -17,8 +17,8 @@ pub use fleet::Fleet;
 pub use intent::{Intent, IntentAction, IntentState, IntentStep};
 pub use policy::{
     Provider, ProviderKind, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+    is_program_name,
 };
 pub use state::{Pin, ScaleChange, Scaling};
 
-pub(crate) use fleet::is_lost;
 pub(crate) use policy::scaling_bounds;

@@ -4,14 +4,10 @@ use plimsoll_autoscaler::{Aim, Behavior, Metric, Policy};
 use plimsoll_types::{Labels, Resources, Revision};
 
 use crate::limits::{
-    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_REPLICAS, MAX_RULE_BYTES, MAX_SCALING_TEXT, MAX_TTL_MS,
-    MIN_TTL_MS,
+    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS, MAX_REPLICAS,
+    MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES, MAX_SCALING_TEXT,
+    MAX_TTL_MS, MIN_TTL_MS,
 };
-
-/// Most targets or rate policies of one scaling policy.
-const MOST_RULES: u64 = 32;
-/// Longest name of a scaling policy, in bytes: those of its machines begin with it.
-const MOST_NAME: u64 = 40;
 
 /// What is scaled. Pools and services of the same name are two.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +142,18 @@ pub struct TemplateDevice {
     pub count: u32,
 }
 
+impl WorkTemplate {
+    /// GPUs of all models together.
+    pub fn gpus(&self) -> u64 {
+        self.devices.iter().map(|device| u64::from(device.count)).sum()
+    }
+}
+
+/// True for the plain name of a program: what stays in the folder that it is looked for in.
+pub fn is_program_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && !name.starts_with('.')
+}
+
 impl ScalingPolicy {
     /// Fewest that may be wanted: none where it may sleep.
     pub fn least(&self) -> u64 {
@@ -164,12 +172,12 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
     let text = MAX_SCALING_TEXT as u64;
     let rules = &policy.rules;
     let mut found = vec![
-        (field("name"), policy.name.len() as u64, 1, MOST_NAME),
+        (field("name"), policy.name.len() as u64, 1, MAX_SCALING_NAME_BYTES as u64),
         (field("labels"), policy.labels.len() as u64, 0, MAX_ITEMS as u64),
         (field("max"), rules.max, 0, MAX_REPLICAS),
         (field("min"), rules.min, 0, rules.max),
-        (field("targets"), rules.targets.len() as u64, 0, MOST_RULES),
-        (field("tolerance_permille"), rules.tolerance_permille.into(), 0, 10_000),
+        (field("targets"), rules.targets.len() as u64, 0, MAX_SCALING_RULES as u64),
+        (field("tolerance_permille"), rules.tolerance_permille.into(), 0, MAX_SCALING_PERMILLE),
         (field("floors"), policy.floors.len() as u64, 0, MAX_FLOORS as u64),
         (field("max_leaving"), policy.max_leaving.into(), 1, MAX_REPLICAS),
         (field("drain_ms"), policy.drain_ms, 0, MAX_TTL_MS),
@@ -198,7 +206,12 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
     }
     if let Some(activation) = &rules.activation {
         found.push((field("activation.cooldown_ms"), activation.cooldown_ms, 0, MAX_TTL_MS));
-        found.push((field("activation.above"), activation.above_milli.len() as u64, 0, MOST_RULES));
+        found.push((
+            field("activation.above"),
+            activation.above_milli.len() as u64,
+            0,
+            MAX_SCALING_RULES as u64,
+        ));
     }
     for (index, floor) in policy.floors.iter().enumerate() {
         let place = field(&format!("floors[{index}]"));
@@ -207,8 +220,8 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
         found.push((format!("{place}.replicas"), floor.replicas, 0, rules.max));
     }
     if let Some(provider) = &policy.provider {
-        found.push((field("provider.timeout_ms"), provider.timeout_ms, MIN_TTL_MS, 3_600_000));
-        found.push((field("provider.attempts"), provider.attempts.into(), 1, 100));
+        found.push((field("provider.timeout_ms"), provider.timeout_ms, MIN_TTL_MS, MAX_PROVIDER_TIMEOUT_MS));
+        found.push((field("provider.attempts"), provider.attempts.into(), 1, MAX_PROVIDER_ATTEMPTS));
         match &provider.kind {
             ProviderKind::Process => {}
             ProviderKind::Exec { command, args } => {
@@ -225,8 +238,7 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
         }
     }
     let template = &policy.template;
-    let devices = template.devices.iter().map(|device| u64::from(device.count)).sum::<u64>();
-    found.push((field("template.devices"), devices, 0, MAX_DEVICES as u64));
+    found.push((field("template.devices"), template.gpus(), 0, MAX_DEVICES as u64));
     found.push((field("template.labels"), template.labels.len() as u64, 0, MAX_ITEMS as u64));
     found.push((field("template.command"), template.command.len() as u64, 0, MAX_ITEMS as u64));
     for device in &template.devices {
@@ -240,7 +252,7 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
 fn behavior_bounds(found: &mut Vec<(String, u64, u64, u64)>, field: &str, behavior: &Behavior) {
     found.push((format!("{field}.stabilization_ms"), behavior.stabilization_ms, 0, MAX_TTL_MS));
     found.push((format!("{field}.cooldown_ms"), behavior.cooldown_ms, 0, MAX_TTL_MS));
-    found.push((format!("{field}.policies"), behavior.policies.len() as u64, 0, MOST_RULES));
+    found.push((format!("{field}.policies"), behavior.policies.len() as u64, 0, MAX_SCALING_RULES as u64));
     for policy in &behavior.policies {
         found.push((format!("{field}.policies.period_ms"), policy.period_ms, 1, MAX_TTL_MS));
     }

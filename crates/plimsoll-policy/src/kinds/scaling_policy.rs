@@ -1,6 +1,7 @@
 //! `kind: ScalingPolicy`: one reader for the policies that clusters keep and for those that simulations try.
 
 use plimsoll_autoscaler::Policy;
+use plimsoll_ledger::limits::{MAX_REPLICAS, MAX_SCALING_PERMILLE};
 use plimsoll_proto::convert::scaling_rules;
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis, parse_duration_ms};
@@ -59,10 +60,6 @@ const TYPES: [(&str, Type); 4] = [
 ];
 /// Period of a step where there is no cooldown that spaces them, in milliseconds: Kubernetes' own.
 const STEP_PERIOD_MS: u64 = 15_000;
-/// Most replicas: what a number of nodes or replicas can sensibly be.
-const MOST: i64 = 1_000_000;
-/// Largest utilization, in thousandths.
-const MOST_PERMILLE: u64 = 10_000;
 
 /// How a target counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -475,7 +472,7 @@ fn number(context: &mut Context<'_>, block: &Block<'_>, key: &str, path: &str, w
     if !wire.is_empty() {
         context.locate(wire, block.mark_of(key), path.clone());
     }
-    let number = block.get(key).and_then(|node| context.integer(node, &path, 0, MOST))?;
+    let number = block.get(key).and_then(|node| context.integer(node, &path, 0, MAX_REPLICAS as i64))?;
     u64::try_from(number).ok()
 }
 
@@ -513,7 +510,7 @@ fn parse_share(text: &str) -> Result<u64, QuantityError> {
         }
         let thousandths: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
         let permille = (whole.parse::<u64>().ok()? * 1000 + thousandths) * scale / 1000;
-        (1..=MOST_PERMILLE).contains(&permille).then_some(permille)
+        (1..=MAX_SCALING_PERMILLE).contains(&permille).then_some(permille)
     };
     let hint = "shares are written 70% or 0.7, up to 1000%".to_owned();
     read().ok_or_else(|| QuantityError { text: text.to_owned(), expected: "a share", hint })

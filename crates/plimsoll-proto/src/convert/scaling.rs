@@ -7,8 +7,9 @@ use plimsoll_autoscaler::{
 };
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{
-    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_REPLICAS, MAX_RULE_BYTES, MAX_SCALING_TEXT, MAX_TTL_MS,
-    MIN_TTL_MS,
+    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS, MAX_REPLICAS,
+    MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES, MAX_SCALING_TEXT,
+    MAX_TTL_MS, MIN_TTL_MS,
 };
 use plimsoll_ledger::{
     Intent, IntentAction, IntentState, Ledger, Provider, ProviderKind, Scaling, ScalingFloor, ScalingPolicy,
@@ -27,12 +28,6 @@ const OF_POOLS: [&str; 5] = ["cpu", "memory", "gpu", "queue_depth", "wait_time"]
 const OF_SERVICES: [&str; 5] = ["utilization", "in_flight", "queue_depth", "rate", "latency"];
 /// Those of a pool that a plain utilization is about.
 const USED_OF_POOLS: [&str; 3] = ["cpu", "memory", "gpu"];
-/// Most targets or rate policies of one policy.
-const MOST_RULES: usize = 32;
-/// Largest utilization or tolerance, in thousandths.
-const MOST_PERMILLE: u64 = 10_000;
-/// Longest name, in bytes.
-const MOST_NAME: usize = 40;
 /// Utilization aimed at without a forecast, where the policy names none, in thousandths.
 const FALLBACK_PERMILLE: u32 = 600;
 const DEFAULT_TIMEOUT_MS: u64 = 30_000;
@@ -193,8 +188,11 @@ pub fn intent_to_v1(from: &Intent) -> v1::ScalingIntent {
 
 pub(super) fn scaling_policy(check: &mut Check, from: &v1::ScalingPolicy) -> ScalingPolicy {
     check.name("name", &from.name);
-    if from.name.len() > MOST_NAME {
-        check.fail("name", format!("has {} characters, at most {MOST_NAME} are allowed", from.name.len()));
+    if from.name.len() > MAX_SCALING_NAME_BYTES {
+        check.fail(
+            "name",
+            format!("has {} characters, at most {MAX_SCALING_NAME_BYTES} are allowed", from.name.len()),
+        );
     }
     let target = target(check, &from.target);
     let mut rules = rules(check, from, &Policy::default(), Some(&target));
@@ -270,13 +268,14 @@ fn rules(
         Some(ScalingTarget::Service(_)) => &OF_SERVICES,
         None => &["load"],
     };
-    let mut targets = check.each("targets", &from.targets, MOST_RULES, |check, one| aim(check, one, known));
+    let mut targets =
+        check.each("targets", &from.targets, MAX_SCALING_RULES, |check, one| aim(check, one, known));
     if targets.is_empty() && target.is_none() {
         targets.clone_from(&default.targets);
     }
-    check.range("utilization_permille", from.utilization_permille.into(), 0, MOST_PERMILLE);
+    check.range("utilization_permille", from.utilization_permille.into(), 0, MAX_SCALING_PERMILLE);
     let tolerance_permille = from.tolerance_permille.unwrap_or(default.tolerance_permille);
-    check.range("tolerance_permille", tolerance_permille.into(), 0, MOST_PERMILLE);
+    check.range("tolerance_permille", tolerance_permille.into(), 0, MAX_SCALING_PERMILLE);
     let mut behavior = |field: &str, from: &Option<v1::ScalingBehavior>, default: &Behavior| match from {
         None => default.clone(),
         Some(from) => check.within(field, |check| behavior(check, from)),
@@ -285,7 +284,7 @@ fn rules(
     let down = behavior("scale_down", &from.scale_down, &default.down);
     let activation = from.activation.as_ref().map(|from| {
         check.range("activation.cooldown_ms", from.cooldown_ms, 0, MAX_TTL_MS);
-        check.count("activation.above_milli", from.above_milli.len(), MOST_RULES);
+        check.count("activation.above_milli", from.above_milli.len(), MAX_SCALING_RULES);
         for name in from.above_milli.keys() {
             metric(check, "activation.above_milli", name, known);
         }
@@ -361,7 +360,7 @@ fn behavior(check: &mut Check, from: &v1::ScalingBehavior) -> Behavior {
             Select::Max
         }
     };
-    let policies = check.each("policies", &from.policies, MOST_RULES, |check, from| {
+    let policies = check.each("policies", &from.policies, MAX_SCALING_RULES, |check, from| {
         check.range("period_ms", from.period_ms, 1, MAX_TTL_MS);
         let amount = match from.amount {
             Some(From::Replicas(replicas)) => Amount::Replicas(replicas),
@@ -394,14 +393,14 @@ fn floor(check: &mut Check, from: &v1::ScalingFloor, max: u64) -> ScalingFloor {
 
 fn provider(check: &mut Check, from: &v1::ScalingProvider) -> Provider {
     use v1::scaling_provider::Kind;
-    check.range_or_default("timeout_ms", from.timeout_ms, MIN_TTL_MS, 3_600_000);
-    check.range_or_default("attempts", from.attempts.into(), 1, 100);
+    check.range_or_default("timeout_ms", from.timeout_ms, MIN_TTL_MS, MAX_PROVIDER_TIMEOUT_MS);
+    check.range_or_default("attempts", from.attempts.into(), 1, MAX_PROVIDER_ATTEMPTS);
     let kind = match &from.kind {
         Some(Kind::Process(v1::ProcessProvider {})) => ProviderKind::Process,
         Some(Kind::Exec(v1::ExecProvider { command, args })) => {
             check.text("exec.command", command, MAX_SCALING_TEXT);
             // The folder is the coordinators' own: whoever may put a policy may not run what he likes.
-            if command.is_empty() || command.contains('/') || command.starts_with('.') {
+            if !plimsoll_ledger::is_program_name(command) {
                 check.fail("exec.command", format!("{command:?} is not the plain name of a program"));
             }
             check.count("exec.args", args.len(), MAX_ITEMS);

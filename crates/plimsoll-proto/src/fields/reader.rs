@@ -1,7 +1,6 @@
 //! Canonical protobuf, read field by field straight into the ledger's types. Every other spelling is refused on the way:
 //! fields out of order, unknown or twice, defaults that are written out, numbers in more bytes than they need.
 
-use bytes::Bytes;
 use prost::Message;
 use prost::encoding::WireType;
 
@@ -222,8 +221,7 @@ impl<'a> Reader<'a> {
 
 /// A message by way of its generated form. The bytes must be just what it encodes to.
 fn generated<M: Message + Default>(bytes: &[u8], what: &'static str) -> Result<M> {
-    let bytes = Bytes::copy_from_slice(bytes);
-    let message = M::decode(bytes.clone()).map_err(|_| CodecError::Damaged { what })?;
+    let message = M::decode(bytes).map_err(|_| CodecError::Damaged { what })?;
     if message.encode_to_vec() == bytes { Ok(message) } else { Err(CodecError::NotCanonical { what }) }
 }
 

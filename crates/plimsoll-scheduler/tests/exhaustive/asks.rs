@@ -1,27 +1,21 @@
 //! Requests of all kinds, for small fleets.
 
-use plimsoll_ledger::{Affinity, Gang, GpuAsk, GpuShare, ProfileName, Request, Requirements, Topology, Wait};
-use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
+use plimsoll_ledger::{Affinity, Gang, GpuAsk, GpuShare, ProfileName, Request, Wait};
+use plimsoll_types::{Amount, Operator, Selector, Term};
 use proptest::prelude::*;
 
 use super::GIB;
+use crate::fixture::{term, topology};
 
 /// A request of one member, for cpu alone.
 pub(crate) fn plain(cpu_millis: u64) -> Request {
-    Request {
-        pool: "default".into(),
-        class: "standard".into(),
-        requirements: Requirements { amounts: Resources::new(cpu_millis, GIB), ..Requirements::default() },
-        auto_confirm: true,
-        wait: Wait::Refuse,
-        ..Request::default()
-    }
+    Request { wait: Wait::Refuse, ..crate::fixture::plain(cpu_millis) }
 }
 
 /// A request of any kind: gangs, parts and instances, quotas, places, other work.
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     let gang = prop_oneof![5 => Just((1u32, 0u32)), 3 => (2u32..4, 0u32..2)];
-    let places = (gang, prop::bool::weighted(0.25), prop::option::weighted(0.3, topology()));
+    let places = (gang, prop::bool::weighted(0.25), prop::option::weighted(0.3, topology(level)));
     let rules = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(rule(), 1..3)];
     let app = prop::option::weighted(0.4, prop::sample::select(vec!["web", "db"]));
     let queue = prop::sample::select(vec!["", "", "", "vision", "speech", "org"]);
@@ -33,7 +27,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         places,
         (rules, app),
         queue,
-        (prop::option::weighted(0.2, term()), extras),
+        (prop::option::weighted(0.2, any_term()), extras),
     )
         .prop_map(
             |(cpu, gpu, ((members, more), spread, topology), (affinity, app), queue, (term, extras))| {
@@ -93,12 +87,7 @@ fn ask() -> impl Strategy<Value = GpuAsk> {
         })
 }
 
-fn term() -> impl Strategy<Value = Term> {
-    let term = |key: &str, operator, values: &[&str]| Term {
-        key: key.into(),
-        operator,
-        values: values.iter().map(|value| (*value).to_owned()).collect(),
-    };
+fn any_term() -> impl Strategy<Value = Term> {
     prop::sample::select(vec![
         term("zone", Operator::In, &["z0"]),
         term("zone", Operator::NotIn, &["z0"]),
@@ -111,21 +100,6 @@ fn term() -> impl Strategy<Value = Term> {
 
 fn level() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["zone", "rack", "rack", "node"]).prop_map(str::to_owned)
-}
-
-fn topology() -> impl Strategy<Value = Topology> {
-    let maybe = || prop_oneof![Just(String::new()), level()];
-    (maybe(), maybe(), 0u32..3, level()).prop_map(|(required, preferred, slice_size, slice_level)| {
-        let depth = |level: &str| ["", "zone", "rack", "node"].iter().position(|known| *known == level);
-        let inner = |level: String| if depth(&level) < depth(&required) { required.clone() } else { level };
-        let slice_size = if slice_size == 1 { 0 } else { slice_size };
-        Topology {
-            preferred: if preferred.is_empty() { preferred } else { inner(preferred) },
-            slice_size,
-            slice_level: if slice_size == 0 { String::new() } else { inner(slice_level) },
-            required: required.clone(),
-        }
-    })
 }
 
 fn rule() -> impl Strategy<Value = Affinity> {

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_ledger::{
-    Class, Command, Entry, Ledger, Outcome, PolicyObject, Request, Reservation, Stamp, State, Topology,
-    Verdict, Wait,
+    Class, Command, Ledger, Outcome, PolicyObject, Request, Reservation, State, Topology, Verdict, Wait,
 };
 use plimsoll_scheduler::{Eviction, Planner};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
@@ -59,11 +58,7 @@ impl World {
     }
 
     fn apply(&mut self, command: Command) -> Outcome {
-        let stamp =
-            Stamp { revision: Revision(self.ledger.revision().0 + 1), proposed_at: LedgerTime(self.now) };
-        let outcome = self.ledger.apply(stamp, &Entry::system(command)).answer.outcome;
-        assert_eq!(self.ledger.take_violations(), vec![]);
-        outcome
+        crate::fixture::apply_at(&mut self.ledger, self.now, command)
     }
 
     /// Submits; who finds no place waits. The reservation, where there is one.
