@@ -17,6 +17,7 @@ macro_rules! failpoint {
 }
 
 mod acknowledged;
+mod at_length;
 mod error;
 #[cfg(test)]
 #[path = "../../plimsoll-store/src/failpoint.rs"]
@@ -39,6 +40,7 @@ pub(crate) mod internal {
     tonic::include_proto!("plimsoll.internal.v1");
 }
 
+pub use at_length::at_length;
 pub use error::{Error, MachineError, ProposeError, ReadError};
 pub use group::{Group, GroupConfig};
 pub use machine::{Machine, ROW_PREFIX};

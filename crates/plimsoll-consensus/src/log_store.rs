@@ -301,7 +301,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         // The log is the authority for what the engine has not synced yet: sync before letting go of it.
         if !mutant!("purge-before-sync") {
-            self.engine.sync().map_err(io::Error::other)?;
+            crate::at_length(|| self.engine.sync()).map_err(io::Error::other)?;
         }
         {
             let mut tail = self.tail.lock();

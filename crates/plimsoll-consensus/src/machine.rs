@@ -226,8 +226,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         for (responder, reply) in replies {
             responder.send(reply);
         }
-        // After the answers: nobody waits for it.
+        // After the answers are on their way: nobody waits for it.
         if self.unflushed_bytes > FLUSH_BYTES {
+            tokio::task::yield_now().await;
             self.flush()?;
         }
         Ok(())
@@ -261,9 +262,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (_, mut rows) = data.load(&self.shared.cluster_id)?;
         let own = wire::snapshot_meta(meta, &self.shared.cluster_id).encode_to_vec();
         rows.ops.push((Bytes::from_static(META_KEY), Some(own.into())));
-        self.shared.engine.replace_all(rows).map_err(io::Error::other)?;
-        self.flushed();
-        restore(self.shared.engine.as_ref(), self.shared.machine.as_ref()).map_err(io::Error::other)?;
+        crate::at_length(|| {
+            self.shared.engine.replace_all(rows).map_err(io::Error::other)?;
+            self.flushed();
+            restore(self.shared.engine.as_ref(), self.shared.machine.as_ref()).map_err(io::Error::other)
+        })?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         let data = self.shared.dir.adopt(data, meta)?;

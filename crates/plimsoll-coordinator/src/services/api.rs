@@ -81,6 +81,12 @@ impl Api {
         self.turns.acquire().await.expect("turns are never closed")
     }
 
+    /// Makes a part of an answer that takes long, when it is its turn.
+    pub(crate) async fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.turn().await;
+        plimsoll_consensus::at_length(work)
+    }
+
     /// A revision is in an answer.
     fn shows(&self, revision: Revision) {
         self.shown.revision.fetch_max(revision.0, Ordering::Relaxed);

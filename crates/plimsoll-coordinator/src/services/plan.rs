@@ -114,8 +114,8 @@ impl PlanService for Plans {
             0 => EFFECTS.0,
             given => given.min(EFFECTS.1),
         };
-        let _turn = self.api.turn().await;
-        Ok(Response::new(answer(&self.api.core.local(), plan, read, policy_problem, most)))
+        let answer = || answer(&self.api.core.local(), plan, read, policy_problem, most);
+        Ok(Response::new(self.api.at_length(answer).await))
     }
 }
 

@@ -232,9 +232,8 @@ impl ReservationService for Reservations {
         let (explanation, revision) = match request.subject {
             Some(Subject::Name(name)) => {
                 let id = names::find_reservation(&self.api.local(), &name)?;
-                let _turn = self.api.turn().await;
-                let mut found =
-                    self.api.core.explain(id).ok_or_else(|| Problem::not_found("reservation", &name))?;
+                let found = self.api.at_length(|| self.api.core.explain(id)).await;
+                let mut found = found.ok_or_else(|| Problem::not_found("reservation", &name))?;
                 self.keep_allowed(&mut found);
                 let view = self.api.core.local();
                 let mut told = explain::of_reservation(&view, id, &found);
@@ -249,8 +248,8 @@ impl ReservationService for Reservations {
             Some(Subject::Spec(spec)) => {
                 let asked = convert::request_from_v1(&spec)
                     .map_err(|violations| Problem::fields("spec", violations))?;
-                let _turn = self.api.turn().await;
-                let mut found = self.api.core.explain_request(&asked, &actor.0);
+                let explain = || self.api.core.explain_request(&asked, &actor.0);
+                let mut found = self.api.at_length(explain).await;
                 self.keep_allowed(&mut found);
                 let mut shown = explain::of_request(&self.api.core.local(), &asked, &found);
                 explain::refused_by_rules(&mut shown, self.api.broken_rules(&asked));
