@@ -4,6 +4,7 @@ mod failover;
 mod fleet;
 mod membership;
 mod openb;
+mod rate_limits;
 mod rolled_back;
 mod scaling;
 mod services;

@@ -3,12 +3,14 @@
 
 #[path = "../../crates/plimsoll-xds/tests/stock_clients/backend.rs"]
 #[expect(dead_code, reason = "its own tests use the rest")]
-mod backend;
+pub(crate) mod backend;
 #[path = "../../crates/plimsoll-xds/tests/stock_clients/installed.rs"]
 #[expect(dead_code, reason = "its own tests use the rest")]
 mod installed;
 #[path = "../../crates/plimsoll-xds/tests/stock_clients/process.rs"]
 mod process;
+#[path = "../../crates/plimsoll-xds/tests/stock_clients/proxy.rs"]
+pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Rust SDK of Plimsoll: a client that follows the leader, tries again only where that is safe, and never turns "unknown"
 //! into "no"; leases that renew themselves; streams with thousands of requests in flight; watches without gaps;
-//! endpoints of services, chosen in this process.
+//! endpoints of services, chosen in this process; rates, spent in this process.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), plimsoll_client::Error> {
@@ -25,6 +25,7 @@ mod ids;
 mod lease;
 mod options;
 mod pages;
+mod rate;
 mod request;
 mod retry;
 mod route;
@@ -44,6 +45,7 @@ pub use options::ClientOptions;
 pub use pages::Listed;
 pub use plimsoll_endpoints::{Asked, Nobody};
 pub use plimsoll_proto::{reason, v1};
+pub use rate::Rate;
 pub use request::{PoolHandle, RequestBuilder};
 pub use retry::RetryPolicy;
 pub use service::{Pick, ServicePicker};

@@ -22,9 +22,11 @@ mod page;
 mod plan;
 mod policy;
 mod problem;
+mod rate_limit;
 mod reservation;
 mod scaling;
 mod show;
+mod slices;
 mod standing;
 mod start;
 mod tokens;
@@ -49,6 +51,7 @@ use plimsoll_proto::v1::policy_service_server::PolicyServiceServer;
 use plimsoll_proto::v1::reservation_service_server::ReservationServiceServer;
 use plimsoll_proto::v1::scaling_service_server::ScalingServiceServer;
 use plimsoll_proto::v1::watch_service_server::WatchServiceServer;
+use plimsoll_xds::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -151,6 +154,13 @@ impl Services {
             )
             .add_service(discovery.ads.clone().into_service())
             .add_service(discovery.lrs.clone().into_service())
+            .add_service(
+                RateLimitServiceServer::new(rate_limit::RateLimits::new(
+                    api.clone(),
+                    telemetry.rates().clone(),
+                ))
+                .max_decoding_message_size(limits::MOST_REQUEST),
+            )
             .add_service(
                 AgentServiceServer::new(agent::Agents::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_AGENT_MESSAGE),

@@ -21,18 +21,9 @@ pub(super) async fn take(
     if many == 0 || many > MOST_TAKES {
         return Err(Problem::invalid("takes", format!("1 to {MOST_TAKES} are taken, {many} are given")));
     }
-    let intent = |(place, take): (usize, &v1::TokenTake)| {
-        let request_id = match request.request_id.as_str() {
-            "" => String::new(),
-            id => format!("{id}/{place}"),
-        };
-        let command = Command::TakeTokens {
-            quota: take.quota.clone(),
-            rate: take.rate.clone(),
-            scope: take.scope.clone(),
-            tokens: take.tokens.max(1),
-        };
-        Intent::of_command(actor, "take-tokens", request_id, false, take, command)
+    let intent = |(place, take): (usize, &v1::TokenTake)| match request.request_id.as_str() {
+        "" => intent(actor, String::new(), take),
+        id => intent(actor, format!("{id}/{place}"), take),
     };
     let intents = request.takes.iter().enumerate().map(intent).collect();
     let answers = api.submit_many(intents).await;
@@ -40,13 +31,31 @@ pub(super) async fn take(
     Ok(results.collect())
 }
 
+/// Does one take, which nobody will ask for again.
+pub(super) async fn take_one(api: &Api, actor: &Actor, take: &v1::TokenTake) -> Result<Tokens, Problem> {
+    told(api.submit(intent(actor, String::new(), take)?).await)
+}
+
+fn intent(actor: &Actor, request_id: String, take: &v1::TokenTake) -> Result<Intent, Problem> {
+    let command = Command::TakeTokens {
+        quota: take.quota.clone(),
+        rate: take.rate.clone(),
+        scope: take.scope.clone(),
+        tokens: take.tokens.max(1),
+    };
+    Intent::of_command(actor, "take-tokens", request_id, false, take, command)
+}
+
+fn told(answer: Result<Answer, Problem>) -> Result<Tokens, Problem> {
+    match answer?.outcome {
+        Outcome::Tokens(told) => Ok(told),
+        _ => Err(Problem::internal("a take came to something else")),
+    }
+}
+
 fn result(answer: Result<Answer, Problem>, take: &v1::TokenTake) -> v1::TokenResult {
-    let told = match answer.map(|answer| answer.outcome) {
-        Ok(Outcome::Tokens(told)) => told,
-        Ok(_) => {
-            let failure = Problem::internal("a take came to something else").into_failure();
-            return v1::TokenResult { failure: Some(failure), ..v1::TokenResult::default() };
-        }
+    let told = match told(answer) {
+        Ok(told) => told,
         Err(problem) => {
             return v1::TokenResult { failure: Some(problem.into_failure()), ..v1::TokenResult::default() };
         }

@@ -10,6 +10,7 @@ mod invariants;
 mod logging;
 mod memory;
 mod pools;
+mod rates;
 mod services;
 mod tallies;
 mod waits;
@@ -26,6 +27,7 @@ pub use calls::Calls;
 pub(crate) use connections::{Connections, Refused};
 pub(crate) use memory::{Memory, available_bytes};
 pub(crate) use pools::{PoolCapacity, capacities};
+pub(crate) use rates::RateDecisions;
 pub(crate) use services::ServiceCalls;
 
 pub use logging::{LogFormat, init_logging};
@@ -40,6 +42,7 @@ pub struct Telemetry {
     calls: Calls,
     connections: Connections,
     services: ServiceCalls,
+    rates: RateDecisions,
     memory: Arc<Memory>,
     waits: waits::Waits,
     tallies: tallies::Tallies,
@@ -54,6 +57,7 @@ impl Telemetry {
         let calls = Calls::register(&mut registry);
         let connections = Connections::register(&mut registry);
         let services = ServiceCalls::register(&mut registry);
+        let rates = RateDecisions::register(&mut registry);
         let help = "Time from the proposal of a raft entry by this leader until it was applied here";
         registry.register("raft_commit_latency_seconds", help, core.counters().commits.seconds.clone());
         let waits = waits::Waits::register(&mut registry);
@@ -67,7 +71,18 @@ impl Telemetry {
             agreement: agreement.clone(),
         }));
         let registry = Arc::new(registry);
-        Telemetry { registry, calls, connections, services, memory, waits, tallies, invariants, agreement }
+        Telemetry {
+            registry,
+            calls,
+            connections,
+            services,
+            rates,
+            memory,
+            waits,
+            tallies,
+            invariants,
+            agreement,
+        }
     }
 
     /// The numbers about calls, for the services to add to.
@@ -83,6 +98,11 @@ impl Telemetry {
     /// The numbers about calls of services.
     pub(crate) fn services(&self) -> &ServiceCalls {
         &self.services
+    }
+
+    /// The numbers about decisions of rates.
+    pub(crate) fn rates(&self) -> &RateDecisions {
+        &self.rates
     }
 
     /// How much memory is used.

@@ -1,7 +1,6 @@
 //! Envoy in front of the service, told everything over one stream.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,17 +8,16 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use plimsoll_xds::{Endpoint, Health, Policy, Reports};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
 use crate::backend::{Backend, SESSION};
-use crate::control::{Control, SERVICE, bind, until};
+use crate::control::{Control, SERVICE, until};
 use crate::grpc::{all_are_called, nothing_arrives, service};
-use crate::installed::Program;
 use crate::process::PATIENCE;
+use crate::proxy::{Envoy, listener, router, static_cluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_calls_only_endpoints_that_are_there_and_reports_each() {
@@ -30,7 +28,7 @@ async fn envoy_calls_only_endpoints_that_are_there_and_reports_each() {
     let round_robin = || Policy::RoundRobin;
 
     control.publish(&service(serving(&[0, 1, 2]), round_robin()));
-    let Some(envoy) = Envoy::start(&control).await else { return };
+    let Some(envoy) = Envoy::start(|listen| bootstrap(control.address, listen)).await else { return };
     let calls = Calls::start(envoy.address).await;
     all_are_called("three endpoints", &fleet[..3]).await;
 
@@ -79,7 +77,7 @@ async fn envoy_takes_every_policy_and_changes_between_them_without_a_failed_call
     let fleet = [Backend::start(0.1).await, Backend::start(0.9).await];
     let publish = |policy| control.publish(&service(fleet.iter().map(Backend::endpoint), policy));
     publish(Policy::RoundRobin);
-    let Some(envoy) = Envoy::start(&control).await else { return };
+    let Some(envoy) = Envoy::start(|listen| bootstrap(control.address, listen)).await else { return };
     let calls = Calls::start(envoy.address).await;
     all_are_called("in turns", &fleet).await;
 
@@ -118,34 +116,6 @@ async fn envoy_takes_every_policy_and_changes_between_them_without_a_failed_call
 /// Different values of the header that affinity hashes.
 const SESSIONS: usize = 60;
 
-struct Envoy {
-    address: SocketAddr,
-    _child: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Envoy {
-    async fn start(control: &Control) -> Option<Envoy> {
-        let path = Program::Envoy.find()?;
-        let folder = tempfile::tempdir().expect("a folder");
-        // Free a moment ago; Envoy cannot be asked for the port that it was given.
-        let (listener, address) = bind().await;
-        drop(listener);
-        let config = folder.path().join("envoy.json");
-        std::fs::write(&config, bootstrap(control.address, address).to_string()).expect("written");
-        let child = Command::new(path)
-            .arg("-c")
-            .arg(&config)
-            .args(["--concurrency", "1", "--log-level", "warn", "--disable-hot-restart"])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("started");
-        until("Envoy listens", PATIENCE, || std::net::TcpStream::connect(address).is_ok()).await;
-        Some(Envoy { address, _child: child, _folder: folder })
-    }
-}
-
 /// As in `docs/stock-clients.md`.
 fn bootstrap(control: SocketAddr, listen: SocketAddr) -> Value {
     let grpc = json!({
@@ -154,45 +124,19 @@ fn bootstrap(control: SocketAddr, listen: SocketAddr) -> Value {
         "grpc_services": [{ "envoy_grpc": { "cluster_name": "plimsoll" } }],
     });
     let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": SERVICE,
         "rds": { "route_config_name": SERVICE, "config_source": { "ads": {}, "resource_api_version": "V3" } },
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-        }],
+        "http_filters": [router()],
     });
     json!({
         "node": { "id": "envoy-1", "cluster": "test" },
         "dynamic_resources": { "ads_config": grpc, "cds_config": { "ads": {}, "resource_api_version": "V3" } },
         "cluster_manager": { "load_stats_config": grpc },
         "static_resources": {
-            "listeners": [{
-                "name": "in",
-                "address": socket_address(listen),
-                "filter_chains": [{ "filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": manager,
-                }] }],
-            }],
-            "clusters": [{
-                "name": "plimsoll",
-                "type": "STATIC",
-                "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": { "http2_protocol_options": {} },
-                } },
-                "load_assignment": {
-                    "cluster_name": "plimsoll",
-                    "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(control) } }] }],
-                },
-            }],
+            "listeners": [listener(listen, manager)],
+            "clusters": [static_cluster("plimsoll", &[control])],
         },
     })
-}
-
-fn socket_address(address: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }
 
 /// Calls through Envoy, four at once, all the time.

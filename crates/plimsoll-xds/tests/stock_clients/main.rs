@@ -11,4 +11,5 @@ mod grpc;
 mod haproxy;
 mod installed;
 mod process;
+mod proxy;
 mod published;

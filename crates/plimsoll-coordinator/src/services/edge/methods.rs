@@ -115,6 +115,7 @@ pub(crate) const METHODS: &[Method] = &[
     stream(ANYONE, "/plimsoll.v1.AuditService/DumpState"),
     stream(ANYONE, "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"),
     stream(ANYONE, "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"),
+    call(LEADER, "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"),
     call(ANYONE, "/grpc.health.v1.Health/Check"),
     call(ANYONE, "/grpc.health.v1.Health/List"),
     stream(ANYONE, "/grpc.health.v1.Health/Watch"),

@@ -1,6 +1,6 @@
 //! How many calls one caller may make: a token bucket for each, so that a busy tenant slows down itself and nobody else.
 //!
-//! What keeps or gives back is never counted: a caller at its limit can still renew and release.
+//! What keeps or gives back is never counted: a caller at its limit can still renew and release. Nor is what a proxy asks before each request of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const MOST_CALLERS: usize = 10_000;
 /// Micro-calls in a call: buckets fill in steps smaller than one call.
 const CALL: u64 = 1_000_000;
 
-/// Calls that are not counted: they keep a lease, give something back, or tell how things are.
+/// Calls that are not counted: they keep a lease, give something back, tell how things are, or limit others.
 const FREE: &[&str] = &[
     "/plimsoll.v1.ReservationService/ConfirmReservation",
     "/plimsoll.v1.ReservationService/RenewReservation",
@@ -27,6 +27,7 @@ const FREE: &[&str] = &[
     "/plimsoll.v1.ReservationService/CancelReservation",
     "/plimsoll.v1.AgentService/Connect",
     "/plimsoll.v1.ClusterService/GetStatus",
+    "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
     "/grpc.health.v1.Health/Check",
 ];
 

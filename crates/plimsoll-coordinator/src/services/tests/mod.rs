@@ -9,6 +9,7 @@ mod history;
 mod listeners;
 mod pages;
 mod policy;
+mod rate_limits;
 mod removed;
 mod reservations;
 mod stopping;
