@@ -1,5 +1,8 @@
 //! What is written is read back, whatever it holds; nothing that is read panics.
 
+#[path = "round_trip/scaling.rs"]
+mod scaling;
+
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
@@ -209,7 +212,17 @@ fn object() -> impl Strategy<Value = PolicyObject> {
             })
         },
     );
-    prop_oneof![pool, class, limits, queue, quota_policy(), schedule, validator, service]
+    prop_oneof![
+        pool,
+        class,
+        limits,
+        queue,
+        quota_policy(),
+        schedule,
+        validator,
+        service,
+        scaling::scaling_policy()
+    ]
 }
 
 fn quota_policy() -> impl Strategy<Value = PolicyObject> {
