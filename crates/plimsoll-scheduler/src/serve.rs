@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, Request, State};
 use plimsoll_mutants::mutant;
-use plimsoll_types::ReservationId;
+use plimsoll_types::{LedgerTime, ReservationId};
 
 use crate::planner::requester_of;
 use crate::turns::Turns;
@@ -43,7 +43,14 @@ impl Planner {
                 return placed;
             }
         }
+        self.spending.note_fading(ledger);
         placed
+    }
+
+    /// When a budget that fades has enough for somebody who waits: from then on a walk over the queue may find what it did not find so far, once
+    /// ledger time has come there.
+    pub fn next_budget_at(&self) -> Option<LedgerTime> {
+        self.spending.fades_at()
     }
 
     /// Advance reservations whose start has come, before anybody who waits.

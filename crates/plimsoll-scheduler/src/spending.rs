@@ -4,13 +4,19 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Ledger, Placement, Request, UsageKey, charge, least};
+use plimsoll_ledger::{Blocker, Ledger, Placement, Request, Reservation, UsageKey, charge, least};
+use plimsoll_types::LedgerTime;
 
 /// What bookings in flight will take, by meter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spending {
     booked: BTreeMap<UsageKey, u64>,
+    /// When a budget that fades has enough for the first of those who wait for it.
+    fades_at: Option<LedgerTime>,
 }
+
+/// Of each pool so many who wait are looked at, in the order of its queue, for when a budget has faded enough for them.
+const MOST_WAITING: usize = 256;
 
 impl Spending {
     /// What keeps the least of a request that is of use from being granted now. Free of cost where nothing is counted.
@@ -19,6 +25,32 @@ impl Spending {
             return Vec::new();
         }
         ledger.usage_blockers(request, requester, &least(request), &self.booked)
+    }
+
+    /// Looks up when what fades has faded enough for somebody who waits: nothing else happens then. O(pools x `MOST_WAITING` x quotas).
+    pub(crate) fn note_fading(&mut self, ledger: &Ledger) {
+        self.fades_at = None;
+        if !ledger.counts_usage() {
+            return;
+        }
+        for pool in ledger.pools() {
+            let waiting = ledger.pending(&pool.name).take(MOST_WAITING);
+            for waiting in waiting.filter_map(|id| ledger.reservation(id)) {
+                self.note_waiting(ledger, waiting);
+            }
+        }
+    }
+
+    /// The same for one who joined the queue.
+    pub(crate) fn note_waiting(&mut self, ledger: &Ledger, waiting: &Reservation) {
+        let request = &waiting.request;
+        if let Some(at) = ledger.usage_fades_at(request, &waiting.requester, &least(request)) {
+            self.fades_at = Some(self.fades_at.map_or(at, |known| known.min(at)));
+        }
+    }
+
+    pub(crate) fn fades_at(&self) -> Option<LedgerTime> {
+        self.fades_at
     }
 
     /// Drops members from the end until limits and budgets are enough for the rest; `None` where too few are left.

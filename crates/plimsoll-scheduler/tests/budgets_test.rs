@@ -4,11 +4,11 @@ mod fixture;
 
 use fixture::{apply, fleet, plain};
 use plimsoll_ledger::{
-    Command, Gang, Ledger, MICRO, Measure, Meter, Outcome, PolicyObject, QuotaPolicy, Reason, Request, Reset,
-    Scope, Strategy as PoolStrategy, Verdict, Wait,
+    Command, Entry, Gang, Ledger, MICRO, Measure, Meter, Outcome, PolicyObject, QuotaPolicy, Reason, Request,
+    Reset, Scope, Stamp, Strategy as PoolStrategy, Verdict, Wait,
 };
 use plimsoll_scheduler::{Planner, explain_request_of};
-use plimsoll_types::Revision;
+use plimsoll_types::{LedgerTime, Revision};
 use proptest::prelude::*;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -30,6 +30,11 @@ fn ledger(strategy: PoolStrategy) -> Ledger {
     let command = Command::ApplyPolicy { put, delete: vec![], if_revision: Revision(0) };
     assert_eq!(apply(&mut ledger, command), Outcome::Done);
     ledger
+}
+
+fn apply_at(ledger: &mut Ledger, now_ms: u64, command: Command) -> Outcome {
+    let stamp = Stamp { revision: Revision(ledger.revision().0 + 1), proposed_at: LedgerTime(now_ms) };
+    ledger.apply(stamp, &Entry::system(command)).answer.outcome
 }
 
 /// One hour of so many cores.
@@ -114,4 +119,45 @@ proptest! {
         prop_assert!(ledger.pending_len("default") <= waiting);
         prop_assert_eq!(ledger.check_invariants(), Vec::new());
     }
+}
+
+#[test]
+fn a_budget_that_fades_says_when_it_has_enough_for_who_waits() {
+    let mut ledger = fleet(&[(16, 0, 0)], PoolStrategy::BestFit);
+    let meter = Meter::new(Scope::User, Measure::CpuHours, Reset::Rolling(HOUR_MS));
+    let quota = QuotaPolicy {
+        name: "fair".into(),
+        limits: [(meter, 8 * MICRO)].into(),
+        queue_when_exhausted: true,
+        ..QuotaPolicy::default()
+    };
+    let put = vec![PolicyObject::Quota(quota)];
+    apply(&mut ledger, Command::ApplyPolicy { put, delete: vec![], if_revision: Revision(0) });
+    let mut planner = Planner::new(&ledger, 0);
+    let request = Request { tenant: "ada".into(), wait: Wait::Queue { deadline_ms: 0 }, ..hour(8_000) };
+    let submit = |ledger: &mut Ledger, planner: &mut Planner| {
+        let (verdict, ticket) = planner.plan_batch(ledger, &[&request]).pop().expect("one");
+        let outcome = apply(ledger, Command::Submit { request: request.clone(), verdict });
+        planner.settle_all(ledger, ticket);
+        let Outcome::Reservation(made) = outcome else { panic!("{outcome:?}") };
+        made
+    };
+    let first = submit(&mut ledger, &mut planner);
+    let waiting = submit(&mut ledger, &mut planner);
+    assert!(waiting.is_waiting());
+    planner.note_arrival(&ledger, &waiting);
+    // All of it is committed, and nothing of that fades.
+    assert_eq!(planner.next_budget_at(), None);
+    let begun_ms = first.granted_at.0;
+    let release = Command::Release { reservation: first.id, token: first.token };
+    apply_at(&mut ledger, begun_ms + HOUR_MS / 2, release);
+    planner.sync(&ledger, ledger.nodes().map(|node| node.id).collect::<Vec<_>>());
+    assert_eq!(planner.plan_queue(&ledger, 10).len(), 0, "4 of 8 core-hours are used");
+    let at = planner.next_budget_at().expect("it fades");
+    assert!(at.0 > ledger.clock().0);
+    for (moment, starts) in [(at.0 - 1, 0), (at.0, 1)] {
+        apply_at(&mut ledger, moment, Command::Expire { limit: 10 });
+        assert_eq!(planner.plan_queue(&ledger, 10).len(), starts, "at {moment}, which is {at}");
+    }
+    assert_eq!(planner.next_budget_at(), None, "it has its place, on its way");
 }

@@ -7,6 +7,7 @@
 mod book;
 mod calendar;
 mod checks;
+mod fade;
 mod ledger;
 mod meter;
 mod policy;

@@ -110,6 +110,7 @@ impl Planner {
 
     /// A request joined the queue: where it may have a planned start, or those behind it must not, the queue is walked.
     pub fn note_arrival(&mut self, ledger: &Ledger, reservation: &Reservation) {
+        self.spending.note_waiting(ledger, reservation);
         let depth = ledger.pool(&reservation.request.pool).map_or(0, |pool| pool.queueing.depth());
         if depth == 0 {
             return;

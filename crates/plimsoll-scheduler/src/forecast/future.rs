@@ -166,7 +166,7 @@ impl Future {
     pub fn advance_to(&mut self, at: LedgerTime) {
         self.settle();
         for _ in 0..MOST_ROUNDS {
-            let due = [self.ledger.next_due(), self.planner.next_eviction_at()].into_iter().flatten().min();
+            let due = self.next_due();
             let Some(due) = due.filter(|due| *due <= at) else { break };
             self.now = self.now.max(due);
             self.sweep();
@@ -225,7 +225,7 @@ impl Future {
     pub fn run_until(&mut self, until: LedgerTime) {
         self.settle();
         while self.waiting() > 0 {
-            let due = [self.ledger.next_due(), self.planner.next_eviction_at()].into_iter().flatten().min();
+            let due = self.next_due();
             let Some(due) = due.filter(|due| *due <= until && *due < LedgerTime(u64::MAX)) else {
                 // Nothing happens before then.
                 self.now = self.now.max(until);
@@ -239,6 +239,12 @@ impl Future {
             self.sweep();
             self.settle();
         }
+    }
+
+    /// When something is due, by itself.
+    fn next_due(&self) -> Option<LedgerTime> {
+        let budget = self.planner.next_budget_at();
+        [self.ledger.next_due(), self.planner.next_eviction_at(), budget].into_iter().flatten().min()
     }
 
     fn sweep(&mut self) {

@@ -81,7 +81,8 @@ impl Leader {
     pub(crate) fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
             let before = self.ledger.revision();
-            if self.ledger.next_due().is_some_and(|due| due <= self.now) {
+            let dues = [self.ledger.next_due(), self.planner.next_budget_at()];
+            if dues.into_iter().flatten().any(|due| due <= self.now) {
                 let came = self.apply(Command::Expire { limit: 1_000 });
                 self.pass_owed |=
                     self.ledger.counts_usage() || matches!(came, Outcome::Expired { ended: 1.., .. });
@@ -123,7 +124,8 @@ impl Leader {
         // A planned start is due as it comes.
         let planned =
             self.planner.planned_starts().map(|planned| planned.start_at).filter(|at| *at > self.now);
-        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar];
+        let budget = self.planner.next_budget_at();
+        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget];
         others.into_iter().flatten().chain(planned).min()
     }
 

@@ -388,7 +388,8 @@ impl LeaderLoop {
         let expiry = if lead.expiring { None } else { ledger.next_due() };
         // A window that opens or ends lets others start.
         let change = ledger.calendar().next_change(LedgerTime(now_ms));
-        let due = [expiry, lead.planner.next_eviction_at(), change].into_iter().flatten().min();
+        let budget = if lead.expiring { None } else { lead.planner.next_budget_at() };
+        let due = [expiry, lead.planner.next_eviction_at(), change, budget].into_iter().flatten().min();
         let due = due.map(|at| now + Duration::from_millis(at.0.saturating_sub(now_ms).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
         due.into_iter().chain(check).chain(self.loads.due_at()).min()

@@ -98,7 +98,9 @@ impl LeaderLoop {
     }
 
     fn draft_expiry(&self, lead: &mut Lead, ledger: &Ledger, now: LedgerTime, draft: &mut Draft) {
-        let is_due = ledger.next_due().is_some_and(|due| now.max(ledger.clock()) >= due);
+        // A budget that has faded enough lets somebody start: ledger time has to come there for that, and a walk over the queue after it.
+        let dues = [ledger.next_due(), lead.planner.next_budget_at()];
+        let is_due = dues.into_iter().flatten().any(|due| now.max(ledger.clock()) >= due);
         if is_due && !lead.expiring {
             lead.expiring = true;
             draft.push(Entry::system(Command::Expire { limit: EXPIRE_LIMIT }), Origin::Expiry);
