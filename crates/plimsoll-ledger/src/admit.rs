@@ -12,6 +12,7 @@ use crate::apply::hard_end;
 use crate::calendar::{Ask, Room, window_of};
 use crate::device::{has_room_at, is_of_share};
 use crate::ledger::Slot;
+use crate::qos::node_room;
 use crate::quota::{QuotaTree, Shortage, charge};
 use crate::{
     Blocker, Device, DeviceGrant, DeviceUsage, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason,
@@ -139,7 +140,8 @@ impl Ledger {
     ) -> Result<(), Refusal> {
         let mut blockers = Vec::new();
         let pool_name = &request.pool;
-        let countables = self.pool(pool_name).map(|pool| &pool.countables);
+        let pool = self.pool(pool_name);
+        let countables = pool.map(|pool| &pool.countables);
         let in_pool = |name: &str| countables.is_some_and(|countables| countables.contains_key(name));
         let mut per_node: BTreeMap<NodeId, u64> = BTreeMap::new();
         for member in members {
@@ -155,9 +157,8 @@ impl Ledger {
                 continue;
             }
             for (&node, &count) in &per_node {
-                let Some(slot) = self.slot(node) else { continue };
-                let limit = slot.node.allocatable.get(name);
-                let open = limit.saturating_sub(slot.usage.spoken_for(name));
+                let (Some(slot), Some(pool)) = (self.slot(node), pool) else { continue };
+                let (open, limit) = node_room(pool, slot, request, name, Sight::Both);
                 shortage(&mut blockers, Reason::NoCapacity, name, growth(count), open, limit);
             }
         }
@@ -279,13 +280,7 @@ impl Ledger {
             }
             for (&node, &count) in &per_node {
                 let Some(slot) = self.slot(node) else { continue };
-                let limit = slot.node.allocatable.get(name);
-                let used = match sight {
-                    Sight::Both => slot.usage.spoken_for(name),
-                    Sight::Now => slot.usage.used.get(name),
-                    Sight::Later => slot.usage.later(name),
-                };
-                let free = limit.saturating_sub(used);
+                let (free, limit) = node_room(pool, slot, request, name, sight);
                 shortage(blockers, Reason::NoCapacity, name, times(amount, count), free, limit);
             }
         }

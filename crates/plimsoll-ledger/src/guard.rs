@@ -87,7 +87,8 @@ impl Ledger {
                 continue;
             }
             for member in &new.members {
-                found.extend(self.over(member.node, name));
+                let backed = || self.over_backed(member.node, name).filter(|_| !new.is_best_effort());
+                found.extend(self.over(member.node, name).or_else(backed));
             }
         }
         for member in new.members.iter().filter(|_| moved) {
@@ -152,8 +153,18 @@ impl Ledger {
 
     fn over(&self, node: NodeId, name: &str) -> Option<(&'static str, String)> {
         let slot = self.slot(node)?;
-        let (used, limit) = (slot.usage.used.get(name), slot.node.allocatable.get(name));
+        let real = slot.node.allocatable.get(name);
+        let limit = self.pool(&slot.node.pool).map_or(real, |pool| pool.offers(name, real));
+        let used = slot.usage.used.get(name);
         (used > limit).then(|| ("I1", format!("node {}: {used} {name} of {limit}", slot.node.name())))
+    }
+
+    /// I27: where this change takes more of what is backed, the node has it.
+    fn over_backed(&self, node: NodeId, name: &str) -> Option<(&'static str, String)> {
+        let slot = self.slot(node)?;
+        let (backed, real) = (slot.usage.backed(name), slot.node.allocatable.get(name));
+        (backed > real)
+            .then(|| ("I27", format!("node {}: {backed} {name} backed, of {real}", slot.node.name())))
     }
 
     fn note(&mut self, invariant: &'static str, detail: String) {
@@ -249,6 +260,27 @@ mod tests {
             lease.members.clear();
         };
         assert_eq!(found(waits_again), ["I6", "I5"], "and its token is not given up");
+    }
+
+    #[test]
+    fn what_is_backed_past_what_is_there_is_named() {
+        let (mut ledger, mut lease) = ledger();
+        let mut pool = crate::Pool::clone(ledger.pool("default").expect("it is there"));
+        pool.oversubscription.insert("cpu".to_owned(), 2_000);
+        ledger.put_pool(Arc::new(pool));
+        lease.amounts.cpu_millis = Amount(5_000);
+        for (qos, found) in [(None, vec!["I27"]), (Some(crate::Qos::BestEffort), vec![])] {
+            let old = ledger.reservation(lease.id).cloned();
+            let mut new = lease.clone();
+            new.request = Arc::new(Request { qos, ..Request::clone(&lease.request) });
+            // As if it were granted anew: the change is looked at as one that takes all of this.
+            ledger.put_reservation(Arc::new(new.clone()));
+            let before =
+                old.map(|old| Reservation { amounts: Resources::default(), ..Reservation::clone(&old) });
+            ledger.guard(before.as_ref(), &new);
+            let named: Vec<_> = ledger.take_violations().into_iter().map(|one| one.invariant).collect();
+            assert_eq!(named, found, "{qos:?}");
+        }
     }
 
     #[test]

@@ -311,11 +311,18 @@ impl Ledger {
             if now != later && add {
                 usage.keep(reservation.id);
             }
+            let loose = reservation.is_best_effort();
             if now {
                 change_usage(&mut usage.used, &mut usage.devices, &on_node, &member.devices, add);
+                if loose {
+                    change_resources(&mut usage.loose, &on_node, add);
+                }
             }
             if later && let Some(kept) = &mut usage.kept {
                 change_usage(&mut kept.used, &mut kept.devices, &on_node, &member.devices, add);
+                if loose {
+                    change_resources(&mut kept.loose, &on_node, add);
+                }
             }
             if now != later && !add {
                 usage.keep_no_more(reservation.id);

@@ -33,10 +33,13 @@ impl Ledger {
     fn check_conservation(&self, found: &mut Vec<Violation>) {
         for node in self.nodes() {
             let mut sum = Resources::default();
+            let mut loose = Resources::default();
             for reservation in self.holders(node.id) {
                 let (on_node, _) = self.split_countables(&reservation.request.pool, &reservation.amounts);
                 for _ in reservation.members.iter().filter(|member| member.node == node.id) {
-                    if sum.add_assign(&on_node).is_err() {
+                    let overflows = sum.add_assign(&on_node).is_err()
+                        || reservation.is_best_effort() && loose.add_assign(&on_node).is_err();
+                    if overflows {
                         violation(found, "I21", format!("sum on node {} overflows", node.name()));
                     }
                 }
@@ -49,6 +52,11 @@ impl Ledger {
             let used = self.usage(node.id).map(|usage| usage.used.clone()).unwrap_or_default();
             if used != sum {
                 violation(found, "I1", format!("node {}: used {used:?}, sum of grants {sum:?}", node.name()));
+            }
+            let counted = self.usage(node.id).map(|usage| usage.loose.clone()).unwrap_or_default();
+            if counted != loose {
+                let detail = format!("node {}: loose {counted:?}, sum of best effort {loose:?}", node.name());
+                violation(found, "I27", detail);
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 6;
+pub const LATEST_VERSION: u32 = 7;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,12 +331,13 @@ impl Ledger {
         self.slot(id).map(|slot| &slot.usage)
     }
 
-    /// What is open to new grants on a node: allocatable less what is taken or kept. Zero for a node that is not there.
+    /// What is open to new grants on a node, best effort with them: what is offered of it less what is taken or kept. Zero for a node that is not there.
     pub fn open(&self, id: NodeId) -> Resources {
         let Some(slot) = self.slot(id) else { return Resources::default() };
-        let mut open = slot.node.allocatable.saturating_sub(&slot.usage.used);
+        let offered = self.offered(id);
+        let mut open = offered.saturating_sub(&slot.usage.used);
         if let Some(kept) = &slot.usage.kept {
-            let later = slot.node.allocatable.saturating_sub(&kept.used);
+            let later = offered.saturating_sub(&kept.used);
             open = open.smaller_of(&later);
         }
         open

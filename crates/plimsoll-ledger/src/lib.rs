@@ -27,6 +27,7 @@ mod outcome;
 mod placement;
 mod policy;
 mod preemption;
+mod qos;
 mod quota;
 mod recent;
 mod removed;
@@ -62,6 +63,7 @@ pub use policy::{
     Pool, Preemption, Queue, QueueOrder, Strategy,
 };
 pub use preemption::Claimant;
+pub use qos::Qos;
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
     fair_tree_order, least, least_of_member,

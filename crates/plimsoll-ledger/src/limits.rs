@@ -80,6 +80,8 @@ pub const MAX_OPEN_INTENTS: usize = 1_000;
 pub const MAX_FAILED_INTENTS: usize = 8;
 /// How long after a failed intent no other is opened, in milliseconds: after the first one, and at most. It doubles with each.
 pub const SCALE_BACKOFF_MS: (u64, u64) = (5_000, 600_000);
+/// Most that a pool offers of a resource beside what its nodes have, in thousandths of that.
+pub const MAX_OVERSUBSCRIPTION_PERMILLE: u32 = 100_000;
 /// Most validators.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most rules of a validator.

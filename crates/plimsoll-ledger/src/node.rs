@@ -128,6 +128,8 @@ pub struct Node {
 pub struct NodeUsage {
     /// Amounts taken.
     pub used: Resources,
+    /// Of these, what best-effort grants have.
+    pub loose: Resources,
     /// Per device, in the order of their indices.
     pub devices: Vec<DeviceUsage>,
     /// Occupying reservations with a member here.
@@ -141,6 +143,8 @@ pub struct NodeUsage {
 pub struct Kept {
     /// Amounts.
     pub used: Resources,
+    /// Of these, what best-effort grants will have.
+    pub loose: Resources,
     /// Per device, in the order of their indices.
     pub devices: Vec<DeviceUsage>,
     /// Who leaves, and for whom the place is kept.
@@ -177,7 +181,8 @@ impl NodeUsage {
     /// From here on, what will be taken later is counted apart: somebody leaves, or waits for those who do.
     pub(crate) fn keep(&mut self, who: ReservationId) {
         let kept = self.kept.get_or_insert_with(|| {
-            Box::new(Kept { used: self.used.clone(), devices: self.devices.clone(), by: BTreeSet::new() })
+            let (used, loose) = (self.used.clone(), self.loose.clone());
+            Box::new(Kept { used, loose, devices: self.devices.clone(), by: BTreeSet::new() })
         });
         kept.by.insert(who);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::{QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator};
+use crate::{Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -49,6 +49,9 @@ pub struct Pool {
     /// After so many milliseconds nobody overtakes one that waits; 0 for a day where the pool names a discipline, else for no bound. From
     /// ledger version 4 on.
     pub starvation_bound_ms: u64,
+    /// How much of a resource is promised in all beside what nodes have, in thousandths, from 1,000 on: best-effort grants take what is beyond.
+    /// From ledger version 7 on.
+    pub oversubscription: BTreeMap<ResourceName, u32>,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -183,6 +186,11 @@ pub struct Class {
     pub min_run_ms: u64,
     /// Longest grant for requests that name none, in milliseconds; 0 for no such end. From ledger version 4 on.
     pub default_duration_ms: u64,
+    /// What holders may count on whose requests name nothing; `None` for nothing said. From ledger version 7 on.
+    pub qos: Option<Qos>,
+    /// Within so many milliseconds after its submission a request of this class should have its grant, 0 for at once; `None` for no such
+    /// target. From ledger version 7 on.
+    pub latency_target_ms: Option<u64>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

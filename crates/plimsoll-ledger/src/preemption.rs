@@ -93,7 +93,13 @@ impl Ledger {
         if victim.request.pool != request.pool {
             return no(&format!("in pool {}", victim.request.pool), 1, 0);
         }
-        if !quota.same_root(&request.queue, &victim.request.queue) {
+        // What is idle is nobody's: who takes it leaves for anybody who is backed, and takes from nobody who is.
+        let (loose, takes_loose) = (victim.is_best_effort(), claimant.reservation.is_best_effort());
+        if takes_loose && !loose {
+            return no("backed, and best effort takes only what is idle", 1, 0);
+        }
+        let gives_way = loose && !takes_loose && !mutant!("best-effort-stays");
+        if !gives_way && !quota.same_root(&request.queue, &victim.request.queue) {
             return no(&format!("of another tree of queues, {:?}", victim.request.queue), 1, 0);
         }
         let class = self.class(&victim.request.class);
@@ -103,6 +109,9 @@ impl Ledger {
             return no("protected from preemption until then", now.0, protected_until.0);
         }
         let allowed = self.pool(&request.pool).map_or(Preemption::Never, |pool| pool.preemption);
+        if gives_way && allowed != Preemption::Never {
+            return Ok(PreemptionRule::BestEffort);
+        }
         let taken = charge(&victim.amounts, &victim.members).unwrap_or_default();
         let lower = victim.priority < claimant.reservation.priority || lenient;
         let preemptible = class.is_some_and(|class| class.preemptible);

@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
-use crate::{Affinity, ProfileName, Topology};
+use crate::{Affinity, ProfileName, Qos, Topology};
 
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
@@ -49,6 +49,11 @@ pub struct Request {
     pub topology: Topology,
     /// With or apart from which other work. From ledger version 4 on.
     pub affinity: Vec<Affinity>,
+    /// What its holder may count on; `None` for what its class says, and where that says nothing for a grant that is backed. From ledger version 7
+    /// on.
+    pub qos: Option<Qos>,
+    /// Per member, of each resource named here: so much its holder may use while it is idle. Empty for no such bound. From ledger version 7 on.
+    pub burst: Resources,
 }
 
 /// What becomes of a reservation when its grant is taken back.

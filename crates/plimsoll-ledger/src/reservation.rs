@@ -75,6 +75,8 @@ pub enum PreemptionRule {
     LowerClass,
     /// For a queue within its own quota, from one that borrows.
     Reclaim,
+    /// For one that is backed, from one that took what was idle. From ledger version 7 on.
+    BestEffort,
 }
 
 /// How a grant was taken back, the latest time.
@@ -98,6 +100,7 @@ impl PreemptionRule {
         match self {
             PreemptionRule::LowerClass => "lower_class",
             PreemptionRule::Reclaim => "reclaim",
+            PreemptionRule::BestEffort => "best_effort",
         }
     }
 }

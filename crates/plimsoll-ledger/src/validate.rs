@@ -50,6 +50,7 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     bad.extend(validate_place(request));
     let needs = &request.requirements;
     amounts(&mut bad, "requirements.amounts", &needs.amounts, gang.max_members.into());
+    amounts(&mut bad, "burst", &request.burst, gang.max_members.into());
     selector(&mut bad, "requirements.required", &needs.required);
     range(&mut bad, "requirements.preferred", needs.preferred.len() as u64, 0, MAX_ITEMS as u64);
     for wish in &needs.preferred {
@@ -144,6 +145,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             for (resource, price) in &pool.prices {
                 range(&mut bad, &format!("pool.prices.{resource}"), *price, 1, u64::MAX >> 1);
             }
+            bad.extend(crate::qos::validate_oversubscription(pool));
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(
@@ -161,6 +163,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 range(&mut bad, "class.default_ttl_ms", class.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
             }
             range(&mut bad, "class.default_duration_ms", class.default_duration_ms, 0, MAX_TTL_MS);
+            range(&mut bad, "class.latency_target_ms", class.latency_target_ms.unwrap_or(0), 0, MAX_TTL_MS);
         }
         PolicyObject::Quota(quota) => {
             name(&mut bad, "quota.name", &quota.name);

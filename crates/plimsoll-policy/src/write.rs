@@ -9,13 +9,14 @@ use plimsoll_ledger::{
     Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueDiscipline, QueueOrder,
     Quota, Schedule, Service, Validator,
 };
-use plimsoll_proto::convert::{balancing_to_v1, fairness_to_v1, preemption_to_v1, strategy_to_v1};
+use plimsoll_proto::convert::{balancing_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, strategy_to_v1};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
 use plimsoll_types::{Operator, Selector, Term};
 use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
+use crate::kinds::class::{NOW, QOS};
 use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, STRATEGIES};
 use crate::kinds::service::balancing;
 use crate::label::kind_word;
@@ -94,6 +95,14 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     if pool.starvation_bound_ms > 0 {
         spec.insert("starvationBound".to_owned(), json!(format_duration_ms(pool.starvation_bound_ms)));
+    }
+    if !pool.oversubscription.is_empty() {
+        let ratios = pool.oversubscription.iter();
+        let ratio = |(name, permille): (&String, &u32)| match permille % 1_000 {
+            0 => (name.clone(), json!(permille / 1_000)),
+            _ => (name.clone(), json!(f64::from(*permille) / 1_000.0)),
+        };
+        spec.insert("oversubscription".to_owned(), json!(ratios.map(ratio).collect::<BTreeMap<_, _>>()));
     }
     (metadata, Value::Object(spec))
 }
@@ -226,6 +235,14 @@ fn class_parts(class: &Class) -> (Value, Value) {
     }
     if class.default_duration_ms > 0 {
         spec["defaultDuration"] = json!(format_duration_ms(class.default_duration_ms));
+    }
+    if class.qos.is_some() {
+        spec["qos"] = json!(word(&QOS, qos_to_v1(class.qos)));
+    }
+    match class.latency_target_ms {
+        None => {}
+        Some(0) => spec["latencyTarget"] = json!(NOW),
+        Some(ms) => spec["latencyTarget"] = json!(format_duration_ms(ms)),
     }
     (json!({ "name": class.name }), spec)
 }

@@ -6,7 +6,7 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Queue,
+    Balancing, Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue,
     QueueOrder, Quota, QuotaPolicy, Rate, Reset, Rule, Schedule, Scope, Service, Strategy as Choice, Users,
     Validator,
 };
@@ -84,13 +84,14 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let levels = prop::collection::btree_set("[a-m]{1,6}", 0..4).prop_map(Vec::from_iter);
     let words = ("[A-Z]{0,3}", levels);
     let names = ["", "strict", "skip", "backfill_1", "backfill_17", "backfill_all", "priority", "learned"];
-    let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64]);
+    let over = btree_map("cpu|memory|storage/[a-z]{1,4}", 1_000..=100_000u32, 0..3);
+    let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64], over);
     let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
             let (currency, topology): (String, Vec<String>) = words;
-            let (queueing, starvation_bound_ms) = queueing;
+            let (queueing, starvation_bound_ms, oversubscription) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
             PolicyObject::Pool(Pool {
                 name,
@@ -109,14 +110,17 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 topology,
                 queueing: queueing.parse().unwrap(),
                 starvation_bound_ms,
+                oversubscription,
                 changed: Revision(0),
             })
         },
     );
     let ttl_ms = prop_oneof![Just(0), 10_000u64..3_600_000];
     let times = (ttl_ms, 0u64..3_600_000, 0u64..3_600_000);
-    let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64).prop_map(
-        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest)| {
+    let qos = prop::option::of(prop::sample::select(Qos::NAMED.map(|(_, qos)| qos).to_vec()));
+    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]));
+    let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64, service).prop_map(
+        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, (qos, latency_target_ms))| {
             PolicyObject::Class(Class {
                 name,
                 priority,
@@ -125,6 +129,8 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 grace_ms,
                 min_run_ms,
                 default_duration_ms: longest,
+                qos,
+                latency_target_ms,
                 changed: Revision(0),
             })
         },

@@ -69,7 +69,7 @@ fn members_that_fit(fleet: &Fleet, request: &Request, amounts: &Resources, wante
         }
         let mut room = emptied.unwrap_or_else(|| view.clone());
         while members < wanted {
-            room.take(amounts, &devices);
+            room.take(amounts, &devices, request.is_best_effort());
             let Ok(more) = room.fit_amounts(request, amounts) else { break };
             devices = more;
             members += 1;
@@ -186,8 +186,12 @@ fn numbers(
         Unfit::NotAvailable | Unfit::Labels => (1, 0, 0),
         Unfit::Amount(index) => {
             let name = names[index];
-            let limit = view.node.allocatable.get(name).0;
-            (amounts.get(name).0, if empty { limit } else { view.free.get(name).0 }, limit)
+            let loose = request.is_best_effort();
+            let limit = match &view.over {
+                Some(over) if loose => over.offered.get(name).0,
+                _ => view.node.allocatable.get(name).0,
+            };
+            (amounts.get(name).0, if empty { limit } else { view.has(name, loose).0 }, limit)
         }
         Unfit::Device | Unfit::Gpu => {
             let total = uncut(view).count() as u64;

@@ -8,14 +8,34 @@ use plimsoll_ledger::{
     DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Ledger, Node, Request, SliceCost, WHOLE_DEVICE_MILLI,
     best_grant, device_matches,
 };
-use plimsoll_types::{DeviceIndex, Labels, NodeId, Resources};
+use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Resources};
 
 /// A node as the planner sees it: what is applied, less what its own proposals in flight will take.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeView {
     pub(crate) node: Arc<Node>,
     pub(crate) labels: Labels,
+    /// What is left of what its pool offers of it.
     pub(crate) free: Resources,
+    /// In pools that oversubscribe: what of the node itself is left for those who are backed.
+    pub(crate) over: Option<Over>,
+    pub(crate) devices: Vec<DeviceUsage>,
+}
+
+/// A node of which more is promised than it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    /// What it has, less what is backed.
+    pub(crate) solid: Resources,
+    /// What is promised of it in all.
+    pub(crate) offered: Resources,
+}
+
+/// What a node has to give at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stock {
+    pub(crate) free: Resources,
+    pub(crate) over: Option<Over>,
     pub(crate) devices: Vec<DeviceUsage>,
 }
 
@@ -54,7 +74,33 @@ impl NodeView {
     /// The node as the ledger has it; `None` where it is not there.
     pub(crate) fn applied(ledger: &Ledger, id: NodeId, labels: Labels) -> Option<NodeView> {
         let node = Arc::clone(ledger.node(id)?);
-        Some(NodeView { labels, free: ledger.open(id), devices: ledger.devices_spoken_for(id), node })
+        let over = ledger.open_backed(id).map(|solid| Over { solid, offered: ledger.offered(id) });
+        Some(NodeView { labels, free: ledger.open(id), over, devices: ledger.devices_spoken_for(id), node })
+    }
+
+    /// What is left of a resource for a request of this kind.
+    pub(crate) fn has(&self, name: &str, best_effort: bool) -> Amount {
+        let free = self.free.get(name);
+        match &self.over {
+            Some(over) if !best_effort => free.min(over.solid.get(name)),
+            _ => free,
+        }
+    }
+
+    /// What it has to give now.
+    pub(crate) fn stock(&self) -> Stock {
+        Stock { free: self.free.clone(), over: self.over.clone(), devices: self.devices.clone() }
+    }
+
+    /// Only what it has both now and at another moment.
+    pub(crate) fn keep_least(&mut self, other: &NodeView) {
+        self.free = self.free.smaller_of(&other.free);
+        if let (Some(over), Some(other)) = (&mut self.over, &other.over) {
+            over.solid = over.solid.smaller_of(&other.solid);
+        }
+        for (device, other) in self.devices.iter_mut().zip(&other.devices) {
+            *device = device.larger_of(other);
+        }
     }
 
     /// Devices for one member, or the first thing that fails. `amounts` are those that count against nodes.
@@ -74,7 +120,8 @@ impl NodeView {
         request: &Request,
         amounts: &Resources,
     ) -> Result<Vec<DeviceGrant>, Unfit> {
-        if let Some(short) = amounts.iter().position(|(name, amount)| amount > self.free.get(name)) {
+        let loose = request.is_best_effort();
+        if let Some(short) = amounts.iter().position(|(name, amount)| amount > self.has(name, loose)) {
             return Err(Unfit::Amount(short));
         }
         match &request.requirements.gpu {
@@ -126,9 +173,12 @@ impl NodeView {
         })
     }
 
-    /// Books one member.
-    pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
+    /// Books one member, of best effort or backed.
+    pub(crate) fn take(&mut self, amounts: &Resources, devices: &[DeviceGrant], best_effort: bool) {
         self.free.saturating_sub_assign(amounts);
+        if let Some(over) = self.over.as_mut().filter(|_| !best_effort) {
+            over.solid.saturating_sub_assign(amounts);
+        }
         for grant in devices {
             if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
                 usage.add(grant);
@@ -137,9 +187,12 @@ impl NodeView {
     }
 
     /// Takes off what a member has, as if it had left.
-    pub(crate) fn give_back(&mut self, amounts: &Resources, devices: &[DeviceGrant]) {
+    pub(crate) fn give_back(&mut self, amounts: &Resources, devices: &[DeviceGrant], best_effort: bool) {
         // What was taken of the node fits in it.
         let _fits = self.free.add_assign(amounts);
+        if let Some(over) = self.over.as_mut().filter(|_| !best_effort) {
+            let _fits = over.solid.add_assign(amounts);
+        }
         for grant in devices {
             if let Some(usage) = self.devices.get_mut(usize::from(grant.device.0)) {
                 usage.remove(grant);
@@ -159,7 +212,11 @@ impl NodeView {
         NodeView {
             node: Arc::clone(&self.node),
             labels: Labels::new(),
-            free: self.node.allocatable.clone(),
+            free: self.over.as_ref().map_or(&self.node.allocatable, |over| &over.offered).clone(),
+            over: self
+                .over
+                .as_ref()
+                .map(|over| Over { solid: self.node.allocatable.clone(), offered: over.offered.clone() }),
             devices: vec![DeviceUsage::default(); self.devices.len()],
         }
     }

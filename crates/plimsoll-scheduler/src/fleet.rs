@@ -7,7 +7,7 @@ use std::sync::Arc;
 use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request};
 use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, Term};
 
-use crate::fit::NodeView;
+use crate::fit::{NodeView, Stock};
 use crate::fragmentation::Gradients;
 use crate::order::Key;
 use crate::topology::Tallies;
@@ -40,11 +40,13 @@ pub(crate) struct Change {
 struct Booked {
     by_ticket: BTreeMap<u64, Vec<BookedMember>>,
     sum: Resources,
+    /// Of these, what best effort will take.
+    loose: Resources,
     devices: BTreeMap<DeviceIndex, DeviceUsage>,
 }
 
-/// Amounts and devices of one member.
-type BookedMember = (Resources, Vec<DeviceGrant>);
+/// Amounts and devices of one member, and whether it is of best effort.
+type BookedMember = (Resources, Vec<DeviceGrant>, bool);
 type NodesByLabel = BTreeMap<(String, String), BTreeSet<NodeId>>;
 
 #[derive(Clone, Debug, Default)]
@@ -123,11 +125,18 @@ impl Fleet {
         Change { grew: node.is_eligible(), remade: true }
     }
 
-    /// Books a placement under a ticket.
-    pub(crate) fn book(&mut self, ticket: u64, amounts: &Resources, placement: &Placement) {
+    /// Books a placement under a ticket, of best effort or backed.
+    pub(crate) fn book(
+        &mut self,
+        ticket: u64,
+        amounts: &Resources,
+        placement: &Placement,
+        best_effort: bool,
+    ) {
         for member in &placement.members {
-            self.booked.entry(member.node).or_default().add(ticket, amounts, &member.devices);
-            self.take(member.node, amounts, &member.devices);
+            let booked = self.booked.entry(member.node).or_default();
+            booked.add(ticket, amounts, &member.devices, best_effort);
+            self.take(member.node, amounts, &member.devices, best_effort);
         }
     }
 
@@ -170,21 +179,28 @@ impl Fleet {
     }
 
     /// Takes a member off a node's free capacity.
-    pub(crate) fn take(&mut self, id: NodeId, amounts: &Resources, devices: &[DeviceGrant]) {
+    pub(crate) fn take(
+        &mut self,
+        id: NodeId,
+        amounts: &Resources,
+        devices: &[DeviceGrant],
+        best_effort: bool,
+    ) {
         self.changes += 1;
         self.tallies.note(id);
         if let Some(slot) = slot_mut(&mut self.slots, id) {
-            slot.view.take(amounts, devices);
+            slot.view.take(amounts, devices, best_effort);
             self.views.moved(slot);
         }
     }
 
     /// Sets a node's free capacity: gives back what a search took of it.
-    pub(crate) fn restore(&mut self, id: NodeId, free: Resources, devices: Vec<DeviceUsage>) {
+    pub(crate) fn restore(&mut self, id: NodeId, stock: Stock) {
         self.tallies.note(id);
         if let Some(slot) = slot_mut(&mut self.slots, id) {
-            slot.view.free = free;
-            slot.view.devices = devices;
+            slot.view.free = stock.free;
+            slot.view.over = stock.over;
+            slot.view.devices = stock.devices;
             self.views.moved(slot);
         }
     }
@@ -261,7 +277,9 @@ impl Fleet {
 
     fn take_booked(&self, view: &mut NodeView) {
         let Some(held) = self.booked.get(&view.node.id) else { return };
-        view.take(&held.sum, &[]);
+        // What is loose is taken of what is offered alone.
+        view.take(&held.sum.saturating_sub(&held.loose), &[], false);
+        view.take(&held.loose, &[], true);
         for (device, usage) in &held.devices {
             view.take_usage(*device, usage);
         }
@@ -273,13 +291,18 @@ impl Fleet {
         self.take_booked(&mut new);
         let Some(slot) = slot_mut(&mut self.slots, id) else { return false };
         let old = &mut slot.view;
-        old.node = new.node;
-        if old.free == new.free && old.devices == new.devices {
+        old.node = Arc::clone(&new.node);
+        if old.free == new.free && old.over == new.over && old.devices == new.devices {
             return false;
         }
-        let more_free = new.free.iter().any(|(name, amount)| amount > old.free.get(name));
+        let backed = |view: &NodeView, name: &str| view.has(name, false);
+        let more_free = new
+            .free
+            .iter()
+            .any(|(name, amount)| amount > old.free.get(name) || backed(&new, name) > backed(old, name));
         let before: Vec<u32> = (0..old.devices.len()).map(|index| old.device_free_milli(index)).collect();
         old.free = new.free;
+        old.over = new.over;
         old.devices = new.devices;
         let more_devices =
             before.iter().enumerate().any(|(index, milli)| old.device_free_milli(index) > *milli);
@@ -313,18 +336,22 @@ impl Fleet {
 }
 
 impl Booked {
-    fn add(&mut self, ticket: u64, amounts: &Resources, devices: &[DeviceGrant]) {
+    fn add(&mut self, ticket: u64, amounts: &Resources, devices: &[DeviceGrant], best_effort: bool) {
         // Each was seen to fit, so that a sum past 64 bits cannot be.
         let _fits = self.sum.add_assign(amounts);
+        if best_effort {
+            let _fits = self.loose.add_assign(amounts);
+        }
         for grant in devices {
             self.devices.entry(grant.device).or_default().add(grant);
         }
-        self.by_ticket.entry(ticket).or_default().push((amounts.clone(), devices.to_vec()));
+        self.by_ticket.entry(ticket).or_default().push((amounts.clone(), devices.to_vec(), best_effort));
     }
 
     fn remove(&mut self, ticket: u64) {
-        for (amounts, devices) in self.by_ticket.remove(&ticket).into_iter().flatten() {
+        for (amounts, devices, best_effort) in self.by_ticket.remove(&ticket).into_iter().flatten() {
             let _was_added = self.sum.sub_assign(&amounts);
+            let _was_added = !best_effort || self.loose.sub_assign(&amounts);
             for grant in devices {
                 let Some(usage) = self.devices.get_mut(&grant.device) else { continue };
                 usage.remove(&grant);

@@ -23,6 +23,8 @@ pub(crate) struct Lens<'a> {
     profile: Option<ProfileName>,
     /// A resource beyond cpu and memory that counts against nodes; the first where there are several.
     other: Option<&'a str>,
+    /// What is idle or oversubscribed counts, too.
+    best_effort: bool,
 }
 
 /// A lens that is kept.
@@ -35,6 +37,7 @@ pub(crate) struct OwnedLens {
     min_device_memory_bytes: u64,
     profile: Option<ProfileName>,
     other: Option<String>,
+    best_effort: bool,
 }
 
 impl<'a> Lens<'a> {
@@ -57,19 +60,29 @@ impl<'a> Lens<'a> {
                 GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Memory(_) => None,
             }),
             other: amounts.other.keys().next().map(String::as_str),
+            best_effort: request.is_best_effort(),
         }
     }
 
     /// The lens of a pool: all nodes, all devices.
     pub(crate) fn pool(pool: &'a str, strategy: Strategy) -> Lens<'a> {
         let (terms, models) = (Vec::new(), &[][..]);
-        Lens { pool, strategy, terms, models, min_device_memory_bytes: 0, profile: None, other: None }
+        Lens {
+            pool,
+            strategy,
+            terms,
+            models,
+            min_device_memory_bytes: 0,
+            profile: None,
+            other: None,
+            best_effort: false,
+        }
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.pool, self.strategy, &self.terms, self.models).hash(&mut hasher);
-        (self.min_device_memory_bytes, self.profile, self.other).hash(&mut hasher);
+        (self.min_device_memory_bytes, self.profile, self.other, self.best_effort).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -82,6 +95,7 @@ impl<'a> Lens<'a> {
             min_device_memory_bytes: self.min_device_memory_bytes,
             profile: self.profile,
             other: self.other.map(str::to_owned),
+            best_effort: self.best_effort,
         }
     }
 }
@@ -95,6 +109,7 @@ impl PartialEq<Lens<'_>> for OwnedLens {
             && self.min_device_memory_bytes == lens.min_device_memory_bytes
             && self.profile == lens.profile
             && self.other.as_deref() == lens.other
+            && self.best_effort == lens.best_effort
     }
 }
 
@@ -123,9 +138,9 @@ impl OwnedLens {
     /// What the node has now, of the devices that count.
     pub(crate) fn room(&self, view: &NodeView) -> Room {
         let mut room = Room {
-            cpu_millis: view.free.cpu_millis.0,
-            memory_bytes: view.free.memory_bytes.0,
-            other: self.other.as_ref().map_or(0, |name| view.free.get(name).0),
+            cpu_millis: view.has("cpu", self.best_effort).0,
+            memory_bytes: view.has("memory", self.best_effort).0,
+            other: self.other.as_ref().map_or(0, |name| view.has(name, self.best_effort).0),
             ..Room::default()
         };
         for (index, (device, usage)) in view.node.registration.devices.iter().zip(&view.devices).enumerate() {

@@ -166,6 +166,7 @@ impl Planner {
 
     /// The same for somebody: limits and budgets go by who asks where the request names no tenant.
     pub fn place_for(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
+        let request = &*ledger.with_qos(request);
         self.read_quota(ledger);
         let short = self.spending.blockers(ledger, request, requester);
         let found = if short.is_empty() { self.find(ledger, request) } else { None };
@@ -192,6 +193,9 @@ impl Planner {
         for request in requests {
             self.fleet.gradients.learn(request);
         }
+        let filled: Vec<_> = requests.iter().map(|request| ledger.with_qos(request)).collect();
+        let requests: Vec<&Request> = filled.iter().map(AsRef::as_ref).collect();
+        let requests = requests.as_slice();
         self.read_quota(ledger);
         let requester_of = |index: usize| requesters.get(index).copied().unwrap_or_default();
         let mut together = self.plan_optimized(ledger, requests, &requester_of);
@@ -354,7 +358,7 @@ impl Planner {
                 wrong.push(format!("node {} is not in the planner", node.name()));
                 continue;
             };
-            if have.free != should.free || have.devices != should.devices {
+            if have.stock() != should.stock() {
                 wrong.push(format!(
                     "node {}: planner {:?}, ledger less bookings {:?}",
                     node.name(),
@@ -416,21 +420,21 @@ impl Planner {
             };
             if most > 1 {
                 if let Some(view) = self.fleet.get(node) {
-                    taken.entry(node).or_insert_with(|| (view.free.clone(), view.devices.clone()));
+                    taken.entry(node).or_insert_with(|| view.stock());
                 }
                 if request.gang.spread {
                     self.fleet.hide(node, true);
                 } else {
-                    self.fleet.take(node, &amounts, &devices);
+                    self.fleet.take(node, &amounts, &devices, request.is_best_effort());
                 }
             }
             members.push(MemberPlacement { node, devices });
         }
-        for (node, (free, devices)) in taken {
+        for (node, stock) in taken {
             if request.gang.spread {
                 self.fleet.hide(node, false);
             } else {
-                self.fleet.restore(node, free, devices);
+                self.fleet.restore(node, stock);
             }
         }
         let mut placement = Placement { members };
@@ -509,7 +513,7 @@ impl Planner {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let (amounts, in_pool) = split(ledger, request);
-        self.fleet.book(ticket.0, &amounts, placement);
+        self.fleet.book(ticket.0, &amounts, placement, request.is_best_effort());
         if !in_pool.is_zero() {
             let total = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
             self.fleet.book_countables(ticket.0, &request.pool, total);
@@ -625,7 +629,7 @@ pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
 pub(crate) fn wants(request: &Request) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&request.pool, &request.queue, &request.requirements, request.gang).hash(&mut hasher);
-    (&request.topology, &request.affinity).hash(&mut hasher);
+    (&request.topology, &request.affinity, request.is_best_effort()).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -54,12 +54,12 @@ fn pool(name: &str, spec: &str) -> String {
 fn files_are_applied_compared_and_deleted() {
     let dev = Dev::start(&[]);
     let folder = examples();
-    assert_eq!(dev.text(10, &["diff", "-f", &folder, "--exit-code", "-o", "name"]).lines().count(), 19);
+    assert_eq!(dev.text(10, &["diff", "-f", &folder, "--exit-code", "-o", "name"]).lines().count(), 22);
     let (told, said) = dev.both(0, &["apply", "-f", &folder]);
     assert!(told.contains("class/batch configured\n"), "{told}");
     assert!(told.contains("class/nightly created\n"), "{told}");
     assert!(told.contains("pool/training created\n"), "{told}");
-    assert!(said.contains("16 created") && said.contains("at revision"), "{said}");
+    assert!(said.contains("19 created") && said.contains("at revision"), "{said}");
     let (told, said) = dev.both(0, &["apply", "-f", &folder]);
     assert!(told.lines().all(|line| line.ends_with(" unchanged")), "{told}");
     assert!(said.contains("Nothing was changed"), "{said}");

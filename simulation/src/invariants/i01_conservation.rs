@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Command, Node};
+use plimsoll_ledger::{Command, Node, Reservation};
 use plimsoll_types::Resources;
 
 use super::{Findings, Invariant};
@@ -31,7 +31,10 @@ impl Invariant for Conservation {
             if sum != told {
                 findings.add("I1", step.revision, format!("{}: grants {sum:?}, used {told:?}", node.name()));
             }
-            let offered = sums(&node.allocatable);
+            let pool = step.after.pools.get(&node.pool);
+            let offered =
+                pool.map_or_else(|| sums(&node.allocatable), |pool| sums(&pool.offers_of(&node.allocatable)));
+            backed_is_there(step, node, findings);
             let before = step.before.nodes.get(id).map(|node| taken(&step.before, node)).unwrap_or_default();
             for (name, amount) in &sum {
                 let limit = offered.get(name).copied().unwrap_or(0);
@@ -56,10 +59,34 @@ fn returned_from_pool(step: &Step, name: &str) -> bool {
             .any(|(pool, countables)| countables.contains_key(name) && !step.after.is_countable(pool, name))
 }
 
+/// I27: what is backed on a node never grows past what it has.
+fn backed_is_there(step: &Step, node: &Node, findings: &mut Findings) {
+    let (real, backed) = (sums(&node.allocatable), taken_by(&step.after, node, |one| !one.is_best_effort()));
+    let before = step.before.nodes.get(&node.id);
+    let before =
+        before.map(|node| taken_by(&step.before, node, |one| !one.is_best_effort())).unwrap_or_default();
+    for (name, amount) in backed {
+        let limit = real.get(&name).copied().unwrap_or(0);
+        let grew = amount > limit && amount > before.get(&name).copied().unwrap_or(0);
+        // What was left to best effort on a silent node counts from then on: nothing new was granted.
+        let granted = step.moved().any(|(_, after)| {
+            after.state.is_occupying() && after.members.iter().any(|member| member.node == node.id)
+        });
+        if grew && granted && !returned_from_pool(step, &name) {
+            let detail = format!("{}: {name} backed grew to {amount} of {limit}", node.name());
+            findings.add("I27", step.revision, detail);
+        }
+    }
+}
+
 /// What occupies a node, what it may still be running included.
 fn taken(picture: &Picture, node: &Node) -> Sums {
+    taken_by(picture, node, |_| true)
+}
+
+fn taken_by(picture: &Picture, node: &Node, counts: impl Fn(&Reservation) -> bool) -> Sums {
     let mut total = Sums::new();
-    for reservation in picture.occupying() {
+    for reservation in picture.occupying().filter(|reservation| counts(reservation)) {
         let here = reservation.members.iter().filter(|member| member.node == node.id).count() as u128;
         if here == 0 {
             continue;

@@ -55,7 +55,8 @@ fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<Stri
     let lent = !by.request.queue.is_empty()
         && !before.request.queue.is_empty()
         && by.request.queue != before.request.queue;
-    if before.priority >= by.priority && !lent {
+    let idle = before.is_best_effort() && !by.is_best_effort();
+    if before.priority >= by.priority && !lent && !idle {
         return Some(format!("of priority {} leaves for {}", before.priority, by.priority));
     }
     (before.request.pool != by.request.pool).then(|| "leaves for another pool".to_owned())
@@ -77,13 +78,14 @@ fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<St
         .then(|| format!("was taken back at {} while {}", step.after.log_time, before.state.name()))
 }
 
-/// Nodes on which those who stay and those for whom a place is kept take more cpu than there is, and how much more; cut nodes aside.
+/// Nodes on which those who stay and those for whom a place is kept, all of them backed, take more cpu than there is, and how much more; cut nodes aside.
 fn overbooked(picture: &Picture) -> Vec<(NodeId, u64)> {
     let mut later: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut kept: BTreeMap<NodeId, bool> = BTreeMap::new();
     for one in picture.reservations.values() {
         let stays = one.state.is_occupying() && one.resume_state != State::Preempting;
-        if !stays && one.state != State::Planned {
+        // What best effort has may be more than is promised by now.
+        if !stays && one.state != State::Planned || one.is_best_effort() {
             continue;
         }
         for member in &one.members {

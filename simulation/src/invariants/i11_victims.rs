@@ -58,12 +58,20 @@ fn wronged(step: &Step, claimant: &Reservation, victim: &Reservation, given: &Pr
     let class = step.before.classes.get(&victim.request.class);
     let allowed = step.before.pools.get(&claimant.request.pool).map(|pool| pool.preemption)?;
     let by_class = given.rule == PreemptionRule::LowerClass;
-    let told = match allowed {
-        Preemption::Any => true,
-        Preemption::LowerClass => by_class,
-        Preemption::Reclaim => !by_class,
-        Preemption::Never => false,
-    };
+    if victim.is_best_effort() != (given.rule == PreemptionRule::BestEffort) && !claimant.is_best_effort() {
+        return Some(format!("leaves by {:?}, best effort or not", given.rule));
+    }
+    if claimant.is_best_effort() && !victim.is_best_effort() {
+        return Some("is backed, and leaves for best effort".to_owned());
+    }
+    let loose = given.rule == PreemptionRule::BestEffort;
+    let told = loose && allowed != Preemption::Never
+        || match allowed {
+            Preemption::Any => true,
+            Preemption::LowerClass => by_class,
+            Preemption::Reclaim => !by_class,
+            Preemption::Never => false,
+        };
     if !told {
         return Some(format!("leaves by {:?}, and the pool allows {allowed:?}", given.rule));
     }
@@ -78,6 +86,9 @@ fn wronged(step: &Step, claimant: &Reservation, victim: &Reservation, given: &Pr
         return Some(format!("ran since {} only, of {min_run_ms} ms", victim.granted_at));
     }
     let (ours, theirs) = (&claimant.request.queue, &victim.request.queue);
+    if loose {
+        return None;
+    }
     (root(&step.before, ours) != root(&step.before, theirs))
         .then(|| format!("of queue {theirs:?} leaves for one of {ours:?}"))
 }
@@ -135,18 +146,22 @@ fn is_scarce(step: &Step, claimant: &Reservation, resource: &str) -> bool {
     planned.members.iter().any(|place| {
         let Some(node) = step.before.nodes.get(&place.node) else { return false };
         let here = planned.members.iter().filter(|member| member.node == place.node).count() as i128;
-        let stays = step.before.reservations.values().filter(|one| {
+        let stays = |one: &Reservation| {
             one.id != claimant.id
                 && (one.state == State::Planned
                     || one.state.is_occupying() && one.resume_state != State::Preempting)
-        });
-        let taken: i128 = stays
-            .map(|one| {
-                let there = one.members.iter().filter(|member| member.node == place.node).count() as i128;
-                there * i128::from(one.amounts.get(resource).0)
-            })
-            .sum();
-        taken + here * asked > i128::from(node.allocatable.get(resource).0)
+        };
+        let there = |one: &Reservation| {
+            let members = one.members.iter().filter(|member| member.node == place.node).count() as i128;
+            members * i128::from(one.amounts.get(resource).0)
+        };
+        let staying = || step.before.reservations.values().filter(|one| stays(one));
+        let all: i128 = staying().map(|one| there(one)).sum();
+        let backed: i128 = staying().filter(|one| !one.is_best_effort()).map(|one| there(one)).sum();
+        let real = node.allocatable.get(resource);
+        let offered = step.before.pools.get(&node.pool).map_or(real, |pool| pool.offers(resource, real));
+        let unbacked = !claimant.is_best_effort() && backed + here * asked > i128::from(real.0);
+        unbacked || all + here * asked > i128::from(offered.0)
     })
 }
 

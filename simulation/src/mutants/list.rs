@@ -14,6 +14,7 @@ pub struct Seeded {
 }
 
 const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
+const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
@@ -29,7 +30,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 43] = [
+pub const SEEDED: [Seeded; 45] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -60,6 +61,8 @@ pub const SEEDED: [Seeded; 43] = [
     bug("stale-queue", "what was placed stays in the queue", &[MODEL, SEEDS]),
     bug("endpoint-outlives-lease", "an endpoint is still there when its lease has ended", &[MODEL, SEEDS]),
     bug("overlapping-slices", "an instance is granted where another lies", &[MODEL]),
+    bug("sell-idle-as-guaranteed", "what is oversubscribed is granted as backed", &[QOS, MODEL, SEEDS]),
+    bug("best-effort-stays", "best effort leaves for nobody of its own or a lower class", &[QOS, MODEL]),
     // The scheduler.
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
     bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),

@@ -86,7 +86,24 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         ..Default::default()
     };
     replicas::perhaps(rng, &mut spec);
+    service_of(rng, &mut spec);
     spec
+}
+
+/// Now and then only what is idle, or more than is asked while it is idle; nonsense among it.
+fn service_of(rng: &mut Rng, spec: &mut v1::ReservationSpec) {
+    let qos = rng
+        .weighted(&[
+            (70, v1::Qos::Unspecified),
+            (18, v1::Qos::BestEffort),
+            (6, v1::Qos::Burstable),
+            (6, v1::Qos::Guaranteed),
+        ])
+        .unwrap_or_default();
+    spec.qos = qos.into();
+    if rng.percent(if qos == v1::Qos::Burstable { 60 } else { 1 }) {
+        spec.burst = Some(v1::Quantities { cpu_millis: 1_000 * rng.between(1, 8), ..Default::default() });
+    }
 }
 
 /// Short enough to lapse within a run, now and then.
@@ -150,6 +167,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 max_preemptions_per_hour: if rng.percent(15) { 2 } else { 0 },
                 queueing: rng.pick(&QUEUEING).copied().unwrap_or_default().to_owned(),
                 starvation_bound_ms: if rng.percent(30) { 20_000 } else { 0 },
+                oversubscription_permille: oversubscription(rng),
                 ..Default::default()
             })
         }
@@ -169,6 +187,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 preemptible: rng.percent(60),
                 grace_ms: rng.weighted(&[(2, 0), (3, 1_500), (1, 6_000)]).unwrap_or(0),
                 min_run_ms: if rng.percent(30) { 2_000 } else { 0 },
+                qos: if rng.percent(25) { v1::Qos::BestEffort } else { v1::Qos::Unspecified }.into(),
+                latency_target_ms: rng.percent(25).then_some(500),
                 revision: 0,
                 ..Default::default()
             })
@@ -182,6 +202,16 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
         }
     };
     v1::PolicyObject { object: Some(object) }
+}
+
+/// What is promised beside what there is: mostly nothing, now and then half as much again.
+fn oversubscription(rng: &mut Rng) -> std::collections::BTreeMap<String, u32> {
+    let ratio = rng.weighted(&[(5, 0), (3, 1_500), (1, 3_000)]).unwrap_or(0);
+    [("cpu", ratio), ("memory", ratio)]
+        .into_iter()
+        .filter(|(_, ratio)| *ratio > 0)
+        .map(|(name, ratio)| (name.to_owned(), ratio))
+        .collect()
 }
 
 /// One of the queues, with quotas that bind now and then: cpu of all, devices of some.

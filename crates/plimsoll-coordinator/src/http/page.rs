@@ -99,11 +99,15 @@ fn text(status: &Status) -> String {
     }
     for (pool, capacity) in &status.pools {
         for (resource, split) in &capacity.resources {
-            let _ = writeln!(
+            let _ = write!(
                 page,
                 "pool {pool} {resource}: granted {} free {} lost {}",
                 split.granted, split.free, split.lost
             );
+            if split.best_effort > 0 {
+                let _ = write!(page, " best effort {}", split.best_effort);
+            }
+            page.push('\n');
         }
     }
     page.push_str("\n/metrics  /healthz  /readyz  /?format=json\n");

@@ -107,7 +107,7 @@ fn add_to(sum: &mut Resources, more: &Resources) {
     let _ = sum.add_assign(more);
 }
 
-/// True where it is room that a request lacks, and not quota, budget or licences.
+/// True where it is room of its own that a request lacks, and not quota, budget or licences.
 fn lacks_room(reservation: &Reservation) -> bool {
     let elsewhere = |reason: Reason| {
         matches!(
@@ -120,6 +120,8 @@ fn lacks_room(reservation: &Reservation) -> bool {
         )
     };
     reservation.request.start_at_ms == 0
+        // Who takes what is idle waits until something is: no machine is bought for it.
+        && !reservation.is_best_effort()
         && !reservation.blockers.iter().any(|blocker| elsewhere(blocker.reason))
 }
 

@@ -103,7 +103,7 @@ fn of_pool(
     }
 }
 
-/// What is taken of a node, in thousandths of a percent. A node without GPUs has none taken.
+/// What is taken of a node by those who are backed, in thousandths of a percent; of GPUs, by all. A node without GPUs has none taken.
 fn share_milli(ledger: &Ledger, node: &Node, metric: &Metric) -> u64 {
     let usage = ledger.usage(node.id);
     let (taken, offered) = match metric {
@@ -114,7 +114,8 @@ fn share_milli(ledger: &Ledger, node: &Node, metric: &Metric) -> u64 {
         }
         other => {
             let name = if *other == Metric::Cpu { "cpu" } else { "memory" };
-            (usage.map_or(0, |usage| usage.used.get(name).0), node.allocatable.get(name).0)
+            // Best effort takes what is idle: nothing is bought for it.
+            (usage.map_or(0, |usage| usage.backed(name).0), node.allocatable.get(name).0)
         }
     };
     if offered == 0 {

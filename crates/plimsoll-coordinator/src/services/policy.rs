@@ -146,6 +146,7 @@ impl PolicyService for Policies {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             class: Some(convert::class_to_v1(&class)),
+            status: Some(convert::class_status(&class, &view)),
         }))
     }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Memory;
 use super::invariants::Invariants;
-use super::pools::{PoolCapacity, capacities, in_base_unit};
+use super::pools::{PoolCapacity, Split, capacities, in_base_unit};
 use super::tallies::{Row, Tallies};
 use crate::agreement::Agreement;
 use crate::core::{Core, Counters};
@@ -148,9 +148,12 @@ impl Gatherer {
         page.rows("queue_length", "Requests that wait, by pool", rows)?;
         page.rows(
             "pool_capacity",
-            "What pools have: granted, free and lost sum to it (cpu in cores, gpu in devices, memory in bytes)",
+            "What pools have: granted (backed), free and lost sum to it (cpu in cores, gpu in devices, memory in bytes)",
             capacity_rows(&pools),
         )?;
+        let help =
+            "What best-effort grants have of pools: idle, or beyond what there is (units of pool_capacity)";
+        page.rows("pool_best_effort", help, best_effort_rows(&pools))?;
         page.rows("nodes", "Nodes, by pool and state", node_rows(&pools))?;
         self.scaling(page)?;
         let oldest = ids.into_iter().filter_map(|id| self.core.agents().silent_ms(id)).max();
@@ -213,6 +216,17 @@ fn capacity_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
         }
     }
     rows
+}
+
+fn best_effort_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
+    let of_pool = |(pool, capacity): (&String, &PoolCapacity)| {
+        let row = |(resource, split): (&String, &Split)| {
+            let labels = vec![("pool", pool.clone()), ("resource", resource.clone())];
+            (labels, in_base_unit(resource, split.best_effort))
+        };
+        capacity.resources.iter().map(row).collect::<Vec<_>>()
+    };
+    pools.iter().flat_map(of_pool).collect()
 }
 
 fn node_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {

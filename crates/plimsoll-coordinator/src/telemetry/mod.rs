@@ -128,7 +128,7 @@ impl Telemetry {
                 match watcher.next(BATCH).await {
                     Ok(records) => {
                         for record in records {
-                            self.waits.look(&record.events);
+                            self.waits.look(&record.events, || core.local());
                             // What was there at the beginning shows what came before it.
                             if record.revision > begun {
                                 self.tallies.look(&record.events);

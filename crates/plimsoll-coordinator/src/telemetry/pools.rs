@@ -1,9 +1,9 @@
-//! What pools have, what of it is granted, free, or out of reach. The three sum to the capacity.
+//! What pools have, what of it is granted to those who are backed, free for such, or out of reach. The three sum to the capacity. Beside it, what
+//! best effort has.
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Ledger, Node};
-use plimsoll_types::Resources;
+use plimsoll_ledger::{Ledger, Node, NodeUsage};
 
 /// Capacity of one pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -17,12 +17,14 @@ pub(crate) struct PoolCapacity {
 /// One resource of a pool, in its smallest unit. `gpu` is in thousandths of devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Split {
-    /// Taken by reservations.
+    /// Taken by reservations that are backed; of devices and countables, by all.
     pub(crate) granted: u64,
-    /// To be had.
+    /// To be had, once best effort has left it.
     pub(crate) free: u64,
     /// On nodes or devices that take no new work, and not taken.
     pub(crate) lost: u64,
+    /// Taken by best effort, beside what is granted: of what is idle, or beyond what there is.
+    pub(crate) best_effort: u64,
 }
 
 /// Sums up every pool. One look at each node: for pages, not for decisions.
@@ -40,20 +42,25 @@ pub(crate) fn capacities(ledger: &Ledger) -> BTreeMap<String, PoolCapacity> {
         let entry = pools.entry(pool.name.clone()).or_default();
         for (name, total) in &pool.countables {
             let granted = used.get(name).0;
-            entry
-                .resources
-                .insert(name.clone(), Split { granted, free: total.0.saturating_sub(granted), lost: 0 });
+            entry.resources.insert(
+                name.clone(),
+                Split { granted, free: total.0.saturating_sub(granted), ..Split::default() },
+            );
         }
     }
     pools
 }
 
 fn add_amounts(pool: &mut PoolCapacity, ledger: &Ledger, node: &Node) {
-    let none = Resources::default();
-    let used = ledger.usage(node.id).map_or(&none, |usage| &usage.used);
+    let none = NodeUsage::default();
+    let usage = ledger.usage(node.id).unwrap_or(&none);
     for (name, amount) in node.allocatable.iter() {
-        let granted = used.get(name).0;
+        let granted = usage.backed(name).0;
         pool.add(name, granted, amount.0.saturating_sub(granted), node.is_eligible());
+    }
+    for (name, amount) in usage.loose.iter() {
+        let split = pool.resources.entry(name.to_owned()).or_default();
+        split.best_effort = split.best_effort.saturating_add(amount.0);
     }
 }
 
@@ -96,7 +103,7 @@ mod tests {
         let mut pool = PoolCapacity::default();
         pool.add("cpu", 1_000, 3_000, true);
         pool.add("cpu", 500, 1_500, false);
-        assert_eq!(pool.resources["cpu"], Split { granted: 1_500, free: 3_000, lost: 1_500 });
+        assert_eq!(pool.resources["cpu"], Split { granted: 1_500, free: 3_000, lost: 1_500, best_effort: 0 });
         assert!((in_base_unit("cpu", 1_500) - 1.5).abs() < 1e-9);
     }
 

@@ -66,6 +66,7 @@ impl Ledger {
             blockers.extend(refusal.blockers);
         }
         self.check_queueing(put, &mut blockers);
+        self.check_qos_policy(put, &mut blockers);
         self.check_quotas(put, delete, &mut blockers);
         self.check_validators(put, delete, &mut blockers);
         self.check_schedules(put, delete, &mut blockers);

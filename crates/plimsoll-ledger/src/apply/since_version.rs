@@ -2,7 +2,7 @@
 
 use super::{preempt, queueing, queues, usage, validators};
 use crate::{
-    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, scaling, service, topology,
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, qos, scaling, service, topology,
 };
 
 impl Command {
@@ -56,6 +56,7 @@ impl Command {
             (of_topology, topology::SINCE_VERSION),
             (self.says(none, queueing::is_of_queueing, none), queueing::SINCE_VERSION),
             (mig::is_of_slices(self), mig::SINCE_VERSION),
+            (self.says(qos::asks_for_qos, qos::is_of_qos, none), qos::SINCE_VERSION),
         ];
         features.into_iter().filter(|(says, _)| *says).map(|(_, since)| since).fold(1, u32::max)
     }

@@ -7,13 +7,13 @@ use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 use crate::ledger::Context;
 use crate::limits::{MAX_LIVE, MAX_PENDING};
-use crate::mig;
 use crate::topology::{self, asks_for_topology};
 use crate::validate::validate_request;
 use crate::{
     Blocker, EventObject, Ledger, OnPreempt, Outcome, Placement, Reason, Refusal, Request, Reservation,
     State, Verdict, Wait,
 };
+use crate::{mig, qos};
 
 impl Ledger {
     pub(crate) fn apply_submit(
@@ -135,6 +135,9 @@ impl Ledger {
         if mig::asks_for_slices(request) {
             self.require_version(mig::SINCE_VERSION, "MIG profiles")?;
         }
+        if qos::asks_for_qos(request) {
+            self.require_version(qos::SINCE_VERSION, "quality of service")?;
+        }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }
@@ -147,6 +150,7 @@ impl Ledger {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
         self.check_levels(request)?;
+        self.check_qos(&self.with_qos(request))?;
         let live = self.live();
         if live >= MAX_LIVE as u64 {
             return Err(Refusal::one(Reason::TableFull, "reservations", live, MAX_LIVE as u64));
@@ -156,7 +160,9 @@ impl Ledger {
 
     fn new_reservation(&mut self, context: &Context<'_>, request: &Request) -> Reservation {
         let lengths = self.lengths(request);
+        let qos = self.with_qos(request).qos;
         let request = Request {
+            qos,
             ttl_ms: lengths.ttl_ms,
             hold_ms: lengths.hold_ms,
             max_duration_ms: lengths.max_duration_ms,

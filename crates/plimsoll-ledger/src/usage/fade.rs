@@ -31,11 +31,7 @@ impl Ledger {
             let Some(limit) = quota.and_then(|quota| quota.limits.get(&meter)).copied() else { continue };
             let Some(row) = self.book.get(&charge.key).map(|row| row.at(now)) else { continue };
             // Fading takes off what is spent: what is committed stays until its grants end.
-            let Some(most) =
-                limit.checked_sub(charge.amount(until)).and_then(|left| left.checked_sub(row.committed))
-            else {
-                return None;
-            };
+            let most = limit.checked_sub(charge.amount(until))?.checked_sub(row.committed)?;
             if row.spent <= most {
                 continue;
             }

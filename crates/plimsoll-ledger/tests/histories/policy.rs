@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
     Class, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind,
-    Queue, Quota, QuotaPolicy, Reset, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Users,
-    Validator,
+    Qos, Queue, Quota, QuotaPolicy, Reset, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service,
+    Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -88,6 +88,23 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             })],
             vec![],
         ),
+        41 => (vec![oversubscribed("default", &[("cpu", 1_500), ("memory", 1_001)])], vec![]),
+        42 => (vec![oversubscribed("default", &[("cpu", 3_000), ("license/x", 2_000)])], vec![]),
+        43 => (vec![oversubscribed("gpu", &[("gpu", 2_000)])], vec![]),
+        44 => {
+            let class = |name: &str, priority, qos| {
+                let latency_target_ms = Some(u64::from(change));
+                PolicyObject::Class(Class {
+                    name: name.into(),
+                    priority,
+                    preemptible: true,
+                    qos: Some(qos),
+                    latency_target_ms,
+                    ..Class::default()
+                })
+            };
+            (vec![class("batch", 10, Qos::BestEffort), class("critical", 100, Qos::Guaranteed)], vec![])
+        }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
@@ -117,6 +134,15 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![PolicyObject::Queue(stranger), PolicyObject::Pool(fair)], vec![])
         }
     }
+}
+
+/// A pool that promises more than it has, in thousandths. One that counts licences cannot promise these.
+pub(crate) fn oversubscribed(name: &str, ratios: &[(&str, u32)]) -> PolicyObject {
+    let oversubscription: BTreeMap<String, u32> =
+        ratios.iter().map(|(name, ratio)| ((*name).to_owned(), *ratio)).collect();
+    let counted = oversubscription.keys().filter(|name| name.starts_with("license/"));
+    let countables = counted.map(|name| (name.clone(), Amount(2))).collect();
+    PolicyObject::Pool(Pool { name: name.into(), oversubscription, countables, ..Pool::default() })
 }
 
 /// Limits of users, of a day, and of a queue for good.

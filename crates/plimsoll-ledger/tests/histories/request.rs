@@ -1,7 +1,7 @@
 //! Requests of histories: most make sense, some do not.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, ProfileName, Request, Requirements, Topology, Wait,
+    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, ProfileName, Qos, Request, Requirements, Topology, Wait,
 };
 use plimsoll_types::{Operator, Resources, Selector, Term};
 use proptest::prelude::*;
@@ -43,7 +43,14 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
     let near = (prop::sample::select(vec!["", "", "", "zone", "node", "rack"]), 0u32..3);
     let places = prop_oneof![2 => Just(None), 1 => (near, rules()).prop_map(Some)];
     let app = prop::option::of(prop::sample::select(vec!["web", "db"]));
-    let labelled = (prop::bool::weighted(0.2), app, places);
+    let of_service = prop_oneof![
+        10 => Just((None, 0u64)),
+        5 => Just((Some(Qos::BestEffort), 0)),
+        2 => Just((Some(Qos::Guaranteed), 0)),
+        2 => (1u64..3).prop_map(|times| (Some(Qos::Burstable), times)),
+        1 => Just((None, 2)),
+    ];
+    let labelled = (prop::bool::weighted(0.2), app, places, of_service);
     (gpu, amounts, gang, (pool, queue), (class, service), times, (wait, later), labelled).prop_map(
         |(
             gpu,
@@ -53,7 +60,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             (class, service),
             (ttl_ms, duration, auto_confirm),
             (wait, start_at_ms),
-            (labelled, app, places),
+            (labelled, app, places, (qos, bursts)),
         )| {
             let (near, affinity) = places.unwrap_or_default();
             let slice_size = if near.1 == 1 { 0 } else { near.1 };
@@ -86,6 +93,8 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 wait,
                 on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
                 start_at_ms,
+                qos,
+                burst: Resources::new((cpu / 2).saturating_mul(bursts), 0),
                 name: if duration == 1 { "batch_1".into() } else { "one".into() },
                 ..Request::default()
             }

@@ -59,7 +59,7 @@ impl Model {
                 if amount.0 * u64::from(count) > total.0.saturating_sub(self.pool_used(&pool.name, name)) {
                     reasons.push(Reason::CountableExhausted);
                 }
-            } else if nodes.iter().any(|(node, n)| amount.0 * n > self.free(*node, name)) {
+            } else if nodes.iter().any(|(node, n)| amount.0 * n > self.room(request, *node, name)) {
                 reasons.push(Reason::NoCapacity);
             }
         }
@@ -153,10 +153,6 @@ impl Model {
             }
         }
         sum
-    }
-
-    pub(super) fn free(&self, node: u32, name: &str) -> u64 {
-        self.nodes[&node].allocatable.get(name).0.saturating_sub(self.used(node, name))
     }
 
     pub(super) fn grants_on(&self, node: u32, device: u16) -> Vec<DeviceGrant> {

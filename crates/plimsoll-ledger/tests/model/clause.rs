@@ -36,10 +36,14 @@ pub(crate) enum Clause {
     Contested,
     /// Those who leave make room enough.
     EnoughLeave,
+    /// Best effort leaves for whoever is backed.
+    BestEffortLeaves,
+    /// Best effort takes from nobody who is backed.
+    BestEffortTakesNothing,
 }
 
 impl Clause {
-    pub(crate) const ALL: [Clause; 16] = [
+    pub(crate) const ALL: [Clause; 18] = [
         Clause::LowerClass,
         Clause::Preemptible,
         Clause::Reclaim,
@@ -56,5 +60,7 @@ impl Clause {
         Clause::PoolAllows,
         Clause::Contested,
         Clause::EnoughLeave,
+        Clause::BestEffortLeaves,
+        Clause::BestEffortTakesNothing,
     ];
 }

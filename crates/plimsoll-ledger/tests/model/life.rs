@@ -22,6 +22,9 @@ impl Model {
         if request.requirements.gpu.as_ref().is_some_and(by_profile) && self.version < 5 {
             return Err(Reason::UnsupportedVersion);
         }
+        if (request.qos.is_some() || !request.burst.is_zero()) && self.version < 7 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
@@ -32,7 +35,7 @@ impl Model {
         if !makes_sense(request) || !self.levels_make_sense(request) {
             return Err(Reason::InvalidArgument);
         }
-        let mut request = request.clone();
+        let mut request = self.with_qos(request)?;
         if request.ttl_ms == 0 {
             request.ttl_ms = if class_ttl_ms > 0 { class_ttl_ms } else { 60_000 };
         }
@@ -200,7 +203,8 @@ impl Model {
                 continue;
             }
             for (node, n) in count_nodes(&r.members) {
-                let worst = [false, true].map(|later| self.seen(later, |model| model.free(node, name)));
+                let worst =
+                    [false, true].map(|later| self.seen(later, |model| model.room(&r.request, node, name)));
                 if growth(n) > worst[0].min(worst[1]) {
                     reasons.push(Reason::NoCapacity);
                 }

@@ -8,6 +8,7 @@ mod life;
 mod nodes;
 mod policy;
 mod preemption;
+mod qos;
 mod quota;
 pub(crate) mod scaling;
 mod service;
@@ -123,6 +124,8 @@ pub(crate) struct Model {
     pub(crate) removed: BTreeMap<u32, Gone>,
     /// Preemptible, grace, protected run.
     rules: BTreeMap<String, (bool, u64, u64)>,
+    /// What a class says of those who say nothing.
+    qos: BTreeMap<String, Option<plimsoll_ledger::Qos>>,
     /// Looks at the world as it will be once those who were given notice have left.
     later: std::cell::Cell<bool>,
     /// Looks at the world without these.
@@ -318,7 +321,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 6 {
+                if *to > 7 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;

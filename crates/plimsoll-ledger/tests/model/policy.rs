@@ -26,6 +26,7 @@ impl Model {
             reasons.push(Reason::UnsupportedVersion);
         }
         reasons.extend(self.queueing_reasons(put));
+        reasons.extend(self.qos_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
@@ -79,6 +80,7 @@ impl Model {
                 PolicyObject::Class(c) => {
                     self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms));
                     self.rules.insert(c.name.clone(), (c.preemptible, c.grace_ms, c.min_run_ms));
+                    self.qos.insert(c.name.clone(), c.qos);
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
@@ -103,6 +105,7 @@ impl Model {
                 PolicyName::Class(n) => {
                     self.classes.remove(n);
                     self.rules.remove(n);
+                    self.qos.remove(n);
                 }
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);

@@ -3,6 +3,7 @@
 use plimsoll_ledger::{OnPreempt, Pool, Preemption};
 
 use super::clause::Clause;
+use super::qos::{gives_way, out_of_reach};
 use super::quota::taken;
 use super::*;
 
@@ -138,7 +139,9 @@ impl Model {
                 Some(total) => {
                     amount.0 * members.len() as u64 > total.0.saturating_sub(self.pool_used(&pool.name, name))
                 }
-                None => count_nodes(&members).iter().any(|(node, n)| amount.0 * n > self.free(*node, name)),
+                None => count_nodes(&members)
+                    .iter()
+                    .any(|(node, n)| amount.0 * n > self.room(request, *node, name)),
             };
             if short {
                 found.push(name.to_owned());
@@ -175,13 +178,18 @@ impl Model {
             if queue.is_empty() { String::new() } else { self.root(queue).to_owned() }
         };
         let stands = matches!(v.state, State::Held | State::Active | State::Partial);
+        let gives_way = gives_way(&r.request, &v.request) && self.knows(Clause::BestEffortLeaves);
         if victim == id
             || !stands
             || v.request.pool != r.request.pool && self.knows(Clause::SamePool)
-            || tree(&v.request.queue) != tree(&r.request.queue) && self.knows(Clause::SameTree)
+            || out_of_reach(&r.request, &v.request) && self.knows(Clause::BestEffortTakesNothing)
+            || !gives_way && tree(&v.request.queue) != tree(&r.request.queue) && self.knows(Clause::SameTree)
             || self.clock < v.granted_at + min_run_ms && self.knows(Clause::MinRun)
         {
             return None;
+        }
+        if gives_way && (pool.preemption != Preemption::Never || !self.knows(Clause::PoolAllows)) {
+            return Some(PreemptionRule::BestEffort);
         }
         let (ours, theirs) = (r.request.queue.as_str(), v.request.queue.as_str());
         let asked = |name: &str| i128::from(taken(&r.request.requirements.amounts, members, name));

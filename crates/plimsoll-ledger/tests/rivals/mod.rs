@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Command, Entry, Gang, GpuAsk, GpuShare, LATEST_VERSION, Ledger, OnPreempt, Placement, Request,
+    Command, Entry, Gang, GpuAsk, GpuShare, LATEST_VERSION, Ledger, OnPreempt, Placement, Qos, Request,
     Requirements, Verdict, Wait,
 };
 use plimsoll_types::{ReservationId, Resources};
@@ -41,6 +41,8 @@ struct Who {
     confirmed: bool,
     /// Waits where it has to, and again once its place was taken back.
     waits: bool,
+    /// Takes only what is idle.
+    best_effort: bool,
 }
 
 /// One step of a history; indices are resolved against the ledger of the moment.
@@ -79,11 +81,16 @@ fn who(waits: bool) -> impl Strategy<Value = Who> {
     let pool = prop_oneof![9 => Just("default"), 1 => Just("gpu")];
     let gpu_milli = prop_oneof![5 => Just(0u16), 2 => Just(500), 2 => Just(1_000)];
     let members = prop_oneof![5 => Just(1u32), 1 => Just(2)];
-    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.8), prop::bool::weighted(0.8));
+    let flags = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.12),
+    );
     (queue, class, pool, prop_oneof![3 => 1u64..3, 1 => 3u64..6], gpu_milli, members, flags).prop_map(
-        |(queue, class, pool, cores, gpu_milli, members, (ends, confirmed, waits))| {
+        |(queue, class, pool, cores, gpu_milli, members, (ends, confirmed, waits, best_effort))| {
             let cpu_millis = cores * 1_000;
-            Who { queue, class, pool, cpu_millis, gpu_milli, members, ends, confirmed, waits }
+            Who { queue, class, pool, cpu_millis, gpu_milli, members, ends, confirmed, waits, best_effort }
         },
     )
 }
@@ -140,6 +147,7 @@ impl Who {
             hold_ms: 60_000,
             auto_confirm: self.confirmed,
             wait: if self.waits { Wait::Queue { deadline_ms: 0 } } else { Wait::Refuse },
+            qos: self.best_effort.then_some(Qos::BestEffort),
             on_preempt: if self.ends { OnPreempt::End } else { OnPreempt::Requeue },
             ..Request::default()
         }
@@ -255,7 +263,9 @@ fn rivals_leave_for_each_other_as_the_page_says() {
         .unwrap_or_else(|error| panic!("{error}"));
     // A generator that hardly reaches the law proves nothing. In 400 histories each comes up some five times as often.
     let seen = seen.into_inner();
-    for (word, least) in [("lower_class", 20), ("reclaim", 4), ("refused", 200), ("gave up", 1)] {
+    for (word, least) in
+        [("lower_class", 20), ("reclaim", 4), ("best_effort", 10), ("refused", 200), ("gave up", 1)]
+    {
         let count = seen.0.get(word).copied().unwrap_or(0);
         assert!(count >= least, "{word} {count} times only: {seen:?}");
     }

@@ -22,6 +22,8 @@ pub(super) struct Setup {
     classes: Vec<(bool, u64, u64)>,
     preemption: Preemption,
     max_preemptions_per_hour: u32,
+    /// How much of the cores is promised, in thousandths.
+    cpu_permille: u32,
 }
 
 pub(super) fn setup() -> impl Strategy<Value = Setup> {
@@ -42,9 +44,16 @@ pub(super) fn setup() -> impl Strategy<Value = Setup> {
         8 => Just(Preemption::Any), 2 => Just(Preemption::Reclaim), 1 => Just(Preemption::LowerClass), 1 => Just(Preemption::Never),
     ];
     let most = prop_oneof![4 => Just(0u32), 1 => 1u32..4];
-    (queues, classes, preemption, most).prop_map(|(queues, classes, preemption, max_preemptions_per_hour)| {
-        Setup { queues, classes, preemption, max_preemptions_per_hour }
-    })
+    let over = prop_oneof![3 => Just(1_000u32), 1 => Just(1_400)];
+    (queues, classes, preemption, most, over).prop_map(
+        |(queues, classes, preemption, max_preemptions_per_hour, cpu_permille)| Setup {
+            queues,
+            classes,
+            preemption,
+            max_preemptions_per_hour,
+            cpu_permille,
+        },
+    )
 }
 
 fn quota((guaranteed, more, limit): (u64, u64, Option<u64>), unit: u64) -> Quota {
@@ -65,6 +74,7 @@ impl Setup {
                 name: name.into(),
                 preemption: self.preemption,
                 max_preemptions_per_hour: self.max_preemptions_per_hour,
+                oversubscription: BTreeMap::from([("cpu".into(), self.cpu_permille)]),
                 ..Pool::default()
             })
         };

@@ -6,12 +6,23 @@ use plimsoll_types::quantity::{format_duration_ms, parse_duration_ms};
 
 use super::name;
 use crate::context::{Block, Context};
+use crate::node::Node;
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 6] =
-    ["priority", "preemptible", "defaultTtl", "defaultDuration", "grace", "minRun"];
+pub(crate) const SPEC: [&str; 8] =
+    ["priority", "preemptible", "defaultTtl", "defaultDuration", "grace", "minRun", "qos", "latencyTarget"];
+
+/// The latency target of 0.
+pub(crate) const NOW: &str = "now";
+
+/// Quality of service as files write it.
+pub(crate) const QOS: [(&str, v1::Qos); 3] = [
+    ("guaranteed", v1::Qos::Guaranteed),
+    ("burstable", v1::Qos::Burstable),
+    ("best_effort", v1::Qos::BestEffort),
+];
 
 /// Reads a class.
 pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block<'_>) -> v1::Class {
@@ -49,6 +60,9 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let duration_ms =
         duration.and_then(|node| context.quantity(node, "spec.defaultDuration", parse_duration_ms));
     context.locate("class.default_duration_ms", spec.mark_of("defaultDuration"), "spec.defaultDuration");
+    let qos = spec.get("qos").and_then(|node| context.word(node, "spec.qos", &QOS));
+    context.locate("class.latency_target_ms", spec.mark_of("latencyTarget"), "spec.latencyTarget");
+    let latency_target_ms = spec.get("latencyTarget").and_then(|node| latency_target(context, node));
     v1::Class {
         name,
         priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
@@ -58,5 +72,16 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         revision: 0,
         grace_ms,
         min_run_ms,
+        qos: qos.unwrap_or_default().into(),
+        latency_target_ms,
     }
+}
+
+/// `now`, or a duration.
+fn latency_target(context: &mut Context<'_>, node: &Node) -> Option<u64> {
+    let path = "spec.latencyTarget";
+    if context.text(node, path)? == NOW {
+        return Some(0);
+    }
+    context.quantity(node, path, parse_duration_ms)
 }

@@ -11,7 +11,7 @@ use crate::context::{Block, Context};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 14] = [
+pub(crate) const SPEC: [&str; 15] = [
     "select",
     "strategy",
     "countables",
@@ -26,6 +26,7 @@ pub(crate) const SPEC: [&str; 14] = [
     "topology",
     "queueing",
     "starvationBound",
+    "oversubscription",
 ];
 
 /// Strategies as files write them.
@@ -142,6 +143,17 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         context.locate("pool.starvation_bound_ms", node.mark, "spec.starvationBound");
         let bound = context.quantity(node, "spec.starvationBound", parse_duration_ms);
         pool.starvation_bound_ms = bound.unwrap_or_default();
+    }
+    if let Some(node) = spec.get("oversubscription") {
+        for (resource, mark, node) in super::resources(context, node, "spec.oversubscription") {
+            let path = format!("spec.oversubscription.{resource}");
+            context.locate(format!("pool.oversubscription_permille[{resource:?}]"), mark, path.clone());
+            // Thousandths, written as cpu is: 1.5.
+            if let Some(permille) = context.quantity(node, &path, parse_cpu_millis) {
+                let permille = u32::try_from(permille).unwrap_or(u32::MAX);
+                pool.oversubscription_permille.insert(resource, permille);
+            }
+        }
     }
     pool
 }

@@ -4,6 +4,7 @@ use plimsoll_calendar::parse_moment_ms;
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
 
+use super::class::QOS;
 use super::{amounts, labels, places, quota, selector, text};
 use crate::context::{Block, Context};
 use crate::node::Node;
@@ -11,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 27] = [
+pub(crate) const SPEC: [&str; 29] = [
     "pool",
     "class",
     "queue",
@@ -39,6 +40,8 @@ pub(crate) const SPEC: [&str; 27] = [
     "onPreempt",
     "maxCost",
     "team",
+    "qos",
+    "burst",
 ];
 
 /// What a preempted reservation comes to.
@@ -86,7 +89,26 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             .get("maxCost")
             .and_then(|node| context.quantity(node, "spec.maxCost", quota::parse_micros))
             .map(|cost_micros| v1::RequestLimits { cost_micros }),
+        qos: spec.get("qos").and_then(|node| context.word(node, "spec.qos", &QOS)).unwrap_or_default().into(),
+        burst: burst(context, spec),
     }
+}
+
+/// So much while it is idle, per resource.
+fn burst(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::Quantities> {
+    let node = spec.get("burst")?;
+    context.locate("burst", node.mark, "spec.burst");
+    let wire = |name: &str| match name {
+        "cpu" => "burst.cpu_millis".to_owned(),
+        "memory" => "burst.memory_bytes".to_owned(),
+        other => format!("burst.other[{other:?}]"),
+    };
+    let mut named = amounts(context, node, "spec.burst", wire);
+    Some(v1::Quantities {
+        cpu_millis: named.remove("cpu").unwrap_or_default(),
+        memory_bytes: named.remove("memory").unwrap_or_default(),
+        other: named,
+    })
 }
 
 fn word(context: &mut Context<'_>, spec: &Block<'_>, key: &'static str) -> String {

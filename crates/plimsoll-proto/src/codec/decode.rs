@@ -91,7 +91,7 @@ pub(super) fn policy_object(from: log::PolicyObject) -> Result<PolicyObject> {
     use log::policy_object::Object as From;
     Ok(match from.object.ok_or(CodecError::UnknownKind { what: "policy object" })? {
         From::Pool(from) => PolicyObject::Pool(pool(from)?),
-        From::Class(from) => PolicyObject::Class(class(from)),
+        From::Class(from) => PolicyObject::Class(class(from)?),
         From::NodeLimits(from) => PolicyObject::NodeLimits(node_limits(from)?),
         From::Queue(from) => PolicyObject::Queue(queue(from)?),
         From::Quota(from) => PolicyObject::Quota(usage::decode_quota(from)?),
@@ -136,11 +136,20 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
         topology: from.topology,
         queueing: from.queueing.parse().map_err(|()| CodecError::UnknownKind { what: "queue discipline" })?,
         starvation_bound_ms: from.starvation_bound_ms,
+        oversubscription: amounts(from.oversubscription)?
+            .into_iter()
+            .map(|(name, amount)| {
+                let field = "pool.oversubscription";
+                let permille =
+                    u32::try_from(amount.0).map_err(|_| CodecError::OutOfRange { field, value: amount.0 })?;
+                Ok((name, permille))
+            })
+            .collect::<Result<_>>()?,
     })
 }
 
-pub(super) fn class(from: log::Class) -> Class {
-    Class {
+pub(super) fn class(from: log::Class) -> Result<Class> {
+    Ok(Class {
         name: from.name,
         priority: from.priority,
         preemptible: from.preemptible,
@@ -149,7 +158,9 @@ pub(super) fn class(from: log::Class) -> Class {
         min_run_ms: from.min_run_ms,
         default_duration_ms: from.default_duration_ms,
         changed: Revision(from.changed),
-    }
+        qos: names::decode_qos(from.qos)?,
+        latency_target_ms: from.latency_target_ms,
+    })
 }
 
 pub(super) fn validator(from: log::Validator) -> Result<Validator> {

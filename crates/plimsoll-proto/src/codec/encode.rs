@@ -133,6 +133,13 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         topology: pool.topology.clone(),
         queueing: pool.queueing.to_string(),
         starvation_bound_ms: pool.starvation_bound_ms,
+        oversubscription: named(
+            &pool
+                .oversubscription
+                .iter()
+                .map(|(name, permille)| (name.clone(), (*permille).into()))
+                .collect(),
+        ),
     }
 }
 
@@ -145,6 +152,8 @@ pub(super) fn class(class: &Class) -> log::Class {
         grace_ms: class.grace_ms,
         min_run_ms: class.min_run_ms,
         default_duration_ms: class.default_duration_ms,
+        qos: names::encode_qos(class.qos),
+        latency_target_ms: class.latency_target_ms,
         changed: class.changed.0,
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, EndReason, Fairness, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule,
+    Balancing, EndReason, Fairness, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule, Qos,
     QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
@@ -137,8 +137,19 @@ pair!(
     decode_preemption_rule,
     PreemptionRule,
     "preemption rule",
-    [LowerClass, Reclaim]
+    [LowerClass, Reclaim, BestEffort]
 );
+pair!(encode_some_qos, decode_some_qos, Qos, "qos", [Guaranteed, Burstable, BestEffort]);
+
+/// `None` is 0.
+pub(super) fn encode_qos(qos: Option<Qos>) -> i32 {
+    qos.map_or(0, encode_some_qos)
+}
+
+/// 0 is `None`.
+pub(super) fn decode_qos(number: i32) -> Result<Option<Qos>, CodecError> {
+    if number == 0 { Ok(None) } else { decode_some_qos(number).map(Some) }
+}
 
 /// `None` is 0.
 pub(super) fn encode_end(reason: Option<EndReason>) -> i32 {

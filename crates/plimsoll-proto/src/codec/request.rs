@@ -44,6 +44,10 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
         to.generated(31, &topology::encode_rule(rule));
     }
     to.bytes(40, &request.service);
+    to.choice(50, names::encode_qos(request.qos));
+    if !request.burst.is_zero() {
+        to.message(51, |to| write_resources(to, &request.burst));
+    }
 }
 
 /// The request of its fields.
@@ -77,6 +81,11 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         affinity.push(topology::decode_rule(rule));
     }
     let service = from.text(40)?;
+    let qos = names::decode_qos(from.choice(50)?)?;
+    let burst = from.message(51, "request.burst")?.map(read_resources).transpose()?;
+    if burst.as_ref().is_some_and(Resources::is_zero) {
+        return Err(CodecError::NotCanonical { what: "request.burst" });
+    }
     from.end()?;
     Ok(Request {
         name,
@@ -98,6 +107,8 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         start_at_ms,
         topology,
         affinity,
+        qos,
+        burst: burst.unwrap_or_default(),
     })
 }
 

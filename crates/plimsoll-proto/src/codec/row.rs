@@ -38,7 +38,7 @@ pub(super) fn read(mut from: Reader<'_>, requests: &mut SharedRequests) -> Resul
     let row = match from.next_field()? {
         Some(1) => Row::Meta(read_meta(from.some_message(1, "meta")?)?),
         Some(2) => Row::Pool(Arc::new(decode::pool(from.some_generated(2, "pool")?)?)),
-        Some(3) => Row::Class(Arc::new(decode::class(from.some_generated(3, "class")?))),
+        Some(3) => Row::Class(Arc::new(decode::class(from.some_generated(3, "class")?)?)),
         Some(4) => Row::NodeLimits(Arc::new(decode::node_limits(from.some_generated(4, "node limits")?)?)),
         Some(5) => Row::Node(Arc::new(decode::node(from.some_generated(5, "node")?)?)),
         Some(6) => {

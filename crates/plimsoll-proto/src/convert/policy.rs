@@ -86,6 +86,9 @@ pub fn fairness_to_v1(from: Fairness) -> v1::Fairness {
     }
 }
 
+/// Reservations that [`class_status`] looks at.
+const CLASS_LOOKS: usize = 100_000;
+
 /// A pool from its message.
 ///
 /// # Errors
@@ -120,6 +123,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         topology: from.topology.clone(),
         queueing: from.queueing.to_string(),
         starvation_bound_ms: from.starvation_bound_ms,
+        oversubscription_permille: from.oversubscription.clone(),
     }
 }
 
@@ -165,7 +169,24 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         min_run_ms: from.min_run_ms,
         default_duration_ms: from.default_duration_ms,
         revision: from.changed.0,
+        qos: super::qos_to_v1(from.qos).into(),
+        latency_target_ms: from.latency_target_ms,
     }
+}
+
+/// What came of a class lately. Looks at the latest 100,000 reservations.
+pub fn class_status(from: &Class, ledger: &Ledger) -> v1::ClassStatus {
+    let latest = ledger.reservations().rev().take(CLASS_LOOKS);
+    let waits = latest
+        .filter(|reservation| reservation.request.class == from.name)
+        .filter_map(|reservation| reservation.first_wait_ms());
+    let mut status = v1::ClassStatus::default();
+    for wait_ms in waits {
+        status.grants += 1;
+        status.latency_target_missed += u64::from(from.misses(wait_ms) == Some(true));
+        status.longest_wait_ms = status.longest_wait_ms.max(wait_ms);
+    }
+    status
 }
 
 /// Node limits from their message.
@@ -361,6 +382,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         topology: topology::levels(check, &from.topology),
         queueing,
         starvation_bound_ms: from.starvation_bound_ms,
+        oversubscription: super::qos::oversubscription(check, from),
     }
 }
 
@@ -370,6 +392,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
     check.range("grace_ms", from.grace_ms, 0, MAX_TTL_MS);
     check.range("min_run_ms", from.min_run_ms, 0, MAX_TTL_MS);
     check.range("default_duration_ms", from.default_duration_ms, 0, MAX_TTL_MS);
+    check.range("latency_target_ms", from.latency_target_ms(), 0, MAX_TTL_MS);
     Class {
         name: from.name.clone(),
         priority: from.priority,
@@ -378,6 +401,8 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
         grace_ms: from.grace_ms,
         min_run_ms: from.min_run_ms,
         default_duration_ms: from.default_duration_ms,
+        qos: super::qos::qos(check, from.qos),
+        latency_target_ms: from.latency_target_ms,
         changed: Revision(0),
     }
 }

@@ -4,7 +4,7 @@ use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, OnPreempt, Request, Wait};
 
 use super::check::Check;
-use super::{Violation, requirements_to_v1, resources, topology};
+use super::{Violation, qos, qos_to_v1, requirements_to_v1, resources, resources_to_v1, topology};
 use crate::limits::MAX_GANG_MEMBERS;
 use crate::v1;
 
@@ -85,6 +85,12 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         wait: if wait.queue { Wait::Queue { deadline_ms: wait.deadline_ms } } else { Wait::Refuse },
         on_preempt,
         start_at_ms: from.start_at_ms,
+        qos: qos::qos(&mut check, from.qos),
+        burst: from
+            .burst
+            .as_ref()
+            .map(|burst| check.within("burst", |check| resources::resources(check, burst)))
+            .unwrap_or_default(),
     };
     check.finish(request)
 }
@@ -136,6 +142,8 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         affinity: from.affinity.iter().map(topology::rule_to_v1).collect(),
         limits: (from.max_cost_micros > 0).then_some(v1::RequestLimits { cost_micros: from.max_cost_micros }),
         start_at_ms: from.start_at_ms,
+        qos: qos_to_v1(from.qos).into(),
+        burst: (!from.burst.is_zero()).then(|| resources_to_v1(&from.burst)),
     }
 }
 

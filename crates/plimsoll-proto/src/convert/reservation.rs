@@ -96,6 +96,7 @@ fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
     let rule = match from.rule {
         PreemptionRule::LowerClass => v1::PreemptionRule::LowerClass,
         PreemptionRule::Reclaim => v1::PreemptionRule::Reclaim,
+        PreemptionRule::BestEffort => v1::PreemptionRule::BestEffort,
     };
     v1::Preempted {
         by: from.by.to_string(),

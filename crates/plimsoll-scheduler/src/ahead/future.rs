@@ -20,6 +20,7 @@ pub(crate) const FOREVER: u64 = u64::MAX;
 struct Part {
     amounts: Resources,
     devices: Vec<DeviceGrant>,
+    best_effort: bool,
 }
 
 /// From when and until when, and what each member takes.
@@ -46,6 +47,7 @@ pub(crate) struct InFlight {
     /// Countables of all members.
     in_pool: Resources,
     placement: Placement,
+    best_effort: bool,
 }
 
 impl InFlight {
@@ -58,7 +60,8 @@ impl InFlight {
     ) -> InFlight {
         let (amounts, in_pool) = split(ledger, request);
         let in_pool = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
-        InFlight { id, until_ms: until.0, amounts, in_pool, placement: placement.clone() }
+        let (placement, best_effort) = (placement.clone(), request.is_best_effort());
+        InFlight { id, until_ms: until.0, amounts, in_pool, placement, best_effort }
     }
 }
 
@@ -85,9 +88,12 @@ impl Future {
             self.countables.remove(&(at, node, id));
         }
         let Some(row) = ledger.node(node).filter(|row| row.pool == pool && row.is_eligible()) else { return };
+        let is_backed_in_full = |usage: &plimsoll_ledger::NodeUsage| {
+            row.allocatable.iter().all(|(name, real)| usage.backed(name) <= real)
+        };
         let is_plain = |usage: &plimsoll_ledger::NodeUsage| {
             // Where places are kept for others, or more is taken than there is, an end gives back less than was held.
-            usage.kept.is_none() && usage.used.fits_in(&row.allocatable)
+            usage.kept.is_none() && usage.used.fits_in(&ledger.offered(node)) && is_backed_in_full(usage)
         };
         if !ledger.usage(node).is_some_and(is_plain) {
             return;
@@ -114,9 +120,10 @@ impl Future {
 
     /// A proposal in flight will leave its nodes, or `only` this one, until they are read anew.
     pub(crate) fn expect_end(&mut self, in_flight: &InFlight, only: Option<NodeId>) {
-        let InFlight { id, until_ms, amounts, in_pool, placement } = in_flight;
+        let InFlight { id, until_ms, amounts, in_pool, placement, best_effort } = in_flight;
         for member in placement.members.iter().filter(|member| only.is_none_or(|only| only == member.node)) {
-            let part = Part { amounts: amounts.clone(), devices: member.devices.clone() };
+            let (amounts, devices) = (amounts.clone(), member.devices.clone());
+            let part = Part { amounts, devices, best_effort: *best_effort };
             let leaving = self.leaving.entry(member.node).or_default();
             let place = leaving.partition_point(|(known, other, _)| (*known, *other) <= (*until_ms, *id));
             leaving.insert(place, (*until_ms, *id, part));
@@ -134,7 +141,8 @@ impl Future {
     pub(crate) fn plan(&mut self, ledger: &Ledger, id: ReservationId, request: &Request, spot: &Spot) {
         let (amounts, in_pool) = split(ledger, request);
         for member in &spot.placement.members {
-            let part = Part { amounts: amounts.clone(), devices: member.devices.clone() };
+            let (amounts, devices) = (amounts.clone(), member.devices.clone());
+            let part = Part { amounts, devices, best_effort: request.is_best_effort() };
             let here = self.arriving.entry(member.node).or_default();
             here.entry(id).or_insert_with(|| (spot.start_ms, spot.until_ms, Vec::new())).2.push(part);
         }
@@ -199,10 +207,7 @@ impl Future {
         let mut least = self.at(view, node, from, arriving());
         for (start, ..) in arriving().filter(|(start, ..)| *start > from && *start < until) {
             let then = self.at(view, node, *start, arriving());
-            least.free = least.free.smaller_of(&then.free);
-            for (device, other) in least.devices.iter_mut().zip(&then.devices) {
-                *device = device.larger_of(other);
-            }
+            least.keep_least(&then);
         }
         Some(least)
     }
@@ -239,15 +244,16 @@ impl Future {
             node: Arc::clone(&view.node),
             labels: Labels::new(),
             free: view.free.clone(),
+            over: view.over.clone(),
             devices: view.devices.clone(),
         };
         let leaving = self.leaving.get(&node).into_iter().flatten();
         for (_, _, part) in leaving.take_while(|(at, ..)| *at <= moment) {
-            then.give_back(&part.amounts, &part.devices);
+            then.give_back(&part.amounts, &part.devices, part.best_effort);
         }
         for (start, until, parts) in arriving {
             for part in parts.iter().filter(|_| *start <= moment && *until > moment) {
-                then.take(&part.amounts, &part.devices);
+                then.take(&part.amounts, &part.devices, part.best_effort);
             }
         }
         then
@@ -270,7 +276,8 @@ fn part_of(ledger: &Ledger, holder: &Reservation, node: NodeId) -> Part {
     let (each, _) = split_reservation(ledger, holder);
     let here = || holder.members.iter().filter(|member| member.node == node);
     let amounts = each.checked_mul(here().count() as u64).unwrap_or_default();
-    Part { amounts, devices: here().flat_map(|member| member.devices.iter().copied()).collect() }
+    let best_effort = holder.is_best_effort();
+    Part { amounts, best_effort, devices: here().flat_map(|member| member.devices.iter().copied()).collect() }
 }
 
 /// What counts on nodes, and what in the pool, of each member as it is now: a resize may have changed what was asked.

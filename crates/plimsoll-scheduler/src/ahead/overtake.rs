@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{
-    Blocker, DeviceUsage, Ledger, Placement, Pool, Reason, Request, State, UsageKey, Verdict,
-};
+use plimsoll_ledger::{Blocker, Ledger, Placement, Pool, Reason, Request, State, UsageKey, Verdict};
 use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
@@ -12,6 +10,7 @@ use super::future::FOREVER;
 use super::search::Search;
 use super::{Agenda, Head, LOOKS_PER_PASS, Planned};
 use crate::Planner;
+use crate::fit::Stock;
 use crate::fleet::split;
 use crate::headroom::Charge;
 use crate::planner::requester_of;
@@ -246,19 +245,17 @@ impl Planner {
         let mut agenda = self.ahead.pools.remove(&request.pool)?;
         let now_ms = self.ahead.now_ms;
         let until_ms = if mutant!("backfill-delays-the-head") { now_ms + 1 } else { until_ms };
-        let mut before: Vec<(NodeId, Resources, Vec<DeviceUsage>)> = Vec::new();
+        let mut before: Vec<(NodeId, Stock)> = Vec::new();
         let charges = {
             let counts = agenda.counts(id, priority);
             for node in agenda.future.planned_nodes() {
                 let through = agenda.future.through(&self.fleet, node, now_ms, until_ms, &counts);
                 let (Some(mut least), Some(view)) = (through, self.fleet.get(node)) else { continue };
-                least.free = least.free.smaller_of(&view.free);
-                for (device, now) in least.devices.iter_mut().zip(&view.devices) {
-                    *device = device.larger_of(now);
-                }
-                if least.free != view.free || least.devices != view.devices {
-                    before.push((node, view.free.clone(), view.devices.clone()));
-                    self.fleet.restore(node, least.free, least.devices);
+                least.keep_least(view);
+                let (least, now) = (least.stock(), view.stock());
+                if least != now {
+                    before.push((node, now));
+                    self.fleet.restore(node, least);
                 }
             }
             let mut set_aside = Resources::default();
@@ -279,8 +276,8 @@ impl Planner {
         let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
         self.give_back_charges(charges);
         self.fleet.unbook(PLANNED, &request.pool, std::iter::empty());
-        for (node, free, devices) in before {
-            self.fleet.restore(node, free, devices);
+        for (node, stock) in before {
+            self.fleet.restore(node, stock);
         }
         self.ahead.pools.insert(request.pool.clone(), agenda);
         found

@@ -77,12 +77,13 @@ impl Search<'_> {
         for member in &spot.placement.members {
             let through = || self.future.through(self.fleet, member.node, start_ms, until, self.counts);
             let Some(view) = views.entry(member.node).or_insert_with(through) else { return false };
-            let fits = amounts.fits_in(&view.free);
+            let loose = self.request.is_best_effort();
+            let fits = amounts.iter().all(|(name, amount)| amount <= view.has(name, loose));
             let free = member.devices.iter().all(|grant| has_room(view, self.request, *grant));
             if !fits || !free {
                 return false;
             }
-            view.take(&amounts, &member.devices);
+            view.take(&amounts, &member.devices, loose);
         }
         let members = u32::try_from(spot.placement.members.len()).unwrap_or(u32::MAX);
         self.enough_countables(&in_pool, start_ms, members)
@@ -158,7 +159,7 @@ impl Search<'_> {
         let mut members = Vec::new();
         while (members.len() as u32) < most {
             let Ok(devices) = view.fit_amounts(self.request, amounts) else { break };
-            view.take(amounts, &devices);
+            view.take(amounts, &devices, self.request.is_best_effort());
             members.push(MemberPlacement { node, devices });
         }
         if !members.is_empty() {

@@ -6,7 +6,7 @@ use plimsoll_ledger::{Ledger, Request};
 use plimsoll_types::ReservationId;
 
 use crate::Planner;
-use crate::fit::NodeView;
+use crate::fit::{NodeView, Over};
 use crate::fleet::split;
 
 /// Nodes with room that is kept for a reservation.
@@ -25,8 +25,12 @@ pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> V
     for view in planner.fleet().pool_views(&request.pool) {
         let Some(usage) = ledger.usage(view.node.id) else { continue };
         let Some(kept) = &usage.kept else { continue };
-        let now =
-            NodeView { free: ledger.free(view.node.id), devices: usage.devices.clone(), ..view.clone() };
+        let free = ledger.offered(view.node.id).saturating_sub(&usage.used);
+        let over = view.over.as_ref().map(|over| Over {
+            solid: view.node.allocatable.saturating_sub(&usage.used.saturating_sub(&usage.loose)),
+            offered: over.offered.clone(),
+        });
+        let now = NodeView { free, over, devices: usage.devices.clone(), ..view.clone() };
         if view.fit(request, &amounts).is_err() && now.fit(request, &amounts).is_ok() {
             for id in &kept.by {
                 *found.entry(*id).or_default() += 1;

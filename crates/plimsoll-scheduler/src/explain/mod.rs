@@ -68,7 +68,7 @@ pub enum SingleChange {
     Policy(Box<PolicyObject>),
     /// A node takes new work again.
     Uncordon(NodeId),
-    /// A grant of a lower class ends.
+    /// A grant of a lower class, or of best effort, ends.
     End(ReservationId),
 }
 

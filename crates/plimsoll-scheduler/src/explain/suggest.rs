@@ -327,7 +327,7 @@ impl Search<'_> {
     }
 }
 
-/// Grants of a lower class without which a node would have room for a member: those who would be asked to leave first, first. O(some thousand
+/// Grants of a lower class, or of best effort for who is backed, without which a node would have room for a member: those who would be asked to leave first, first. O(some thousand
 /// holders).
 pub(super) fn in_the_way(ledger: &Ledger, request: &Request, priority: i32) -> Vec<ReservationId> {
     let (amounts, _) = split(ledger, request);
@@ -350,13 +350,14 @@ pub(super) fn in_the_way(ledger: &Ledger, request: &Request, priority: i32) -> V
         };
         for holder in ledger.holders(node.id) {
             looked += 1;
-            if holder.priority >= priority || !holder.state.is_occupying() {
+            let gives_way = holder.is_best_effort() && !request.is_best_effort();
+            if !(gives_way || holder.priority < priority) || !holder.state.is_occupying() {
                 continue;
             }
             let candidate = Candidate::new(ledger, &prices, holder);
             let mut room = view.clone();
             for (amounts, devices) in candidate.on_node(ledger, node.id) {
-                room.give_back(&amounts, &devices);
+                room.give_back(&amounts, &devices, candidate.reservation.is_best_effort());
             }
             if room.fit(request, &amounts).is_ok() {
                 found.push(candidate);

@@ -100,7 +100,7 @@ fn least_loss(fleet: &Fleet, request: &Request) -> Option<i64> {
         }
         for devices in options {
             let mut after = slot.clone();
-            after.view.take(amounts, &devices);
+            after.view.take(amounts, &devices, false);
             let loss = Free::of(slot).usable(mix) - Free::of(&after).usable(mix);
             least = Some(least.map_or(loss, |known: i64| known.min(loss)));
         }
@@ -125,7 +125,7 @@ proptest! {
                     let member = &placement.members[0];
                     let slot = planner.fleet().slot(member.node).expect("it is known");
                     let mut after = slot.clone();
-                    after.view.take(&request.requirements.amounts, &member.devices);
+                    after.view.take(&request.requirements.amounts, &member.devices, false);
                     let mix = &planner.fleet().gradients.pools["default"].mix;
                     let loss = Free::of(slot).usable(mix) - Free::of(&after).usable(mix);
                     prop_assert_eq!(Some(loss), least);

@@ -229,7 +229,7 @@ impl Search<'_> {
                 &candidate.taken,
             );
             for (amounts, grants) in candidate.on_node(self.ledger, node) {
-                room.give_back(&amounts, &grants);
+                room.give_back(&amounts, &grants, candidate.reservation.is_best_effort());
             }
             chosen.push(candidate);
             if let Ok(found) = room.fit_amounts(request, &self.amounts) {
@@ -245,7 +245,7 @@ impl Search<'_> {
             let mut trial = view.clone();
             for other in kept.iter().filter(|other| other.reservation.id != id) {
                 for (amounts, grants) in other.on_node(self.ledger, node) {
-                    trial.give_back(&amounts, &grants);
+                    trial.give_back(&amounts, &grants, other.reservation.is_best_effort());
                 }
             }
             if let Ok(found) = trial.fit_amounts(request, &self.amounts) {
@@ -263,7 +263,7 @@ impl Search<'_> {
             self.remove(victim);
         }
         if let Some(view) = self.views.get_mut(&node) {
-            view.take(&self.amounts, &room.devices);
+            view.take(&self.amounts, &room.devices, self.waiting.is_best_effort());
         }
     }
 
@@ -273,7 +273,7 @@ impl Search<'_> {
         for node in nodes {
             for (amounts, devices) in victim.on_node(self.ledger, node) {
                 if let Some(view) = self.views.get_mut(&node) {
-                    view.give_back(&amounts, &devices);
+                    view.give_back(&amounts, &devices, reservation.is_best_effort());
                 }
             }
         }
@@ -364,7 +364,8 @@ impl Search<'_> {
             // What is not looked at is left alone.
             let Some(mut view) = self.views.get(&node).cloned() else { continue };
             for (amounts, grants) in victim.on_node(self.ledger, node) {
-                let fits = amounts.iter().all(|(name, amount)| amount <= view.free.get(name));
+                let loose = victim.reservation.is_best_effort();
+                let fits = amounts.iter().all(|(name, amount)| amount <= view.has(name, loose));
                 let has_room = |grant: &DeviceGrant| {
                     let index = usize::from(grant.device.0);
                     let of = (view.node.registration.devices.get(index), view.devices.get(index), share);
@@ -373,7 +374,7 @@ impl Search<'_> {
                 if !fits || !grants.iter().all(has_room) {
                     return None;
                 }
-                view.take(&amounts, &grants);
+                view.take(&amounts, &grants, loose);
             }
             views.push((node, view));
         }
@@ -400,7 +401,8 @@ impl Search<'_> {
     /// What is short on this node, and whatever the node.
     fn contested_on(&self, view: &NodeView) -> BTreeSet<String> {
         let mut contested = self.short_everywhere.clone();
-        let short = self.amounts.iter().filter(|(name, amount)| *amount > view.free.get(name));
+        let loose = self.waiting.is_best_effort();
+        let short = self.amounts.iter().filter(|(name, amount)| *amount > view.has(name, loose));
         contested.extend(short.map(|(name, _)| name.to_owned()));
         if let Some(gpu) = &self.waiting.request.requirements.gpu {
             let only_gpu = Request {
@@ -441,13 +443,19 @@ fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
     let Some(usage) = ledger.usage(view.node.id).filter(|usage| usage.kept.is_some()) else { return later };
     for (name, open) in ledger.open(view.node.id).iter() {
         let booked = open.saturating_sub(view.free.get(name));
-        let free = view.node.allocatable.get(name).saturating_sub(usage.later(name)).saturating_sub(booked);
-        later.free.set(name, free);
+        let offered = ledger.offered(view.node.id).get(name);
+        later.free.set(name, offered.saturating_sub(usage.later(name)).saturating_sub(booked));
     }
-    for (name, allocatable) in view.node.allocatable.iter() {
+    for (name, offered) in ledger.offered(view.node.id).iter() {
         // What is not open at all now is not among those above.
         if view.free.get(name).is_zero() && ledger.open(view.node.id).get(name).is_zero() {
-            later.free.set(name, allocatable.saturating_sub(usage.later(name)));
+            later.free.set(name, offered.saturating_sub(usage.later(name)));
+        }
+    }
+    if let (Some(over), Some(open)) = (&mut later.over, ledger.open_backed(view.node.id)) {
+        for (name, real) in view.node.allocatable.iter() {
+            let booked = open.get(name).saturating_sub(over.solid.get(name));
+            over.solid.set(name, real.saturating_sub(usage.backed_later(name)).saturating_sub(booked));
         }
     }
     for (index, device) in later.devices.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Candidates in the order in which they are asked to leave (`docs/semantics.md` 5.2): opted-out last; queues that borrow before others; the
+//! Candidates in the order in which they are asked to leave (`docs/semantics.md` 5.2): best effort first; opted-out last; queues that borrow before others; the
 //! largest share first; the lowest class; the least work lost; the most recently started; the smallest.
 
 use std::cmp::Reverse;
@@ -11,6 +11,8 @@ use plimsoll_types::{LedgerTime, NodeId, Resources};
 /// What is compared between candidates, in this order: the smallest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Preference {
+    /// Best effort goes first.
+    backed: bool,
     opted_out: bool,
     keeps_to_its_own: bool,
     share: Reverse<Share>,
@@ -32,6 +34,7 @@ pub(crate) struct Candidate {
 /// What a set of victims costs: compared between places, the smallest is best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost {
+    backed: u32,
     opted_out: u32,
     highest_priority: Option<i32>,
     lost: u128,
@@ -51,8 +54,10 @@ impl Candidate {
         // Thousandths of a device weigh as so many thousandths of a hundred cores: what a machine's price is made of.
         let size = u128::from(taken.get(GPU).0) * 100 + u128::from(taken.cpu_millis.0);
         let run_ms = ledger.clock().0.saturating_sub(reservation.granted_at.0);
+        let backed = !reservation.is_best_effort();
         let preference = Preference {
-            opted_out: !ledger.class(&request.class).is_some_and(|class| class.preemptible),
+            backed,
+            opted_out: backed && !ledger.class(&request.class).is_some_and(|class| class.preemptible),
             keeps_to_its_own: share == Share::default(),
             share: Reverse(share),
             priority: reservation.priority,
@@ -79,6 +84,7 @@ impl Candidate {
 impl Cost {
     pub(crate) fn of<'a>(victims: impl Iterator<Item = &'a Candidate>) -> Cost {
         victims.fold(Cost::default(), |cost, victim| Cost {
+            backed: cost.backed + u32::from(victim.preference.backed),
             opted_out: cost.opted_out + u32::from(victim.preference.opted_out),
             highest_priority: cost.highest_priority.max(Some(victim.preference.priority)),
             lost: cost.lost.saturating_add(victim.preference.lost),

@@ -18,10 +18,15 @@ pub(crate) fn members_on(view: &NodeView, request: &Request, amounts: &Resources
     if !(labels_fit && (empty || view.node.is_eligible())) {
         return 0;
     }
-    let free = if empty { &view.node.allocatable } else { &view.free };
+    let loose = request.is_best_effort();
+    let most_of = |name: &str| match (empty, &view.over) {
+        (false, _) => view.has(name, loose),
+        (true, Some(over)) if loose => over.offered.get(name),
+        (true, _) => view.node.allocatable.get(name),
+    };
     let mut most = if request.gang.spread { 1 } else { MOST_ON_A_NODE };
     for (name, amount) in amounts.iter().filter(|(_, amount)| amount.0 > 0) {
-        most = most.min(free.get(name).0 / amount.0);
+        most = most.min(most_of(name).0 / amount.0);
     }
     if let Some(gpu) = &request.requirements.gpu {
         most = most.min(by_devices(view, gpu, empty));

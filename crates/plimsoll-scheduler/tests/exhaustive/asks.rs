@@ -1,6 +1,6 @@
 //! Requests of all kinds, for small fleets.
 
-use plimsoll_ledger::{Affinity, Gang, GpuAsk, GpuShare, ProfileName, Request, Wait};
+use plimsoll_ledger::{Affinity, Gang, GpuAsk, GpuShare, ProfileName, Qos, Request, Wait};
 use plimsoll_types::{Amount, Operator, Selector, Term};
 use proptest::prelude::*;
 
@@ -21,6 +21,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
     let queue = prop::sample::select(vec!["", "", "", "vision", "speech", "org"]);
     let extras =
         (prop::bool::weighted(0.15), prop::option::weighted(0.2, 1u64..4), prop::bool::weighted(0.08));
+    let extras = (extras, prop::option::weighted(0.3, Just(Qos::BestEffort)));
     (
         1u64..5_000,
         prop::option::weighted(0.55, ask()),
@@ -32,7 +33,8 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         .prop_map(
             |(cpu, gpu, ((members, more), spread, topology), (affinity, app), queue, (term, extras))| {
                 let mut request = plain(cpu);
-                let (disk, licences, elsewhere) = extras;
+                let ((disk, licences, elsewhere), qos) = extras;
+                request.qos = qos;
                 let amounts = &mut request.requirements.amounts;
                 amounts.set("storage/nvme", Amount(if disk { 2 * GIB } else { 0 }));
                 amounts.set("license/sim", Amount(licences.unwrap_or(0)));

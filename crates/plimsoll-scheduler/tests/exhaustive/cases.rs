@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) strategy: PoolStrategy,
     /// Nominal, guaranteed and borrowable millicores of two queues below one.
     pub(crate) quotas: [(u64, u64, Option<u64>); 2],
+    /// How much of the cores is promised, in thousandths.
+    pub(crate) cpu_permille: u32,
 }
 
 /// One thing that happens.
@@ -59,7 +61,7 @@ impl Setup {
         let machine =
             |cores: &u64| Machine { cores: *cores, devices: vec![], zone: 0, rack: 0, elsewhere: false };
         let machines = cores.iter().map(machine).collect();
-        Setup { machines, strategy: PoolStrategy::BestFit, quotas: [(0, 0, None); 2] }
+        Setup { machines, strategy: PoolStrategy::BestFit, quotas: [(0, 0, None); 2], cpu_permille: 1_000 }
     }
 }
 
@@ -80,8 +82,10 @@ fn setup() -> impl Strategy<Value = Setup> {
     let quota = quota.prop_map(|(nominal, guaranteed, borrow)| {
         (nominal * 1_000, guaranteed.min(nominal) * 1_000, borrow.map(|more| (nominal + more) * 1_000))
     });
-    (prop::collection::vec(machine, 1..5), crate::fixture::strategy(), [quota.clone(), quota])
-        .prop_map(|(machines, strategy, quotas)| Setup { machines, strategy, quotas })
+    let over = prop_oneof![2 => Just(1_000u32), 1 => Just(1_500), 1 => Just(2_100)];
+    (prop::collection::vec(machine, 1..5), crate::fixture::strategy(), [quota.clone(), quota], over).prop_map(
+        |(machines, strategy, quotas, cpu_permille)| Setup { machines, strategy, quotas, cpu_permille },
+    )
 }
 
 /// Fleets with what happens to them: of everything, and, since chance seldom fills a board with instances, of one or two boards and instances alone.
@@ -123,6 +127,7 @@ pub(crate) fn ledger_of(setup: &Setup) -> Ledger {
         strategy: setup.strategy,
         topology: vec!["zone".into(), "rack".into()],
         countables: [("license/sim".to_owned(), Amount(5))].into(),
+        oversubscription: [("cpu".to_owned(), setup.cpu_permille)].into(),
         ..Pool::default()
     };
     let mut put = vec![PolicyObject::Pool(pool("default")), PolicyObject::Pool(pool("other"))];

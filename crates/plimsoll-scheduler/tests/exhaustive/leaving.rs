@@ -80,6 +80,7 @@ fn classed(request: &Request, class: usize) -> Request {
     Request {
         topology,
         affinity: Vec::new(),
+        qos: None,
         class: ["batch", "low", "standard", "high", "batch", "high"][class % 6].into(),
         queue: String::new(),
         ttl_ms: 3_600_000,

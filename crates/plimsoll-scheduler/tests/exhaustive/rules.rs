@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Affinity, DeviceGrant, GpuAsk, GpuShare, MemberPlacement, Node, Pool, Request};
+use plimsoll_ledger::{Affinity, DeviceGrant, GpuAsk, GpuShare, MemberPlacement, Node, Pool, Qos, Request};
 use plimsoll_types::NodeId;
 
 use super::quota;
@@ -18,6 +18,7 @@ pub(crate) enum Rule {
     Eligible,
     Labels,
     Countables,
+    Backed,
     Amounts,
     Devices,
     Failed,
@@ -39,12 +40,13 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Those that some small case breaks alone, so that it shows when one is forgotten.
-    pub(crate) const TELLING: [Rule; 19] = [
+    pub(crate) const TELLING: [Rule; 20] = [
         Rule::Spread,
         Rule::Pool,
         Rule::Eligible,
         Rule::Labels,
         Rule::Countables,
+        Rule::Backed,
         Rule::Amounts,
         Rule::Failed,
         Rule::Model,
@@ -134,8 +136,16 @@ impl Scene<'_> {
                 continue;
             }
             for (id, count) in &on {
-                let offered = self.node(*id).map_or(0, |node| node.allocatable.get(name).0);
-                if amount.0 * count + self.used_on(*id, name) > offered && self.minds(Rule::Amounts) {
+                let real = self.node(*id).map_or(0, |node| node.allocatable.get(name).0);
+                let permille = pool.oversubscription.get(name).map_or(1_000, |permille| u64::from(*permille));
+                let more = amount.0 * count;
+                let too_much = more + self.used_on(*id, name) > real * permille / 1_000;
+                let unbacked = request.qos != Some(Qos::BestEffort)
+                    && more + self.used_on(*id, name) - self.loose_on(*id, name) > real;
+                if unbacked && self.minds(Rule::Backed) {
+                    return Some(Rule::Backed);
+                }
+                if too_much && self.minds(Rule::Amounts) {
                     return Some(Rule::Amounts);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{Device, GpuShare, Ledger, MemberPlacement, Node, Pool, Request, Reservation};
+use plimsoll_ledger::{Device, GpuShare, Ledger, MemberPlacement, Node, Pool, Qos, Request, Reservation};
 use plimsoll_types::{Labels, NodeId, ReservationId, Resources};
 
 use super::rules::Rule;
@@ -57,6 +57,13 @@ impl<'a> Scene<'a> {
     /// What is taken of a resource on a node. What the pool counts as a whole is not taken of nodes.
     pub(crate) fn used_on(&self, node: NodeId, name: &str) -> u64 {
         self.members().filter(|(_, member)| member.node == node).map(|(one, _)| one.amounts.get(name).0).sum()
+    }
+
+    /// What best effort has of it.
+    pub(crate) fn loose_on(&self, node: NodeId, name: &str) -> u64 {
+        let loose = |one: &Reservation| one.request.qos == Some(Qos::BestEffort);
+        let here = self.members().filter(|(one, member)| member.node == node && loose(one));
+        here.map(|(one, _)| one.amounts.get(name).0).sum()
     }
 
     /// What is taken of a countable of a pool.

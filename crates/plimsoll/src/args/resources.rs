@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    Gang, GpuAsk, NodeSelectorTerm, OnPreempt, PreferredTerm, Quantities, RequestLimits, Requirements,
+    Gang, GpuAsk, NodeSelectorTerm, OnPreempt, PreferredTerm, Qos, Quantities, RequestLimits, Requirements,
     ReservationSpec, SelectorOperator,
 };
 use plimsoll_types::quantity;
@@ -83,9 +83,27 @@ pub(crate) struct ResourceArgs {
     /// What becomes of it when its grant is taken back: it waits again, in its old place, or it ends
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_preempt: Option<Preempted>,
+    /// What its holder may count on; else what the class says
+    #[arg(long, value_name = "QOS", value_enum)]
+    pub(crate) qos: Option<Service>,
+    /// What it may use while it is idle, with --qos burstable: cpu=4, memory=8Gi (repeatable)
+    #[arg(long, value_name = "NAME=AMOUNT")]
+    pub(crate) burst: Vec<String>,
     /// Where members are.
     #[command(flatten)]
     pub(crate) places: PlaceArgs,
+}
+
+/// What the holder of a grant may count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Service {
+    /// All of it, and nothing beyond.
+    Guaranteed,
+    /// What is asked, and beyond it what is idle.
+    Burstable,
+    /// What others leave idle, or the pool oversubscribes; first to leave.
+    BestEffort,
 }
 
 /// What becomes of a reservation when its grant is taken back.
@@ -119,6 +137,14 @@ impl ResourceArgs {
             .into(),
             ..ReservationSpec::default()
         };
+        spec.qos = match self.qos {
+            None => Qos::Unspecified,
+            Some(Service::Guaranteed) => Qos::Guaranteed,
+            Some(Service::Burstable) => Qos::Burstable,
+            Some(Service::BestEffort) => Qos::BestEffort,
+        }
+        .into();
+        spec.burst = self.burst()?;
         spec.topology = self.places.topology()?;
         spec.affinity = self.places.affinity()?;
         if let Some(money) = &self.max_cost {
@@ -166,6 +192,22 @@ impl ResourceArgs {
             required.extend(read_selector(selector)?);
         }
         Ok(Requirements { amounts: Some(amounts), gpu: self.gpu_ask()?, required, preferred })
+    }
+
+    fn burst(&self) -> Result<Option<Quantities>, CliError> {
+        let mut burst = Quantities::default();
+        for pair in &self.burst {
+            let Some((name, amount)) = pair.split_once('=') else {
+                return Err(CliError::usage(format!("--burst {pair:?} is not NAME=AMOUNT")));
+            };
+            let amount = quantity::parse_resource(name, amount)?;
+            match name {
+                "cpu" => burst.cpu_millis = amount,
+                "memory" => burst.memory_bytes = amount,
+                _ => drop(burst.other.insert(name.to_owned(), amount)),
+            }
+        }
+        Ok((!self.burst.is_empty()).then_some(burst))
     }
 
     fn gpu_ask(&self) -> Result<Option<GpuAsk>, CliError> {

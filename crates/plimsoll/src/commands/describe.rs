@@ -88,8 +88,15 @@ impl Describe {
                     as_of_revision,
                     as_of_ms,
                 };
-                let class = client.get_class(request).await.map_err(asked)?.class.unwrap_or_default();
-                (class.json(), format!("classes/{name}"))
+                let answer = client.get_class(request).await.map_err(asked)?;
+                let mut object = answer.class.unwrap_or_default().json();
+                let status = answer.status.unwrap_or_default();
+                object["status"] = json!({
+                    "grants": status.grants,
+                    "latencyTargetMissed": status.latency_target_missed,
+                    "longestWaitMs": status.longest_wait_ms,
+                });
+                (object, format!("classes/{name}"))
             }
             Noun::Limits => {
                 let request = GetNodeLimitsRequest {

@@ -28,7 +28,7 @@ fn document(message: &impl Serialize) -> Value {
 }
 
 /// Prefixes of the API's enumerations.
-const PREFIXES: [&str; 16] = [
+const PREFIXES: [&str; 17] = [
     "RESERVATION_STATE_",
     "NODE_STATE_",
     "END_REASON_",
@@ -45,6 +45,7 @@ const PREFIXES: [&str; 16] = [
     "INTENT_ACTION_",
     "INTENT_STATE_",
     "SCALING_SELECT_",
+    "QOS_",
 ];
 
 /// A value of an enumeration in lower-case words; `None` where the text is none.

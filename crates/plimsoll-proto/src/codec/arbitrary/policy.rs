@@ -9,7 +9,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::request::selector;
+use super::request::{qos, selector};
 use super::scale::valid_scaling_policy;
 use super::service::service;
 use super::usage::quota;
@@ -30,12 +30,13 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let prices =
         btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
     let words = ("[A-Z]{0,3}", vec(name(), 0..3));
-    let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
+    let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
+    let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
     let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
-            let ((currency, topology), (queueing, starvation_bound_ms)) = (words, queueing);
+            let ((currency, topology), (queueing, starvation_bound_ms, oversubscription)) = (words, queueing);
             let (preemption, max_preemptions_per_hour) = preemption;
             Pool {
                 name,
@@ -54,6 +55,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 topology,
                 queueing,
                 starvation_bound_ms,
+                oversubscription,
                 changed: Revision(0),
             }
         },
@@ -147,19 +149,25 @@ pub(super) fn windows() -> impl Strategy<Value = Vec<Window>> {
 pub(super) fn class() -> impl Strategy<Value = Class> {
     let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
     let times = (ttl, 0..1_000_000u64, 0..1_000_000u64, 0..1_000_000u64);
-    (name(), any::<i32>(), any::<bool>(), times).prop_map(|(name, priority, preemptible, times)| {
-        let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
-        Class {
-            name,
-            priority,
-            preemptible,
-            default_ttl_ms,
-            grace_ms,
-            min_run_ms,
-            default_duration_ms,
-            changed: Revision(0),
-        }
-    })
+    let service = (qos(), prop::option::of(0..1_000_000u64));
+    (name(), any::<i32>(), any::<bool>(), times, service).prop_map(
+        |(name, priority, preemptible, times, service)| {
+            let (qos, latency_target_ms) = service;
+            let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
+            Class {
+                name,
+                priority,
+                preemptible,
+                default_ttl_ms,
+                grace_ms,
+                min_run_ms,
+                default_duration_ms,
+                qos,
+                latency_target_ms,
+                changed: Revision(0),
+            }
+        },
+    )
 }
 
 pub(super) fn node_limits() -> impl Strategy<Value = NodeLimits> {
@@ -173,16 +181,17 @@ pub(super) fn node_limits() -> impl Strategy<Value = NodeLimits> {
 
 /// Policy objects that make sense.
 pub(crate) fn valid_policy_object() -> impl Strategy<Value = PolicyObject> {
+    // Boxed: together they would not fit the stack of a test.
     prop_oneof![
-        pool().prop_map(PolicyObject::Pool),
-        class().prop_map(PolicyObject::Class),
-        node_limits().prop_map(PolicyObject::NodeLimits),
-        queue().prop_map(PolicyObject::Queue),
-        quota().prop_map(PolicyObject::Quota),
-        validator().prop_map(PolicyObject::Validator),
-        schedule().prop_map(PolicyObject::Schedule),
-        service().prop_map(PolicyObject::Service),
-        valid_scaling_policy().prop_map(PolicyObject::ScalingPolicy),
+        pool().prop_map(PolicyObject::Pool).boxed(),
+        class().prop_map(PolicyObject::Class).boxed(),
+        node_limits().prop_map(PolicyObject::NodeLimits).boxed(),
+        queue().prop_map(PolicyObject::Queue).boxed(),
+        quota().prop_map(PolicyObject::Quota).boxed(),
+        validator().prop_map(PolicyObject::Validator).boxed(),
+        schedule().prop_map(PolicyObject::Schedule).boxed(),
+        service().prop_map(PolicyObject::Service).boxed(),
+        valid_scaling_policy().prop_map(PolicyObject::ScalingPolicy).boxed(),
     ]
 }
 

@@ -1,10 +1,10 @@
 //! Requests that make sense.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Request, Requirements, Topology,
-    Wait,
+    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Qos, Request, Requirements,
+    Topology, Wait,
 };
-use plimsoll_types::{Operator, Selector, Term};
+use plimsoll_types::{Operator, Resources, Selector, Term};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -78,6 +78,11 @@ fn rule() -> impl Strategy<Value = Affinity> {
         .prop_map(|(key, value, level, weight, anti)| Affinity { key, value, level, weight, anti })
 }
 
+/// Any quality of service, or none.
+pub(super) fn qos() -> impl Strategy<Value = Option<Qos>> {
+    option::of(select(Qos::NAMED.map(|(_, qos)| qos).to_vec()))
+}
+
 /// Requests that make sense.
 pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let gang = (1..100u32, 0..100u32, any::<bool>(), topology(), vec(rule(), 0..3)).prop_map(
@@ -98,9 +103,11 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
     let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
     let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), start);
-    (words, requirements(), gang, times, (wait, on_preempt)).prop_map(
-        |(words, requirements, gang, times, end)| {
-            let (wait, on_preempt) = end;
+    let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
+    // Boxed: it is part of much, and a test has a small stack.
+    (words, requirements(), gang, times, (wait, on_preempt, qos(), burst))
+        .prop_map(|(words, requirements, gang, times, end)| {
+            let (wait, on_preempt, qos, burst) = end;
             let (gang, topology, affinity) = gang;
             let (name, pool, class, tenant, labels, (queue, service)) = words;
             let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, start_at_ms) = times;
@@ -124,7 +131,9 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 start_at_ms: if max_duration_ms >= 1_000 { start_at_ms } else { 0 },
                 topology,
                 affinity,
+                qos,
+                burst,
             }
-        },
-    )
+        })
+        .boxed()
 }

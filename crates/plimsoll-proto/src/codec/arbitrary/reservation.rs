@@ -110,7 +110,7 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
     ];
     let state = || select(State::ALL.to_vec());
     let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
-    let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim]);
+    let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim, PreemptionRule::BestEffort]);
     let preempted = (rule, [(); 4].map(|()| number())).prop_map(|(rule, [by, at, revision, grace_ms])| {
         Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
     });

@@ -17,6 +17,7 @@ pub(super) fn notice_of(reservation: &Reservation) -> String {
     let preempted = reservation.preempted.clone().unwrap_or_default();
     let why = match preempted.rule() {
         PreemptionRule::Reclaim => "whose queue takes back what it had lent",
+        PreemptionRule::BestEffort => "which is backed: best effort leaves first",
         _ => "of a higher class",
     };
     format!("{} is taken back for {}, {why}", reservation.id, preempted.by)

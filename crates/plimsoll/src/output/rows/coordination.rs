@@ -2,7 +2,7 @@
 
 use plimsoll_client::v1::{
     Class, CoordinatorStatus, Member, MemberRole, MemberVersion, NodeLimits, NodeSelectorTerm, Pool,
-    PoolStatus,
+    PoolStatus, Qos,
 };
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
 use serde_json::Value;
@@ -73,6 +73,15 @@ impl Shown for Class {
         Column::new("TTL", |c, _| match c.default_ttl_ms {
             0 => String::new(),
             ms => format_duration_ms(ms),
+        }),
+        Column::wide("QOS", |c, _| match c.qos() {
+            Qos::Unspecified => String::new(),
+            qos => word(qos.as_str_name(), "QOS_"),
+        }),
+        Column::wide("LATENCY TARGET", |c, _| match c.latency_target_ms {
+            None => String::new(),
+            Some(0) => "now".to_owned(),
+            Some(ms) => format_duration_ms(ms),
         }),
         Column::wide("REVISION", |c, _| c.revision.to_string()),
     ];
