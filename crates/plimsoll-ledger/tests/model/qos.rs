@@ -48,7 +48,7 @@ impl Model {
     /// The request as its class fills it in, where it makes sense.
     pub(super) fn with_qos(&self, request: &Request) -> Result<Request, Reason> {
         let mut filled = request.clone();
-        filled.qos = request.qos.or(self.qos.get(&request.class).copied().flatten());
+        filled.qos = request.qos.or_else(|| self.qos.get(&request.class).copied().flatten());
         let share = request.requirements.gpu.as_ref().map(|gpu| gpu.share);
         let advisory = matches!(share, Some(GpuShare::Milli(_) | GpuShare::Memory(_)));
         let bursts = !request.burst.is_zero();
