@@ -37,6 +37,7 @@ fn node_lease() -> v1::NodeLease {
             })
             .into_iter()
             .collect(),
+        token: 0,
     };
     let mut lease = v1::NodeLease {
         reservation: "r-7k2m".into(),

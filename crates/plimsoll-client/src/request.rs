@@ -168,6 +168,12 @@ impl RequestBuilder {
         self
     }
 
+    /// A gang that loses members goes on without them for so long, first in line of its class for what takes their place.
+    pub fn repair_within(mut self, longest: Duration) -> Self {
+        self.spec.repair_within_ms = as_ms(longest);
+        self
+    }
+
     /// Adds a condition on node labels that must hold.
     pub fn require(mut self, term: NodeSelectorTerm) -> Self {
         self.requirements().required.push(term);

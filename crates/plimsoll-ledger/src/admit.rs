@@ -84,13 +84,7 @@ impl Ledger {
         let Some(pool) = self.pool(&request.pool) else {
             return Err(Refusal::one(Reason::PoolNotFound, request.pool.as_str(), 1, 0));
         };
-        self.check_members(request, placement, &mut blockers);
-        if blockers.is_empty() {
-            self.check_amounts(pool, request, placement, sight, &mut blockers);
-            self.check_device_grants(request, placement, sight, &mut blockers);
-            self.check_quota(request, placement, sight, &mut blockers);
-            self.check_topology(request, placement, &mut blockers);
-            self.check_affinity(request, placement, sight, &mut blockers);
+        if self.check_places(pool, request, (&placement.members, placement), sight, &mut blockers) {
             if self.counts_usage()
                 && let Some(total) = charge(&request.requirements.amounts, &placement.members)
             {
@@ -99,6 +93,28 @@ impl Ledger {
             cut = self.check_calendar(request, placement, now, plan, &mut blockers);
         }
         refuse_if_any(blockers).map(|()| cut)
+    }
+
+    /// Where new members are, and what nodes, devices and quotas have for them: all rules but those about time and money. `all` are the members
+    /// that are together then. False where nodes do not suit, so that amounts were not looked at.
+    pub(crate) fn check_places(
+        &self,
+        pool: &Pool,
+        request: &Request,
+        (all, new): (&[MemberPlacement], &Placement),
+        sight: Sight,
+        blockers: &mut Vec<Blocker>,
+    ) -> bool {
+        self.check_members(request, new, blockers);
+        if !blockers.is_empty() {
+            return false;
+        }
+        self.check_amounts(pool, request, new, sight, blockers);
+        self.check_device_grants(request, new, sight, blockers);
+        self.check_quota(request, new, sight, blockers);
+        self.check_topology(request, all, blockers);
+        self.check_affinity(request, new, sight, blockers);
+        true
     }
 
     /// What the whole placement takes against what is kept for others until it ends.
@@ -401,7 +417,7 @@ fn times(amount: Amount, count: u64) -> Amount {
     amount.checked_mul(count).unwrap_or(Amount(wrong))
 }
 
-fn refuse_if_any(mut blockers: Vec<Blocker>) -> Result<(), Refusal> {
+pub(crate) fn refuse_if_any(mut blockers: Vec<Blocker>) -> Result<(), Refusal> {
     blockers.sort_by_key(|blocker| blocker.reason);
     match blockers.first() {
         None => Ok(()),

@@ -23,6 +23,9 @@ impl Ledger {
         self.guard_life(old, new);
         self.guard_token(old, new);
         self.guard_members(new);
+        if let Some(fault) = self.repair_faults(new) {
+            self.note("I7", fault);
+        }
         if new.endpoint.is_some() && !new.state.is_occupying() {
             self.note("I26", format!("{} is {} and still an endpoint", new.id, new.state.name()));
         }
@@ -57,14 +60,17 @@ impl Ledger {
         }
     }
 
-    /// I7 and I8: a gang holds its minimum or nothing, and what has ended holds nothing.
+    /// I7 and I8: a gang holds its minimum, or something while it is being repaired, or nothing, and what has ended holds nothing.
     fn guard_members(&mut self, new: &Reservation) {
         let (count, gang) = (new.members.len() as u64, new.request.gang);
         if !new.state.is_occupying() {
             if count > 0 && new.state != State::Planned {
                 self.note("I8", format!("{} is {} and names {count} members", new.id, new.state.name()));
             }
-        } else if count < gang.min_members.into() || count > gang.max_members.into() {
+        } else if (count < gang.min_members.into() && !new.is_below_minimum())
+            || count == 0
+            || count > gang.max_members.into()
+        {
             self.note("I7", format!("{} holds {count} members of {gang:?}", new.id));
         }
     }

@@ -241,6 +241,10 @@ impl Ledger {
             pool.insert((preempted.at, reservation.id));
         }
         self.link_endpoint(reservation);
+        if reservation.repair.is_some() {
+            let key = (Reverse(reservation.priority), reservation.id);
+            self.repairing.entry(reservation.request.pool.clone()).or_default().insert(key);
+        }
         if reservation.is_waiting() {
             let key = (Reverse(reservation.priority), reservation.id);
             self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
@@ -274,6 +278,14 @@ impl Ledger {
             }
         }
         self.unlink_endpoint(reservation);
+        if reservation.repair.is_some()
+            && let Some(gangs) = self.repairing.get_mut(&reservation.request.pool)
+        {
+            gangs.remove(&(Reverse(reservation.priority), reservation.id));
+            if gangs.is_empty() {
+                self.repairing.remove(&reservation.request.pool);
+            }
+        }
         if reservation.is_waiting()
             && !mutant!("stale-queue")
             && let Some(pending) = self.pending.get_mut(&reservation.request.pool)
@@ -414,8 +426,20 @@ impl Ledger {
         Some(end.plus_ms(slack_ms))
     }
 
-    /// When the sweep has something to do with this reservation. Unknown ones wait for their node's fate instead.
+    /// When the sweep has something to do with this reservation. Unknown ones wait for their node's fate instead, but for gangs whose time to be
+    /// repaired runs.
     pub(crate) fn due_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
+        let stands = reservation.state != State::Preempting && reservation.resume_state != State::Preempting;
+        let unrepaired = if stands && reservation.is_below_minimum() && !mutant!("repair-for-ever") {
+            self.repair_end(reservation)
+        } else {
+            None
+        };
+        let due = self.due_whole_at(reservation);
+        due.into_iter().chain(unrepaired).min()
+    }
+
+    fn due_whole_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
         match reservation.state {
             State::Pending | State::Planned if reservation.deadline.0 > 0 => Some(reservation.deadline),
             State::Held | State::Active | State::Partial | State::Preempting => self.safe_end_of(reservation),
@@ -427,7 +451,8 @@ impl Ledger {
     pub fn safe_end(&self, node: NodeId) -> Option<LedgerTime> {
         let slot = self.slot(node)?;
         let ends = slot.usage.holders.iter().filter_map(|id| self.reservations.get(id));
-        let latest = ends.filter_map(|reservation| self.safe_end_of(reservation)).max();
+        let since = slot.node.health_since;
+        let latest = ends.filter_map(|reservation| self.safe_end_on(reservation, node, since)).max();
         Some(latest.unwrap_or(slot.node.health_since).max(slot.node.health_since))
     }
 

@@ -93,6 +93,7 @@ impl Ledger {
             ("pending", self.pending == rebuilt.pending && self.queued == rebuilt.queued),
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),
+            ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
             ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),
             ("calendar", self.calendar == rebuilt.calendar),
@@ -175,7 +176,8 @@ impl Ledger {
             let members = r.members.len() as u64;
             let gang = r.request.gang;
             if r.state.is_occupying() {
-                if members < gang.min_members.into() || members > gang.max_members.into() {
+                let too_few = members < gang.min_members.into() && !r.is_below_minimum();
+                if too_few || members == 0 || members > gang.max_members.into() {
                     violation(found, "I7", format!("{id} holds {members} members of {gang:?}"));
                 }
                 if r.token.0 == 0 || r.token > self.revision() {
@@ -183,6 +185,9 @@ impl Ledger {
                 }
             } else if members > 0 && r.state != State::Planned {
                 violation(found, "I8", format!("{id} is {} and still names members", r.state.name()));
+            }
+            if let Some(fault) = self.repair_faults(r) {
+                violation(found, "I7", fault);
             }
             let unheard = |member: &crate::MemberPlacement| {
                 self.node(member.node).is_none_or(|node| node.health != NodeHealth::Available)

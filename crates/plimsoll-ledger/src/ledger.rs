@@ -17,6 +17,7 @@ use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
 use crate::removed::RemovedNodes;
+use crate::repair::Repairing;
 use crate::topology::Work;
 use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
@@ -72,6 +73,8 @@ pub struct Ledger {
     pub(crate) pending: BTreeMap<String, Waiting>,
     /// The same of those that name a queue: per queue and pool.
     pub(crate) queued: BTreeMap<(String, String), Waiting>,
+    /// Gangs that lost members, per pool.
+    pub(crate) repairing: BTreeMap<String, Repairing>,
     /// What queues have of their quotas.
     pub(crate) quota: QuotaTree,
     /// The same once those who were given notice have left, and those for whom they leave are there.

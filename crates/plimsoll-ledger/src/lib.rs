@@ -31,6 +31,7 @@ mod qos;
 mod quota;
 mod recent;
 mod removed;
+mod repair;
 mod request;
 mod reservation;
 mod row;
@@ -69,6 +70,7 @@ pub use quota::{
     fair_tree_order, least, least_of_member,
 };
 pub use removed::{RemovedDevice, RemovedNode};
+pub use repair::Repair;
 pub use request::{
     Gang, GpuAsk, GpuShare, OnPreempt, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait,
 };

@@ -54,6 +54,9 @@ pub struct Request {
     pub qos: Option<Qos>,
     /// Per member, of each resource named here: so much its holder may use while it is idle. Empty for no such bound. From ledger version 7 on.
     pub burst: Resources,
+    /// How long a gang that lost members with their node has the first claim on what takes their place, in milliseconds; 0 where it ends
+    /// with its first lost node. From ledger version 7 on.
+    pub repair_within_ms: u64,
 }
 
 /// What becomes of a reservation when its grant is taken back.

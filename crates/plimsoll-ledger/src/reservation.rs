@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
 
-use crate::{Blocker, Endpoint, MemberPlacement, Request, Tab};
+use crate::{Blocker, Endpoint, MemberPlacement, Repair, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,8 @@ pub enum EndReason {
     WindowOpened,
     /// Its start and all its time went by without a place for it.
     NeverStarted,
+    /// It lost members, and was still below its minimum when its time to be repaired was over.
+    NotRepaired,
 }
 
 /// By which rule a grant was taken back.
@@ -152,6 +154,10 @@ pub struct Reservation {
     pub cost_micros: u64,
     /// Where it listens, as a replica of its service; `None` where it said nothing, and once its grant is over. From ledger version 5 on.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// What it lost and nothing has taken the place of; `None` where it is whole. From ledger version 7 on.
+    pub repair: Option<Repair>,
+    /// Fencing token of each member, in their order; empty where all have the reservation's. From ledger version 7 on.
+    pub member_tokens: Vec<Revision>,
 }
 
 impl Reservation {

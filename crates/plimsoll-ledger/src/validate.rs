@@ -10,6 +10,7 @@ use crate::limits::{
     MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES, MAX_TTL_MS,
     MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
+use crate::repair::validate_repair;
 use crate::topology::{validate_levels, validate_place};
 use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Reason, Registration, Request,
@@ -48,6 +49,7 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     );
     range(&mut bad, "labels", request.labels.len() as u64, 0, MAX_ITEMS as u64);
     bad.extend(validate_place(request));
+    bad.extend(validate_repair(request));
     let needs = &request.requirements;
     amounts(&mut bad, "requirements.amounts", &needs.amounts, gang.max_members.into());
     amounts(&mut bad, "burst", &request.burst, gang.max_members.into());

@@ -21,6 +21,7 @@ spec:
   require: [{ key: zone, operator: In, values: [a] }]
   members: 2-4
   spread: true
+  repairWithin: 10m
   for: 8h
   confirm: true
   wait: 30m
@@ -55,6 +56,7 @@ fn a_request_in_a_file_is_what_the_flags_of_reserve_say() {
     assert_eq!(needs.required.len(), 1);
     let gang = spec.gang.unwrap();
     assert_eq!((gang.min_members, gang.max_members, gang.spread), (2, 4, true));
+    assert_eq!(spec.repair_within_ms, 600_000);
     assert_eq!((spec.max_duration_ms, spec.ttl_ms), (8 * 3_600_000, 8 * 3_600_000), "kept until its end");
     assert_eq!(spec.wait.unwrap().deadline_ms, 30 * 60_000);
     assert_eq!(spec.limits.unwrap().cost_micros, 2_500_000);

@@ -18,6 +18,7 @@ mod order;
 mod planner;
 mod preemption;
 pub mod queueing;
+mod repairs;
 mod score;
 mod search;
 mod serve;

@@ -20,6 +20,7 @@ use crate::fleet::{Fleet, split};
 use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
 use crate::preemption::Hunt;
+use crate::repairs::Repairs;
 use crate::spending::Spending;
 use crate::topology::{BookedWork, Gate, Scope};
 
@@ -54,6 +55,8 @@ pub struct Planner {
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
+    /// Who of the pool that is served is to be repaired and was not looked at yet.
+    pub(crate) repairs: Repairs,
     pub(crate) hunt: Hunt,
     /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
@@ -99,6 +102,7 @@ impl Planner {
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
+            repairs: Repairs::default(),
             hunt: Hunt::new(ledger),
             infeasible: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -117,12 +121,15 @@ impl Planner {
             self.queue_pass_due |= change.grew;
             if change.remade {
                 self.hunt.note_change(ledger);
+                // A device may have failed under a gang that wants another.
+                self.queue_pass_due |= ledger.has_repairs();
             }
             // What comes free there may be kept for somebody, so that nothing grew.
             self.queue_pass_due |= ledger.usage(node).is_some_and(|usage| usage.kept.is_some());
-            // What ends on a silent node gives back its quota and no room there.
-            self.queue_pass_due |= (!ledger.quota().is_empty() || ledger.counts_usage())
-                && ledger.node(node).is_none_or(|node| !node.is_eligible());
+            // What ends on a silent node gives back its quota and no room there; a gang that loses members there wants others.
+            self.queue_pass_due |=
+                (!ledger.quota().is_empty() || ledger.counts_usage() || ledger.has_repairs())
+                    && ledger.node(node).is_none_or(|node| !node.is_eligible());
         }
     }
 
@@ -470,7 +477,7 @@ impl Planner {
     }
 
     /// `spent`: what limits and budgets stand in the way already.
-    fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
+    pub(crate) fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
         let shape = self.shape(ledger, request);
         let infeasible = match self.infeasible.get(&shape) {
             Some(known) => known.clone(),

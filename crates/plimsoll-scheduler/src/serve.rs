@@ -25,6 +25,7 @@ impl Planner {
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         for pool in pools {
             self.serve_plans(ledger, pool, limit, &mut placed);
+            self.begin_repairs(ledger, pool, limit, &mut placed);
             let queues = ledger.queues_waiting(&pool.name).next().is_some();
             self.begin_turns(ledger, pool, &mut placed);
             match pool.fairness {
@@ -38,6 +39,7 @@ impl Planner {
                 _ => self.serve_in_order(ledger, pool, limit, &mut placed, false),
             }
             self.end_turns(&pool.name);
+            self.repair_down_to(ledger, i32::MIN, limit, &mut placed);
             if placed.len() >= limit {
                 self.queue_pass_due = true;
                 return placed;
@@ -129,9 +131,10 @@ impl Planner {
         failed: &mut BTreeSet<u64>,
         placed: &mut Vec<Placed>,
     ) -> bool {
-        let waits_for_others = ledger
-            .reservation(id)
-            .is_some_and(|waiting| waiting.state == State::Planned && !waiting.is_advance());
+        let waiting = ledger.reservation(id);
+        self.repair_down_to(ledger, waiting.map_or(i32::MAX, |waiting| waiting.priority), usize::MAX, placed);
+        let waits_for_others =
+            waiting.is_some_and(|waiting| waiting.state == State::Planned && !waiting.is_advance());
         let found = if waits_for_others {
             self.find_kept(ledger, id)
         } else if self.looks_ahead(&request.pool) {

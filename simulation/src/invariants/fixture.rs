@@ -82,6 +82,8 @@ pub(super) fn reservation(id: u64) -> Reservation {
         tab: None,
         cost_micros: 0,
         endpoint: None,
+        repair: None,
+        member_tokens: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! I5: a token is the revision of its grant; a later grant has a larger one; another token has no effect.
 
-use plimsoll_ledger::Command;
-use plimsoll_types::{ReservationId, Revision};
+use plimsoll_ledger::{Command, Reservation};
+use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use super::{Findings, Invariant};
 use crate::oracle::Step;
@@ -16,6 +16,12 @@ impl Invariant for Tokens {
     fn step(&mut self, step: &Step, findings: &mut Findings) {
         let mut largest = self.largest;
         for (before, after) in step.moved() {
+            for node in newcomers(before.map(AsRef::as_ref), after) {
+                if after.token_on(node) != step.revision {
+                    let detail = format!("{} got members with token {}", after.id, after.token_on(node));
+                    findings.add("I5", step.revision, detail);
+                }
+            }
             let had = before.map_or(Revision(0), |one| one.token);
             if after.token == had {
                 if after.state.is_occupying() && after.token.0 == 0 {
@@ -46,6 +52,15 @@ impl Invariant for Tokens {
     }
 }
 
+/// Nodes that a grant came to while it held something: by a repair.
+fn newcomers(before: Option<&Reservation>, after: &Reservation) -> Vec<NodeId> {
+    let Some(before) = before.filter(|one| one.state.is_occupying() && after.state.is_occupying()) else {
+        return Vec::new();
+    };
+    let had = |node: NodeId| before.members.iter().any(|member| member.node == node);
+    after.members.iter().map(|member| member.node).filter(|node| !had(*node)).collect()
+}
+
 /// The token that a command shows.
 fn shown(command: &Command) -> Option<(ReservationId, Revision)> {
     match command {
@@ -70,6 +85,22 @@ mod tests {
         old.token = Revision(3);
         assert_eq!(found(&mut Tokens::default(), &step(&[node(0)], &[old])), ["I5"]);
         assert_eq!(found(&mut Tokens { largest: good.revision }, &good), ["I5"]);
+    }
+
+    #[test]
+    fn a_newcomer_with_the_token_of_the_others_is_found() {
+        let mut repaired = reservation(1);
+        repaired.members.push(plimsoll_ledger::MemberPlacement { node: NodeId(1), devices: Vec::new() });
+        (repaired.token, repaired.member_tokens) = (Revision(3), vec![Revision(3), Revision(3)]);
+        let mut before = reservation(1);
+        before.token = Revision(3);
+        let mut one = step(&[node(0), node(1)], &[repaired.clone()]);
+        let reservations = [(before.id, std::sync::Arc::new(before))].into();
+        one.before = std::sync::Arc::new(crate::oracle::Picture { reservations, ..Default::default() });
+        assert_eq!(found(&mut Tokens::default(), &one), ["I5"]);
+        repaired.member_tokens[1] = one.revision;
+        one.after_mut().reservations = [(repaired.id, std::sync::Arc::new(repaired))].into();
+        assert_eq!(found(&mut Tokens::default(), &one), Vec::<&str>::new());
     }
 
     #[test]

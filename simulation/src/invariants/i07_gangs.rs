@@ -1,4 +1,4 @@
-//! I7: a gang holds at least its minimum or nothing.
+//! I7: a gang holds at least its minimum, or something while it is being repaired and for no longer, or nothing.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,8 @@ impl Invariant for Gangs {
             let (gang, members) = (one.request.gang, one.members.len());
             let (least, most) = (gang.min_members as usize, gang.max_members as usize);
             let has_place = one.state.is_occupying() || one.state == State::Planned && !one.is_advance();
-            let right = if has_place { (least..=most).contains(&members) } else { members == 0 };
+            let repaired = one.repair.is_some() && (1..least).contains(&members);
+            let right = if has_place { repaired || (least..=most).contains(&members) } else { members == 0 };
             if !right {
                 let detail =
                     format!("{} is {} with {members} members of {least} to {most}", one.id, one.state.name());
@@ -35,6 +36,7 @@ mod tests {
     use std::sync::Arc;
 
     use plimsoll_ledger::{Gang, Request, Reservation};
+    use plimsoll_types::LedgerTime;
 
     use super::*;
     use crate::invariants::fixture::{found, node, reservation, step};
@@ -50,6 +52,16 @@ mod tests {
     fn half_a_gang_is_found() {
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[gang(1, 3, false)])), Vec::<&str>::new());
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[gang(2, 3, false)])), ["I7"]);
+    }
+
+    #[test]
+    fn half_a_gang_that_is_being_repaired_is_none() {
+        let mut broken = gang(2, 3, false);
+        broken.repair =
+            Some(plimsoll_ledger::Repair { since: LedgerTime(1), until: LedgerTime(2), members: 3 });
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken.clone()])), Vec::<&str>::new());
+        broken.members.clear();
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken])), ["I7"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
 const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
+const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
@@ -36,6 +37,16 @@ pub const SEEDED: [Seeded; 45] = [
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
     bug("free-early", "what a silent node holds is free before its agent says so", &[MODEL, SEEDS]),
     bug("partial-gang", "a gang goes on without the members of a failed node", &[MODEL, SEEDS]),
+    bug(
+        "repair-keeps-token",
+        "a newcomer to a gang has the token of those before it",
+        &[REPAIR, MODEL, SEEDS],
+    ),
+    bug(
+        "repair-for-ever",
+        "a gang below its minimum is not ended when its time to be repaired is over",
+        &[REPAIR, MODEL, SEEDS],
+    ),
     bug("forget-answers", "answers to request ids are not restored from rows", &[MODEL, SEEDS]),
     bug("never-forget-answers", "the table of answers grows without bound", &[MODEL, LIFE]),
     bug("wrap-on-overflow", "amounts times members wrap", &[MODEL, SEEDS]),

@@ -50,6 +50,8 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         let least = if rng.percent(50) { most } else { most - 1 };
         v1::Gang { min_members: least, max_members: most, spread: rng.percent(40) }
     });
+    let is_gang = gang.is_some();
+    let repair_within_ms = if is_gang && rng.percent(50) { rng.between(1_000, 8_000) } else { 0 };
     let wait = rng.percent(45).then(|| {
         let deadline_ms = if rng.percent(70) { rng.between(500, 4_000) } else { 0 };
         v1::WaitPolicy { queue: true, deadline_ms }
@@ -78,6 +80,7 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
         requirements: Some(requirements),
         gang,
         ttl_ms: ttl_ms(rng),
+        repair_within_ms,
         hold_ms,
         max_duration_ms,
         auto_confirm,

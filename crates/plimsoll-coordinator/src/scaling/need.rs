@@ -30,7 +30,12 @@ pub(super) fn waiting(ledger: &Ledger, policy: &ScalingPolicy, pool: &str, fleet
         return Waiting::default();
     }
     let waits = ledger.pending(pool).filter_map(|id| ledger.reservation(id)).filter(|one| lacks_room(one));
-    let requests: Vec<Request> = waits.take(MOST_REQUESTS).map(|one| alone(&one.request)).collect();
+    // What a gang that lost members has a claim on counts as if it waited for it: nothing of that is given up meanwhile.
+    let gangs = ledger.repairing(pool).filter_map(|id| ledger.reservation(id));
+    let claims = gangs.filter(|gang| ledger.may_be_repaired(gang, ledger.clock()));
+    let claimed = claims.filter_map(|gang| ledger.lacking(gang)).map(|lacking| alone(&lacking));
+    let requests = claimed.chain(waits.map(|one| alone(&one.request)));
+    let requests: Vec<Request> = requests.take(MOST_REQUESTS).collect();
     let members: u64 = requests.iter().map(|request| u64::from(request.gang.max_members.max(1))).sum();
     let room = policy.rules.max.saturating_sub(fleet.present);
     placed(ledger, policy, pool, &requests, members.min(room).min(MOST_MACHINES))

@@ -257,13 +257,15 @@ impl Served {
         let Some(node) = self.nodes.get(&ended.node).copied() else { return Ok(()) };
         let reservation = names::reservation(&ended.reservation)?;
         let token = Revision(ended.token);
-        let is_all_of_it = {
+        // A member that came by a repair has a token of its own there.
+        let all_of_it = {
             let view = self.api.core.local();
-            view.reservation(reservation).is_some_and(|reservation| {
-                reservation.token == token && reservation.members.iter().all(|member| member.node == node)
-            })
+            let known = view.reservation(reservation).filter(|known| {
+                known.token_on(node) == token && known.members.iter().all(|member| member.node == node)
+            });
+            known.map(|known| known.token)
         };
-        if is_all_of_it {
+        if let Some(token) = all_of_it {
             self.propose(Command::Release { reservation, token });
         }
         Ok(())

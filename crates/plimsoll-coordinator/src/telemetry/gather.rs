@@ -124,13 +124,19 @@ impl Gatherer {
 
     fn ledger(&self, page: &mut Page<'_>) -> fmt::Result {
         // The lock is held while summing only, not while writing.
-        let (queues, pools, ids) = {
+        let (queues, broken, pools, ids) = {
             let view = self.core.local();
+            let broken: Vec<_> = view
+                .pools()
+                .map(|pool| {
+                    (vec![("pool", pool.name.clone())], to_f64(view.repairing(&pool.name).count() as u64))
+                })
+                .collect();
             let queues: Vec<_> =
                 view.pools().map(|pool| (pool.name.clone(), view.pending_len(&pool.name))).collect();
             let ids: Vec<_> =
                 if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
-            (queues, capacities(&view), ids)
+            (queues, broken, capacities(&view), ids)
         };
         let names = || queues.iter().map(|(name, _)| name.as_str());
         let live = self.tallies.reservations(names());
@@ -146,6 +152,9 @@ impl Gatherer {
         let rows =
             queues.into_iter().map(|(pool, length)| (vec![("pool", pool)], to_f64(length as u64))).collect();
         page.rows("queue_length", "Requests that wait, by pool", rows)?;
+        let help =
+            "Gangs that lost members with their nodes and that nothing has taken the place of, by pool";
+        page.rows("gangs_repairing", help, broken)?;
         page.rows(
             "pool_capacity",
             "What pools have: granted (backed), free and lost sum to it (cpu in cores, gpu in devices, memory in bytes)",

@@ -117,6 +117,7 @@ impl Ledger {
         let mut new = Reservation::clone(old);
         new.state = state;
         new.members = Vec::new();
+        new.forget_repair();
         new.deadline = plimsoll_types::LedgerTime(0);
         new.blockers = Vec::new();
         if !mutant!("endpoint-outlives-lease") {
@@ -132,9 +133,9 @@ impl Ledger {
         outcome
     }
 
-    fn keep_fence_pending(&mut self, context: &mut Context<'_>, old: &Reservation) {
+    pub(super) fn keep_fence_pending(&mut self, context: &mut Context<'_>, old: &Reservation) {
         let (amounts, _) = self.split_countables(&old.request.pool, &old.amounts);
-        for member in &old.members {
+        for (index, member) in old.members.iter().enumerate() {
             let Some(slot) = self.slot(member.node) else { continue };
             if !matches!(slot.node.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
                 continue;
@@ -142,7 +143,7 @@ impl Ledger {
             let mut node = (*slot.node).clone();
             node.fence_pending.push(FencePending {
                 reservation: old.id,
-                token: old.token,
+                token: old.token_of(index),
                 amounts: amounts.clone(),
                 devices: member.devices.clone(),
             });

@@ -9,6 +9,7 @@ mod policy;
 mod preempt;
 mod queueing;
 mod queues;
+mod repair;
 mod scaling;
 mod service;
 mod since_version;

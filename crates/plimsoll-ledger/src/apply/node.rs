@@ -67,8 +67,10 @@ impl Ledger {
         if node == *old {
             return Ok(Outcome::Node(old));
         }
+        let failed = newly_failed(&old.registration.devices, &node.registration.devices);
         let outcome = self.store_node(context, "node/register", node);
         self.resume_holders(context, id);
+        self.lose_members_on(context, id, &failed);
         Ok(outcome)
     }
 
@@ -160,8 +162,13 @@ impl Ledger {
             let subject = format!("device {} of node {}", index.0, node.name());
             return Err(Refusal::one(Reason::NotFound, subject, 1, 0));
         };
+        let fails = failed && !device.failed;
         device.failed = failed;
-        Ok(self.store_node(context, if failed { "device/failed" } else { "device/healthy" }, node))
+        let outcome = self.store_node(context, if failed { "device/failed" } else { "device/healthy" }, node);
+        if fails {
+            self.lose_members_on(context, id, &[index]);
+        }
+        Ok(outcome)
     }
 
     pub(crate) fn apply_remove_node(
@@ -271,9 +278,17 @@ impl Ledger {
                 self.store(context, rule, new, Some(old.state));
                 continue;
             }
-            self.end(context, rule, &old, State::Failed, reason);
+            if !self.lose_members(context, &old, |member| member.node == id, rule) {
+                self.end(context, rule, &old, State::Failed, reason);
+            }
         }
     }
+}
+
+/// Devices that had not failed and have now.
+fn newly_failed(old: &[Device], new: &[Device]) -> Vec<DeviceIndex> {
+    let failed = old.iter().zip(new).enumerate().filter(|(_, (old, new))| !old.failed && new.failed);
+    failed.filter_map(|(index, _)| u16::try_from(index).ok().map(DeviceIndex)).collect()
 }
 
 /// Keeps the index of every device that was ever reported: grants name devices by it. What is not reported any more

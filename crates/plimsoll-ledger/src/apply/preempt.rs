@@ -162,6 +162,7 @@ impl Ledger {
         let mut new = Reservation::clone(old);
         new.state = State::Pending;
         new.members = Vec::new();
+        new.forget_repair();
         new.endpoint = None;
         new.token = if mutant!("keep-token") { old.token } else { Revision(0) };
         new.amounts = old.request.requirements.amounts.clone();

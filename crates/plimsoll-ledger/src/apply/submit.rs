@@ -69,6 +69,9 @@ impl Ledger {
         placement: &Placement,
     ) -> Result<Outcome, Refusal> {
         let old = Arc::clone(self.find(id)?);
+        if old.repair.is_some() {
+            return self.apply_repair(context, &old, placement);
+        }
         let started = old.is_advance() && !Ledger::is_for_later(&old.request, context.now);
         if !old.is_waiting() && !started {
             return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
@@ -138,6 +141,9 @@ impl Ledger {
         if qos::asks_for_qos(request) {
             self.require_version(qos::SINCE_VERSION, "quality of service")?;
         }
+        if super::repair::asks_for_repair(request) {
+            self.require_version(crate::repair::SINCE_VERSION, "repair_within_ms")?;
+        }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }
@@ -191,6 +197,8 @@ impl Ledger {
             tab: None,
             cost_micros: 0,
             endpoint: None,
+            repair: None,
+            member_tokens: Vec::new(),
             request,
         }
     }

@@ -134,7 +134,7 @@ impl Ledger {
     /// [`Ledger::admit`] that is not about amounts.
     pub fn beside_blockers(&self, request: &Request, placement: &Placement) -> Vec<Blocker> {
         let mut blockers = Vec::new();
-        self.check_topology(request, placement, &mut blockers);
+        self.check_topology(request, &placement.members, &mut blockers);
         self.check_affinity(request, placement, Sight::Both, &mut blockers);
         blockers
     }
@@ -143,7 +143,7 @@ impl Ledger {
     pub(crate) fn check_topology(
         &self,
         request: &Request,
-        placement: &Placement,
+        members: &[MemberPlacement],
         blockers: &mut Vec<Blocker>,
     ) {
         let asked = &request.topology;
@@ -152,18 +152,18 @@ impl Ledger {
         }
         blockers.extend(self.unknown_levels(request));
         if !asked.required.is_empty() {
-            blockers.extend(self.apart(&placement.members, &asked.required));
+            blockers.extend(self.apart(members, &asked.required));
         }
         if asked.slice_size > 0 {
             let size = asked.slice_size as usize;
-            let groups = placement.members.chunks(size);
-            let odd = placement.members.len() % size;
+            let groups = members.chunks(size);
+            let odd = members.len() % size;
             if odd > 0 {
                 blockers.push(Blocker::new(
                     Reason::TopologyMismatch,
                     format!("members in groups of {size}"),
-                    placement.members.len() as u64,
-                    (placement.members.len() - odd) as u64,
+                    members.len() as u64,
+                    (members.len() - odd) as u64,
                 ));
             }
             blockers.extend(groups.filter_map(|group| self.apart(group, &asked.slice_level)));

@@ -64,16 +64,29 @@ impl Ledger {
     /// # Errors
     /// What more is used up, with the arithmetic; nothing is changed then.
     pub(crate) fn resize_tab(&mut self, reservation: &mut Reservation) -> Result<(), Refusal> {
-        let Some(old) = reservation.tab.clone() else { return Ok(()) };
-        let Some(total) = charge(&reservation.amounts, &reservation.members) else { return Ok(()) };
-        let now = self.meta.clock;
+        let Some((until, moves)) = self.resized_moves(reservation) else { return Ok(()) };
+        self.judge(&moves, until, until, reservation.request.max_cost_micros)?;
+        self.settle_on(reservation, moves, self.meta.clock, until, until);
+        Ok(())
+    }
+
+    /// What [`Ledger::resize_tab`] would say of new amounts or members.
+    ///
+    /// # Errors
+    /// What more is used up, with the arithmetic.
+    pub(crate) fn judge_resized_tab(&self, reservation: &Reservation) -> Result<(), Refusal> {
+        let Some((until, moves)) = self.resized_moves(reservation) else { return Ok(()) };
+        self.judge(&moves, until, until, reservation.request.max_cost_micros)
+    }
+
+    /// Until when a grant is paid for, and what its charges become.
+    fn resized_moves(&self, reservation: &Reservation) -> Option<(LedgerTime, Vec<Move>)> {
+        let old = reservation.tab.as_ref()?;
+        let total = charge(&reservation.amounts, &reservation.members)?;
         let none = BTreeMap::new();
         let prices = self.pool(&reservation.request.pool).map_or(&none, |pool| &pool.prices);
-        let moves: Vec<Move> =
-            old.charges.iter().map(|charge| resized(charge, &old, &total, prices, now)).collect();
-        self.judge(&moves, old.until, old.until, reservation.request.max_cost_micros)?;
-        self.settle_on(reservation, moves, now, old.until, old.until);
-        Ok(())
+        let moves = old.charges.iter().map(|charge| resized(charge, old, &total, prices, self.meta.clock));
+        Some((old.until, moves.collect()))
     }
 
     /// Trues up a grant that ends: what it did not use is given back.

@@ -84,6 +84,15 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             placement: Placement { members: Vec::new() },
             victims: Vec::new(),
         }),
+        Step::Repair { pick: index, nodes, device } => {
+            // One that lost members, mostly in as many places as fit what it lacks.
+            let lacking = ledger.reservations().filter_map(|r| Some((r.id, ledger.lacking(r)?)));
+            let lacking: Vec<_> = lacking.collect();
+            let Some((id, request)) = lacking.get(index % lacking.len().max(1)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            Command::Place { reservation: *id, placement: placement(ledger, request, nodes, *device) }
+        }
         Step::Confirm(index, right) => {
             with(*index, &|r| Command::Confirm { reservation: r.id, token: token(r, *right) })
         }

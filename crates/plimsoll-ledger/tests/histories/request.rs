@@ -41,6 +41,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
     ];
     let later = prop_oneof![5 => Just(0u64), 2 => 1u64..40_000];
     let near = (prop::sample::select(vec!["", "", "", "zone", "node", "rack"]), 0u32..3);
+    let repair = prop_oneof![5 => Just(0u64), 4 => 1_000u64..20_000, 1 => Just(5)];
     let places = prop_oneof![2 => Just(None), 1 => (near, rules()).prop_map(Some)];
     let app = prop::option::of(prop::sample::select(vec!["web", "db"]));
     let of_service = prop_oneof![
@@ -51,7 +52,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         1 => Just((None, 2)),
     ];
     let labelled = (prop::bool::weighted(0.2), app, places, of_service);
-    (gpu, amounts, gang, (pool, queue), (class, service), times, (wait, later), labelled).prop_map(
+    (gpu, amounts, gang, (pool, queue), (class, service), times, (wait, later), (labelled, repair)).prop_map(
         |(
             gpu,
             (cpu, licences),
@@ -60,7 +61,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             (class, service),
             (ttl_ms, duration, auto_confirm),
             (wait, start_at_ms),
-            (labelled, app, places, (qos, bursts)),
+            ((labelled, app, places, (qos, bursts)), repair),
         )| {
             let (near, affinity) = places.unwrap_or_default();
             let slice_size = if near.1 == 1 { 0 } else { near.1 };
@@ -70,6 +71,9 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 slice_level: if slice_size > 0 { "node".into() } else { String::new() },
                 ..Topology::default()
             };
+            // Mostly where it makes sense.
+            let repairable = max_members > 1 && slice_size == 0 && affinity.is_empty();
+            let repair_within_ms = if repairable || repair % 16 == 1 { repair } else { 0 };
             let term = Term { key: "zone".into(), operator: Operator::In, values: vec!["a".into()] };
             Request {
                 pool: pool.into(),
@@ -86,6 +90,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 labels: app.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
                 topology,
                 affinity,
+                repair_within_ms,
                 ttl_ms,
                 hold_ms: 5_000,
                 max_duration_ms: duration * 15_000,

@@ -13,6 +13,7 @@ pub(crate) enum Step {
     Place { pick: usize, nodes: Vec<u32>, device: u16 },
     Preempt { pick: usize, victims: Vec<usize>, device: u16 },
     Unplan(usize),
+    Repair { pick: usize, nodes: Vec<u32>, device: u16 },
     Confirm(usize, bool),
     Renew(usize, bool, u64),
     Resize(usize, u64),
@@ -53,6 +54,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (any::<usize>(), prop::collection::vec(any::<usize>(), 0..4), 0u16..3)
             .prop_map(|(pick, victims, device)| Step::Preempt { pick, victims, device }),
         1 => any::<usize>().prop_map(Step::Unplan),
+        6 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Repair { pick, nodes, device }),
         10 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Confirm(pick, right)),
         6 => (any::<usize>(), right(), prop_oneof![Just(0u64), Just(3_000), Just(60_000), Just(1)])
             .prop_map(|(pick, right, ttl)| Step::Renew(pick, right, ttl)),
@@ -73,7 +75,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..8).prop_map(Step::Upgrade),
+        1 => (0u32..9).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),

@@ -27,12 +27,24 @@ impl Model {
         placement: &Placement,
     ) -> Result<(), Reason> {
         let members = members_of(placement);
+        let mut reasons = self.fits_there(request, &members, &members)?;
+        reasons.extend(self.grant_reasons(request, requester, members.len() as u64));
+        least(reasons)
+    }
+
+    /// All but money: what stands in the way of `members`, who are together with `all` then. An error where nodes do not suit.
+    pub(super) fn fits_there(
+        &self,
+        request: &Request,
+        members: &[(u32, Vec<DeviceGrant>)],
+        all: &[(u32, Vec<DeviceGrant>)],
+    ) -> Result<Vec<Reason>, Reason> {
         let mut reasons = Vec::new();
         let count = members.len() as u32;
         if count < request.gang.min_members || count > request.gang.max_members {
             reasons.push(Reason::InvalidArgument);
         }
-        let nodes = count_nodes(&members);
+        let nodes = count_nodes(members);
         if request.gang.spread && nodes.iter().any(|(id, n)| *n > 1 && self.nodes.contains_key(id)) {
             reasons.push(Reason::InvalidArgument);
         }
@@ -63,14 +75,13 @@ impl Model {
                 reasons.push(Reason::NoCapacity);
             }
         }
-        reasons.extend(self.device_reasons(request, &members));
-        reasons.extend(self.place_reasons(request, &members));
+        reasons.extend(self.device_reasons(request, members));
+        reasons.extend(self.place_reasons(request, members, all));
         let place = (request.queue.as_str(), request.pool.as_str());
-        if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, &members)) {
+        if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, members)) {
             reasons.push(Reason::QuotaExceeded);
         }
-        reasons.extend(self.grant_reasons(request, requester, members.len() as u64));
-        least(reasons)
+        Ok(reasons)
     }
 
     pub(super) fn device_reasons(

@@ -168,6 +168,15 @@ impl Model {
         self.first_short(&want).is_some()
     }
 
+    /// True where others may not join a holder.
+    pub(super) fn calendar_stops_joining(&self, r: &Res, members: &Members) -> bool {
+        let asked = |name: &str| taken(&r.amounts, members, name);
+        let until = if r.hard_end > 0 { r.hard_end } else { u64::MAX };
+        let want =
+            Want { request: &r.request, asked: &asked, from: self.clock, until, plan: None, ahead: false };
+        self.first_short(&want).is_some()
+    }
+
     pub(super) fn plan(&self, r: &mut Res) -> Result<(), Reason> {
         let request = &r.request;
         if request.start_at_ms > self.clock + 366 * 24 * super::HOUR_MS {

@@ -25,6 +25,9 @@ impl Model {
         if (request.qos.is_some() || !request.burst.is_zero()) && self.version < 7 {
             return Err(Reason::UnsupportedVersion);
         }
+        if request.repair_within_ms > 0 && self.version < 7 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
@@ -45,6 +48,8 @@ impl Model {
         let mut r = Res {
             requester: self.actor.clone(),
             endpoint: None,
+            repair: None,
+            tokens: Vec::new(),
             bill: Vec::new(),
             paid_until: 0,
             priority,
@@ -135,6 +140,9 @@ impl Model {
 
     pub(super) fn place(&mut self, id: u64, placement: &Placement) -> Result<(), Reason> {
         let mut r = self.reservations.get(&id).ok_or(Reason::NotFound)?.clone();
+        if r.repair.is_some() {
+            return self.repair(id, placement);
+        }
         let started = r.is_advance() && r.request.start_at_ms <= self.clock;
         if !r.waits() && !started {
             return Err(Reason::WrongState);
@@ -257,22 +265,14 @@ impl Model {
     pub(super) fn finish(&mut self, id: u64, state: State, reason: EndReason) {
         let Some(r) = self.reservations.get(&id).cloned() else { return };
         if occupies(r.state) {
-            let names: Vec<String> = self.pools[&r.request.pool].countables.keys().cloned().collect();
-            let mut amounts = r.amounts.clone();
-            names.iter().for_each(|name| amounts.set(name, plimsoll_types::Amount(0)));
-            for (node, devices) in &r.members {
-                let n = self.nodes.get_mut(node).expect("members are on nodes");
-                if matches!(n.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
-                    n.pending.push((id, amounts.clone(), devices.clone()));
-                    n.pending.sort_by_key(|(id, ..)| *id);
-                }
-            }
+            self.keep_fence_pending(id, &r, &r.members);
         }
         let now = self.clock;
         let r = self.reservations.get_mut(&id).expect("looked up above");
         r.state = state;
         r.resume = state;
         r.members.clear();
+        (r.repair, r.tokens) = (None, Vec::new());
         r.deadline = 0;
         r.ended_at = now;
         r.end = Some(reason);
@@ -291,6 +291,20 @@ impl Model {
         }
     }
 
+    /// What members had on nodes that may still run it.
+    pub(super) fn keep_fence_pending(&mut self, id: u64, r: &Res, members: &[(u32, Vec<DeviceGrant>)]) {
+        let names: Vec<String> = self.pools[&r.request.pool].countables.keys().cloned().collect();
+        let mut amounts = r.amounts.clone();
+        names.iter().for_each(|name| amounts.set(name, plimsoll_types::Amount(0)));
+        for (node, devices) in members {
+            let n = self.nodes.get_mut(node).expect("members are on nodes");
+            if matches!(n.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
+                n.pending.push((id, amounts.clone(), devices.clone()));
+                n.pending.sort_by_key(|(id, ..)| *id);
+            }
+        }
+    }
+
     pub(super) fn due(&self) -> Vec<(u64, u64)> {
         let mut due: Vec<(u64, u64)> = Vec::new();
         for (id, r) in &self.reservations {
@@ -300,6 +314,9 @@ impl Model {
                     due.push((self.safe_end(r), *id))
                 }
                 _ => {}
+            }
+            if self.is_unrepaired(r, u64::MAX) {
+                due.push((self.repair_end(r), *id));
             }
         }
         due.retain(|(at, _)| *at <= self.clock);
@@ -324,6 +341,11 @@ impl Model {
         while ended < limit {
             let Some(&(_, id)) = self.due().first() else { break };
             let r = &self.reservations[&id];
+            if self.is_unrepaired(r, self.clock) {
+                self.finish(id, State::Failed, EndReason::NotRepaired);
+                ended += 1;
+                continue;
+            }
             let reason = match r.state {
                 State::Planned if r.is_advance() => EndReason::NeverStarted,
                 State::Pending | State::Planned => EndReason::WaitedTooLong,

@@ -10,6 +10,7 @@ mod policy;
 mod preemption;
 mod qos;
 mod quota;
+mod repair;
 pub(crate) mod scaling;
 mod service;
 mod slices;
@@ -56,6 +57,10 @@ pub(crate) struct Res {
     pub(crate) paid_until: u64,
     /// What it said, and since when it is at that address.
     pub(crate) endpoint: Option<(plimsoll_ledger::Announcement, u64)>,
+    /// Since when, until when, and how many members it had.
+    pub(crate) repair: Option<(u64, u64, u32)>,
+    /// Token of each member; none where all have the reservation's.
+    pub(crate) tokens: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -266,10 +271,14 @@ impl Model {
             Command::SetDeviceHealth { node, device, failed } => {
                 let n = self.nodes.get_mut(&node.0).ok_or(Reason::NotFound)?;
                 let devices = &mut n.reg.devices;
-                let device = devices.get_mut(usize::from(device.0)).ok_or(Reason::NotFound)?;
-                let changes = std::mem::replace(&mut device.failed, *failed) != *failed;
-                if changes || !n.schedulable || n.health != NodeHealth::Available {
+                let index = usize::from(device.0);
+                let device = devices.get_mut(index).ok_or(Reason::NotFound)?;
+                let was = std::mem::replace(&mut device.failed, *failed);
+                if was != *failed || !n.schedulable || n.health != NodeHealth::Available {
                     self.keep_no_places(node.0);
+                }
+                if *failed && !was {
+                    self.lose_on(node.0, &[index]);
                 }
                 return Ok(Came::To("node"));
             }
@@ -384,6 +393,7 @@ fn makes_sense(request: &Request) -> bool {
         && (gang.min_members..=1024).contains(&gang.max_members)
         && amounts.map(|(_, a)| a.0).all(fits)
         && (request.topology.slice_size == 0) == request.topology.slice_level.is_empty()
+        && repair::makes_sense(request)
         && [gang.min_members, gang.max_members].iter().all(|n| n % request.topology.slice_size.max(1) == 0)
         && gpu
 }

@@ -29,6 +29,7 @@ impl Model {
             since: self.clock,
             pending: Vec::new(),
         };
+        let before = known.as_ref().map(|(_, old)| old.reg.devices.clone());
         if let Some((_, old)) = known {
             new.schedulable = old.schedulable;
             new.drains = old.drains;
@@ -59,8 +60,13 @@ impl Model {
             self.next_node += 1;
             new.schedulable = !self.is_removed_by_intent(&reg.name);
         }
+        let failed: Vec<usize> = match &before {
+            Some(old) => (0..old.len()).filter(|i| !old[*i].failed && new.reg.devices[*i].failed).collect(),
+            None => Vec::new(),
+        };
         self.nodes.insert(id, new);
         self.resume(id);
+        self.lose_on(id, &failed);
         Ok(())
     }
 
@@ -84,7 +90,7 @@ impl Model {
         let holders = self.holders(id);
         let schedulable = n.schedulable;
         if health == Lost {
-            let safe = holders.iter().map(|r| self.safe_end(&self.reservations[r])).max().unwrap_or(0);
+            let safe = holders.iter().map(|r| self.safe_end_on(&self.reservations[r], id)).max().unwrap_or(0);
             if self.clock < safe.max(n.since) {
                 return Err(Reason::WrongState);
             }
@@ -106,9 +112,9 @@ impl Model {
                     self.reservations.get_mut(&r).expect("a holder").state = State::Unknown;
                 }
             }
-            Lost => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeLost)),
-            Failed => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeFailed)),
-            Fenced => holders.iter().for_each(|r| self.finish(*r, State::Failed, EndReason::NodeFenced)),
+            Lost => holders.iter().for_each(|r| self.lose(*r, id, EndReason::NodeLost)),
+            Failed => holders.iter().for_each(|r| self.lose(*r, id, EndReason::NodeFailed)),
+            Fenced => holders.iter().for_each(|r| self.lose(*r, id, EndReason::NodeFenced)),
         }
         Ok(())
     }

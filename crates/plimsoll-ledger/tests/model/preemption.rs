@@ -294,6 +294,7 @@ impl Model {
         let r = self.reservations.get_mut(&id).expect("looked up above");
         (r.state, r.resume) = (State::Pending, State::Pending);
         r.members.clear();
+        (r.repair, r.tokens) = (None, Vec::new());
         (r.token, r.granted_at, r.hard_end, r.deadline) = (0, 0, 0, deadline);
         r.amounts = r.request.requirements.amounts.clone();
         r.ttl_ms = r.request.ttl_ms;

@@ -41,15 +41,14 @@ impl Model {
         &self,
         request: &Request,
         members: &[(u32, Vec<DeviceGrant>)],
+        all: &[(u32, Vec<DeviceGrant>)],
     ) -> Vec<Reason> {
         let mut reasons = Vec::new();
         let asked = &request.topology;
         let size = asked.slice_size as usize;
-        let apart = !asked.required.is_empty() && !self.together(members, &asked.required);
+        let apart = !asked.required.is_empty() && !self.together(all, &asked.required);
         let split = size > 0
-            && members
-                .chunks(size)
-                .any(|group| group.len() < size || !self.together(group, &asked.slice_level));
+            && all.chunks(size).any(|group| group.len() < size || !self.together(group, &asked.slice_level));
         if apart || split || !asked.is_unconstrained() && !self.levels_are_there(request) {
             reasons.push(Reason::TopologyMismatch);
         }

@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 29] = [
+pub(crate) const SPEC: [&str; 30] = [
     "pool",
     "class",
     "queue",
@@ -28,6 +28,7 @@ pub(crate) const SPEC: [&str; 29] = [
     "prefer",
     "members",
     "spread",
+    "repairWithin",
     "topology",
     "affinity",
     "antiAffinity",
@@ -72,6 +73,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         affinity: places::affinity(context, spec),
         start_at_ms: start_at_ms(context, spec),
         max_duration_ms,
+        repair_within_ms: duration(context, spec, "repairWithin", "repair_within_ms"),
         // Nobody renews what a file asked for: with an end it is kept until then.
         ttl_ms: if ttl_ms == 0 { max_duration_ms } else { ttl_ms },
         hold_ms: duration(context, spec, "hold", "hold_ms"),

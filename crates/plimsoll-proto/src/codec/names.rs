@@ -128,7 +128,8 @@ pair!(
         Drained,
         Preempted,
         WindowOpened,
-        NeverStarted
+        NeverStarted,
+        NotRepaired
     ]
 );
 

@@ -48,6 +48,7 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
     if !request.burst.is_zero() {
         to.message(51, |to| write_resources(to, &request.burst));
     }
+    to.number(52, request.repair_within_ms);
 }
 
 /// The request of its fields.
@@ -86,6 +87,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
     if burst.as_ref().is_some_and(Resources::is_zero) {
         return Err(CodecError::NotCanonical { what: "request.burst" });
     }
+    let repair_within_ms = from.number(52)?;
     from.end()?;
     Ok(Request {
         name,
@@ -109,6 +111,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         affinity,
         qos,
         burst: burst.unwrap_or_default(),
+        repair_within_ms,
     })
 }
 

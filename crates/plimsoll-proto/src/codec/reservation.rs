@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use plimsoll_ledger::{Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Request, Reservation};
+use plimsoll_ledger::{
+    Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Repair, Request, Reservation,
+};
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 
 use super::decode::Result;
@@ -45,6 +47,14 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
     if let Some(endpoint) = &reservation.endpoint {
         to.generated(40, &service::encode_endpoint(endpoint));
     }
+    if let Some(repair) = &reservation.repair {
+        to.message(51, |to| {
+            to.number(1, repair.since.0);
+            to.number(2, repair.until.0);
+            to.number(3, repair.members);
+        });
+    }
+    to.packed(52, reservation.member_tokens.iter().map(|token| token.0));
 }
 
 /// The reservation of its fields.
@@ -79,6 +89,8 @@ pub(super) fn read_with<'a>(
     let tab = from.generated(28, "tab")?.map(usage::decode_tab).transpose()?.map(Arc::new);
     let cost_micros = from.number(29)?;
     let endpoint = from.generated(40, "endpoint")?.map(service::decode_endpoint).transpose()?.map(Arc::new);
+    let repair = from.message(51, "repair")?.map(read_repair).transpose()?;
+    let member_tokens = from.packed(52)?.into_iter().map(Revision).collect();
     from.end()?;
     Ok(Reservation {
         id,
@@ -103,6 +115,8 @@ pub(super) fn read_with<'a>(
         tab,
         cost_micros,
         endpoint,
+        repair,
+        member_tokens,
     })
 }
 
@@ -180,6 +194,15 @@ fn read_grant(mut from: Reader<'_>) -> Result<DeviceGrant> {
     let memory_bytes = from.number(3)?;
     let slices = from.generated(4, "slices")?.map(mig::decode_slices).transpose()?;
     from.end().map(|()| DeviceGrant { device, milli, memory_bytes, slices })
+}
+
+fn read_repair(mut from: Reader<'_>) -> Result<Repair> {
+    let repair = Repair {
+        since: LedgerTime(from.number(1)?),
+        until: LedgerTime(from.number(2)?),
+        members: from.small(3)?,
+    };
+    from.end().map(|()| repair)
 }
 
 fn read_preempted(mut from: Reader<'_>) -> Result<Preempted> {

@@ -9,7 +9,8 @@ use plimsoll_ledger::{
 use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use super::check::Check;
-use super::{Violation, allocations, mig, resources, resources_to_v1, state_to_v1};
+use super::reservation::held;
+use super::{Violation, mig, resources, resources_to_v1, state_to_v1};
 use crate::limits::{MAX_AMOUNT, MAX_DEVICE_TEXT_BYTES, MAX_DEVICES};
 use crate::v1;
 
@@ -149,7 +150,7 @@ pub fn node_lease(
     now: LedgerTime,
     ledger: &Ledger,
 ) -> Option<v1::NodeLease> {
-    let mut members = allocations(&from.request, &from.members, &from.amounts, ledger);
+    let mut members = held(from, ledger);
     let mut here = from.members.iter().map(|member| member.node == node);
     members.retain(|_| here.next().unwrap_or(false));
     if members.is_empty() {
@@ -158,7 +159,7 @@ pub fn node_lease(
     Some(v1::NodeLease {
         node: node_name(ledger, node),
         reservation: from.id.to_string(),
-        token: from.token.0,
+        token: from.token_on(node).0,
         state: state_to_v1(from.state).into(),
         deadline_ms: from.deadline.0,
         ttl_ms: from.ttl_ms,

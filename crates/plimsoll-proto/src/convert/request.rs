@@ -49,6 +49,10 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             format!("is {length}, but start_at_ms is set: say for how long, at least {MIN_TTL_MS}"),
         );
     }
+    check.range_or_default("repair_within_ms", from.repair_within_ms, MIN_TTL_MS, MAX_TTL_MS);
+    if from.repair_within_ms > 0 {
+        repairable(&mut check, from, gang);
+    }
     let wait = from.wait.unwrap_or_default();
     check.range("wait.deadline_ms", wait.deadline_ms, 0, MAX_TTL_MS);
     if wait.deadline_ms > 0 && !wait.queue {
@@ -91,6 +95,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             .as_ref()
             .map(|burst| check.within("burst", |check| resources::resources(check, burst)))
             .unwrap_or_default(),
+        repair_within_ms: from.repair_within_ms,
     };
     check.finish(request)
 }
@@ -144,6 +149,24 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         start_at_ms: from.start_at_ms,
         qos: qos_to_v1(from.qos).into(),
         burst: (!from.burst.is_zero()).then(|| resources_to_v1(&from.burst)),
+        repair_within_ms: from.repair_within_ms,
+    }
+}
+
+/// What a gang that is to be repaired must not say: it has members to lose, and each of its places can be judged by itself.
+fn repairable(check: &mut Check, from: &v1::ReservationSpec, gang: Gang) {
+    let set = from.repair_within_ms;
+    let mut not_with = |why: &str| {
+        check.fail("repair_within_ms", format!("is {set}, but {why}"));
+    };
+    if gang.max_members < 2 {
+        not_with("there is one member: what is lost with its node is all of it");
+    }
+    if from.topology.as_ref().is_some_and(|topology| topology.slice_size > 0) {
+        not_with("topology.slice_size is set: groups are placed whole or not at all");
+    }
+    if !from.affinity.is_empty() {
+        not_with("affinity is set: its rules are about whole gangs");
     }
 }
 

@@ -51,6 +51,7 @@ pub fn end_reason_to_v1(from: Option<EndReason>) -> v1::EndReason {
         Some(EndReason::Preempted) => v1::EndReason::Preempted,
         Some(EndReason::WindowOpened) => v1::EndReason::WindowOpened,
         Some(EndReason::NeverStarted) => v1::EndReason::NeverStarted,
+        Some(EndReason::NotRepaired) => v1::EndReason::NotRepaired,
     }
 }
 
@@ -69,7 +70,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         state: state_to_v1(from.state).into(),
         resume_state: state_to_v1(from.resume_state).into(),
         token: from.token.0,
-        allocations: allocations(&from.request, &from.members, &from.amounts, ledger),
+        allocations: held(from, ledger),
         amounts: Some(resources_to_v1(&from.amounts)),
         create_time_ms: from.submitted_at.0,
         grant_time_ms: from.granted_at.0,
@@ -89,7 +90,21 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
         start: None,
         endpoint: from.endpoint.as_deref().map(endpoint_to_v1),
+        repair: from.repair.map(|repair| v1::Repair {
+            since_time_ms: repair.since.0,
+            until_time_ms: ledger.repair_end(from).unwrap_or(repair.until).0,
+            missing_members: from.missing_members(),
+        }),
     }
+}
+
+/// Members that hold something, or will, with their tokens.
+pub(super) fn held(from: &Reservation, ledger: &Ledger) -> Vec<v1::Allocation> {
+    let mut all = allocations(&from.request, &from.members, &from.amounts, ledger);
+    for (member, allocation) in all.iter_mut().enumerate() {
+        allocation.token = from.token_of(member).0;
+    }
+    all
 }
 
 fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
@@ -107,7 +122,7 @@ fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
     }
 }
 
-/// Members of a grant of `request` as messages, each with `amounts`.
+/// Members of a grant of `request` as messages, each with `amounts`; without tokens.
 pub fn allocations(
     request: &Request,
     members: &[MemberPlacement],
@@ -119,6 +134,7 @@ pub fn allocations(
         node: node_name(ledger, member.node),
         amounts: Some(resources_to_v1(amounts)),
         devices: device_grants(member, request.requirements.gpu.as_ref(), ledger),
+        token: 0,
     };
     members.iter().enumerate().map(one).collect()
 }

@@ -7,7 +7,7 @@ mod scene;
 mod suggest;
 
 use plimsoll_ledger::{
-    Blocker, Ledger, Placement, PolicyObject, QueueOrder, Reason, Request, State, Verdict,
+    Blocker, Ledger, Placement, PolicyObject, QueueOrder, Reason, Request, Reservation, State, Verdict,
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
@@ -95,6 +95,9 @@ impl Scene {
         let Some(reservation) = ledger.reservation(id) else { return self.nothing() };
         let mut explanation = match reservation.state {
             State::Pending => self.explain_waiting(),
+            State::Partial if ledger.may_be_repaired(reservation, ledger.clock()) => {
+                self.explain_lacking(reservation).unwrap_or_else(|| self.nothing())
+            }
             _ => Explanation { blockers: reservation.blockers.clone(), ..self.nothing() },
         };
         explanation.decision_revision = reservation.changed;
@@ -138,6 +141,37 @@ impl Scene {
             suggestions,
             ..self.nothing()
         }
+    }
+
+    /// What stands in the way of members in the place of those that a gang lost. `None` where nothing can take their place: its nodes have left
+    /// the domain that they have to be in.
+    fn explain_lacking(&self, gang: &Reservation) -> Option<Explanation> {
+        let ledger = &self.ledger;
+        let lacking = ledger.lacking(gang)?;
+        let mut planner = Planner::new(ledger, 0);
+        let own: Vec<NodeId> = gang.members.iter().map(|member| member.node).collect();
+        planner.set_aside(own.iter().copied(), true);
+        let (placement, blockers) = match planner.find(ledger, &lacking) {
+            Some(found) => match ledger.admit_repair(gang, &found) {
+                Ok(()) => (Some(found), Vec::new()),
+                Err(refusal) => (None, refusal.blockers),
+            },
+            None => match planner.refuse(ledger, &lacking, Vec::new()) {
+                Verdict::Place(_) => (None, Vec::new()),
+                Verdict::Blocked(blockers) | Verdict::Infeasible(blockers) => (None, blockers),
+            },
+        };
+        let (amounts, _) = split(ledger, &lacking);
+        let others = || planner.fleet().pool_views(&lacking.pool).filter(|view| !own.contains(&view.node.id));
+        Some(Explanation {
+            admissible: placement.is_some(),
+            nodes_considered: others().count() as u64,
+            nodes_feasible: others().filter(|view| view.fit(&lacking, &amounts).is_ok()).count() as u64,
+            not_in_the_way: not_in_the_way(&lacking, &blockers),
+            blockers,
+            placement,
+            ..self.nothing()
+        })
     }
 
     /// An earlier request of a strict queue goes first, wherever there is room.

@@ -37,6 +37,8 @@ pub(crate) enum Action {
     Cancel(String),
     Cordon(String),
     Uncordon(String),
+    Fail(String),
+    Return(String),
     Look,
 }
 
@@ -83,6 +85,8 @@ struct Line {
     cancel: Option<String>,
     cordon: Option<String>,
     uncordon: Option<String>,
+    fails: Option<String>,
+    returns: Option<String>,
     look: Option<bool>,
 }
 
@@ -170,11 +174,16 @@ fn step(line: Line) -> Result<Step, String> {
         line.cancel.map(Action::Cancel),
         line.cordon.map(Action::Cordon),
         line.uncordon.map(Action::Uncordon),
+        line.fails.map(Action::Fail),
+        line.returns.map(Action::Return),
         line.look.filter(|look| *look).map(|_| Action::Look),
     ];
     let mut actions: Vec<Action> = actions.into_iter().flatten().collect();
     match (actions.pop(), actions.is_empty()) {
         (Some(action), true) => Ok(Step { at_ms, action }),
-        _ => Err(format!("at {}: one of note, submit, release, cancel, cordon, uncordon and look", line.at)),
+        _ => Err(format!(
+            "at {}: one of note, submit, release, cancel, cordon, uncordon, fails, returns and look",
+            line.at
+        )),
     }
 }

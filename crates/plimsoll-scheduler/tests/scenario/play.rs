@@ -1,9 +1,11 @@
 //! Plays a file: holders that work, save and leave, and the leader between what they do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Command, EventObject, LATEST_VERSION, Outcome, PolicyObject, Refusal, Reservation, State,
+    AdminChange, Command, EventObject, LATEST_VERSION, Node, NodeHealth, Outcome, PolicyObject, Refusal,
+    Registration, Reservation, State,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
@@ -125,17 +127,35 @@ impl Play {
                 self.administer(name, AdminChange::Cordon { reason: "scenario".into() })?
             }
             Action::Uncordon(name) => self.administer(name, AdminChange::Uncordon)?,
+            Action::Fail(name) => {
+                let node = self.node(name)?;
+                let health = NodeHealth::Failed;
+                self.leader.change(Command::SetNodeHealth { node: node.id, epoch: node.epoch, health });
+                // What ends with it may be what a strict queue waited behind.
+                self.leader.note_end();
+            }
+            Action::Return(name) => {
+                let node = self.node(name)?;
+                let registration = Registration {
+                    incarnation: node.registration.incarnation + 1,
+                    ..node.registration.clone()
+                };
+                self.leader.change(Command::RegisterNode(registration));
+            }
         }
         self.hear();
         Ok(())
     }
 
     fn administer(&mut self, name: &str, admin: AdminChange) -> Result<(), String> {
-        let node =
-            self.leader.ledger.node_by_name(name).ok_or_else(|| format!("there is no node {name:?}"))?;
-        let node: NodeId = node.id;
+        let node: NodeId = self.node(name)?.id;
         self.leader.change(Command::SetNodeAdmin { node, admin });
         Ok(())
+    }
+
+    fn node(&self, name: &str) -> Result<Arc<Node>, String> {
+        let known = self.leader.ledger.node_by_name(name).cloned();
+        known.ok_or_else(|| format!("there is no node {name:?}"))
     }
 
     fn id_of(&self, name: &str) -> Result<ReservationId, String> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{
-    Blocker, DeviceGrant, EndReason, Event, EventObject, Ledger, MemberPlacement, NodeAdmin, Reason,
-    Reservation, State,
+    Blocker, DeviceGrant, EndReason, Event, EventObject, Ledger, MemberPlacement, NodeAdmin, NodeHealth,
+    Reason, Reservation, State,
 };
 use plimsoll_proto::convert::{blocker_to_v1, reason_to_v1};
 use plimsoll_proto::reason;
@@ -84,6 +84,9 @@ impl Report {
             EventObject::Reservation(after, before) => self.change(at, event.rule, after, *before, ledger),
             EventObject::Node(node) => {
                 let what = match &node.admin {
+                    _ if event.rule == "node/fence-pending" => return,
+                    _ if node.health == NodeHealth::Failed => "has failed",
+                    _ if event.rule == "node/register" => "is back",
                     NodeAdmin::Schedulable => "takes new work",
                     NodeAdmin::Cordoned { .. } => "takes no new work",
                     NodeAdmin::Draining { .. } => "drains",
@@ -146,6 +149,18 @@ impl Report {
             }
             State::Released | State::Expired | State::Preempted | State::Failed | State::Rejected => {
                 format!("{name} ends: {}", end_of(after))
+            }
+            State::Partial if rule == "node/failed" => {
+                let (left, until) = (after.members.len(), after.repair.map_or(0, |repair| repair.until.0));
+                let had = left as u32 + after.missing_members();
+                let until = clock::show(until);
+                format!("{name} goes on with {left} of {had} members, to be repaired by {until}")
+            }
+            _ if rule == "repair" => {
+                let new = after.members.iter().zip(&after.member_tokens);
+                let new = new.filter(|(_, token)| **token == after.changed).map(|(member, _)| member.clone());
+                let new: Vec<MemberPlacement> = new.collect();
+                format!("{name} is repaired, with {}", places(&new, ledger))
             }
             _ if rule == "calendar/cut" => {
                 format!("{name} is cut: it ends at {} at the latest", clock::show(after.hard_end.0))
@@ -245,6 +260,7 @@ fn end_of(after: &Reservation) -> &'static str {
         Some(EndReason::Preempted) => "its place was taken back",
         Some(EndReason::WindowOpened) => "a window opened",
         Some(EndReason::NeverStarted) => "it never started",
+        Some(EndReason::NotRepaired) => "it was not repaired in time",
         None => "nobody knows why",
     }
 }

@@ -71,6 +71,10 @@ pub(crate) struct ResourceArgs {
     /// Members on distinct nodes
     #[arg(long)]
     pub(crate) spread: bool,
+    /// A gang that loses members with a node or GPU goes on without them for so long, first in line for what takes their
+    /// place: 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "members")]
+    pub(crate) repair_within: Option<Duration>,
     /// The grant ends after so long, whatever is renewed: 8h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
@@ -129,6 +133,7 @@ impl ResourceArgs {
             gang: self.gang()?,
             max_duration_ms: self.duration.map_or(0, as_ms),
             ttl_ms: self.ttl.map_or(0, as_ms),
+            repair_within_ms: self.repair_within.map_or(0, as_ms),
             on_preempt: match self.on_preempt {
                 None => OnPreempt::Unspecified,
                 Some(Preempted::Requeue) => OnPreempt::Requeue,

@@ -11,7 +11,9 @@ use crate::args::{Globals, ResourceArgs};
 use crate::blockers::{by_weight, sentence};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{Out, absolute, asked, expected_start, places, reservation_state, short_duration};
+use crate::output::{
+    Out, absolute, asked, expected_start, members, places, reservation_state, short_duration,
+};
 
 /// Says why.
 #[derive(Args, Debug)]
@@ -130,6 +132,13 @@ fn head(explanation: &Explanation, revision: u64, out: &Out) -> String {
     );
     if !reservation.allocations.is_empty() {
         text.push_str(&format!("on {}, token {}\n", places(&reservation.allocations), reservation.token));
+    }
+    if let Some(repair) = &reservation.repair {
+        let until = absolute(repair.until_time_ms, out.view().utc);
+        text.push_str(&format!(
+            "{} lost; until {until} what takes their place is offered to it before others of its class\n",
+            members(repair.missing_members)
+        ));
     }
     text
 }

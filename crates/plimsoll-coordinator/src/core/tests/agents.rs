@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_ledger::{NodeHealth, State};
+use plimsoll_ledger::{Command, Gang, NodeHealth, Outcome, Request, State};
 
 use super::harness::*;
 use crate::core::{AgentNotice, Core, HeartbeatError, SessionClosed};
@@ -100,5 +100,39 @@ async fn the_newest_session_of_a_node_has_it() {
     assert_eq!(new.heartbeat(node.id, again.epoch), Ok(()));
     drop(old);
     assert_eq!(core.agents().sessions(), 1);
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_loses_a_node_gets_another_before_those_who_wait_and_its_agent_hears_of_the_new_token() {
+    let core = single(&stores(), &TokioClock::new()).await;
+    for index in 1..=3 {
+        register(&core, &format!("node-{index}"), 4_000, 0).await;
+    }
+    let pair = Gang { min_members: 2, max_members: 2, spread: true };
+    let gang = Request { gang: pair, repair_within_ms: 600_000, ..request(4_000) };
+    let gang = reserve(&core, Request { ttl_ms: 3_600_000, ..gang }).await;
+    let other = reserve(&core, Request { ttl_ms: 3_600_000, ..request(4_000) }).await;
+    let waiting = reserve(&core, queued(request(4_000))).await;
+    let lost = gang.members[0].node;
+    let epoch = core.local().node(lost).expect("registered").epoch;
+    do_it(&core, Command::SetNodeHealth { node: lost, epoch, health: NodeHealth::Fenced }).await;
+    assert_eq!(state(&core, gang.id), State::Partial);
+
+    let name = core.local().node(other.members[0].node).expect("registered").name().to_owned();
+    let session = core.agents().open("agent").expect("leads");
+    let node = session.register(registration(&name, 1, 4_000, 0)).await.expect("applied").expect("accepted");
+    session.next(10).await.expect("it is told of the lease there");
+    release(&core, &other).await;
+    until("the gang is whole", || state(&core, gang.id) == State::Active).await;
+    assert_eq!(state(&core, waiting.id), State::Pending, "who waits comes after it");
+    let whole = core.local().reservation(gang.id).expect("there").clone();
+    assert_eq!(whole.token, gang.token);
+    assert!(whole.token_on(node.id) > gang.token);
+    let told = session.next(10).await.expect("open");
+    assert!(told.contains(&AgentNotice::Lease(node.id, whole)), "{told:?}");
+    let renew = Command::Renew { reservation: gang.id, token: gang.token, ttl_ms: 0 };
+    assert!(matches!(do_it(&core, renew).await, Outcome::Reservation(_)), "its holder goes on as before");
+    assert!(core.local().check_invariants().is_empty());
     core.shutdown().await;
 }

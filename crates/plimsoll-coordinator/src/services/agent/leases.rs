@@ -25,7 +25,7 @@ pub(super) fn stopped(
 ) -> Option<v1::LeaseStopped> {
     let found = running.reservation.parse::<ReservationId>().ok().and_then(|id| ledger.reservation(id));
     let holds = |reservation: &Reservation| {
-        reservation.token.0 == running.token
+        reservation.token_on(node).0 == running.token
             && reservation.state.is_occupying()
             && reservation.members.iter().any(|member| member.node == node)
     };

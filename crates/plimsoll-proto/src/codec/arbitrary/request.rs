@@ -102,7 +102,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), (queue, service));
     let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
     let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
-    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), start);
+    let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), (start, length()));
     let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
     // Boxed: it is part of much, and a test has a small stack.
     (words, requirements(), gang, times, (wait, on_preempt, qos(), burst))
@@ -110,7 +110,10 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
             let (wait, on_preempt, qos, burst) = end;
             let (gang, topology, affinity) = gang;
             let (name, pool, class, tenant, labels, (queue, service)) = words;
-            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, start_at_ms) = times;
+            let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, (start_at_ms, repair)) =
+                times;
+            // What may not be said of a gang that is repaired.
+            let repairable = gang.max_members > 1 && topology.slice_size == 0 && affinity.is_empty();
             Request {
                 name,
                 pool,
@@ -133,6 +136,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 affinity,
                 qos,
                 burst,
+                repair_within_ms: if repairable { repair } else { 0 },
             }
         })
         .boxed()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, DeviceGrant, EndReason, MemberPlacement, Placement, Preempted, PreemptionRule, Reason,
+    Blocker, DeviceGrant, EndReason, MemberPlacement, Placement, Preempted, PreemptionRule, Reason, Repair,
     Reservation, State,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
@@ -107,21 +107,29 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
         Some(EndReason::Preempted),
         Some(EndReason::WindowOpened),
         Some(EndReason::NeverStarted),
+        Some(EndReason::NotRepaired),
     ];
     let state = || select(State::ALL.to_vec());
-    let head = (number(), valid_request(), text(), any::<i32>(), state(), state());
+    // On the heap: strategies are values, and this one is large.
+    let head = (number(), valid_request().boxed(), text(), any::<i32>(), state(), state()).boxed();
     let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim, PreemptionRule::BestEffort]);
     let preempted = (rule, [(); 4].map(|()| number())).prop_map(|(rule, [by, at, revision, grace_ms])| {
         Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
     });
-    let ended = (select(ends), option::of(preempted));
-    let bill = (option::of(tab()), number(), option::of(endpoint()));
+    let repair = ([(); 2].map(|()| number()), any::<u32>()).prop_map(|([since, until], members)| Repair {
+        since: LedgerTime(since),
+        until: LedgerTime(until),
+        members,
+    });
+    let repair = (option::of(repair), vec(number(), 0..3));
+    let ended = (select(ends), option::of(preempted), repair).boxed();
+    let bill = (option::of(tab()), number(), option::of(endpoint())).boxed();
     let tail = (resources(), members(), [(); 8].map(|()| number()), ended, vec(blocker(), 0..3), bill);
     (head, tail).prop_map(|(head, tail)| {
         let (id, request, requester, priority, state, resume_state) = head;
-        let (amounts, members, numbers, (end_reason, preempted), blockers, (tab, cost_micros, endpoint)) =
-            tail;
-        let [token, ttl_ms, submitted, granted, deadline, hard_end, ended, changed] = numbers;
+        let (amounts, members, numbers, ended, blockers, (tab, cost_micros, endpoint)) = tail;
+        let (end_reason, preempted, (repair, tokens)) = ended;
+        let [token, ttl_ms, submitted, granted, deadline, hard_end, ended_at, changed] = numbers;
         Reservation {
             id: ReservationId(id),
             request: Arc::new(request),
@@ -137,7 +145,7 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
             granted_at: LedgerTime(granted),
             deadline: LedgerTime(deadline),
             hard_end: LedgerTime(hard_end),
-            ended_at: LedgerTime(ended),
+            ended_at: LedgerTime(ended_at),
             end_reason,
             changed: Revision(changed),
             blockers,
@@ -145,6 +153,8 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
             tab: tab.map(Arc::new),
             cost_micros,
             endpoint: endpoint.map(Arc::new),
+            repair,
+            member_tokens: tokens.into_iter().map(Revision).collect(),
         }
     })
 }

@@ -94,7 +94,7 @@ fn next_end_ms(reservation: &Reservation) -> u64 {
     [of_wait, reservation.hold_deadline_ms, reservation.lease_deadline_ms].into_iter().max().unwrap_or(0)
 }
 
-fn why(reservation: &Reservation, _: &crate::output::View) -> String {
+fn why(reservation: &Reservation, view: &crate::output::View) -> String {
     if reservation.end_reason() != EndReason::Unspecified {
         return word(reservation.end_reason().as_str_name(), "END_REASON_");
     }
@@ -102,8 +102,19 @@ fn why(reservation: &Reservation, _: &crate::output::View) -> String {
         Some(preempted) if reservation.state() == ReservationState::Preempting => {
             format!("taken back for {}", preempted.by)
         }
-        _ => summary(&reservation.blockers),
+        _ => match &reservation.repair {
+            Some(repair) => {
+                let left = left(repair.until_time_ms, view.now_ms);
+                format!("{} lost, to be repaired within {left}", members(repair.missing_members))
+            }
+            None => summary(&reservation.blockers),
+        },
     }
+}
+
+/// `1 member`, `2 members`.
+pub(crate) fn members(count: u32) -> String {
+    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
 }
 
 fn subject(event: &Event) -> String {
