@@ -31,7 +31,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 45] = [
+pub const SEEDED: [Seeded; 47] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),

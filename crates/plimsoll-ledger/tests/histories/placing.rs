@@ -65,7 +65,7 @@ pub(crate) fn gang_apart(ledger: &Ledger) -> Command {
     let gang = Gang { min_members: 2, max_members: 2, spread: true };
     // Under the newest rules half of them go on without a node that is gone.
     let repair_within_ms =
-        if ledger.meta().version >= 7 && ledger.revision().0 % 2 == 0 { 20_000 } else { 0 };
+        if ledger.meta().version >= 7 && ledger.revision().0.is_multiple_of(2) { 20_000 } else { 0 };
     let stays = staying(Requirements { amounts, ..Requirements::default() });
     let request = Request { gang, repair_within_ms, ..stays };
     let verdict = Verdict::Place(placement(ledger, &request, &[0, 1], 0));
