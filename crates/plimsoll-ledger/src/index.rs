@@ -241,7 +241,7 @@ impl Ledger {
             pool.insert((preempted.at, reservation.id));
         }
         self.link_endpoint(reservation);
-        if reservation.repair.is_some() {
+        if reservation.repair().is_some() {
             let key = (Reverse(reservation.priority), reservation.id);
             self.repairing.entry(reservation.request.pool.clone()).or_default().insert(key);
         }
@@ -278,7 +278,7 @@ impl Ledger {
             }
         }
         self.unlink_endpoint(reservation);
-        if reservation.repair.is_some()
+        if reservation.repair().is_some()
             && let Some(gangs) = self.repairing.get_mut(&reservation.request.pool)
         {
             gangs.remove(&(Reverse(reservation.priority), reservation.id));

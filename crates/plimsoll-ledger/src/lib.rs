@@ -70,7 +70,7 @@ pub use quota::{
     fair_tree_order, least, least_of_member,
 };
 pub use removed::{RemovedDevice, RemovedNode};
-pub use repair::Repair;
+pub use repair::{Repair, Repaired};
 pub use request::{
     Gang, GpuAsk, GpuShare, OnPreempt, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait,
 };

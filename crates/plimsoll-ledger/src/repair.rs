@@ -30,19 +30,45 @@ pub struct Repair {
     pub members: u32,
 }
 
+/// What is said of a gang that lost members. In a box of its own: hardly any reservation has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// What nothing has taken the place of; `None` where it is whole again.
+    pub repair: Option<Repair>,
+    /// Fencing token of each member, in their order; empty where all have the reservation's.
+    pub member_tokens: Vec<Revision>,
+}
+
+impl Repaired {
+    /// `None` where there is nothing to say.
+    pub fn of(repair: Option<Repair>, member_tokens: Vec<Revision>) -> Option<Box<Repaired>> {
+        (repair.is_some() || !member_tokens.is_empty()).then(|| Box::new(Repaired { repair, member_tokens }))
+    }
+}
+
 /// Gangs of a pool that are being repaired: by class, then age.
 pub(crate) type Repairing = BTreeSet<(Reverse<i32>, ReservationId)>;
 
 impl Reservation {
+    /// What it lost and nothing has taken the place of; `None` where it is whole.
+    pub fn repair(&self) -> Option<Repair> {
+        self.repaired.as_ref().and_then(|repaired| repaired.repair)
+    }
+
+    /// Fencing token of each member, in their order; empty where all have the reservation's.
+    pub fn member_tokens(&self) -> &[Revision] {
+        self.repaired.as_ref().map_or(&[], |repaired| &repaired.member_tokens)
+    }
+
     /// Members that it lost and that nothing has taken the place of; 0 for all that are whole.
     pub fn missing_members(&self) -> u32 {
         let have = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        self.repair.map_or(0, |repair| repair.members.saturating_sub(have))
+        self.repair().map_or(0, |repair| repair.members.saturating_sub(have))
     }
 
     /// It holds fewer members than are of use, until it is repaired or its time for that is over.
     pub fn is_below_minimum(&self) -> bool {
-        self.repair.is_some() && (self.members.len() as u64) < u64::from(self.request.gang.min_members)
+        self.repair().is_some() && (self.members.len() as u64) < u64::from(self.request.gang.min_members)
     }
 
     /// True where a gang goes on when such members are gone: it asked for it, and has others.
@@ -54,7 +80,7 @@ impl Reservation {
 
     /// Fencing token of a member: the gang's, or that of the repair by which it came.
     pub fn token_of(&self, member: usize) -> Revision {
-        self.member_tokens.get(member).copied().unwrap_or(self.token)
+        self.member_tokens().get(member).copied().unwrap_or(self.token)
     }
 
     /// Fencing token of its members on a node, all of which came together; the reservation's where it has none there.
@@ -65,8 +91,7 @@ impl Reservation {
 
     /// Whole again, or over: what it lost is forgotten, and tokens of members with it where it holds none.
     pub(crate) fn forget_repair(&mut self) {
-        self.repair = None;
-        self.member_tokens = Vec::new();
+        self.repaired = None;
     }
 }
 
@@ -115,7 +140,7 @@ impl Ledger {
 
     /// When the claim of a gang that is being repaired ends: a change of leader gives it its full time again. `None` where nothing is repaired.
     pub fn repair_end(&self, gang: &Reservation) -> Option<LedgerTime> {
-        let repair = gang.repair?;
+        let repair = gang.repair()?;
         Some(repair.until.max(self.meta.rearmed_at.plus_ms(gang.request.repair_within_ms)))
     }
 
@@ -223,9 +248,9 @@ impl Ledger {
     /// I7: what is said of repairs agrees with the members. The words for what does not.
     pub(crate) fn repair_faults(&self, r: &Reservation) -> Option<String> {
         let members = r.members.len();
-        let tokens = &r.member_tokens;
+        let tokens = r.member_tokens();
         if !r.state.is_occupying() {
-            return (r.repair.is_some() || !tokens.is_empty())
+            return (r.repair().is_some() || !tokens.is_empty())
                 .then(|| format!("{} is {} and still being repaired", r.id, r.state.name()));
         }
         if !tokens.is_empty() && tokens.len() != members {
@@ -238,7 +263,7 @@ impl Ledger {
         if !tokens.is_empty() && !r.members.iter().enumerate().all(alike) {
             return Some(format!("{} has members of different tokens on one node", r.id));
         }
-        (r.repair.is_some() && r.missing_members() == 0)
+        (r.repair().is_some() && r.missing_members() == 0)
             .then(|| format!("{} is whole and still being repaired", r.id))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
 
-use crate::{Blocker, Endpoint, MemberPlacement, Repair, Request, Tab};
+use crate::{Blocker, Endpoint, MemberPlacement, Repaired, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,10 +154,8 @@ pub struct Reservation {
     pub cost_micros: u64,
     /// Where it listens, as a replica of its service; `None` where it said nothing, and once its grant is over. From ledger version 5 on.
     pub endpoint: Option<Arc<Endpoint>>,
-    /// What it lost and nothing has taken the place of; `None` where it is whole. From ledger version 7 on.
-    pub repair: Option<Repair>,
-    /// Fencing token of each member, in their order; empty where all have the reservation's. From ledger version 7 on.
-    pub member_tokens: Vec<Revision>,
+    /// What it lost, and the tokens of what took its place; `None` for nearly all, which lost nothing. From ledger version 7 on.
+    pub repaired: Option<Box<Repaired>>,
 }
 
 impl Reservation {

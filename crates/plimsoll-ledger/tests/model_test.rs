@@ -44,8 +44,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let preempted = r.preempted().map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
         prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
         prop_assert_eq!((r.request.qos, &r.request.burst), (m.request.qos, &m.request.burst));
-        let repair = r.repair.map(|repair| (repair.since.0, repair.until.0, repair.members));
-        let tokens: Vec<u64> = r.member_tokens.iter().map(|token| token.0).collect();
+        let repair = r.repair().map(|repair| (repair.since.0, repair.until.0, repair.members));
+        let tokens: Vec<u64> = r.member_tokens().iter().map(|token| token.0).collect();
         prop_assert_eq!((repair, tokens), (m.repair, m.tokens.clone()), "{:?}", r);
         let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
         prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);

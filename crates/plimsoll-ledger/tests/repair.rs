@@ -6,7 +6,7 @@ use fixture::{Fixture, active, gang, gpu_request, on, on_device, registration, r
 use plimsoll_ledger::{
     Command, EndReason, Gang, GpuShare, NodeHealth, Outcome, Placement, Reason, Request, State, Verdict,
 };
-use plimsoll_types::{Amount, DeviceIndex, LedgerTime, NodeId, Revision};
+use plimsoll_types::{Amount, DeviceIndex, LedgerTime, NodeId};
 
 /// A ledger of the newest version with so many nodes.
 fn newest(nodes: u32) -> Fixture {
@@ -33,12 +33,12 @@ fn a_gang_that_asked_for_it_goes_on_without_a_node_that_failed() {
     assert!(matches!(f.run(renewed), Outcome::Reservation(_)));
 
     let whole = reservation(f.run(Command::Place { reservation: lease.id, placement: on(&[3]) }));
-    assert_eq!((whole.state, whole.repair, whole.token), (State::Active, None, lease.token));
-    assert_eq!(whole.member_tokens, [lease.token, lease.token, whole.changed]);
+    assert_eq!((whole.state, whole.repair(), whole.token), (State::Active, None, lease.token));
+    assert_eq!(whole.member_tokens(), [lease.token, lease.token, whole.changed]);
     assert_eq!(whole.token_on(NodeId(3)), f.ledger.revision());
     assert_eq!(f.ledger.repairing("default").count(), 0);
     f.run(Command::Release { reservation: lease.id, token: lease.token });
-    assert_eq!(f.get(lease.id).member_tokens, Vec::<Revision>::new());
+    assert_eq!(f.get(lease.id).member_tokens(), []);
 }
 
 #[test]
@@ -151,9 +151,9 @@ fn members_may_come_back_one_by_one_and_be_lost_again() {
     f.health(3, NodeHealth::Fenced);
     let again = f.get(lease.id);
     assert_eq!((again.members.len(), again.missing_members()), (1, 2));
-    assert_eq!(again.member_tokens, [lease.token]);
+    assert_eq!(again.member_tokens(), [lease.token]);
     let last = reservation(f.run(place(4)));
-    assert_eq!(last.member_tokens, [lease.token, last.changed]);
+    assert_eq!(last.member_tokens(), [lease.token, last.changed]);
 }
 
 #[test]

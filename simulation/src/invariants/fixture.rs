@@ -82,8 +82,7 @@ pub(super) fn reservation(id: u64) -> Reservation {
         tab: None,
         cost_micros: 0,
         endpoint: None,
-        repair: None,
-        member_tokens: Vec::new(),
+        repaired: None,
     }
 }
 

@@ -91,14 +91,15 @@ mod tests {
     fn a_newcomer_with_the_token_of_the_others_is_found() {
         let mut repaired = reservation(1);
         repaired.members.push(plimsoll_ledger::MemberPlacement { node: NodeId(1), devices: Vec::new() });
-        (repaired.token, repaired.member_tokens) = (Revision(3), vec![Revision(3), Revision(3)]);
+        let tokens = |newest| plimsoll_ledger::Repaired::of(None, vec![Revision(3), newest]);
+        (repaired.token, repaired.repaired) = (Revision(3), tokens(Revision(3)));
         let mut before = reservation(1);
         before.token = Revision(3);
         let mut one = step(&[node(0), node(1)], &[repaired.clone()]);
         let reservations = [(before.id, std::sync::Arc::new(before))].into();
         one.before = std::sync::Arc::new(crate::oracle::Picture { reservations, ..Default::default() });
         assert_eq!(found(&mut Tokens::default(), &one), ["I5"]);
-        repaired.member_tokens[1] = one.revision;
+        repaired.repaired = tokens(one.revision);
         one.after_mut().reservations = [(repaired.id, std::sync::Arc::new(repaired))].into();
         assert_eq!(found(&mut Tokens::default(), &one), Vec::<&str>::new());
     }

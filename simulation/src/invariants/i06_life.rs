@@ -51,7 +51,7 @@ fn due(before: &Reservation, reason: EndReason) -> Option<LedgerTime> {
     match reason {
         EndReason::NotConfirmed | EndReason::NotRenewed | EndReason::WaitedTooLong => Some(before.deadline),
         EndReason::MaxDuration => Some(before.hard_end),
-        EndReason::NotRepaired => Some(before.repair.map_or(LedgerTime(u64::MAX), |repair| repair.until)),
+        EndReason::NotRepaired => Some(before.repair().map_or(LedgerTime(u64::MAX), |repair| repair.until)),
         _ => None,
     }
 }

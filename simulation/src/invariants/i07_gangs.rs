@@ -16,7 +16,7 @@ impl Invariant for Gangs {
             let (gang, members) = (one.request.gang, one.members.len());
             let (least, most) = (gang.min_members as usize, gang.max_members as usize);
             let has_place = one.state.is_occupying() || one.state == State::Planned && !one.is_advance();
-            let repaired = one.repair.is_some() && (1..least).contains(&members);
+            let repaired = one.repair().is_some() && (1..least).contains(&members);
             let right = if has_place { repaired || (least..=most).contains(&members) } else { members == 0 };
             if !right {
                 let detail =
@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn half_a_gang_that_is_being_repaired_is_none() {
         let mut broken = gang(2, 3, false);
-        broken.repair =
-            Some(plimsoll_ledger::Repair { since: LedgerTime(1), until: LedgerTime(2), members: 3 });
+        let repair = plimsoll_ledger::Repair { since: LedgerTime(1), until: LedgerTime(2), members: 3 };
+        broken.repaired = plimsoll_ledger::Repaired::of(Some(repair), Vec::new());
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken.clone()])), Vec::<&str>::new());
         broken.members.clear();
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken])), ["I7"]);

@@ -332,8 +332,7 @@ mod tests {
             tab: None,
             cost_micros: 0,
             endpoint: None,
-            repair: None,
-            member_tokens: Vec::new(),
+            repaired: None,
         });
         let pool = Arc::new(Pool { name: "gpu".to_owned(), ..Pool::default() });
         let shown = Outcome::Reservation(Arc::clone(&reservation));

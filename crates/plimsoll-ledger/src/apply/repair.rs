@@ -8,8 +8,8 @@ use plimsoll_types::{DeviceIndex, NodeId, Revision};
 use super::submit::cap_deadline;
 use crate::ledger::Context;
 use crate::{
-    Ledger, MemberPlacement, NodeHealth, Outcome, Placement, Reason, Refusal, Repair, Request, Reservation,
-    State,
+    Ledger, MemberPlacement, NodeHealth, Outcome, Placement, Reason, Refusal, Repair, Repaired, Request,
+    Reservation, State,
 };
 
 /// True for requests that ledgers before [`crate::repair::SINCE_VERSION`] do not know.
@@ -33,12 +33,11 @@ impl Ledger {
         let kept = |index: &usize| !gone(&old.members[*index]);
         let stay: Vec<usize> = (0..old.members.len()).filter(kept).collect();
         new.members = stay.iter().map(|index| old.members[*index].clone()).collect();
-        if !old.member_tokens.is_empty() {
-            new.member_tokens = stay.iter().map(|index| old.token_of(*index)).collect();
-        }
-        let had = old.repair.map_or(0, |repair| repair.members).max(old.members.len() as u32);
+        let tokens_of = |members: &[usize]| members.iter().map(|index| old.token_of(*index)).collect();
+        let tokens = if old.member_tokens().is_empty() { Vec::new() } else { tokens_of(&stay) };
+        let had = old.repair().map_or(0, |repair| repair.members).max(old.members.len() as u32);
         let until = context.now.plus_ms(old.request.repair_within_ms);
-        new.repair = Some(Repair { since: context.now, until, members: had });
+        new.repaired = Repaired::of(Some(Repair { since: context.now, until, members: had }), tokens);
         new.resume_state = State::Partial;
         let heard = |node: NodeId| self.node(node).is_some_and(|node| node.health == NodeHealth::Available);
         if new.members.iter().all(|member| heard(member.node)) {
@@ -58,7 +57,7 @@ impl Ledger {
             let there: Vec<usize> = (0..old.members.len()).filter(|index| !kept(index)).collect();
             let lost = Reservation {
                 members: there.iter().map(|index| old.members[*index].clone()).collect(),
-                member_tokens: there.iter().map(|index| old.token_of(*index)).collect(),
+                repaired: Repaired::of(old.repair(), tokens_of(&there)),
                 ..Reservation::clone(old)
             };
             self.keep_fence_pending(context, &lost);
@@ -105,11 +104,9 @@ impl Ledger {
         let newest = if mutant!("repair-keeps-token") { old.token } else { context.revision };
         let tokens = (0..old.members.len()).map(|member| old.token_of(member));
         let tokens: Vec<Revision> = tokens.chain(placement.members.iter().map(|_| newest)).collect();
-        new.member_tokens = tokens;
         new.members.extend(placement.members.iter().cloned());
-        if new.missing_members() == 0 {
-            new.repair = None;
-        }
+        let repair = old.repair().filter(|_| new.missing_members() > 0);
+        new.repaired = Repaired::of(repair, tokens);
         let full = new.members.len() as u64 >= u64::from(new.request.gang.max_members);
         new.state = if full { State::Active } else { State::Partial };
         self.resize_tab(&mut new)?;

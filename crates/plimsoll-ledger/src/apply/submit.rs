@@ -69,7 +69,7 @@ impl Ledger {
         placement: &Placement,
     ) -> Result<Outcome, Refusal> {
         let old = Arc::clone(self.find(id)?);
-        if old.repair.is_some() {
+        if old.repair().is_some() {
             return self.apply_repair(context, &old, placement);
         }
         let started = old.is_advance() && !Ledger::is_for_later(&old.request, context.now);
@@ -197,8 +197,7 @@ impl Ledger {
             tab: None,
             cost_micros: 0,
             endpoint: None,
-            repair: None,
-            member_tokens: Vec::new(),
+            repaired: None,
             request,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Repair, Request, Reservation,
+    Blocker, DeviceGrant, MemberPlacement, Placement, Preempted, Repair, Repaired, Request, Reservation,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 
@@ -47,14 +47,14 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
     if let Some(endpoint) = &reservation.endpoint {
         to.generated(40, &service::encode_endpoint(endpoint));
     }
-    if let Some(repair) = &reservation.repair {
+    if let Some(repair) = reservation.repair() {
         to.message(51, |to| {
             to.number(1, repair.since.0);
             to.number(2, repair.until.0);
             to.number(3, repair.members);
         });
     }
-    to.packed(52, reservation.member_tokens.iter().map(|token| token.0));
+    to.packed(52, reservation.member_tokens().iter().map(|token| token.0));
 }
 
 /// The reservation of its fields.
@@ -115,8 +115,7 @@ pub(super) fn read_with<'a>(
         tab,
         cost_micros,
         endpoint,
-        repair,
-        member_tokens,
+        repaired: Repaired::of(repair, member_tokens),
     })
 }
 

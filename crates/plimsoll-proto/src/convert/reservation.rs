@@ -90,7 +90,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
         start: None,
         endpoint: from.endpoint.as_deref().map(endpoint_to_v1),
-        repair: from.repair.map(|repair| v1::Repair {
+        repair: from.repair().map(|repair| v1::Repair {
             since_time_ms: repair.since.0,
             until_time_ms: ledger.repair_end(from).unwrap_or(repair.until).0,
             missing_members: from.missing_members(),

@@ -151,13 +151,13 @@ impl Report {
                 format!("{name} ends: {}", end_of(after))
             }
             State::Partial if rule == "node/failed" => {
-                let (left, until) = (after.members.len(), after.repair.map_or(0, |repair| repair.until.0));
+                let (left, until) = (after.members.len(), after.repair().map_or(0, |repair| repair.until.0));
                 let had = left as u32 + after.missing_members();
                 let until = clock::show(until);
                 format!("{name} goes on with {left} of {had} members, to be repaired by {until}")
             }
             _ if rule == "repair" => {
-                let new = after.members.iter().zip(&after.member_tokens);
+                let new = after.members.iter().zip(after.member_tokens());
                 let new = new.filter(|(_, token)| **token == after.changed).map(|(member, _)| member.clone());
                 let new: Vec<MemberPlacement> = new.collect();
                 format!("{name} is repaired, with {}", places(&new, ledger))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_ledger::{
     Blocker, DeviceGrant, EndReason, MemberPlacement, Placement, Preempted, PreemptionRule, Reason, Repair,
-    Reservation, State,
+    Repaired, Reservation, State,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
@@ -153,8 +153,7 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
             tab: tab.map(Arc::new),
             cost_micros,
             endpoint: endpoint.map(Arc::new),
-            repair,
-            member_tokens: tokens.into_iter().map(Revision).collect(),
+            repaired: Repaired::of(repair, tokens.into_iter().map(Revision).collect()),
         }
     })
 }
