@@ -158,7 +158,7 @@ fn validate_needs_no_cluster_and_tells_everything() {
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
     let (code, told, _) = run(&["validate", "-f", &examples(), "-f", "-"], &pool("piped", ""));
-    assert_eq!((code, told.lines().count()), (Some(0), 20), "{told}");
+    assert_eq!((code, told.lines().count()), (Some(0), 23), "{told}");
     assert!(told.ends_with("pool/piped valid\n"), "{told}");
 
     let wrong = "apiVersion: plimsoll/v1\nkind: Pool\nmetadata: { name: gpu }\nspec:\n  stratgy: best_fit\n  maxPending: x\n";

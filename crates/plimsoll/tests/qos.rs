@@ -76,8 +76,8 @@ fn latency_targets_are_counted_and_nonsense_is_told() {
     let dev = dev();
     reserve(&dev, 0, 10, &["--class", "critical"]);
     let told = json(dev.home.path(), &["describe", "class", "critical"]);
-    assert_eq!(told["status"]["grants"], 1, "{told}");
-    assert_eq!(told["status"]["latencyTargetMissed"], 0, "{told}");
+    assert_eq!(told["object"]["status"]["grants"], 1, "{told}");
+    assert_eq!(told["object"]["status"]["latencyTargetMissed"], 0, "{told}");
     let (_, stdout, _) = run(dev.home.path(), &["get", "classes", "-o", "wide"]);
     assert!(stdout.contains("LATENCY TARGET") && stdout.contains("best effort"), "{stdout}");
     let asked = ["reserve", "--cpu", "2", "--qos", "burstable", "--burst", "cpu=1"];

@@ -167,6 +167,10 @@ mod tests {
         let mut greedy = reservation(1);
         greedy.amounts = Resources::new(9_000, 1);
         let step = step(&[node(0)], &[greedy]);
-        assert_eq!(found(&mut Conservation, &step), ["I1"]);
+        assert_eq!(
+            found(&mut Conservation, &step),
+            ["I27", "I1"],
+            "what is backed is not there, nor offered"
+        );
     }
 }
