@@ -1,6 +1,7 @@
 //! The only writers of stored facts. Each keeps the derived indexes in step and notes the touched row.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
@@ -242,14 +243,14 @@ impl Ledger {
         }
         self.link_endpoint(reservation);
         if reservation.repair().is_some() {
-            let key = (Reverse(reservation.priority), reservation.id);
-            self.repairing.entry(reservation.request.pool.clone()).or_default().insert(key);
+            let pool = self.repairing.entry(reservation.request.pool.clone()).or_default();
+            pool.insert(place_in_queue(reservation));
         }
         if reservation.is_waiting() {
-            let key = (Reverse(reservation.priority), reservation.id);
-            self.pending.entry(reservation.request.pool.clone()).or_default().insert(key);
-            if let Some(place) = queue_and_pool(reservation) {
-                self.queued.entry(place).or_default().insert(key);
+            let place = place_in_queue(reservation);
+            self.pending.entry(reservation.request.pool.clone()).or_default().insert(place);
+            if let Some(queue) = queue_and_pool(reservation) {
+                self.queued.entry(queue).or_default().insert(place);
             }
         }
         if reservation.state.is_final() {
@@ -269,39 +270,19 @@ impl Ledger {
             // The key may stand where an earlier leader's clock put it: then the sweep drops it when it comes up.
             self.deadlines.remove(&(due, reservation.id));
         }
-        if let Some(preempted) = &reservation.preempted
-            && let Some(pool) = self.preempted.get_mut(&reservation.request.pool)
-        {
-            pool.remove(&(preempted.at, reservation.id));
-            if pool.is_empty() {
-                self.preempted.remove(&reservation.request.pool);
-            }
+        let pool = &reservation.request.pool;
+        if let Some(preempted) = &reservation.preempted {
+            remove_from(&mut self.preempted, pool, &(preempted.at, reservation.id));
         }
         self.unlink_endpoint(reservation);
-        if reservation.repair().is_some()
-            && let Some(gangs) = self.repairing.get_mut(&reservation.request.pool)
-        {
-            gangs.remove(&(Reverse(reservation.priority), reservation.id));
-            if gangs.is_empty() {
-                self.repairing.remove(&reservation.request.pool);
-            }
+        if reservation.repair().is_some() {
+            remove_from(&mut self.repairing, pool, &place_in_queue(reservation));
         }
-        if reservation.is_waiting()
-            && !mutant!("stale-queue")
-            && let Some(pending) = self.pending.get_mut(&reservation.request.pool)
-        {
-            let key = (Reverse(reservation.priority), reservation.id);
-            pending.remove(&key);
-            if pending.is_empty() {
-                self.pending.remove(&reservation.request.pool);
-            }
-            if let Some(place) = queue_and_pool(reservation)
-                && let Some(queued) = self.queued.get_mut(&place)
-            {
-                queued.remove(&key);
-                if queued.is_empty() {
-                    self.queued.remove(&place);
-                }
+        if reservation.is_waiting() && !mutant!("stale-queue") {
+            let place = place_in_queue(reservation);
+            remove_from(&mut self.pending, pool, &place);
+            if let Some(queue) = queue_and_pool(reservation) {
+                remove_from(&mut self.queued, &queue, &place);
             }
         }
         if reservation.state.is_final() {
@@ -429,14 +410,8 @@ impl Ledger {
     /// When the sweep has something to do with this reservation. Unknown ones wait for their node's fate instead, but for gangs whose time to be
     /// repaired runs.
     pub(crate) fn due_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
-        let stands = reservation.state != State::Preempting && reservation.resume_state != State::Preempting;
-        let unrepaired = if stands && reservation.is_below_minimum() && !mutant!("repair-for-ever") {
-            self.repair_end(reservation)
-        } else {
-            None
-        };
-        let due = self.due_whole_at(reservation);
-        due.into_iter().chain(unrepaired).min()
+        let unrepaired = self.unrepaired_at(reservation).filter(|_| !mutant!("repair-for-ever"));
+        self.due_whole_at(reservation).into_iter().chain(unrepaired).min()
     }
 
     fn due_whole_at(&self, reservation: &Reservation) -> Option<LedgerTime> {
@@ -469,6 +444,21 @@ impl Ledger {
 fn queue_and_pool(reservation: &Reservation) -> Option<(String, String)> {
     let request = &reservation.request;
     (!request.queue.is_empty()).then(|| (request.queue.clone(), request.pool.clone()))
+}
+
+/// The order of those who wait: priority descending, then age.
+fn place_in_queue(reservation: &Reservation) -> (Reverse<i32>, ReservationId) {
+    (Reverse(reservation.priority), reservation.id)
+}
+
+/// Takes one out of its set; a set with nothing in it goes too.
+fn remove_from<K: Ord, T: Ord>(sets: &mut BTreeMap<K, BTreeSet<T>>, key: &K, one: &T) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(one);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
 }
 
 fn change_usage(

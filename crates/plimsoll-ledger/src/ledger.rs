@@ -337,7 +337,7 @@ impl Ledger {
     /// What is open to new grants on a node, best effort with them: what is offered of it less what is taken or kept. Zero for a node that is not there.
     pub fn open(&self, id: NodeId) -> Resources {
         let Some(slot) = self.slot(id) else { return Resources::default() };
-        let offered = self.offered(id);
+        let offered = self.offered(&slot.node);
         let mut open = offered.saturating_sub(&slot.usage.used);
         if let Some(kept) = &slot.usage.kept {
             let later = offered.saturating_sub(&kept.used);

@@ -12,7 +12,8 @@ use crate::admit::Sight;
 use crate::ledger::Slot;
 use crate::limits::{MAX_ITEMS, MAX_OVERSUBSCRIPTION_PERMILLE};
 use crate::{
-    Blocker, Class, GpuShare, Ledger, NodeUsage, PolicyObject, Pool, Reason, Refusal, Request, Reservation,
+    Blocker, Class, GpuShare, Ledger, Node, NodeUsage, PolicyObject, Pool, Reason, Refusal, Request,
+    Reservation,
 };
 
 /// First ledger version that knows quality of service and oversubscription.
@@ -33,15 +34,6 @@ impl Qos {
     /// All of them, by the names that people write.
     pub const NAMED: [(&str, Qos); 3] =
         [("guaranteed", Qos::Guaranteed), ("burstable", Qos::Burstable), ("best_effort", Qos::BestEffort)];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Qos::Guaranteed => "guaranteed",
-            Qos::Burstable => "burstable",
-            Qos::BestEffort => "best_effort",
-        }
-    }
 }
 
 impl Request {
@@ -83,10 +75,10 @@ impl Pool {
     }
 
     /// The same of everything that a node has.
-    pub fn offers_of(&self, real: &Resources) -> Resources {
-        let mut offered = real.clone();
+    pub fn offers_of<'a>(&self, real: &'a Resources) -> Cow<'a, Resources> {
+        let mut offered = Cow::Borrowed(real);
         for name in self.oversubscription.keys() {
-            offered.set(name, self.offers(name, real.get(name)));
+            offered.to_mut().set(name, self.offers(name, real.get(name)));
         }
         offered
     }
@@ -142,21 +134,24 @@ pub(crate) fn node_room(
 }
 
 impl Ledger {
+    /// The quality of service of a new request: its own, or that of its class where it names none.
+    pub(crate) fn qos_of(&self, request: &Request) -> Option<Qos> {
+        request.qos.or_else(|| self.class(&request.class).and_then(|class| class.qos))
+    }
+
     /// A new request with the quality of service that its class gives it where it names none.
     pub fn with_qos<'a>(&self, request: &'a Request) -> Cow<'a, Request> {
-        let by_class = self.class(&request.class).and_then(|class| class.qos);
-        match (request.qos, by_class) {
-            (None, Some(_)) => Cow::Owned(Request { qos: by_class, ..request.clone() }),
-            _ => Cow::Borrowed(request),
+        match self.qos_of(request) {
+            qos if qos == request.qos => Cow::Borrowed(request),
+            qos => Cow::Owned(Request { qos, ..request.clone() }),
         }
     }
 
-    /// What may be promised of a node in all, best effort with it. Zero for a node that is not there.
-    pub fn offered(&self, id: NodeId) -> Resources {
-        let Some(node) = self.node(id) else { return Resources::default() };
+    /// What may be promised of a node in all, best effort with it: what it has, unless its pool oversubscribes some of that.
+    pub fn offered<'a>(&self, node: &'a Node) -> Cow<'a, Resources> {
         match self.pool(&node.pool) {
             Some(pool) => pool.offers_of(&node.allocatable),
-            None => node.allocatable.clone(),
+            None => Cow::Borrowed(&node.allocatable),
         }
     }
 
@@ -172,18 +167,17 @@ impl Ledger {
         Some(open)
     }
 
-    /// Refuses a request (as its class fills it in) whose quality of service makes no sense.
+    /// Refuses a request whose quality of service, or its class's, makes no sense.
     pub(crate) fn check_qos(&self, request: &Request) -> Result<(), Refusal> {
+        let qos = self.qos_of(request);
         let mut bad = Vec::new();
         let share = request.requirements.gpu.as_ref().map(|gpu| gpu.share);
-        if request.qos == Some(Qos::Guaranteed)
-            && matches!(share, Some(GpuShare::Milli(_) | GpuShare::Memory(_)))
-        {
+        if qos == Some(Qos::Guaranteed) && matches!(share, Some(GpuShare::Milli(_) | GpuShare::Memory(_))) {
             // The wall around a share is advisory: nobody can guarantee it.
             let subject = "qos guaranteed: a share of a device is advisory; ask for whole devices, an instance, or burstable";
             bad.push(Blocker::new(Reason::InvalidArgument, subject, 1, 0));
         }
-        if !request.burst.is_zero() && request.qos != Some(Qos::Burstable) {
+        if !request.burst.is_zero() && qos != Some(Qos::Burstable) {
             let subject = "burst: only what is burstable uses more than it asks";
             bad.push(Blocker::new(Reason::InvalidArgument, subject, 1, 0));
         }

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, Operator, ReservationId, Revision, Term};
 
@@ -144,6 +145,12 @@ impl Ledger {
         Some(repair.until.max(self.meta.rearmed_at.plus_ms(gang.request.repair_within_ms)))
     }
 
+    /// When a gang ends because it is below its minimum and was not repaired in time; `None` where nothing of that runs.
+    pub(crate) fn unrepaired_at(&self, gang: &Reservation) -> Option<LedgerTime> {
+        let stands = gang.state != State::Preempting && gang.resume_state != State::Preempting;
+        self.repair_end(gang).filter(|_| stands && gang.is_below_minimum())
+    }
+
     /// True where a gang may have something in the place of members that it lost at `now`, as far as itself is concerned.
     pub fn may_be_repaired(&self, gang: &Reservation, now: LedgerTime) -> bool {
         gang.state == State::Partial
@@ -152,9 +159,15 @@ impl Ledger {
             && (gang.hard_end.0 == 0 || now < gang.hard_end)
     }
 
-    /// Gangs of a pool that lost members: priority descending, then age. Some may have no claim any more: [`Ledger::may_be_repaired`].
+    /// Gangs of a pool that lost members: priority descending, then age. Some may have no claim any more: [`Ledger::repair_claims`].
     pub fn repairing(&self, pool: &str) -> impl Iterator<Item = ReservationId> {
         self.repairing.get(pool).into_iter().flatten().map(|(_, id)| *id)
+    }
+
+    /// Those of them that may have something in the place of what they lost at `now`.
+    pub fn repair_claims(&self, pool: &str, now: LedgerTime) -> impl Iterator<Item = &Arc<Reservation>> {
+        let gangs = self.repairing(pool).filter_map(|id| self.reservation(id));
+        gangs.filter(move |gang| self.may_be_repaired(gang, now))
     }
 
     /// True where any gang of any pool lost members.

@@ -187,11 +187,9 @@ fn numbers(
         Unfit::Amount(index) => {
             let name = names[index];
             let loose = request.is_best_effort();
-            let limit = match &view.over {
-                Some(over) if loose => over.offered.get(name).0,
-                _ => view.node.allocatable.get(name).0,
-            };
-            (amounts.get(name).0, if empty { limit } else { view.has(name, loose).0 }, limit)
+            let limit = view.limit(name, loose);
+            let has = if empty { limit } else { view.has(name, loose) };
+            (amounts.get(name).0, has.0, limit.0)
         }
         Unfit::Device | Unfit::Gpu => {
             let total = uncut(view).count() as u64;

@@ -74,7 +74,8 @@ impl NodeView {
     /// The node as the ledger has it; `None` where it is not there.
     pub(crate) fn applied(ledger: &Ledger, id: NodeId, labels: Labels) -> Option<NodeView> {
         let node = Arc::clone(ledger.node(id)?);
-        let over = ledger.open_backed(id).map(|solid| Over { solid, offered: ledger.offered(id) });
+        let offered = || ledger.offered(&node).into_owned();
+        let over = ledger.open_backed(id).map(|solid| Over { solid, offered: offered() });
         Some(NodeView { labels, free: ledger.open(id), over, devices: ledger.devices_spoken_for(id), node })
     }
 
@@ -85,6 +86,12 @@ impl NodeView {
             Some(over) if !best_effort => free.min(over.solid.get(name)),
             _ => free,
         }
+    }
+
+    /// What of a resource a request of this kind may have at most, were nothing taken.
+    pub(crate) fn limit(&self, name: &str, best_effort: bool) -> Amount {
+        let over = self.over.as_ref().filter(|_| best_effort);
+        over.map_or(&self.node.allocatable, |over| &over.offered).get(name)
     }
 
     /// What it has to give now.

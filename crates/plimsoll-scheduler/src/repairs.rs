@@ -18,9 +18,7 @@ impl Planner {
         limit: usize,
         placed: &mut Vec<Placed>,
     ) {
-        let now = self.agenda.now();
-        let gangs = ledger.repairing(&pool.name).filter_map(|id| ledger.reservation(id));
-        let claims = gangs.filter(|gang| ledger.may_be_repaired(gang, now));
+        let claims = ledger.repair_claims(&pool.name, self.agenda.now());
         self.repairs = claims.map(|gang| (gang.priority, gang.id)).collect();
         if let Some(highest) = ledger.priorities_waiting(&pool.name).next() {
             self.repair_down_to(ledger, highest, limit, placed);
@@ -46,9 +44,8 @@ impl Planner {
     fn repair(&mut self, ledger: &Ledger, id: ReservationId, placed: &mut Vec<Placed>) {
         let Some(gang) = ledger.reservation(id).filter(|_| !self.placing.contains(&id)) else { return };
         let Some(lacking) = ledger.lacking(gang) else { return };
-        let own: Vec<NodeId> = gang.members.iter().map(|member| member.node).collect();
         let open = |node: &NodeId| self.fleet.slot(*node).is_some_and(|slot| !slot.hidden);
-        let own: Vec<NodeId> = own.into_iter().filter(open).collect();
+        let own: Vec<NodeId> = gang.members.iter().map(|member| member.node).filter(open).collect();
         self.set_aside(own.iter().copied(), true);
         let found = self.find(ledger, &lacking);
         self.set_aside(own, false);

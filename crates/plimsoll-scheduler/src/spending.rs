@@ -30,7 +30,7 @@ impl Spending {
     /// Looks up when what fades has faded enough for somebody who waits: nothing else happens then. O(pools x `MOST_WAITING` x quotas).
     pub(crate) fn note_fading(&mut self, ledger: &Ledger) {
         self.fades_at = None;
-        if !ledger.counts_usage() {
+        if !ledger.has_fading_budgets() {
             return;
         }
         for pool in ledger.pools() {

@@ -31,8 +31,7 @@ pub(super) fn waiting(ledger: &Ledger, policy: &ScalingPolicy, pool: &str, fleet
     }
     let waits = ledger.pending(pool).filter_map(|id| ledger.reservation(id)).filter(|one| lacks_room(one));
     // What a gang that lost members has a claim on counts as if it waited for it: nothing of that is given up meanwhile.
-    let gangs = ledger.repairing(pool).filter_map(|id| ledger.reservation(id));
-    let claims = gangs.filter(|gang| ledger.may_be_repaired(gang, ledger.clock()));
+    let claims = ledger.repair_claims(pool, ledger.clock());
     let claimed = claims.filter_map(|gang| ledger.lacking(gang)).map(|lacking| alone(&lacking));
     let requests = claimed.chain(waits.map(|one| alone(&one.request)));
     let requests: Vec<Request> = requests.take(MOST_REQUESTS).collect();

@@ -78,10 +78,14 @@ impl Slices {
     /// Spends tokens of several rates, all or none. No rate is named twice, and each has been looked up: it is there.
     pub(super) async fn spend(&self, actor: &Actor, wanted: &[(RateKey, u64)]) -> Result<Spent, Problem> {
         let deadline = Instant::now() + MOST_WAIT;
-        let troubles = self.shared.troubles(wanted);
+        // Only who waits has to know what went wrong before.
+        let mut troubles = None;
         loop {
             let answered = self.shared.answered.notified();
             let Look { spent, asks } = self.shared.try_spend(wanted)?;
+            if spent.is_none() {
+                troubles.get_or_insert_with(|| self.shared.troubles(wanted));
+            }
             for (key, ask) in asks {
                 let (shared, actor) = (Arc::clone(&self.shared), actor.clone());
                 tokio::spawn(async move { shared.ask(&actor, key, ask).await });
@@ -90,7 +94,8 @@ impl Slices {
                 return Ok(spent);
             }
             let waited = timeout_at(deadline, answered).await;
-            if let Some(trouble) = self.shared.new_trouble(wanted, &troubles) {
+            let before = troubles.as_deref().unwrap_or_default();
+            if let Some(trouble) = self.shared.new_trouble(wanted, before) {
                 return Err(trouble);
             }
             if waited.is_err() {
@@ -124,7 +129,10 @@ impl Shared {
         let mut asks = Vec::new();
         let mut is_ready = true;
         for (rate, (key, tokens)) in wanted.iter().enumerate() {
-            match held.entry(key.clone()).or_default().slice.look(now_ms, *tokens) {
+            if !held.contains_key(key) {
+                held.insert(key.clone(), Held::default());
+            }
+            match held.get_mut(key).expect("is there").slice.look(now_ms, *tokens) {
                 Step::Ready => {}
                 Step::Wait(ask) => {
                     is_ready = false;

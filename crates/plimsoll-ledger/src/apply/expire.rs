@@ -19,9 +19,11 @@ impl Ledger {
         self.make_room(context, limit);
         while ended < limit {
             let Some(reservation) = self.first_due(context.now) else { break };
-            let (rule, state, reason) = match self.is_unrepaired(&reservation, context.now) {
-                true => ("expire/not-repaired", State::Failed, EndReason::NotRepaired),
-                false => verdict(&reservation, context.now),
+            let (rule, state, reason) = match self.unrepaired_at(&reservation) {
+                Some(at) if at <= context.now => {
+                    ("expire/not-repaired", State::Failed, EndReason::NotRepaired)
+                }
+                _ => verdict(&reservation, context.now),
             };
             match reason {
                 EndReason::Preempted => self.take_back(context, &reservation),
@@ -39,13 +41,6 @@ impl Ledger {
         self.first_due(context.now);
         let more = self.next_due().is_some_and(|due| due <= context.now);
         Outcome::Expired { ended, more }
-    }
-
-    /// A gang below its minimum whose time to be repaired is over.
-    fn is_unrepaired(&self, gang: &Reservation, now: LedgerTime) -> bool {
-        matches!(gang.resume_state, State::Active | State::Partial)
-            && gang.is_below_minimum()
-            && self.repair_end(gang).is_some_and(|end| end <= now)
     }
 
     /// The earliest moment at which a sweep would do something; never later than that, at times earlier.

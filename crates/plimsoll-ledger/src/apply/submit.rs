@@ -156,7 +156,7 @@ impl Ledger {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
         self.check_levels(request)?;
-        self.check_qos(&self.with_qos(request))?;
+        self.check_qos(request)?;
         let live = self.live();
         if live >= MAX_LIVE as u64 {
             return Err(Refusal::one(Reason::TableFull, "reservations", live, MAX_LIVE as u64));
@@ -166,9 +166,8 @@ impl Ledger {
 
     fn new_reservation(&mut self, context: &Context<'_>, request: &Request) -> Reservation {
         let lengths = self.lengths(request);
-        let qos = self.with_qos(request).qos;
         let request = Request {
-            qos,
+            qos: self.qos_of(request),
             ttl_ms: lengths.ttl_ms,
             hold_ms: lengths.hold_ms,
             max_duration_ms: lengths.max_duration_ms,

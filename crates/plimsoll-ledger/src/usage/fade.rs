@@ -2,7 +2,7 @@
 
 use plimsoll_types::{LedgerTime, Resources};
 
-use super::Reset;
+use super::{Meter, Reset};
 use crate::quota::decay;
 use crate::{Ledger, Request};
 
@@ -10,6 +10,12 @@ use crate::{Ledger, Request};
 const MOST_HALVES: u64 = 64;
 
 impl Ledger {
+    /// True where some budget fades. O(quotas).
+    pub fn has_fading_budgets(&self) -> bool {
+        let fades = |meter: &Meter| matches!(meter.reset, Reset::Rolling(_));
+        self.counts_usage() && self.quota_policies().any(|quota| quota.limits.keys().any(fades))
+    }
+
     /// The first moment after now at which all that a grant of `total` now would commit has room, where only what fades has to fade for that.
     /// `None` where there is room now, where something else is short too, or where no fading is enough: then something else happens first.
     /// O(quotas about it x log of their half-lives).

@@ -93,7 +93,7 @@ impl Future {
         };
         let is_plain = |usage: &plimsoll_ledger::NodeUsage| {
             // Where places are kept for others, or more is taken than there is, an end gives back less than was held.
-            usage.kept.is_none() && usage.used.fits_in(&ledger.offered(node)) && is_backed_in_full(usage)
+            usage.kept.is_none() && usage.used.fits_in(&ledger.offered(row)) && is_backed_in_full(usage)
         };
         if !ledger.usage(node).is_some_and(is_plain) {
             return;

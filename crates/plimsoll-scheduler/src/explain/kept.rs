@@ -25,7 +25,7 @@ pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> V
     for view in planner.fleet().pool_views(&request.pool) {
         let Some(usage) = ledger.usage(view.node.id) else { continue };
         let Some(kept) = &usage.kept else { continue };
-        let free = ledger.offered(view.node.id).saturating_sub(&usage.used);
+        let free = ledger.offered(&view.node).saturating_sub(&usage.used);
         let over = view.over.as_ref().map(|over| Over {
             solid: view.node.allocatable.saturating_sub(&usage.used.saturating_sub(&usage.loose)),
             offered: over.offered.clone(),

@@ -441,14 +441,14 @@ impl Search<'_> {
 fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
     let mut later = view.clone();
     let Some(usage) = ledger.usage(view.node.id).filter(|usage| usage.kept.is_some()) else { return later };
-    for (name, open) in ledger.open(view.node.id).iter() {
+    let (offered, open) = (ledger.offered(&view.node), ledger.open(view.node.id));
+    for (name, open) in open.iter() {
         let booked = open.saturating_sub(view.free.get(name));
-        let offered = ledger.offered(view.node.id).get(name);
-        later.free.set(name, offered.saturating_sub(usage.later(name)).saturating_sub(booked));
+        later.free.set(name, offered.get(name).saturating_sub(usage.later(name)).saturating_sub(booked));
     }
-    for (name, offered) in ledger.offered(view.node.id).iter() {
+    for (name, offered) in offered.iter() {
         // What is not open at all now is not among those above.
-        if view.free.get(name).is_zero() && ledger.open(view.node.id).get(name).is_zero() {
+        if view.free.get(name).is_zero() && open.get(name).is_zero() {
             later.free.set(name, offered.saturating_sub(usage.later(name)));
         }
     }

@@ -19,11 +19,7 @@ pub(crate) fn members_on(view: &NodeView, request: &Request, amounts: &Resources
         return 0;
     }
     let loose = request.is_best_effort();
-    let most_of = |name: &str| match (empty, &view.over) {
-        (false, _) => view.has(name, loose),
-        (true, Some(over)) if loose => over.offered.get(name),
-        (true, _) => view.node.allocatable.get(name),
-    };
+    let most_of = |name: &str| if empty { view.limit(name, loose) } else { view.has(name, loose) };
     let mut most = if request.gang.spread { 1 } else { MOST_ON_A_NODE };
     for (name, amount) in amounts.iter().filter(|(_, amount)| amount.0 > 0) {
         most = most.min(most_of(name).0 / amount.0);

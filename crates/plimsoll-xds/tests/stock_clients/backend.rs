@@ -67,6 +67,11 @@ impl Backend {
         self.calls.lock().iter().filter(|call| call.at >= begin).cloned().collect()
     }
 
+    /// How many calls arrived at this time or later.
+    pub(crate) fn count_since(&self, begin: Instant) -> usize {
+        self.calls.lock().iter().filter(|call| call.at >= begin).count()
+    }
+
     /// From then to the last call that arrived; zero where none did.
     pub(crate) fn last_after(&self, begin: Instant) -> Duration {
         self.since(begin).iter().map(|call| call.at - begin).max().unwrap_or_default()

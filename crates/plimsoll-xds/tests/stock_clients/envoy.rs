@@ -45,7 +45,7 @@ async fn envoy_calls_only_endpoints_that_are_there_and_reports_each() {
     assert!(fleet[1].since(most_drain).is_empty());
 
     let grown = control.publish(&service(serving(&[0, 2, 3]), round_robin()));
-    until("the new endpoint is called", PATIENCE, || fleet[3].since(grown).len() > 10).await;
+    until("the new endpoint is called", PATIENCE, || fleet[3].count_since(grown) > 10).await;
     let first = fleet[3].since(grown)[0].at - grown;
     eprintln!("Envoy: the first call reached a new endpoint after {} ms", first.as_millis());
 
@@ -53,7 +53,7 @@ async fn envoy_calls_only_endpoints_that_are_there_and_reports_each() {
     let weighed = control.publish(&service(serving(&[0, 2]).into_iter().chain([light]), round_robin()));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let counts: Vec<usize> =
-        fleet.iter().map(|backend| backend.since(weighed + Duration::from_secs(1)).len()).collect();
+        fleet.iter().map(|backend| backend.count_since(weighed + Duration::from_secs(1))).collect();
     eprintln!("Envoy: calls at weights 1000, 0, 1000, 250: {counts:?}");
     let share = counts[3] as f64 * 2.0 / (counts[0] + counts[2]) as f64;
     assert!((0.2..0.3).contains(&share), "a quarter of the weight is a quarter of the calls, not {share}");
@@ -88,7 +88,7 @@ async fn envoy_takes_every_policy_and_changes_between_them_without_a_failed_call
     tokio::time::sleep(Duration::from_secs(5)).await;
     let begin = Instant::now();
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let counts = [fleet[0].since(begin).len(), fleet[1].since(begin).len()];
+    let counts = [fleet[0].count_since(begin), fleet[1].count_since(begin)];
     let ratio = counts[0] as f64 / counts[1].max(1) as f64;
     eprintln!("Envoy: calls at utilizations 0.1 and 0.9: {counts:?}, {ratio:.1} to 1");
     assert!((7.0..12.0).contains(&ratio), "{ratio}");

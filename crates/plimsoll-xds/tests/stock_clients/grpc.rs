@@ -12,6 +12,9 @@ use crate::control::{Control, until};
 use crate::installed::Program;
 use crate::process::{Caller, PATIENCE};
 
+/// Calls after which a weight of a ninth is within the bounds of its test but for five standard deviations: clients draw the weights at random.
+const DRAWS: usize = 6_000;
+
 /// What `docs/stock-clients.md` promises.
 pub(crate) const PROPAGATION: Duration = Duration::from_secs(1);
 
@@ -71,7 +74,7 @@ async fn follows_the_catalog(program: Program) {
     let grown =
         control.publish(&service(serving(&[0, 2, 3]).into_iter().chain([draining(1)]), Policy::LeastLoaded));
     until("the new endpoints are called", PATIENCE, || {
-        [0, 3].iter().all(|i| fleet[*i].since(grown).len() > 10)
+        [0, 3].iter().all(|i| fleet[*i].count_since(grown) > 10)
     })
     .await;
     let first = fleet[3].since(grown)[0].at - grown;
@@ -80,7 +83,7 @@ async fn follows_the_catalog(program: Program) {
     let light = Endpoint { weight_milli: 250, ..fleet[3].endpoint() };
     let weighed = control.publish(&service(serving(&[0, 2]).into_iter().chain([light]), Policy::RoundRobin));
     sleep(PROPAGATION).await;
-    let counts = counts_over(Duration::from_secs(3), &fleet).await;
+    let counts = counts_of(DRAWS, &fleet).await;
     eprintln!("{program:?}: calls at weights 1000, 0, 1000, 250: {counts:?}");
     let usual = (counts[0] + counts[2]) as f64 / 2.0;
     let share = counts[3] as f64 / usual;
@@ -92,7 +95,7 @@ async fn follows_the_catalog(program: Program) {
     control.assert_all_accepted();
     let reports = control.reports();
     let reported: u64 = reports.iter().map(|report| report.requests).sum();
-    let arrived: usize = fleet.iter().map(|backend| backend.since(grown).len()).sum();
+    let arrived: usize = fleet.iter().map(|backend| backend.count_since(grown)).sum();
     eprintln!(
         "{program:?}: {} calls, of which load reports tell {reported}, in {} reports",
         said["calls"],
@@ -165,7 +168,7 @@ fn places(fleet: &[Backend], begin: Instant) -> BTreeMap<String, BTreeSet<Socket
 /// Each of them has its share of calls.
 pub(crate) async fn all_are_called(what: &str, fleet: &[Backend]) {
     let begin = Instant::now();
-    until(what, PATIENCE, || fleet.iter().all(|backend| backend.since(begin).len() > 20)).await;
+    until(what, PATIENCE, || fleet.iter().all(|backend| backend.count_since(begin) > 20)).await;
 }
 
 /// After the promised time no call reaches it any more; the time it took is printed.
@@ -177,7 +180,7 @@ pub(crate) async fn nothing_arrives(
 ) {
     sleep(PROPAGATION * 2).await;
     let last = backend.last_after(published);
-    let calls = backend.since(published).len();
+    let calls = backend.count_since(published);
     eprintln!("{who:?}: an endpoint that {what} was called for {} ms more ({calls} calls)", last.as_millis());
     assert!(last <= PROPAGATION, "called until {last:?} after it {what}");
 }
@@ -186,5 +189,13 @@ pub(crate) async fn nothing_arrives(
 async fn counts_over(time: Duration, fleet: &[Backend]) -> Vec<usize> {
     let begin = Instant::now();
     sleep(time).await;
-    fleet.iter().map(|backend| backend.since(begin).len()).collect()
+    fleet.iter().map(|backend| backend.count_since(begin)).collect()
+}
+
+/// How many calls each has taken when this many have arrived.
+async fn counts_of(calls: usize, fleet: &[Backend]) -> Vec<usize> {
+    let begin = Instant::now();
+    let counts = || fleet.iter().map(|backend| backend.count_since(begin)).collect::<Vec<_>>();
+    until("enough calls", PATIENCE * 4, || counts().iter().sum::<usize>() >= calls).await;
+    counts()
 }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use as_of::AsOf;
 pub(crate) use globals::{Globals, duration};
-pub(crate) use resources::{ResourceArgs, read_selector};
+pub(crate) use resources::{ResourceArgs, read_amount, read_selector};
 
 use crate::commands;
 

@@ -183,10 +183,8 @@ impl ResourceArgs {
             amounts.other.extend([("network/in".to_owned(), bits), ("network/out".to_owned(), bits)]);
         }
         for pair in &self.other {
-            let Some((name, amount)) = pair.split_once('=') else {
-                return Err(CliError::usage(format!("--res {pair:?} is not NAME=AMOUNT")));
-            };
-            amounts.other.insert(name.to_owned(), quantity::parse_resource(name, amount)?);
+            let (name, amount) = read_amount("--res", pair)?;
+            amounts.other.insert(name.to_owned(), amount);
         }
         let mut preferred = Vec::new();
         for wish in &self.prefer {
@@ -202,10 +200,7 @@ impl ResourceArgs {
     fn burst(&self) -> Result<Option<Quantities>, CliError> {
         let mut burst = Quantities::default();
         for pair in &self.burst {
-            let Some((name, amount)) = pair.split_once('=') else {
-                return Err(CliError::usage(format!("--burst {pair:?} is not NAME=AMOUNT")));
-            };
-            let amount = quantity::parse_resource(name, amount)?;
+            let (name, amount) = read_amount("--burst", pair)?;
             match name {
                 "cpu" => burst.cpu_millis = amount,
                 "memory" => burst.memory_bytes = amount,
@@ -295,6 +290,14 @@ pub(crate) fn read_selector(text: &str) -> Result<Vec<NodeSelectorTerm>, CliErro
         );
     }
     Ok(terms)
+}
+
+/// NAME=AMOUNT of a flag.
+pub(crate) fn read_amount<'a>(flag: &str, pair: &'a str) -> Result<(&'a str, u64), CliError> {
+    let Some((name, amount)) = pair.split_once('=') else {
+        return Err(CliError::usage(format!("{flag} {pair:?} is not NAME=AMOUNT")));
+    };
+    Ok((name, quantity::parse_resource(name, amount)?))
 }
 
 fn read_term(text: &str) -> Result<NodeSelectorTerm, CliError> {

@@ -10,7 +10,7 @@ use plimsoll_client::v1::{
 use plimsoll_client::{Client, Error};
 use plimsoll_types::quantity;
 
-use crate::args::{Globals, duration};
+use crate::args::{Globals, duration, read_amount};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{granted, left, now_ms, places};
@@ -126,10 +126,8 @@ impl Resize {
             amounts.memory_bytes = quantity::parse_bytes(memory)?;
         }
         for pair in &self.other {
-            let Some((name, amount)) = pair.split_once('=') else {
-                return Err(CliError::usage(format!("--res {pair:?} is not NAME=AMOUNT")));
-            };
-            amounts.other.insert(name.to_owned(), quantity::parse_resource(name, amount)?);
+            let (name, amount) = read_amount("--res", pair)?;
+            amounts.other.insert(name.to_owned(), amount);
         }
         let request = ResizeReservationRequest {
             name: present.id.clone(),
