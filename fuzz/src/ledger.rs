@@ -329,7 +329,9 @@ impl<'a> Play<'a> {
                 slices: None,
             });
             let devices = devices.collect();
-            MemberPlacement { node: NodeId(u32::from(choices.byte() % 5)), devices }
+            let place = choices.byte();
+            // Now and then one that hardly anybody has.
+            MemberPlacement { node: NodeId(u32::from(place % 5)), devices, role: u16::from(place > 240) }
         };
         let count = self.choices.below(4);
         Placement { members: (0..count).map(|_| member(&mut self.choices)).collect() }

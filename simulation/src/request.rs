@@ -10,6 +10,8 @@ use crate::history::{Answer, Done};
 pub enum Effect {
     /// Nowhere: it reads.
     Reads,
+    /// Nowhere: it is answered from what a coordinator knows, which may be behind by as much as it was cut off.
+    Knows,
     /// In the ledger's log, under its request id.
     Logged,
     /// In the membership of the cluster.
@@ -145,10 +147,10 @@ requests! {
     Transfer(TransferLeaderRequest) transfer_leader "transfer" Members
         about(request) format!("to c{}", request.to), done(answer) None;
     /// Says how loaded replicas are: nothing that is acknowledged is ever missed.
-    Report(ReportLoadRequest) report_load "report" Reads
+    Report(ReportLoadRequest) report_load "report" Knows
         about(request) String::new(), done(answer) None;
     /// Asks for an endpoint.
-    Pick(PickEndpointRequest) pick_endpoint "pick" Reads
+    Pick(PickEndpointRequest) pick_endpoint "pick" Knows
         about(request) request.service.clone(), done(answer) None;
     /// Reads one reservation, linearizably.
     Read(GetReservationRequest) get_reservation "read" Reads

@@ -38,6 +38,7 @@ fn node_lease() -> v1::NodeLease {
             .into_iter()
             .collect(),
         token: 0,
+        role: String::new(),
     };
     let mut lease = v1::NodeLease {
         reservation: "r-7k2m".into(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plimsoll_proto::v1::{
     Affinity, CreateReservationRequest, Gang, GpuAsk, NodeSelectorTerm, PreferredTerm, Quantities,
-    Requirements, Reservation, ReservationSpec, Topology, WaitPolicy,
+    Requirements, Reservation, ReservationSpec, Role, Topology, WaitPolicy,
 };
 use plimsoll_types::quantity;
 
@@ -165,6 +165,19 @@ impl RequestBuilder {
     /// Several members, all or nothing: at least `min`, at most `max`; on distinct nodes with `spread`.
     pub fn gang(mut self, min: u32, max: u32, spread: bool) -> Self {
         self.spec.gang = Some(Gang { min_members: min, max_members: max, spread });
+        self
+    }
+
+    /// Adds members of one kind: at least `min` of them, at most `max`, granted with those of the other roles or not at all. What members need is said
+    /// in the roles then.
+    pub fn role(mut self, name: &str, (min, max): (u32, u32), requirements: Requirements) -> Self {
+        let role = Role {
+            name: name.to_owned(),
+            requirements: Some(requirements),
+            min_members: min,
+            max_members: max,
+        };
+        self.spec.roles.push(role);
         self
     }
 

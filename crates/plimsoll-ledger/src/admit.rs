@@ -14,6 +14,7 @@ use crate::device::{has_room_at, is_of_share};
 use crate::ledger::Slot;
 use crate::qos::node_room;
 use crate::quota::{QuotaTree, Shortage, charge};
+use crate::role::role_blockers;
 use crate::{
     Blocker, Device, DeviceGrant, DeviceUsage, GpuShare, Ledger, MemberPlacement, Placement, Pool, Reason,
     Refusal, Request, Reservation, WHOLE_DEVICE_MILLI, device_matches,
@@ -86,7 +87,7 @@ impl Ledger {
         };
         if self.check_places(pool, request, (&placement.members, placement), sight, &mut blockers) {
             if self.counts_usage()
-                && let Some(total) = charge(&request.requirements.amounts, &placement.members)
+                && let Some(total) = request.charge(&placement.members)
             {
                 blockers.extend(self.usage_blockers(request, requester, &total, &BTreeMap::new()));
             }
@@ -130,7 +131,7 @@ impl Ledger {
             return None;
         }
         // A sum that does not fit in 64 bits does not fit the nodes either, which has been said.
-        let amounts = charge(&request.requirements.amounts, &placement.members)?;
+        let amounts = request.charge(&placement.members)?;
         let until = match plan {
             Some(_) => window_of(request).end,
             None => Some(hard_end(request, now)).filter(|end| end.0 > 0).unwrap_or(LedgerTime(u64::MAX)),
@@ -205,7 +206,7 @@ impl Ledger {
         if !counts_against_quota(request) {
             return;
         }
-        let Some(asked) = charge(&request.requirements.amounts, &placement.members) else {
+        let Some(asked) = request.charge(&placement.members) else {
             return blockers.push(Blocker::new(
                 Reason::InvalidArgument,
                 "amounts of all members",
@@ -242,16 +243,28 @@ impl Ledger {
                 Blocker::new(Reason::InvalidArgument, "placement.members", count, gang.min_members.into());
             blockers.push(Blocker { limit: most, ..blocker });
         }
+        blockers.extend(role_blockers(request, &placement.members));
         let mut nodes = BTreeSet::new();
+        // Roles of which a node has members.
+        let mut plays = BTreeSet::new();
         for member in &placement.members {
             let Some(slot) = self.slot(member.node) else {
                 blockers.push(Blocker::new(Reason::NotFound, format!("node #{}", member.node.0), 1, 0));
                 continue;
             };
-            if !nodes.insert(member.node) {
-                if gang.spread {
-                    blockers.push(about(slot, Reason::InvalidArgument));
-                }
+            let is_new = nodes.insert(member.node);
+            if !is_new && gang.spread {
+                blockers.push(about(slot, Reason::InvalidArgument));
+            }
+            let of_role = &request.needs(member.role).required;
+            if !request.roles.is_empty()
+                && plays.insert((member.node, member.role))
+                && !of_role.terms.is_empty()
+                && !of_role.matches(&slot.node.effective_labels())
+            {
+                blockers.push(about(slot, Reason::LabelMismatch));
+            }
+            if !is_new {
                 continue;
             }
             if slot.node.pool != request.pool {
@@ -277,14 +290,21 @@ impl Ledger {
         sight: Sight,
         blockers: &mut Vec<Blocker>,
     ) {
-        let amounts = &request.requirements.amounts;
-        let mut per_node: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let roles = request.roles.len().max(1);
+        let mut per_node: BTreeMap<NodeId, Counts> = BTreeMap::new();
+        let mut in_all = Counts::none(roles);
         for member in &placement.members {
-            *per_node.entry(member.node).or_default() += 1;
+            per_node.entry(member.node).or_insert_with(|| Counts::none(roles)).add(member.role);
+            in_all.add(member.role);
         }
-        for (name, amount) in amounts.iter() {
+        let asked_by = |counts: &Counts, name: &str| {
+            let of_roles =
+                counts.of_roles().map(|(role, count)| times(request.needs(role).amounts.get(name), count));
+            of_roles.fold(Amount::ZERO, |sum, more| Amount(sum.0.saturating_add(more.0)))
+        };
+        for name in names_of(request) {
             if let Some(&total) = pool.countables.get(name) {
-                let asked = times(amount, placement.members.len() as u64);
+                let asked = asked_by(&in_all, name);
                 let used = match sight {
                     Sight::Both => self.countable_spoken_for(&pool.name, name),
                     Sight::Now => self.countables_used(&pool.name).get(name),
@@ -294,10 +314,10 @@ impl Ledger {
                 shortage(blockers, Reason::CountableExhausted, name, asked, free, total);
                 continue;
             }
-            for (&node, &count) in &per_node {
+            for (&node, counts) in &per_node {
                 let Some(slot) = self.slot(node) else { continue };
                 let (free, limit) = node_room(pool, slot, request, name, sight);
-                shortage(blockers, Reason::NoCapacity, name, times(amount, count), free, limit);
+                shortage(blockers, Reason::NoCapacity, name, asked_by(counts, name), free, limit);
             }
         }
     }
@@ -312,7 +332,8 @@ impl Ledger {
     ) {
         let mut taken: BTreeMap<(NodeId, u16), DeviceUsage> = BTreeMap::new();
         for member in &placement.members {
-            let asked = request.requirements.gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
+            let gpu = &request.needs(member.role).gpu;
+            let asked = gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
             let ascending = member.devices.windows(2).all(|pair| pair[0].device < pair[1].device);
             if member.devices.len() != asked || !ascending {
                 let given = member.devices.len() as u64;
@@ -324,7 +345,7 @@ impl Ledger {
                 ));
                 continue;
             }
-            let (Some(gpu), Some(slot)) = (&request.requirements.gpu, self.slot(member.node)) else {
+            let (Some(gpu), Some(slot)) = (gpu, self.slot(member.node)) else {
                 continue;
             };
             for grant in &member.devices {
@@ -377,6 +398,38 @@ impl Blocker {
             ..Blocker::new(Reason::QuotaExceeded, subject, short.asked.0, short.free.0)
         }
     }
+}
+
+/// Members by role. One number where there are no roles.
+struct Counts {
+    first: u64,
+    others: Vec<u64>,
+}
+
+impl Counts {
+    fn none(roles: usize) -> Counts {
+        Counts { first: 0, others: vec![0; roles - 1] }
+    }
+
+    fn add(&mut self, role: u16) {
+        let other = usize::from(role).checked_sub(1).and_then(|index| self.others.get_mut(index));
+        *other.unwrap_or(&mut self.first) += 1;
+    }
+
+    fn of_roles(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0..).zip(std::iter::once(self.first).chain(self.others.iter().copied()))
+    }
+}
+
+/// Amounts that any member asks for, in the order of their names where there are roles.
+fn names_of(request: &Request) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        request.kinds().flat_map(|needs| needs.amounts.iter()).map(|(name, _)| name).collect();
+    if !request.roles.is_empty() {
+        names.sort_unstable();
+        names.dedup();
+    }
+    names
 }
 
 /// Most requests name no queue, and cost nothing here.

@@ -3,10 +3,11 @@
 //! `admit` and the commands' own checks have proved all of this before. What is found here is a fault of the ledger itself,
 //! equal on every replica: it is noted for whoever runs the ledger, and changes nothing.
 
+use std::collections::BTreeSet;
+
 use plimsoll_types::{NodeId, Revision};
 
 use crate::calendar::{Ask, end_of};
-use crate::quota::charge;
 use crate::{Device, Ledger, Reservation, State, Violation};
 
 /// Most violations kept until they are taken: one fault may show in every entry from then on.
@@ -70,6 +71,7 @@ impl Ledger {
         } else if (count < gang.min_members.into() && !new.is_below_minimum())
             || count == 0
             || count > gang.max_members.into()
+            || (new.repair().is_none() && new.lacks_a_role())
         {
             self.note("I7", format!("{} holds {count} members of {gang:?}", new.id));
         }
@@ -81,10 +83,17 @@ impl Ledger {
         let moved = held.is_none_or(|held| held.members != new.members);
         let mut found = Vec::new();
         let countables = self.pool(&new.request.pool).map(|pool| &pool.countables);
-        for (name, amount) in new.amounts.iter() {
-            if !moved && held.is_some_and(|held| held.amounts.get(name) >= amount) {
-                continue;
-            }
+        // Of roles nothing grows but by members.
+        let of_roles =
+            new.request.roles.iter().filter(|_| moved).flat_map(|role| role.requirements.amounts.iter());
+        let names: BTreeSet<&str> = new
+            .amounts
+            .iter()
+            .filter(|(name, amount)| moved || held.is_none_or(|held| held.amounts.get(name) < *amount))
+            .chain(of_roles)
+            .map(|(name, _)| name)
+            .collect();
+        for name in names {
             if let Some(total) = countables.and_then(|countables| countables.get(name)) {
                 let used = self.countables_used(&new.request.pool).get(name);
                 if used > *total {
@@ -122,7 +131,7 @@ impl Ledger {
         if request.queue.is_empty() {
             return;
         }
-        let taken = |r: &Reservation| charge(&r.amounts, &r.members).unwrap_or_default();
+        let taken = |r: &Reservation| r.charge().unwrap_or_default();
         let before = old.filter(|old| old.state.is_occupying()).map(taken).unwrap_or_default();
         let after = taken(new);
         let grown = after.iter().filter(|(name, amount)| *amount > before.get(name));
@@ -143,7 +152,7 @@ impl Ledger {
         if !is_new || !self.calendar.has(&new.request.pool) {
             return;
         }
-        let amounts = charge(&new.amounts, &new.members).unwrap_or_default();
+        let amounts = new.charge().unwrap_or_default();
         let ask = Ask {
             request: &new.request,
             amounts: &amounts,
@@ -228,7 +237,7 @@ mod tests {
             ..Request::default()
         };
         let grant = DeviceGrant { device: DeviceIndex(0), milli: 600, memory_bytes: 600, slices: None };
-        let members = vec![MemberPlacement { node: NodeId(0), devices: vec![grant] }];
+        let members = vec![MemberPlacement { node: NodeId(0), devices: vec![grant], role: 0 }];
         let verdict = Verdict::Place(Placement { members });
         let applied = apply(&mut ledger, Command::Submit { request, verdict });
         let Outcome::Reservation(lease) = applied.answer.outcome else { panic!("{applied:?}") };

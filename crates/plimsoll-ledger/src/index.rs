@@ -9,7 +9,6 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::ledger::Slot;
 use crate::limits::{MAX_ENDED, expiry_slack_ms};
-use crate::quota::charge;
 use crate::{
     Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Queue, QuotaPolicy,
     QuotaTree, Remembered, Reservation, RowPlace, State, Validator,
@@ -97,8 +96,7 @@ impl Ledger {
         if request.queue.is_empty() || !(now || later) {
             return;
         }
-        let taken = charge(&reservation.amounts, &reservation.members)
-            .expect("admitted amounts were added up before");
+        let taken = reservation.charge().expect("admitted amounts were added up before");
         for (tree, counts) in [(&mut self.quota, now), (&mut self.quota_kept, later)] {
             match (counts, add) {
                 (false, _) => {}
@@ -297,8 +295,9 @@ impl Ledger {
             return;
         }
         self.count_work(reservation, add);
-        let (on_node, in_pool) = self.split_countables(&reservation.request.pool, &reservation.amounts);
+        let shares = self.shares(reservation);
         for member in &reservation.members {
+            let on_node = shares.on_node(member);
             let Some(slot) = self.slot_mut(member.node) else { continue };
             let usage = &mut slot.usage;
             if now != later && add {
@@ -306,15 +305,15 @@ impl Ledger {
             }
             let loose = reservation.is_best_effort();
             if now {
-                change_usage(&mut usage.used, &mut usage.devices, &on_node, &member.devices, add);
+                change_usage(&mut usage.used, &mut usage.devices, on_node, &member.devices, add);
                 if loose {
-                    change_resources(&mut usage.loose, &on_node, add);
+                    change_resources(&mut usage.loose, on_node, add);
                 }
             }
             if later && let Some(kept) = &mut usage.kept {
-                change_usage(&mut kept.used, &mut kept.devices, &on_node, &member.devices, add);
+                change_usage(&mut kept.used, &mut kept.devices, on_node, &member.devices, add);
                 if loose {
-                    change_resources(&mut kept.loose, &on_node, add);
+                    change_resources(&mut kept.loose, on_node, add);
                 }
             }
             if now != later && !add {
@@ -326,8 +325,8 @@ impl Ledger {
                 usage.holders.remove(&reservation.id);
             }
         }
-        if !in_pool.is_zero() {
-            let total = in_pool.checked_mul(reservation.members.len() as u64).expect("validated at submit");
+        let total = shares.in_pool(&reservation.members);
+        if !total.is_zero() {
             let pool = &reservation.request.pool;
             for (table, counts) in [(&mut self.countables_used, now), (&mut self.countables_kept, later)] {
                 if counts {

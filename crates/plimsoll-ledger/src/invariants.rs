@@ -35,10 +35,11 @@ impl Ledger {
             let mut sum = Resources::default();
             let mut loose = Resources::default();
             for reservation in self.holders(node.id) {
-                let (on_node, _) = self.split_countables(&reservation.request.pool, &reservation.amounts);
-                for _ in reservation.members.iter().filter(|member| member.node == node.id) {
-                    let overflows = sum.add_assign(&on_node).is_err()
-                        || reservation.is_best_effort() && loose.add_assign(&on_node).is_err();
+                let shares = self.shares(reservation);
+                for member in reservation.members.iter().filter(|member| member.node == node.id) {
+                    let on_node = shares.on_node(member);
+                    let overflows = sum.add_assign(on_node).is_err()
+                        || reservation.is_best_effort() && loose.add_assign(on_node).is_err();
                     if overflows {
                         violation(found, "I21", format!("sum on node {} overflows", node.name()));
                     }
@@ -147,7 +148,7 @@ impl Ledger {
                 );
             }
             let sum = sums.entry((&r.request.queue, &r.request.pool)).or_default();
-            let taken = crate::quota::charge(&r.amounts, &r.members);
+            let taken = r.charge();
             if taken.is_none_or(|taken| sum.add_assign(&taken).is_err()) {
                 violation(found, "I21", format!("sum of queue {} overflows", r.request.queue));
             }

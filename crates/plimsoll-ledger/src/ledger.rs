@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 7;
+pub const LATEST_VERSION: u32 = 8;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ mod removed;
 mod repair;
 mod request;
 mod reservation;
+mod role;
 mod row;
 mod rows;
 mod scaling;
@@ -67,7 +68,7 @@ pub use preemption::Claimant;
 pub use qos::Qos;
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
-    fair_tree_order, least, least_of_member,
+    fair_tree_order, least,
 };
 pub use removed::{RemovedDevice, RemovedNode};
 pub use repair::{Repair, Repaired};
@@ -75,6 +76,7 @@ pub use request::{
     Gang, GpuAsk, GpuShare, OnPreempt, Preferred, Request, Requirements, WHOLE_DEVICE_MILLI, Wait,
 };
 pub use reservation::{EndReason, Preempted, PreemptionRule, Reservation, State};
+pub use role::{MAX_ROLES, Role, Shares};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
 pub use scaling::{

@@ -18,6 +18,8 @@ pub struct MemberPlacement {
     pub node: NodeId,
     /// Devices of that node, ascending by index; empty where no GPU was asked.
     pub devices: Vec<DeviceGrant>,
+    /// Which of the request's roles it plays, by index; 0 where there are none. From ledger version 8 on.
+    pub role: u16,
 }
 
 /// What a member takes of one device.

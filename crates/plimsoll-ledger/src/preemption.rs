@@ -10,7 +10,6 @@ use std::sync::Arc;
 use plimsoll_mutants::mutant;
 use plimsoll_types::{ReservationId, Resources};
 
-use crate::quota::charge;
 use crate::{
     Blocker, Ledger, Placement, Preemption, PreemptionRule, QuotaTree, Reason, Refusal, Request, Reservation,
     State,
@@ -38,7 +37,8 @@ impl Ledger {
         placement: &Placement,
     ) -> Result<Claimant<'a>, Refusal> {
         let request = &reservation.request;
-        let asked = charge(&request.requirements.amounts, &placement.members)
+        let asked = request
+            .charge(&placement.members)
             .ok_or_else(|| Refusal::one(Reason::InvalidArgument, "amounts of all members", u64::MAX, 0))?;
         let contested = self.contested(reservation, placement);
         if contested.is_empty() {
@@ -61,7 +61,7 @@ impl Ledger {
         let mut quota = self.quota_kept.clone();
         let judge = |victim: &Arc<Reservation>| {
             let rule = self.preemption_rule(&mut quota, &claimant, victim)?;
-            if let Some(taken) = charge(&victim.amounts, &victim.members) {
+            if let Some(taken) = victim.charge() {
                 quota.give_back(&victim.request.queue, &victim.request.pool, &taken);
             }
             Ok(rule)
@@ -112,7 +112,7 @@ impl Ledger {
         if gives_way && allowed != Preemption::Never {
             return Ok(PreemptionRule::BestEffort);
         }
-        let taken = charge(&victim.amounts, &victim.members).unwrap_or_default();
+        let taken = victim.charge().unwrap_or_default();
         let lower = victim.priority < claimant.reservation.priority || lenient;
         let preemptible = class.is_some_and(|class| class.preemptible);
         let place = (request.pool.as_str(), &taken);

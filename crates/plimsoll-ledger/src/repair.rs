@@ -12,7 +12,6 @@ use plimsoll_types::{LedgerTime, NodeId, Operator, ReservationId, Revision, Term
 use crate::admit::{Sight, refuse_if_any};
 use crate::calendar::{Ask, Room, end_of};
 use crate::limits::{MAX_TTL_MS, MIN_TTL_MS, expiry_slack_ms};
-use crate::quota::charge;
 use crate::{
     Blocker, Gang, Ledger, MemberPlacement, Placement, Reason, Refusal, Request, Reservation, State, Topology,
 };
@@ -69,7 +68,8 @@ impl Reservation {
 
     /// It holds fewer members than are of use, until it is repaired or its time for that is over.
     pub fn is_below_minimum(&self) -> bool {
-        self.repair().is_some() && (self.members.len() as u64) < u64::from(self.request.gang.min_members)
+        self.repair().is_some()
+            && ((self.members.len() as u64) < u64::from(self.request.gang.min_members) || self.lacks_a_role())
     }
 
     /// True where a gang goes on when such members are gone: it asked for it, and has others.
@@ -183,10 +183,8 @@ impl Ledger {
         if missing == 0 {
             return None;
         }
-        let mut request = Request::clone(&gang.request);
+        let mut request = asked_again(gang, missing);
         request.requirements.required.terms.extend(self.domain_terms(gang)?);
-        request.requirements.amounts = gang.amounts.clone();
-        request.gang = Gang { min_members: 1, max_members: missing, ..gang.request.gang };
         request.topology = Topology::default();
         request.max_duration_ms =
             if gang.hard_end.0 > 0 { gang.hard_end.ms_since(self.meta.clock) } else { 0 };
@@ -211,9 +209,7 @@ impl Ledger {
                 blockers: vec![Blocker { limit: missing.into(), ..blocker }],
             });
         }
-        let mut asked = Request::clone(&gang.request);
-        asked.requirements.amounts = gang.amounts.clone();
-        asked.gang = Gang { min_members: 1, max_members: missing, ..gang.request.gang };
+        let asked = asked_again(gang, missing);
         let mut blockers = Vec::new();
         let taken: BTreeSet<NodeId> = gang.members.iter().map(|member| member.node).collect();
         let nodes: BTreeSet<NodeId> = placement.members.iter().map(|member| member.node).collect();
@@ -230,7 +226,7 @@ impl Ledger {
         whole.members.extend(placement.members.iter().cloned());
         self.check_places(pool, &asked, (&whole.members, placement), Sight::Both, &mut blockers);
         if self.calendar.has(&asked.pool)
-            && let Some(amounts) = charge(&asked.requirements.amounts, &placement.members)
+            && let Some(amounts) = asked.charge(&placement.members)
         {
             let (from, until) = (self.meta.clock, end_of(gang));
             let ask = Ask { request: &asked, amounts: &amounts, from, until, plan: None, may_cut: false };
@@ -279,4 +275,13 @@ impl Ledger {
         (r.repair().is_some() && r.missing_members() == 0)
             .then(|| format!("{} is whole and still being repaired", r.id))
     }
+}
+
+/// A gang's request for members in the place of those that it lost: of each role what it may still have.
+fn asked_again(gang: &Reservation, missing: u32) -> Request {
+    let mut request = Request::clone(&gang.request);
+    request.requirements.amounts = gang.amounts.clone();
+    request.roles = gang.roles_left();
+    request.gang = Gang { min_members: 1, max_members: missing, ..gang.request.gang };
+    request
 }

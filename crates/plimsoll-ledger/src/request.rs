@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
-use crate::{Affinity, ProfileName, Qos, Topology};
+use crate::{Affinity, ProfileName, Qos, Role, Topology};
 
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
@@ -28,6 +28,8 @@ pub struct Request {
     pub requirements: Requirements,
     /// How many members, all or nothing.
     pub gang: Gang,
+    /// Members of several kinds; none for members that are all alike. From ledger version 8 on.
+    pub roles: Vec<Role>,
     /// Length of the lease that each renewal buys, in milliseconds.
     pub ttl_ms: u64,
     /// Time to confirm a held grant, in milliseconds. Unused with `auto_confirm`.

@@ -11,10 +11,11 @@ use crate::limits::{
     MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
 use crate::repair::validate_repair;
+use crate::role::validate_roles;
 use crate::topology::{validate_levels, validate_place};
 use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Reason, Registration, Request,
-    WHOLE_DEVICE_MILLI,
+    Requirements, WHOLE_DEVICE_MILLI,
 };
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
@@ -50,31 +51,38 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
     range(&mut bad, "labels", request.labels.len() as u64, 0, MAX_ITEMS as u64);
     bad.extend(validate_place(request));
     bad.extend(validate_repair(request));
-    let needs = &request.requirements;
-    amounts(&mut bad, "requirements.amounts", &needs.amounts, gang.max_members.into());
+    bad.extend(validate_roles(request));
+    requirements(&mut bad, "requirements", &request.requirements, gang.max_members.into());
+    for (index, role) in request.roles.iter().enumerate() {
+        // A node may have members of all roles: what all of them ask has to fit in 64 bits.
+        let field = format!("roles[{index}].requirements");
+        requirements(&mut bad, &field, &role.requirements, gang.max_members.into());
+    }
     amounts(&mut bad, "burst", &request.burst, gang.max_members.into());
-    selector(&mut bad, "requirements.required", &needs.required);
-    range(&mut bad, "requirements.preferred", needs.preferred.len() as u64, 0, MAX_ITEMS as u64);
-    for wish in &needs.preferred {
-        range(&mut bad, "requirements.preferred.weight", wish.weight.into(), 1, 100);
-    }
-    if let Some(gpu) = &needs.gpu {
-        let most = if gpu.share == GpuShare::Whole { MAX_DEVICES as u64 } else { 1 };
-        range(&mut bad, "requirements.gpu.count", gpu.count.into(), 1, most);
-        range(&mut bad, "requirements.gpu.models", gpu.models.len() as u64, 0, MAX_ITEMS as u64);
-        match gpu.share {
-            GpuShare::Whole => {}
-            GpuShare::Milli(milli) => {
-                range(&mut bad, "requirements.gpu.milli", milli.into(), 1, u64::from(WHOLE_DEVICE_MILLI) - 1);
-            }
-            GpuShare::Memory(bytes) => {
-                range(&mut bad, "requirements.gpu.memory_bytes", bytes, 1, u64::MAX >> 1)
-            }
-            // A name that is none cannot be written.
-            GpuShare::Mig(_) => {}
-        }
-    }
     bad
+}
+
+fn requirements(bad: &mut Vec<Blocker>, path: &str, needs: &Requirements, members: u64) {
+    let field = |name: &str| format!("{path}.{name}");
+    amounts(bad, &field("amounts"), &needs.amounts, members);
+    selector(bad, &field("required"), &needs.required);
+    range(bad, &field("preferred"), needs.preferred.len() as u64, 0, MAX_ITEMS as u64);
+    for wish in &needs.preferred {
+        range(bad, &field("preferred.weight"), wish.weight.into(), 1, 100);
+    }
+    let Some(gpu) = &needs.gpu else { return };
+    let most = if gpu.share == GpuShare::Whole { MAX_DEVICES as u64 } else { 1 };
+    range(bad, &field("gpu.count"), gpu.count.into(), 1, most);
+    range(bad, &field("gpu.models"), gpu.models.len() as u64, 0, MAX_ITEMS as u64);
+    match gpu.share {
+        GpuShare::Whole => {}
+        GpuShare::Milli(milli) => {
+            range(bad, &field("gpu.milli"), milli.into(), 1, u64::from(WHOLE_DEVICE_MILLI) - 1);
+        }
+        GpuShare::Memory(bytes) => range(bad, &field("gpu.memory_bytes"), bytes, 1, u64::MAX >> 1),
+        // A name that is none cannot be written.
+        GpuShare::Mig(_) => {}
+    }
 }
 
 /// Every way in which new amounts for `members` members make no sense.

@@ -43,7 +43,7 @@ fn step(ledger: &mut Ledger, choice: u8, seen: &mut BTreeSet<ReservationId>) {
     let picked = live.get(usize::from(choice) % live.len().max(1));
     let command = match (choice % 4, picked) {
         (0, _) | (_, None) => {
-            let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new() }];
+            let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 }];
             let verdict = Verdict::Place(Placement { members });
             Command::Submit { request: request(u64::from(choice) * 10 + 1), verdict }
         }
@@ -113,7 +113,7 @@ proptest! {
 fn who_is_assumed_to_stay_stays_to_the_end_of_the_longest_duration() {
     let mut ledger = ledger();
     let mut seen = BTreeSet::new();
-    let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new() }];
+    let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 }];
     let lasting = Request { max_duration_ms: 3_600_000, ..request(100) };
     for request in [lasting, request(100)] {
         let verdict = Verdict::Place(Placement { members: members.clone() });

@@ -103,6 +103,59 @@ spec:
 }
 
 #[test]
+fn a_gang_in_a_file_may_have_roles() {
+    let text = "
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: a }
+spec:
+  spread: true
+  require: [{ key: zone, operator: In, values: [a] }]
+  roles:
+    - { name: launcher, cpu: 500m }
+    - name: worker
+      members: 2-8
+      cpu: 4
+      memory: 16Gi
+      gpu: h100:2
+      resources: { license/foo: 1 }
+      prefer: [{ weight: 10, key: rack, operator: In, values: [r1] }]
+    - { name: helper, members: 0-2, gpuMemory: 10Gi }
+";
+    let contents = parse_all(&source(text), &|_| None).map_err(told).unwrap();
+    let spec = &contents.requests[0].spec;
+    let bounds: Vec<_> =
+        spec.roles.iter().map(|role| (role.name.as_str(), role.min_members, role.max_members)).collect();
+    assert_eq!(bounds, [("launcher", 1, 1), ("worker", 2, 8), ("helper", 0, 2)]);
+    assert!(spec.gang.is_some_and(|gang| gang.spread && gang.min_members == 0));
+    assert_eq!(spec.requirements.as_ref().unwrap().required.len(), 1);
+    let worker = spec.roles[1].requirements.as_ref().unwrap();
+    let amounts = worker.amounts.as_ref().unwrap();
+    assert_eq!((amounts.cpu_millis, amounts.memory_bytes), (4_000, 16 << 30));
+    assert_eq!((worker.gpu.as_ref().unwrap().count, worker.preferred[0].weight), (2, 10));
+    assert_eq!(spec.roles[2].requirements.as_ref().unwrap().gpu.as_ref().unwrap().memory_bytes, 10 << 30);
+}
+
+#[test]
+fn roles_are_checked_at_their_places() {
+    for (line, words) in [
+        ("roles: [{ name: a, cpu: 1 }, { name: a, cpu: 1 }]", "spec.roles[1].name"),
+        ("roles: [{ name: a, members: 3-2 }]", "spec.roles[0].members \"3-2\""),
+        ("roles: [{ name: a, cpu: lots }]", "spec.roles[0].cpu"),
+        ("roles: [{ cpu: 1 }]", "roles[0].name"),
+        ("roles: [{ name: a, cups: 1 }]", "unknown key \"cups\""),
+        ("cpu: 1, roles: [{ name: a, cpu: 1 }]", "say what members need in the roles"),
+        ("members: 3, roles: [{ name: a, members: 2, cpu: 1 }]", "2 is the sum of the roles'"),
+    ] {
+        let text = format!(
+            "apiVersion: plimsoll/v1\nkind: Reservation\nmetadata: {{ name: a }}\nspec: {{ {line} }}\n"
+        );
+        let problems = parse_all(&source(&text), &|_| None).map_err(told).unwrap_err();
+        assert!(problems[0].contains("w.yaml:4:") && problems[0].contains(words), "{line}: {problems:?}");
+    }
+}
+
+#[test]
 fn where_and_when_are_checked_at_their_places() {
     for (line, place, words) in [
         ("at: 22:00", "w.yaml:4:", "is not a moment"),

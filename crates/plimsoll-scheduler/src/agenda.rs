@@ -1,6 +1,6 @@
 //! What the calendar leaves: the ledger's books with what the planner's own proposals in flight will take, judged by the ledger's own rule.
 
-use plimsoll_ledger::{Ask, Blocker, Calendar, Ledger, Placement, Request, Room, least_of_member};
+use plimsoll_ledger::{Ask, Blocker, Calendar, Ledger, Placement, Request, Room, least};
 use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
 
 /// The books as of a revision of the ledger, bookings taken. Empty, and free of cost, where nothing is kept.
@@ -72,10 +72,7 @@ impl Agenda {
         if !self.calendar.has(&request.pool) {
             return wanted;
         }
-        let fits = |members: u32| {
-            let amounts = least_of_member(request).checked_mul(members.into());
-            amounts.is_ok_and(|amounts| !matches!(self.judge(request, &amounts), Room::Short(_)))
-        };
+        let fits = |members: u32| !matches!(self.judge(request, &request.least_of(members)), Room::Short(_));
         let least = request.gang.min_members.max(1);
         if wanted < least || !fits(least) {
             return 0;
@@ -93,7 +90,7 @@ impl Agenda {
     pub(crate) fn trim(&self, request: &Request, placement: &mut Placement) {
         while self.calendar.has(&request.pool)
             && !placement.members.is_empty()
-            && let Some(amounts) = plimsoll_ledger::charge(&request.requirements.amounts, &placement.members)
+            && let Some(amounts) = request.charge(&placement.members)
             && let Room::Short(_) = self.judge(request, &amounts)
         {
             placement.members.pop();
@@ -105,10 +102,9 @@ impl Agenda {
         if !self.calendar.has(&request.pool) {
             return Vec::new();
         }
-        let least = least_of_member(request).checked_mul(request.gang.min_members.max(1).into());
-        match least.map(|amounts| self.judge(request, &amounts)) {
-            Ok(Room::Short(blockers)) => blockers,
-            _ => Vec::new(),
+        match self.judge(request, &least(request)) {
+            Room::Short(blockers) => blockers,
+            Room::Free | Room::Until(_) => Vec::new(),
         }
     }
 
@@ -117,7 +113,7 @@ impl Agenda {
         if !self.calendar.has(&request.pool) || placement.members.is_empty() {
             return None;
         }
-        let amounts = plimsoll_ledger::charge(&request.requirements.amounts, &placement.members)?;
+        let amounts = request.charge(&placement.members)?;
         let until = match self.judge(request, &amounts) {
             Room::Until(cut) => cut,
             Room::Free | Room::Short(_) => self.until(request),

@@ -13,8 +13,12 @@ use crate::topology::beside;
 /// Profiles of which it is said how many would still fit.
 const MOST_PROFILES: usize = 8;
 
-/// What stands in the way now: each node counts under the first thing that keeps it out.
+/// What stands in the way now: each node counts under the first thing that keeps it out. Of roles, each by itself.
 pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Blocker> {
+    if !request.roles.is_empty() {
+        let found: Vec<Blocker> = of_roles(request, |role| now(ledger, fleet, role)).collect();
+        return if found.is_empty() { vec![together(request)] } else { found };
+    }
     let (amounts, in_pool) = split(ledger, request);
     let mut blockers = countables(ledger, fleet, request, &in_pool, false);
     blockers.extend(by_node(fleet, request, &amounts, false));
@@ -28,6 +32,11 @@ pub(crate) fn now(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Vec<Bloc
 
 /// What would stand in the way on empty, willing nodes; `None` where the pool could hold the request one day.
 pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> Option<Vec<Blocker>> {
+    if !request.roles.is_empty() {
+        let found: Vec<Blocker> =
+            of_roles(request, |role| infeasible(ledger, fleet, role).unwrap_or_default()).collect();
+        return (!found.is_empty()).then_some(found);
+    }
     let (amounts, in_pool) = split(ledger, request);
     let short = countables(ledger, fleet, request, &in_pool, true);
     if !short.is_empty() {
@@ -46,6 +55,26 @@ pub(crate) fn infeasible(ledger: &Ledger, fleet: &Fleet, request: &Request) -> O
         blockers.push(Blocker::new(Reason::NoCapacity, format!("nodes in pool {}", request.pool), 1, 0));
     }
     Some(blockers)
+}
+
+/// What stands in the way of each role whose fewest members are not there, with the role's name.
+fn of_roles(request: &Request, look: impl Fn(&Request) -> Vec<Blocker>) -> impl Iterator<Item = Blocker> {
+    request.by_role().into_iter().zip(&request.roles).filter(|(_, role)| role.min_members > 0).flat_map(
+        move |(asked, role)| {
+            let named = |blocker: Blocker| Blocker {
+                subject: format!("{} (role {})", blocker.subject, role.name),
+                ..blocker
+            };
+            look(&asked).into_iter().map(named).collect::<Vec<_>>()
+        },
+    )
+}
+
+/// Each role by itself has room, and all of them together have none.
+fn together(request: &Request) -> Blocker {
+    let members = request.gang.min_members.into();
+    let available = request.roles.iter().map(|role| u64::from(role.min_members)).max().unwrap_or_default();
+    Blocker::new(Reason::NoCapacity, "gang members of all roles together", members, available)
 }
 
 /// Members of a gang that fit, at most `wanted`: on free capacity, or (`empty`) on empty and willing nodes.

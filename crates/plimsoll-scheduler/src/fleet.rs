@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request};
+use plimsoll_ledger::{DeviceGrant, DeviceUsage, Ledger, Placement, Request, Shares};
 use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, Term};
 
 use crate::fit::{NodeView, Stock};
@@ -126,14 +126,9 @@ impl Fleet {
     }
 
     /// Books a placement under a ticket, of best effort or backed.
-    pub(crate) fn book(
-        &mut self,
-        ticket: u64,
-        amounts: &Resources,
-        placement: &Placement,
-        best_effort: bool,
-    ) {
+    pub(crate) fn book(&mut self, ticket: u64, shares: &Shares, placement: &Placement, best_effort: bool) {
         for member in &placement.members {
+            let amounts = shares.on_node(member);
             let booked = self.booked.entry(member.node).or_default();
             booked.add(ticket, amounts, &member.devices, best_effort);
             self.take(member.node, amounts, &member.devices, best_effort);

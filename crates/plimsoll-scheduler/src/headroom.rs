@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{
-    Blocker, Fairness, Ledger, Placement, QuotaTree, Request, Share, Shortage, least_of_member,
-};
+use plimsoll_ledger::{Blocker, Fairness, Ledger, Placement, QuotaTree, Request, Share, Shortage};
 use plimsoll_types::{Amount, Resources, Revision};
 
 /// The tree as of a revision of the ledger, bookings taken. Empty, and free of cost, where the ledger has no queues.
@@ -60,7 +58,10 @@ impl Headroom {
         if request.queue.is_empty() {
             return wanted;
         }
-        let per_member = least_of_member(request);
+        if !request.roles.is_empty() {
+            return if self.blockers(request).is_empty() { wanted } else { 0 };
+        }
+        let per_member = request.least_of(1);
         let enough_for = |(resource, amount): (&str, Amount)| {
             let now = self.tree.available(&request.queue, &request.pool, resource)?;
             let later =
@@ -154,13 +155,12 @@ impl Charge {
         if request.queue.is_empty() || placement.members.is_empty() {
             return None;
         }
-        let amounts = plimsoll_ledger::charge(&request.requirements.amounts, &placement.members)?;
+        let amounts = request.charge(&placement.members)?;
         Some(Charge { queue: request.queue.clone(), pool: request.pool.clone(), amounts })
     }
 }
 
 /// What the fewest members take; `None` where the request names no queue.
 fn least(request: &Request) -> Option<Resources> {
-    let members = u64::from(request.gang.min_members.max(1));
-    if request.queue.is_empty() { None } else { least_of_member(request).checked_mul(members).ok() }
+    (!request.queue.is_empty()).then(|| plimsoll_ledger::least(request))
 }

@@ -19,6 +19,7 @@ mod planner;
 mod preemption;
 pub mod queueing;
 mod repairs;
+mod roles;
 mod score;
 mod search;
 mod serve;

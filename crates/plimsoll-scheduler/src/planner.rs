@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Affinity, Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Strategy, UsageKey,
-    Verdict, WorkIndex,
+    Affinity, Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Requirements,
+    Strategy, UsageKey, Verdict, WorkIndex,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
@@ -47,9 +47,9 @@ pub struct Planner {
     pub(crate) placing: BTreeSet<ReservationId>,
     placing_by_ticket: BTreeMap<Ticket, ReservationId>,
     /// What bookings add to the work that is around.
-    booked_work: Arc<WorkIndex>,
+    pub(crate) booked_work: Arc<WorkIndex>,
     /// Somebody asked to be with or apart from other work: bookings are counted in `booked_work` from then on.
-    heeds_work: bool,
+    pub(crate) heeds_work: bool,
     /// Labels, with their pool, that somebody who found no place since the last walk has to be near.
     pub(crate) missed_work: BTreeSet<Label>,
     next_ticket: u64,
@@ -198,7 +198,7 @@ impl Planner {
         requesters: &[&str],
     ) -> Vec<(Verdict, Option<Ticket>)> {
         for request in requests {
-            self.fleet.gradients.learn(request);
+            self.learn(request);
         }
         let filled: Vec<_> = requests.iter().map(|request| ledger.with_qos(request)).collect();
         let requests: Vec<&Request> = filled.iter().map(AsRef::as_ref).collect();
@@ -402,6 +402,9 @@ impl Planner {
         request: &Request,
         strategy: Strategy,
     ) -> Option<Placement> {
+        if !request.roles.is_empty() {
+            return self.find_roles(ledger, request, strategy);
+        }
         self.heed_work_for(request);
         let pool = ledger.pool(&request.pool)?;
         let (amounts, in_pool) = split(ledger, request);
@@ -435,7 +438,7 @@ impl Planner {
                     self.fleet.take(node, &amounts, &devices, request.is_best_effort());
                 }
             }
-            members.push(MemberPlacement { node, devices });
+            members.push(MemberPlacement { node, devices, role: 0 });
         }
         for (node, stock) in taken {
             if request.gang.spread {
@@ -508,6 +511,14 @@ impl Planner {
         Verdict::Blocked([short, blockers].concat())
     }
 
+    /// What was asked says what will be: of each role by itself.
+    fn learn(&mut self, request: &Request) {
+        match request.roles.is_empty() {
+            true => self.fleet.gradients.learn(request),
+            false => request.by_role().iter().for_each(|role| self.fleet.gradients.learn(role)),
+        }
+    }
+
     /// Drops bookings that were never proposed.
     pub(crate) fn give_back(&mut self, ledger: &Ledger, tickets: Vec<Ticket>) {
         // What they took and give back is no news to the queue.
@@ -516,14 +527,19 @@ impl Planner {
         self.queue_pass_due = due;
     }
 
-    pub(crate) fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {
+    pub(crate) fn new_ticket(&mut self) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let (amounts, in_pool) = split(ledger, request);
-        self.fleet.book(ticket.0, &amounts, placement, request.is_best_effort());
+        ticket
+    }
+
+    pub(crate) fn book(&mut self, ledger: &Ledger, request: &Request, placement: &Placement) -> Ticket {
+        let ticket = self.new_ticket();
+        let shares = ledger.shares_asked(request);
+        self.fleet.book(ticket.0, &shares, placement, request.is_best_effort());
+        let in_pool = shares.in_pool(&placement.members);
         if !in_pool.is_zero() {
-            let total = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
-            self.fleet.book_countables(ticket.0, &request.pool, total);
+            self.fleet.book_countables(ticket.0, &request.pool, in_pool);
         }
         let nodes = placement.members.iter().map(|member| member.node).collect();
         let charge = Charge::of(request, placement);
@@ -615,27 +631,32 @@ pub(crate) fn priority_of(ledger: &Ledger, request: &Request) -> i64 {
 
 /// GPU thousandths that one member asks for.
 pub(crate) fn gpu_milli_of(request: &Request) -> u64 {
-    request.requirements.gpu.as_ref().map_or(0, GpuAsk::nominal_milli)
+    nominal_milli(&request.requirements)
+}
+
+fn nominal_milli(needs: &Requirements) -> u64 {
+    needs.gpu.as_ref().map_or(0, GpuAsk::nominal_milli)
 }
 
 /// Size of a request: GPU thousandths of all members; where no GPU is asked, cpu, then memory.
 pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
-    let members = u64::from(request.gang.max_members);
-    let gpu_milli = gpu_milli_of(request);
+    let sum = |of: &dyn Fn(&Requirements) -> u64| {
+        let kinds = request.kinds_with_most();
+        kinds.map(|(needs, most)| of(needs).saturating_mul(most.into())).fold(0, u64::saturating_add)
+    };
+    let gpu_milli = sum(&nominal_milli);
     if gpu_milli > 0 {
         // Among equal GPU asks the order of arrival stays: the heaviest cpu asks in a row would end up on the same
         // nodes and strand GPUs there.
-        return (gpu_milli * members, 0, 0);
+        return (gpu_milli, 0, 0);
     }
-    let amounts = &request.requirements.amounts;
-    let (cpu, memory) = (amounts.cpu_millis.0, amounts.memory_bytes.0);
-    (0, cpu.saturating_mul(members), memory.saturating_mul(members))
+    (0, sum(&|needs| needs.amounts.cpu_millis.0), sum(&|needs| needs.amounts.memory_bytes.0))
 }
 
 /// Equal for requests that ask for the same, whatever they are called and whoever asks.
 pub(crate) fn wants(request: &Request) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&request.pool, &request.queue, &request.requirements, request.gang).hash(&mut hasher);
+    (&request.pool, &request.queue, &request.requirements, request.gang, &request.roles).hash(&mut hasher);
     (&request.topology, &request.affinity, request.is_best_effort()).hash(&mut hasher);
     hasher.finish()
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Ledger, Placement, Request, Reservation, UsageKey, charge, least};
+use plimsoll_ledger::{Blocker, Ledger, Placement, Request, Reservation, UsageKey, least};
 use plimsoll_types::LedgerTime;
 
 /// What bookings in flight will take, by meter.
@@ -63,7 +63,7 @@ impl Spending {
     ) -> Option<Placement> {
         let least = request.gang.min_members.max(1) as usize;
         while ledger.counts_usage() && placement.members.len() >= least {
-            let total = charge(&request.requirements.amounts, &placement.members)?;
+            let total = request.charge(&placement.members)?;
             if ledger.usage_blockers(request, requester, &total, &self.booked).is_empty() {
                 break;
             }
@@ -84,9 +84,7 @@ impl Spending {
         if !ledger.counts_usage() {
             return Vec::new();
         }
-        let Some(total) = charge(&request.requirements.amounts, &placement.members) else {
-            return Vec::new();
-        };
+        let Some(total) = request.charge(&placement.members) else { return Vec::new() };
         let wanted = ledger.usage_wanted(request, requester, &total);
         for (key, amount) in &wanted {
             let booked = self.booked.entry(key.clone()).or_default();

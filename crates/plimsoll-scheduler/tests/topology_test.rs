@@ -84,7 +84,7 @@ fn on(ledger: &Ledger, request: &Request, nodes: &[NodeId]) -> Placement {
             memory_bytes: 80 * GIB,
             slices: None,
         };
-        MemberPlacement { node: *node, devices: open.into_iter().map(grant).collect() }
+        MemberPlacement { node: *node, devices: open.into_iter().map(grant).collect(), role: 0 }
     });
     Placement { members: members.collect() }
 }

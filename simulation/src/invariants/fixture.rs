@@ -67,7 +67,7 @@ pub(super) fn reservation(id: u64) -> Reservation {
         state: State::Active,
         resume_state: State::Active,
         amounts: Resources::new(1_000, 1),
-        members: vec![MemberPlacement { node: NodeId(0), devices: Vec::new() }],
+        members: vec![MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 }],
         token: Revision(10),
         ttl_ms: 60_000,
         submitted_at: LedgerTime(1_000),
@@ -151,7 +151,7 @@ impl Good {
             auto_confirm: true,
             ..Wish::default()
         };
-        let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new() }];
+        let members = vec![MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 }];
         let submit = Command::Submit { request: wish, verdict: Verdict::Place(Placement { members }) };
         let entries = [
             Entry::system(Command::BecomeLeader { leader: 1 }),

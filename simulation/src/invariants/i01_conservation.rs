@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::{Command, Node, Reservation};
 use plimsoll_types::Resources;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, amounts_of};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -87,14 +87,12 @@ fn taken(picture: &Picture, node: &Node) -> Sums {
 fn taken_by(picture: &Picture, node: &Node, counts: impl Fn(&Reservation) -> bool) -> Sums {
     let mut total = Sums::new();
     for reservation in picture.occupying().filter(|reservation| counts(reservation)) {
-        let here = reservation.members.iter().filter(|member| member.node == node.id).count() as u128;
-        if here == 0 {
-            continue;
-        }
         let pool = &reservation.request.pool;
-        let on_node = sums(&reservation.amounts).into_iter();
-        for (name, amount) in on_node.filter(|(name, _)| !picture.is_countable(pool, name)) {
-            *total.entry(name).or_default() += here * amount;
+        for member in reservation.members.iter().filter(|member| member.node == node.id) {
+            let on_node = sums(amounts_of(reservation, member)).into_iter();
+            for (name, amount) in on_node.filter(|(name, _)| !picture.is_countable(pool, name)) {
+                *total.entry(name).or_default() += amount;
+            }
         }
     }
     for (name, amount) in node.fence_pending.iter().flat_map(|pending| sums(&pending.amounts)) {
@@ -108,9 +106,11 @@ fn counted(picture: &Picture) -> BTreeMap<(String, String), u128> {
     let mut total: BTreeMap<_, u128> = BTreeMap::new();
     for reservation in picture.occupying() {
         let pool = &reservation.request.pool;
-        let of_pool = sums(&reservation.amounts).into_iter();
-        for (name, amount) in of_pool.filter(|(name, _)| picture.is_countable(pool, name)) {
-            *total.entry((pool.clone(), name)).or_default() += reservation.members.len() as u128 * amount;
+        for member in &reservation.members {
+            let of_pool = sums(amounts_of(reservation, member)).into_iter();
+            for (name, amount) in of_pool.filter(|(name, _)| picture.is_countable(pool, name)) {
+                *total.entry((pool.clone(), name)).or_default() += amount;
+            }
         }
     }
     total

@@ -9,7 +9,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::LedgerTime;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, members_take};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -171,12 +171,12 @@ fn path<'a>(picture: &'a Picture, queue: &'a str) -> Vec<&'a str> {
 
 /// What a grant takes of a measure: at once, and in an hour in millionths.
 fn price(picture: &Picture, granted: &Reservation, measure: Measure) -> (i128, u64) {
-    let members = granted.members.len() as u64;
+    let amounts = |name: &str| members_take(granted, name, |_| true) as u64;
     let milli: u64 =
         granted.members.iter().flat_map(|member| &member.devices).map(|grant| u64::from(grant.milli)).sum();
     let total = |name: &str| match name {
-        "gpu" => granted.amounts.get(name).0 * members + milli,
-        _ => granted.amounts.get(name).0 * members,
+        "gpu" => amounts(name) + milli,
+        _ => amounts(name),
     };
     let of = |name: &str, micros: u64| {
         let whole: u128 = match name {

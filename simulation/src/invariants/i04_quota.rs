@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::Quota;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, members_take};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -57,8 +57,7 @@ fn resources(picture: &Picture, pool: &str) -> Vec<String> {
 fn taken(picture: &Picture, pool: &str, resource: &str) -> Taken {
     let mut taken = Taken::new();
     for reservation in picture.occupying().filter(|one| one.request.pool == pool) {
-        let members = reservation.members.len() as i128;
-        let mut amount = members * i128::from(reservation.amounts.get(resource).0);
+        let mut amount = members_take(reservation, resource, |_| true) as i128;
         if resource == "gpu" {
             let grants = reservation.members.iter().flat_map(|member| &member.devices);
             amount += grants.map(|grant| i128::from(grant.milli)).sum::<i128>();

@@ -90,7 +90,11 @@ mod tests {
     #[test]
     fn a_newcomer_with_the_token_of_the_others_is_found() {
         let mut repaired = reservation(1);
-        repaired.members.push(plimsoll_ledger::MemberPlacement { node: NodeId(1), devices: Vec::new() });
+        repaired.members.push(plimsoll_ledger::MemberPlacement {
+            node: NodeId(1),
+            devices: Vec::new(),
+            role: 0,
+        });
         let tokens = |newest| plimsoll_ledger::Repaired::of(None, vec![Revision(3), newest]);
         (repaired.token, repaired.repaired) = (Revision(3), tokens(Revision(3)));
         let mut before = reservation(1);

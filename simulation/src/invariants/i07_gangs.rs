@@ -23,6 +23,16 @@ impl Invariant for Gangs {
                     format!("{} is {} with {members} members of {least} to {most}", one.id, one.state.name());
                 findings.add("I7", step.revision, detail);
             }
+            for (index, role) in one.request.roles.iter().enumerate().filter(|_| has_place) {
+                let plays = one.members.iter().filter(|member| usize::from(member.role) == index).count();
+                let (least, most) = (role.min_members as usize, role.max_members as usize);
+                let least = if one.repair().is_some() { 0 } else { least };
+                if !(least..=most).contains(&plays) {
+                    let name = &role.name;
+                    let detail = format!("{} has {plays} members of role {name}, {least} to {most}", one.id);
+                    findings.add("I7", step.revision, detail);
+                }
+            }
             let nodes: BTreeSet<_> = one.members.iter().map(|member| member.node).collect();
             if gang.spread && nodes.len() < members {
                 findings.add("I7", step.revision, format!("{} is to be spread, and shares a node", one.id));
@@ -62,6 +72,23 @@ mod tests {
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken.clone()])), Vec::<&str>::new());
         broken.members.clear();
         assert_eq!(found(&mut Gangs, &step(&[node(0)], &[broken])), ["I7"]);
+    }
+
+    #[test]
+    fn a_gang_without_one_of_its_roles_is_found() {
+        let role = |name: &str| plimsoll_ledger::Role {
+            name: name.to_owned(),
+            min_members: 1,
+            max_members: 2,
+            ..Default::default()
+        };
+        let mut one = gang(2, 4, false);
+        let roles = vec![role("leader"), role("worker")];
+        one.request = Arc::new(Request { roles, ..Request::clone(&one.request) });
+        one.members.push(one.members[0].clone());
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[one.clone()])), ["I7"]);
+        one.members[1].role = 1;
+        assert_eq!(found(&mut Gangs, &step(&[node(0)], &[one])), Vec::<&str>::new());
     }
 
     #[test]

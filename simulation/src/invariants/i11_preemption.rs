@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::{Command, Reservation, State};
 use plimsoll_types::NodeId;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, amounts_of};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -89,7 +89,7 @@ fn overbooked(picture: &Picture) -> Vec<(NodeId, u64)> {
             continue;
         }
         for member in &one.members {
-            *later.entry(member.node).or_default() += one.amounts.cpu_millis.0;
+            *later.entry(member.node).or_default() += amounts_of(one, member).cpu_millis.0;
             *kept.entry(member.node).or_default() |= one.state == State::Planned;
         }
     }

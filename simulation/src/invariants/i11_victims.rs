@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_ledger::{Command, Preempted, Preemption, PreemptionRule, Reservation, State};
 
 use super::i04_quota::View;
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, members_take};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -113,7 +113,7 @@ fn short_of_guarantee(
         let lost = victims.iter().filter(|(victim, given)| {
             given.rule == PreemptionRule::LowerClass
                 && victim.request.queue != claimant.request.queue
-                && victim.amounts.get(resource).0 > 0
+                && members_take(victim, resource, |_| true) > 0
         });
         for (victim, _) in lost {
             let queue = victim.request.queue.as_str();
@@ -132,7 +132,7 @@ fn later(picture: &Picture, pool: &str, resource: &str, claimant: &Reservation) 
     let mut taken = BTreeMap::new();
     for one in picture.reservations.values().filter(|one| one.request.pool == pool && one.id != claimant.id) {
         if one.state == State::Planned || one.state.is_occupying() && one.resume_state != State::Preempting {
-            let amount = one.members.len() as i128 * i128::from(one.amounts.get(resource).0);
+            let amount = members_take(one, resource, |_| true) as i128;
             *taken.entry(one.request.queue.clone()).or_default() += amount;
         }
     }
@@ -142,26 +142,23 @@ fn later(picture: &Picture, pool: &str, resource: &str, claimant: &Reservation) 
 /// Some node of the place is short of the resource, whoever was leaving already.
 fn is_scarce(step: &Step, claimant: &Reservation, resource: &str) -> bool {
     let Some(planned) = step.after.reservations.get(&claimant.id) else { return false };
-    let asked = i128::from(planned.amounts.get(resource).0);
     planned.members.iter().any(|place| {
         let Some(node) = step.before.nodes.get(&place.node) else { return false };
-        let here = planned.members.iter().filter(|member| member.node == place.node).count() as i128;
+        let here =
+            |one: &Reservation| members_take(one, resource, |member| member.node == place.node) as i128;
+        let asked = here(planned);
         let stays = |one: &Reservation| {
             one.id != claimant.id
                 && (one.state == State::Planned
                     || one.state.is_occupying() && one.resume_state != State::Preempting)
         };
-        let there = |one: &Reservation| {
-            let members = one.members.iter().filter(|member| member.node == place.node).count() as i128;
-            members * i128::from(one.amounts.get(resource).0)
-        };
         let staying = || step.before.reservations.values().filter(|one| stays(one));
-        let all: i128 = staying().map(|one| there(one)).sum();
-        let backed: i128 = staying().filter(|one| !one.is_best_effort()).map(|one| there(one)).sum();
+        let all: i128 = staying().map(|one| here(one)).sum();
+        let backed: i128 = staying().filter(|one| !one.is_best_effort()).map(|one| here(one)).sum();
         let real = node.allocatable.get(resource);
         let offered = step.before.pools.get(&node.pool).map_or(real, |pool| pool.offers(resource, real));
-        let unbacked = !claimant.is_best_effort() && backed + here * asked > i128::from(real.0);
-        unbacked || all + here * asked > i128::from(offered.0)
+        let unbacked = !claimant.is_best_effort() && backed + asked > i128::from(real.0);
+        unbacked || all + asked > i128::from(offered.0)
     })
 }
 

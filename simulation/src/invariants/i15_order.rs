@@ -44,9 +44,10 @@ impl Invariant for Order {
     }
 }
 
-/// Changes of members have no place in the ledger's order, and answers about tokens do not show theirs.
+/// Changes of members have no place in the ledger's order, answers about tokens do not show theirs, and what is answered from what a coordinator knows
+/// promises none.
 fn ordered(call: &&Call) -> bool {
-    !matches!(call.request.effect(), Effect::Members | Effect::Tokens)
+    !matches!(call.request.effect(), Effect::Members | Effect::Tokens | Effect::Knows)
 }
 
 /// When each request id was first sent, in simulated milliseconds.

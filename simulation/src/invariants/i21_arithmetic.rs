@@ -1,11 +1,11 @@
 //! I21: arithmetic is checked: no sum leaves the range of its amounts, and what is refused changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll_ledger::Outcome;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, amounts_of, members_take};
 use crate::oracle::Step;
 
 /// See the module.
@@ -25,13 +25,16 @@ impl Invariant for Arithmetic {
             }
         }
         for (_, one) in step.moved().filter(|(_, one)| one.state.is_occupying()) {
-            let members = one.members.len() as u128;
-            for (name, amount) in one.amounts.iter() {
-                if u128::from(amount.0) * members > u128::from(u64::MAX) {
+            let members = one.members.len();
+            let amounts = one.members.iter().flat_map(|member| amounts_of(one, member).iter());
+            let names: BTreeSet<&str> = amounts.map(|(name, _)| name).collect();
+            for name in names {
+                let sum = members_take(one, name, |_| true);
+                if sum > u128::from(u64::MAX) {
                     findings.add(
                         "I21",
                         step.revision,
-                        format!("{} has {members} times {amount} of {name}", one.id),
+                        format!("{} has {sum} of {name} for {members} members", one.id),
                     );
                 }
             }

@@ -28,12 +28,25 @@ mod fixture;
 
 use std::fmt;
 
-use plimsoll_types::Revision;
+use plimsoll_ledger::{MemberPlacement, Reservation};
+use plimsoll_types::{Resources, Revision};
 
 use crate::oracle::{Case, Step};
 
 /// Findings kept; one broken invariant tends to break thousands of times.
 const MOST_FINDINGS: usize = 50;
+
+/// What a member has of its node and its pool: by its role, or as all of them.
+fn amounts_of<'a>(one: &'a Reservation, member: &MemberPlacement) -> &'a Resources {
+    let role = one.request.roles.get(usize::from(member.role));
+    role.map_or(&one.amounts, |role| &role.requirements.amounts)
+}
+
+/// What such members have of a resource.
+fn members_take(one: &Reservation, resource: &str, such: impl Fn(&MemberPlacement) -> bool) -> u128 {
+    let members = one.members.iter().filter(|member| such(member));
+    members.map(|member| u128::from(amounts_of(one, member).get(resource).0)).sum()
+}
 
 /// One invariant.
 pub trait Invariant {

@@ -18,6 +18,7 @@ const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
+const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
@@ -31,7 +32,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 47] = [
+pub const SEEDED: [Seeded; 48] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -47,6 +48,7 @@ pub const SEEDED: [Seeded; 47] = [
         "a gang below its minimum is not ended when its time to be repaired is over",
         &[REPAIR, MODEL, SEEDS],
     ),
+    bug("gang-without-a-role", "a gang is granted without one of its roles", &[ROLES, SEEDS]),
     bug("forget-answers", "answers to request ids are not restored from rows", &[MODEL, SEEDS]),
     bug("never-forget-answers", "the table of answers grows without bound", &[MODEL, LIFE]),
     bug("wrap-on-overflow", "amounts times members wrap", &[MODEL, SEEDS]),

@@ -90,7 +90,32 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     };
     replicas::perhaps(rng, &mut spec);
     service_of(rng, &mut spec);
+    roles_of(&mut spec);
     spec
+}
+
+/// Some gangs have two roles: one that leads, with nothing but compute, and the others as they were. What was drawn already decides which, so
+/// that nothing else is drawn otherwise.
+fn roles_of(spec: &mut v1::ReservationSpec) {
+    let Some(gang) = spec.gang.filter(|gang| gang.min_members > 1) else { return };
+    if !spec.hold_ms.is_multiple_of(3) || spec.burst.is_some() {
+        return;
+    }
+    let needs = spec.requirements.get_or_insert_default();
+    let worker =
+        v1::Requirements { amounts: needs.amounts.take(), gpu: needs.gpu.take(), ..Default::default() };
+    let amounts = v1::Quantities { cpu_millis: 250, memory_bytes: 1 << 30, ..Default::default() };
+    let leader = v1::Requirements { amounts: Some(amounts), ..Default::default() };
+    let role = |name: &str, requirements, min_members, max_members| v1::Role {
+        name: name.to_owned(),
+        requirements: Some(requirements),
+        min_members,
+        max_members,
+    };
+    spec.roles = vec![
+        role("leader", leader, 1, 1),
+        role("worker", worker, gang.min_members - 1, gang.max_members - 1),
+    ];
 }
 
 /// Now and then only what is idle, or more than is asked while it is idle; nonsense among it.

@@ -339,14 +339,21 @@ fn weight_of_request(request: &Request) -> usize {
     const STRING: usize = 48;
     let text = |text: &String| STRING + text.len();
     let terms = |terms: &Term| text(&terms.key) + terms.values.iter().map(text).sum::<usize>();
-    let needs = &request.requirements;
+    let of_needs = |needs: &plimsoll_ledger::Requirements| {
+        needs.amounts.other.keys().map(|name| STRING + name.len()).sum::<usize>()
+            + needs.required.terms.iter().map(terms).sum::<usize>()
+            + needs.preferred.iter().map(|preferred| terms(&preferred.term)).sum::<usize>()
+            + needs.gpu.iter().flat_map(|gpu| &gpu.models).map(text).sum::<usize>()
+    };
     let names = [&request.name, &request.pool, &request.class, &request.queue, &request.tenant];
     256 + names.into_iter().map(text).sum::<usize>()
         + request.labels.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
-        + needs.amounts.other.keys().map(|name| STRING + name.len()).sum::<usize>()
-        + needs.required.terms.iter().map(terms).sum::<usize>()
-        + needs.preferred.iter().map(|preferred| terms(&preferred.term)).sum::<usize>()
-        + needs.gpu.iter().flat_map(|gpu| &gpu.models).map(text).sum::<usize>()
+        + of_needs(&request.requirements)
+        + request
+            .roles
+            .iter()
+            .map(|role| 256 + text(&role.name) + of_needs(&role.requirements))
+            .sum::<usize>()
 }
 
 #[cfg(test)]

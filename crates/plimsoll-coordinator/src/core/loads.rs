@@ -150,7 +150,7 @@ mod tests {
             }),
         );
         let mut grant = |service: &str| {
-            let member = plimsoll_ledger::MemberPlacement { node: NodeId(0), devices: vec![] };
+            let member = plimsoll_ledger::MemberPlacement { node: NodeId(0), devices: vec![], role: 0 };
             let request = Request {
                 pool: pool.clone(),
                 class: class.clone(),

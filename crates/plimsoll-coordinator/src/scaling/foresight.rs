@@ -75,12 +75,13 @@ pub(super) fn load_milli(ledger: &Ledger, policy: &ScalingPolicy) -> Option<u64>
                 }
             }
             for waiting in ledger.pending(pool).filter_map(|id| ledger.reservation(id)) {
-                let members = u64::from(waiting.request.gang.max_members.max(1));
-                if let Ok(all) = waiting.request.requirements.amounts.checked_mul(members) {
-                    let _ = sum.add_assign(&all);
+                for (needs, members) in waiting.request.kinds_with_most() {
+                    if let Ok(all) = needs.amounts.checked_mul(members.into()) {
+                        let _ = sum.add_assign(&all);
+                    }
+                    let gpus = needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count) * u64::from(members));
+                    gpu_milli = gpu_milli.saturating_add(gpus.saturating_mul(1_000));
                 }
-                let gpus = waiting.request.requirements.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count));
-                gpu_milli = gpu_milli.saturating_add(gpus.saturating_mul(members).saturating_mul(1_000));
             }
             let shares = sum.iter().filter_map(|(name, amount)| {
                 let one = offered.resources.get(name).0;

@@ -82,10 +82,11 @@ pub(super) fn kept(
             && one.request.start_at_ms <= until.0
     };
     for reservation in ledger.reservations().map(AsRef::as_ref).filter(planned) {
-        let members = u64::from(reservation.request.gang.max_members.max(1));
-        add(&reservation.request.requirements.amounts, members);
-        let devices = reservation.request.requirements.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count));
-        gpus = gpus.saturating_add(devices.saturating_mul(members));
+        for (needs, members) in reservation.request.kinds_with_most() {
+            add(&needs.amounts, members.into());
+            let devices = needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count));
+            gpus = gpus.saturating_add(devices.saturating_mul(members.into()));
+        }
     }
     if sum.is_zero() && gpus == 0 {
         return 0;

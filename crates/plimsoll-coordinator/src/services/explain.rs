@@ -151,21 +151,31 @@ fn label(name: &PolicyName) -> String {
 /// Path of the number in which two requests differ, and its values; empty where it is none.
 fn changed_number(request: &Request, changed: &Request) -> (String, u64, u64) {
     let numbers = |request: &Request| {
-        let needs = &request.requirements;
-        let mut numbers = vec![
-            ("requirements.gpu.count".to_owned(), needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count))),
-            ("gang.min_members".to_owned(), u64::from(request.gang.min_members)),
-            ("max_duration_ms".to_owned(), request.max_duration_ms),
-            ("requirements.amounts.cpu_millis".to_owned(), needs.amounts.cpu_millis.0),
-            ("requirements.amounts.memory_bytes".to_owned(), needs.amounts.memory_bytes.0),
-        ];
-        let others = needs.amounts.other.iter();
-        numbers.extend(others.map(|(name, amount)| (format!("requirements.amounts.other.{name}"), amount.0)));
+        let mut numbers = Vec::new();
+        // The roles' own first: the sums of the gang change with them.
+        for (index, role) in request.roles.iter().enumerate() {
+            numbers.push((format!("roles[{index}].min_members"), role.min_members.into()));
+            numbers_of(&format!("roles[{index}].requirements"), &role.requirements, &mut numbers);
+        }
+        numbers_of("requirements", &request.requirements, &mut numbers);
+        numbers.push(("gang.min_members".to_owned(), request.gang.min_members.into()));
+        numbers.push(("max_duration_ms".to_owned(), request.max_duration_ms));
         numbers
     };
     let pairs = numbers(request).into_iter().zip(numbers(changed));
     let changed = pairs.into_iter().find(|((_, from), (_, to))| from != to);
     changed.map_or((String::new(), 0, 0), |((field, from), (_, to))| (field, from, to))
+}
+
+fn numbers_of(path: &str, needs: &plimsoll_ledger::Requirements, numbers: &mut Vec<(String, u64)>) {
+    let devices = needs.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count));
+    numbers.extend([
+        (format!("{path}.gpu.count"), devices),
+        (format!("{path}.amounts.cpu_millis"), needs.amounts.cpu_millis.0),
+        (format!("{path}.amounts.memory_bytes"), needs.amounts.memory_bytes.0),
+    ]);
+    let others = needs.amounts.other.iter();
+    numbers.extend(others.map(|(name, amount)| (format!("{path}.amounts.other.{name}"), amount.0)));
 }
 
 #[cfg(test)]

@@ -68,6 +68,10 @@ impl Ledger {
     ) -> Result<Outcome, Refusal> {
         let old = self.find_with_token(id, token)?;
         require(&old, &[State::Held, State::Active, State::Partial])?;
+        if !old.request.roles.is_empty() {
+            let subject = format!("{id} has {} roles, each with amounts of its own", old.request.roles.len());
+            return Err(Refusal::one(Reason::InvalidArgument, subject, 1, 0));
+        }
         let bad = validate_amounts(amounts, old.request.gang.max_members.into());
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
@@ -134,7 +138,7 @@ impl Ledger {
     }
 
     pub(super) fn keep_fence_pending(&mut self, context: &mut Context<'_>, old: &Reservation) {
-        let (amounts, _) = self.split_countables(&old.request.pool, &old.amounts);
+        let shares = self.shares(old);
         for (index, member) in old.members.iter().enumerate() {
             let Some(slot) = self.slot(member.node) else { continue };
             if !matches!(slot.node.health, NodeHealth::Suspect | NodeHealth::Lost | NodeHealth::Failed) {
@@ -144,7 +148,7 @@ impl Ledger {
             node.fence_pending.push(FencePending {
                 reservation: old.id,
                 token: old.token_of(index),
-                amounts: amounts.clone(),
+                amounts: shares.on_node(member).clone(),
                 devices: member.devices.clone(),
             });
             node.fence_pending.sort_by_key(|pending| pending.reservation);

@@ -2,7 +2,8 @@
 
 use super::{preempt, queueing, queues, repair, usage, validators};
 use crate::{
-    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, qos, scaling, service, topology,
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, qos, role, scaling, service,
+    topology,
 };
 
 impl Command {
@@ -46,7 +47,9 @@ impl Command {
         ) || self
             .says(none, super::scaling::is_of_scaling, |name| matches!(name, PolicyName::ScalingPolicy(_)));
         let of_repair = self.says(repair::asks_for_repair, none, none);
+        let of_roles = self.says(role::asks_for_roles, none, none);
         let features = [
+            (of_roles, role::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
             (of_scaling, scaling::SINCE_VERSION),
             (of_services, service::SINCE_VERSION),

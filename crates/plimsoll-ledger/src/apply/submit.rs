@@ -13,7 +13,7 @@ use crate::{
     Blocker, EventObject, Ledger, OnPreempt, Outcome, Placement, Reason, Refusal, Request, Reservation,
     State, Verdict, Wait,
 };
-use crate::{mig, qos};
+use crate::{mig, qos, role};
 
 impl Ledger {
     pub(crate) fn apply_submit(
@@ -143,6 +143,9 @@ impl Ledger {
         }
         if super::repair::asks_for_repair(request) {
             self.require_version(crate::repair::SINCE_VERSION, "repair_within_ms")?;
+        }
+        if role::asks_for_roles(request) {
+            self.require_version(role::SINCE_VERSION, "roles of a gang")?;
         }
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));

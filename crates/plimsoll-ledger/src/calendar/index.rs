@@ -229,7 +229,7 @@ impl Ledger {
         is_wanted: impl Fn(&str) -> bool,
     ) -> BTreeMap<String, Resources> {
         let own = &reservation.request.pool;
-        let (on_node, in_pool) = self.split_countables(own, &reservation.amounts);
+        let shares = self.shares(reservation);
         let mut taken: BTreeMap<String, Resources> = BTreeMap::new();
         for member in &reservation.members {
             let Some(node) = self.node(member.node).filter(|node| node.is_eligible()) else { continue };
@@ -237,15 +237,13 @@ impl Ledger {
                 continue;
             }
             let sum = taken.entry(node.pool.clone()).or_default();
-            add(sum, &on_node);
+            add(sum, shares.on_node(member));
             let milli = member.devices.iter().map(|grant| u64::from(grant.milli)).sum();
             add(sum, &Resources::default().with(GPU, milli));
         }
+        let in_pool = shares.in_pool(&reservation.members);
         if !in_pool.is_zero() && is_wanted(own) {
-            let sum = taken.entry(own.clone()).or_default();
-            for _ in &reservation.members {
-                add(sum, &in_pool);
-            }
+            add(taken.entry(own.clone()).or_default(), &in_pool);
         }
         taken
     }
@@ -343,17 +341,20 @@ pub(crate) fn end_of(reservation: &Reservation) -> LedgerTime {
 /// What all members of a request take at most. A share by memory or profile counts as a whole device: which part it is depends on
 /// the device.
 pub(crate) fn most_of(request: &Request) -> Resources {
-    let mut each = request.requirements.amounts.clone();
-    let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
-        GpuShare::Milli(milli) => milli.into(),
-        GpuShare::Whole | GpuShare::Memory(_) | GpuShare::Mig(_) => {
-            u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI)
-        }
-    });
-    add(&mut each, &Resources::default().with(GPU, milli));
     let mut all = Resources::default();
-    for (name, amount) in each.iter() {
-        all.set(name, Amount(amount.0.saturating_mul(request.gang.max_members.into())));
+    for (needs, members) in request.kinds_with_most() {
+        let mut each = needs.amounts.clone();
+        let milli = needs.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+            GpuShare::Milli(milli) => milli.into(),
+            GpuShare::Whole | GpuShare::Memory(_) | GpuShare::Mig(_) => {
+                u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI)
+            }
+        });
+        add(&mut each, &Resources::default().with(GPU, milli));
+        for (name, amount) in each.iter() {
+            let of_role = amount.0.saturating_mul(members.into());
+            all.set(name, Amount(all.get(name).0.saturating_add(of_role)));
+        }
     }
     all
 }

@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Amount, Resources};
 
-use crate::{GpuShare, MemberPlacement, Request, WHOLE_DEVICE_MILLI};
+use crate::{GpuShare, MemberPlacement, Request, Requirements, WHOLE_DEVICE_MILLI};
 
 /// Name under which quotas count devices, in thousandths.
 pub const GPU: &str = "gpu";
@@ -18,10 +18,10 @@ pub fn charge(amounts: &Resources, members: &[MemberPlacement]) -> Option<Resour
     Some(all)
 }
 
-/// What one member takes at least, its devices in thousandths as `gpu`: a share by memory or profile is at least one.
-pub fn least_of_member(request: &Request) -> Resources {
-    let mut one = request.requirements.amounts.clone();
-    let milli = request.requirements.gpu.as_ref().map_or(0, |gpu| match gpu.share {
+/// What a member with such needs takes at least, its devices in thousandths as `gpu`: a share by memory or profile is at least one.
+pub(crate) fn least_of_needs(needs: &Requirements) -> Resources {
+    let mut one = needs.amounts.clone();
+    let milli = needs.gpu.as_ref().map_or(0, |gpu| match gpu.share {
         GpuShare::Whole => u64::from(gpu.count) * u64::from(WHOLE_DEVICE_MILLI),
         GpuShare::Milli(milli) => milli.into(),
         GpuShare::Memory(_) | GpuShare::Mig(_) => 1,
@@ -34,10 +34,5 @@ pub fn least_of_member(request: &Request) -> Resources {
 
 /// The least of a request that is of use: its fewest members. At the top where a sum does not fit.
 pub fn least(request: &Request) -> Resources {
-    let members = u64::from(request.gang.min_members.max(1));
-    let mut all = Resources::default();
-    for (name, amount) in least_of_member(request).iter() {
-        all.set(name, Amount(amount.0.saturating_mul(members)));
-    }
-    all
+    request.least_of(request.gang.min_members.max(1))
 }

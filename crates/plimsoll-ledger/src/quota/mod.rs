@@ -14,7 +14,8 @@ mod tests;
 mod tree;
 
 pub use cell::{Cell, Quota};
-pub use charge::{GPU, charge, least, least_of_member};
+pub(crate) use charge::least_of_needs;
+pub use charge::{GPU, charge, least};
 pub use decay::{DecayedUse, decay};
 pub use entitlement::{Claim, entitlements};
 pub use fair_tree::{Account, fair_tree_order};

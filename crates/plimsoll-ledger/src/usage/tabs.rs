@@ -9,7 +9,6 @@ use plimsoll_types::{LedgerTime, Resources};
 use super::ledger::Move;
 use super::tab::{flat, per_hour};
 use super::{Charge, Measure, Reset, Tab, Usage};
-use crate::quota::charge;
 use crate::{Blocker, Ledger, Refusal, Reservation};
 
 impl Ledger {
@@ -18,7 +17,7 @@ impl Ledger {
         if !self.counts_usage() {
             return;
         }
-        let Some(total) = charge(&reservation.amounts, &reservation.members) else { return };
+        let Some(total) = reservation.charge() else { return };
         let now = self.meta.clock;
         let until = self.paid_until(&reservation.request, now);
         let charges = self.wanted(&reservation.request, &reservation.requester, &total, now);
@@ -46,7 +45,7 @@ impl Ledger {
         }
         let mut moves: Vec<Move> = old.charges.iter().map(|charge| extended(charge, &old, now)).collect();
         // Quotas and prices that came after the grant count from the end of what is paid for.
-        if let Some(total) = charge(&reservation.amounts, &reservation.members) {
+        if let Some(total) = reservation.charge() {
             let request = &reservation.request;
             let wanted = self.wanted(request, &reservation.requester, &total, old.until);
             let is_new =
@@ -82,7 +81,7 @@ impl Ledger {
     /// Until when a grant is paid for, and what its charges become.
     fn resized_moves(&self, reservation: &Reservation) -> Option<(LedgerTime, Vec<Move>)> {
         let old = reservation.tab.as_ref()?;
-        let total = charge(&reservation.amounts, &reservation.members)?;
+        let total = reservation.charge()?;
         let none = BTreeMap::new();
         let prices = self.pool(&reservation.request.pool).map_or(&none, |pool| &pool.prices);
         let moves = old.charges.iter().map(|charge| resized(charge, old, &total, prices, self.meta.clock));

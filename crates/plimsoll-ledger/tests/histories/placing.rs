@@ -36,7 +36,11 @@ pub(crate) fn placement(ledger: &Ledger, request: &Request, nodes: &[u32], devic
             });
             DeviceGrant { device: DeviceIndex(index), milli: milli.min(60_000) as u16, memory_bytes, slices }
         };
-        MemberPlacement { node: NodeId(*node), devices: (device..device + count).map(grant).collect() }
+        MemberPlacement {
+            node: NodeId(*node),
+            devices: (device..device + count).map(grant).collect(),
+            role: 0,
+        }
     };
     let most = request.gang.max_members.max(1) as usize;
     let mut members: Vec<MemberPlacement> = nodes.iter().map(member).collect();

@@ -330,7 +330,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 7 {
+                if *to > 8 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;

@@ -126,6 +126,7 @@ impl Model {
         let bare = members.iter().map(|(node, _)| plimsoll_ledger::MemberPlacement {
             node: plimsoll_types::NodeId(*node),
             devices: Vec::new(),
+            role: 0,
         });
         let bare = Placement { members: bare.collect() };
         labels_only.requirements.required = request.requirements.required.clone();

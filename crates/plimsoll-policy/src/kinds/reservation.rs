@@ -2,7 +2,7 @@
 
 use plimsoll_calendar::parse_moment_ms;
 use plimsoll_proto::v1;
-use plimsoll_types::quantity::{parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
+use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
 
 use super::class::QOS;
 use super::{amounts, labels, places, quota, selector, text};
@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 30] = [
+pub(crate) const SPEC: [&str; 31] = [
     "pool",
     "class",
     "queue",
@@ -27,6 +27,7 @@ pub(crate) const SPEC: [&str; 30] = [
     "require",
     "prefer",
     "members",
+    "roles",
     "spread",
     "repairWithin",
     "topology",
@@ -44,6 +45,10 @@ pub(crate) const SPEC: [&str; 30] = [
     "qos",
     "burst",
 ];
+
+/// Keys of a role.
+const ROLE: [&str; 10] =
+    ["name", "members", "cpu", "memory", "gpu", "gpuMemory", "gpuMig", "resources", "require", "prefer"];
 
 /// What a preempted reservation comes to.
 const ON_PREEMPT: [(&str, v1::OnPreempt); 2] =
@@ -67,8 +72,9 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         queue: word(context, spec, "queue"),
         service: word(context, spec, "service"),
         tenant: tenant(context, spec),
-        requirements: Some(requirements(context, spec)),
+        requirements: Some(requirements(context, spec, "spec", "requirements")),
         gang: gang(context, spec),
+        roles: roles(context, spec),
         topology: places::topology(context, spec),
         affinity: places::affinity(context, spec),
         start_at_ms: start_at_ms(context, spec),
@@ -152,23 +158,29 @@ fn start_at_ms(context: &mut Context<'_>, spec: &Block<'_>) -> u64 {
     }
 }
 
-fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements {
-    let wire = "requirements.amounts";
-    context.locate(format!("{wire}.cpu_millis"), spec.mark_of("cpu"), "spec.cpu");
-    context.locate(format!("{wire}.memory_bytes"), spec.mark_of("memory"), "spec.memory");
-    let cpu = spec.get("cpu").and_then(|node| context.quantity(node, "spec.cpu", parse_cpu_millis));
-    let memory = spec.get("memory").and_then(|node| context.quantity(node, "spec.memory", parse_bytes));
-    let other = spec
+/// What each member needs, of a block at `at` in the file and at `wire` in the request.
+fn requirements(context: &mut Context<'_>, block: &Block<'_>, at: &str, wire: &str) -> v1::Requirements {
+    let amount = format!("{wire}.amounts");
+    context.locate(format!("{amount}.cpu_millis"), block.mark_of("cpu"), format!("{at}.cpu"));
+    context.locate(format!("{amount}.memory_bytes"), block.mark_of("memory"), format!("{at}.memory"));
+    let mut read = |key: &str, parse: fn(&str) -> Result<u64, QuantityError>| {
+        block.get(key).and_then(|node| context.quantity(node, &format!("{at}.{key}"), parse))
+    };
+    let (cpu, memory) = (read("cpu", parse_cpu_millis), read("memory", parse_bytes));
+    let others = format!("{at}.resources");
+    let other = block
         .get("resources")
-        .map(|node| amounts(context, node, "spec.resources", |name| format!("{wire}.other[{name:?}]")))
+        .map(|node| amounts(context, node, &others, |name| format!("{amount}.other[{name:?}]")))
         .unwrap_or_default();
-    let required = spec
+    let required = block
         .get("require")
-        .map(|node| selector::conditions(context, node, "spec.require", "requirements.required"))
+        .map(|node| {
+            selector::conditions(context, node, &format!("{at}.require"), &format!("{wire}.required"))
+        })
         .unwrap_or_default();
-    let preferred = spec
+    let preferred = block
         .get("prefer")
-        .map(|node| selector::wishes(context, node, "requirements.preferred"))
+        .map(|node| selector::wishes(context, node, &format!("{at}.prefer"), &format!("{wire}.preferred")))
         .unwrap_or_default();
     v1::Requirements {
         amounts: Some(v1::Quantities {
@@ -176,21 +188,23 @@ fn requirements(context: &mut Context<'_>, spec: &Block<'_>) -> v1::Requirements
             memory_bytes: memory.unwrap_or_default(),
             other,
         }),
-        gpu: gpu(context, spec),
+        gpu: gpu(context, block, at, wire),
         required,
         preferred,
     }
 }
 
 /// Devices as `--gpu` has them, `gpuMemory` as `--gpu-mem`: alone a share, with devices the least of each, and `gpuMig` as `--gpu-mig`.
-fn gpu(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::GpuAsk> {
-    context.locate("requirements.gpu", spec.mark_of("gpu"), "spec.gpu");
-    let memory = spec.get("gpuMemory").and_then(|node| context.quantity(node, "spec.gpuMemory", parse_bytes));
+fn gpu(context: &mut Context<'_>, block: &Block<'_>, at: &str, wire: &str) -> Option<v1::GpuAsk> {
+    context.locate(format!("{wire}.gpu"), block.mark_of("gpu"), format!("{at}.gpu"));
+    let memory = block
+        .get("gpuMemory")
+        .and_then(|node| context.quantity(node, &format!("{at}.gpuMemory"), parse_bytes));
     let memory_bytes = memory.unwrap_or_default();
-    context.locate("requirements.gpu.mig_profile", spec.mark_of("gpuMig"), "spec.gpuMig");
-    let profile = spec.get("gpuMig").and_then(|node| context.text(node, "spec.gpuMig"));
+    context.locate(format!("{wire}.gpu.mig_profile"), block.mark_of("gpuMig"), format!("{at}.gpuMig"));
+    let profile = block.get("gpuMig").and_then(|node| context.text(node, &format!("{at}.gpuMig")));
     let mig_profile = profile.map(|profile| profile.trim().to_ascii_lowercase());
-    let Some(node) = spec.get("gpu") else {
+    let Some(node) = block.get("gpu") else {
         return match mig_profile {
             Some(mig_profile) => Some(v1::GpuAsk {
                 count: 1,
@@ -204,7 +218,7 @@ fn gpu(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::GpuAsk> {
             }
         };
     };
-    let text = context.text(node, "spec.gpu")?;
+    let text = context.text(node, &format!("{at}.gpu"))?;
     match parse_gpu(&text) {
         Ok(asked) => Some(v1::GpuAsk {
             count: asked.count,
@@ -219,25 +233,57 @@ fn gpu(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::GpuAsk> {
             ..v1::GpuAsk::default()
         }),
         Err(error) => {
-            context.fail(node.mark, format!("spec.gpu: {error}"));
+            context.fail(node.mark, format!("{at}.gpu: {error}"));
             None
         }
     }
 }
 
-/// `4`, or `2-8` for at least 2 and at most 8.
+/// A list of roles, each with what its members need.
+fn roles(context: &mut Context<'_>, spec: &Block<'_>) -> Vec<v1::Role> {
+    context.locate("roles", spec.mark_of("roles"), "spec.roles");
+    let Some(list) = spec.get("roles") else { return Vec::new() };
+    context.locate("requirements", spec.mark, "spec");
+    let mut read = Vec::new();
+    for (position, node) in
+        context.list(list, "spec.roles", "- { name: worker, members: 4, gpu: 1 }").iter().enumerate()
+    {
+        let (at, wire) = (format!("spec.roles[{position}]"), format!("roles[{position}]"));
+        read.push(context.part(&wire, |context| {
+            context.locate(wire.clone(), node.mark, at.clone());
+            let block = context.block(node, &at, &ROLE);
+            let members = members(context, &block, &at, &wire).unwrap_or((1, 1));
+            v1::Role {
+                name: text(context, &block, "name", &format!("{wire}.name"), &format!("{at}.name")),
+                requirements: Some(requirements(context, &block, &at, &format!("{wire}.requirements"))),
+                min_members: members.0,
+                max_members: members.1,
+            }
+        }));
+    }
+    read
+}
+
 fn gang(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::Gang> {
-    context.locate("gang", spec.mark_of("members"), "spec.members");
     let spread = spec.get("spread").and_then(|node| context.boolean(node, "spec.spread")).unwrap_or_default();
-    let node: &Node = spec.get("members")?;
-    let text = context.text(node, "spec.members")?;
+    match members(context, spec, "spec", "gang") {
+        Some((min_members, max_members)) => Some(v1::Gang { min_members, max_members, spread }),
+        // Of roles there are as many as they say.
+        None => spec.get("roles").map(|_| v1::Gang { spread, ..v1::Gang::default() }),
+    }
+}
+
+/// `4`, or `2-8` for at least 2 and at most 8; of a role the least may be 0.
+fn members(context: &mut Context<'_>, block: &Block<'_>, at: &str, wire: &str) -> Option<(u32, u32)> {
+    let least = u32::from(wire == "gang");
+    context.locate(wire, block.mark_of("members"), format!("{at}.members"));
+    let node: &Node = block.get("members")?;
+    let text = context.text(node, &format!("{at}.members"))?;
     let (min, max) = text.split_once('-').unwrap_or((&text, &text));
     match (min.trim().parse::<u32>(), max.trim().parse::<u32>()) {
-        (Ok(min_members), Ok(max_members)) if min_members >= 1 && min_members <= max_members => {
-            Some(v1::Gang { min_members, max_members, spread })
-        }
+        (Ok(min), Ok(max)) if min >= least && min <= max && max > 0 => Some((min, max)),
         _ => {
-            context.fail(node.mark, format!("spec.members {text:?} is not a number from 1, or MIN-MAX"));
+            context.fail(node.mark, format!("{at}.members {text:?} is not a number from 1, or MIN-MAX"));
             None
         }
     }

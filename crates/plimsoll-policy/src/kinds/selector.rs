@@ -49,11 +49,16 @@ pub(crate) fn conditions(
 }
 
 /// Conditions with a weight each, under `spec.prefer`: a place where one holds scores so much more.
-pub(crate) fn wishes(context: &mut Context<'_>, node: &Node, wire: &str) -> Vec<v1::PreferredTerm> {
-    context.locate(wire, node.mark, "spec.prefer");
+pub(crate) fn wishes(
+    context: &mut Context<'_>,
+    node: &Node,
+    path: &str,
+    wire: &str,
+) -> Vec<v1::PreferredTerm> {
+    context.locate(wire, node.mark, path);
     let mut read = Vec::new();
-    for (position, node) in context.list(node, "spec.prefer", WISH).iter().enumerate() {
-        let (path, wire) = (format!("spec.prefer[{position}]"), format!("{wire}[{position}]"));
+    for (position, node) in context.list(node, path, WISH).iter().enumerate() {
+        let (path, wire) = (format!("{path}[{position}]"), format!("{wire}[{position}]"));
         read.push(context.part(&wire, |context| {
             let block = context.block(node, &path, &["weight", "key", "operator", "values"]);
             context.locate(format!("{wire}.weight"), block.mark_of("weight"), format!("{path}.weight"));

@@ -1,6 +1,6 @@
 //! What clients ask for, in canonical bytes.
 
-use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, Wait};
+use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, Role, Wait};
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
 use super::decode::Result;
@@ -49,6 +49,14 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
         to.message(51, |to| write_resources(to, &request.burst));
     }
     to.number(52, request.repair_within_ms);
+    for role in &request.roles {
+        to.message(80, |to| {
+            to.bytes(1, &role.name);
+            to.message(2, |to| write_requirements(to, &role.requirements));
+            to.number(3, role.min_members);
+            to.number(4, role.max_members);
+        });
+    }
 }
 
 /// The request of its fields.
@@ -88,6 +96,15 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         return Err(CodecError::NotCanonical { what: "request.burst" });
     }
     let repair_within_ms = from.number(52)?;
+    let roles = from.messages(80, "role", |mut from| {
+        let role = Role {
+            name: from.text(1)?,
+            requirements: read_requirements(from.some_message(2, "role.requirements")?)?,
+            min_members: from.small(3)?,
+            max_members: from.small(4)?,
+        };
+        from.end().map(|()| role)
+    })?;
     from.end()?;
     Ok(Request {
         name,
@@ -112,6 +129,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         qos,
         burst: burst.unwrap_or_default(),
         repair_within_ms,
+        roles,
     })
 }
 

@@ -166,6 +166,7 @@ fn write_members(to: &mut Writer<'_>, field: u32, members: &[MemberPlacement]) {
             for grant in &member.devices {
                 to.message(2, |to| write_grant(to, grant));
             }
+            to.number(3, member.role);
         });
     }
 }
@@ -174,7 +175,8 @@ fn read_members(from: &mut Reader<'_>, field: u32) -> Result<Vec<MemberPlacement
     from.messages(field, "member", |mut from| {
         let node = NodeId(from.small(1)?);
         let devices = from.messages(2, "device grant", read_grant)?;
-        from.end().map(|()| MemberPlacement { node, devices })
+        let role = request::narrow(from.number(3)?, "member.role")?;
+        from.end().map(|()| MemberPlacement { node, devices, role })
     })
 }
 

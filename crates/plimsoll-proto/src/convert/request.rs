@@ -1,7 +1,9 @@
 //! What is asked.
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
-use plimsoll_ledger::{DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, OnPreempt, Request, Wait};
+use plimsoll_ledger::{
+    DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, MAX_ROLES, OnPreempt, Request, Requirements, Role, Wait,
+};
 
 use super::check::Check;
 use super::{Violation, qos, qos_to_v1, requirements_to_v1, resources, resources_to_v1, topology};
@@ -38,7 +40,11 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
     let labels = check.labels("labels", &from.labels);
     let needs = from.requirements.clone().unwrap_or_default();
     let requirements = check.within("requirements", |check| resources::requirements(check, &needs));
-    let gang = check.within("gang", |check| gang(check, &from.gang.unwrap_or_default()));
+    let roles = check.each("roles", &from.roles, MAX_ROLES, role);
+    let gang = check.within("gang", |check| gang(check, &from.gang.unwrap_or_default(), &roles));
+    if !roles.is_empty() {
+        beside_roles(&mut check, from, &requirements, &roles);
+    }
     check.range_or_default("ttl_ms", from.ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
     check.range_or_default("hold_ms", from.hold_ms, MIN_TTL_MS, MAX_TTL_MS);
     check.range("max_duration_ms", from.max_duration_ms, 0, MAX_TTL_MS);
@@ -96,6 +102,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             .map(|burst| check.within("burst", |check| resources::resources(check, burst)))
             .unwrap_or_default(),
         repair_within_ms: from.repair_within_ms,
+        roles,
     };
     check.finish(request)
 }
@@ -150,6 +157,53 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         qos: qos_to_v1(from.qos).into(),
         burst: (!from.burst.is_zero()).then(|| resources_to_v1(&from.burst)),
         repair_within_ms: from.repair_within_ms,
+        roles: from.roles.iter().map(role_to_v1).collect(),
+    }
+}
+
+fn role_to_v1(from: &Role) -> v1::Role {
+    v1::Role {
+        name: from.name.clone(),
+        requirements: Some(requirements_to_v1(&from.requirements)),
+        min_members: from.min_members,
+        max_members: from.max_members,
+    }
+}
+
+fn role(check: &mut Check, from: &v1::Role) -> Role {
+    check.name("name", &from.name);
+    let needs = from.requirements.clone().unwrap_or_default();
+    let requirements = check.within("requirements", |check| resources::requirements(check, &needs));
+    let max_members = if from.max_members > 0 { from.max_members } else { from.min_members.max(1) };
+    check.range("max_members", max_members.into(), 1, MAX_GANG_MEMBERS.into());
+    if from.min_members > max_members {
+        let (min, max) = (from.min_members, max_members);
+        check.fail("min_members", format!("is {min}, above max_members, which is {max}"));
+    }
+    Role { name: from.name.clone(), requirements, min_members: from.min_members, max_members }
+}
+
+/// What a gang of roles must not say beside them.
+fn beside_roles(check: &mut Check, from: &v1::ReservationSpec, needs: &Requirements, roles: &[Role]) {
+    for (index, role) in roles.iter().enumerate() {
+        if roles[..index].iter().any(|other| other.name == role.name) {
+            check.fail(
+                &format!("roles[{index}].name"),
+                format!("is {:?}, as that of another role", role.name),
+            );
+        }
+    }
+    let mut not_beside = |field: &str, why: &str| {
+        check.fail(field, format!("is set beside roles: {why}"));
+    };
+    if !needs.amounts.is_zero() || needs.gpu.is_some() {
+        not_beside("requirements", "say what members need in the roles; only labels are asked of all");
+    }
+    if from.burst.is_some() {
+        not_beside("burst", "members of different roles ask for different amounts");
+    }
+    if from.topology.as_ref().is_some_and(|topology| topology.slice_size > 0) {
+        not_beside("topology.slice_size", "groups are of members that are alike");
     }
 }
 
@@ -170,7 +224,21 @@ fn repairable(check: &mut Check, from: &v1::ReservationSpec, gang: Gang) {
     }
 }
 
-fn gang(check: &mut Check, from: &v1::Gang) -> Gang {
+fn gang(check: &mut Check, from: &v1::Gang, roles: &[Role]) -> Gang {
+    if !roles.is_empty() {
+        let sum = |of: fn(&Role) -> u32| roles.iter().map(of).fold(0, u32::saturating_add);
+        let sums = (sum(|role| role.min_members), sum(|role| role.max_members));
+        for (field, given, sum) in
+            [("min_members", from.min_members, sums.0), ("max_members", from.max_members, sums.1)]
+        {
+            if given > 0 && given != sum {
+                check.fail(field, format!("is {given}, and {sum} is the sum of the roles'"));
+            }
+        }
+        check.range("min_members", sums.0.into(), 1, MAX_GANG_MEMBERS.into());
+        check.range("max_members", sums.1.into(), 1, MAX_GANG_MEMBERS.into());
+        return Gang { min_members: sums.0, max_members: sums.1, spread: from.spread };
+    }
     let (min_members, max_members) = match (from.min_members, from.max_members) {
         (0, 0) => (1, 1),
         (0, max) => (max, max),

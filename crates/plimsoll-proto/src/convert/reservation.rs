@@ -92,7 +92,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         endpoint: from.endpoint.as_deref().map(endpoint_to_v1),
         repair: from.repair().map(|repair| v1::Repair {
             since_time_ms: repair.since.0,
-            until_time_ms: ledger.repair_end(from).unwrap_or(repair.until).0,
+            until_time_ms: repair.until.0,
             missing_members: from.missing_members(),
         }),
     }
@@ -122,19 +122,23 @@ fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
     }
 }
 
-/// Members of a grant of `request` as messages, each with `amounts`; without tokens.
+/// Members of a grant of `request` as messages, each with `amounts` or those of its role; without tokens.
 pub fn allocations(
     request: &Request,
     members: &[MemberPlacement],
     amounts: &Resources,
     ledger: &Ledger,
 ) -> Vec<v1::Allocation> {
-    let one = |(position, member): (usize, &MemberPlacement)| v1::Allocation {
-        member: u32::try_from(position).unwrap_or(u32::MAX),
-        node: node_name(ledger, member.node),
-        amounts: Some(resources_to_v1(amounts)),
-        devices: device_grants(member, request.requirements.gpu.as_ref(), ledger),
-        token: 0,
+    let one = |(position, member): (usize, &MemberPlacement)| {
+        let role = request.roles.get(usize::from(member.role));
+        v1::Allocation {
+            member: u32::try_from(position).unwrap_or(u32::MAX),
+            node: node_name(ledger, member.node),
+            amounts: Some(resources_to_v1(role.map_or(amounts, |role| &role.requirements.amounts))),
+            devices: device_grants(member, request.needs(member.role).gpu.as_ref(), ledger),
+            token: 0,
+            role: role.map_or_else(String::new, |role| role.name.clone()),
+        }
     };
     members.iter().enumerate().map(one).collect()
 }
@@ -197,7 +201,7 @@ mod tests {
             ..Request::default()
         };
         let grant = DeviceGrant { device: DeviceIndex(0), milli: 500, memory_bytes: 40, slices: None };
-        let member = MemberPlacement { node: NodeId(0), devices: vec![grant] };
+        let member = MemberPlacement { node: NodeId(0), devices: vec![grant], role: 0 };
         let verdict = Verdict::Place(Placement { members: vec![member] });
         match apply(&mut ledger, Command::Submit { request, verdict }).outcome {
             Outcome::Reservation(reservation) => (ledger, (*reservation).clone()),

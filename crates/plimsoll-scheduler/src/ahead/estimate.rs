@@ -52,6 +52,8 @@ pub enum NoStart {
     NoNode,
     /// It is further ahead than is looked.
     TooFar,
+    /// It has several roles: their places are looked for together, and only now.
+    Roles,
 }
 
 /// Estimates for all that wait for a pool, at one revision.
@@ -203,6 +205,9 @@ impl<'a> Outlook<'a> {
 
     fn earliest(&mut self, waiting: &Reservation) -> Result<u64, NoStart> {
         let request = &waiting.request;
+        if !request.roles.is_empty() {
+            return Err(NoStart::Roles);
+        }
         let spending = Spending::default().blockers(self.ledger, request, &waiting.requester);
         if let Some(short) = self.headroom.blockers(request).into_iter().chain(spending).next() {
             return Err(NoStart::Limited(short));

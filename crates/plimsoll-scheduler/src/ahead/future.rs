@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_ledger::{DeviceGrant, Ledger, Placement, Request, Reservation};
-use plimsoll_types::{Amount, Labels, LedgerTime, NodeId, ReservationId, Resources};
+use plimsoll_ledger::{DeviceGrant, Ledger, Placement, Request, Reservation, Shares};
+use plimsoll_types::{Labels, LedgerTime, NodeId, ReservationId, Resources};
 
 use crate::fit::NodeView;
-use crate::fleet::{Fleet, split};
+use crate::fleet::Fleet;
 
 /// The far end of time, in milliseconds: of what has no end.
 pub(crate) const FOREVER: u64 = u64::MAX;
@@ -42,10 +42,7 @@ pub(crate) struct Spot {
 pub(crate) struct InFlight {
     id: ReservationId,
     until_ms: u64,
-    /// Of each member.
-    amounts: Resources,
-    /// Countables of all members.
-    in_pool: Resources,
+    shares: Shares,
     placement: Placement,
     best_effort: bool,
 }
@@ -58,10 +55,9 @@ impl InFlight {
         placement: &Placement,
         until: LedgerTime,
     ) -> InFlight {
-        let (amounts, in_pool) = split(ledger, request);
-        let in_pool = in_pool.checked_mul(placement.members.len() as u64).unwrap_or_default();
+        let shares = ledger.shares_asked(request);
         let (placement, best_effort) = (placement.clone(), request.is_best_effort());
-        InFlight { id, until_ms: until.0, amounts, in_pool, placement, best_effort }
+        InFlight { id, until_ms: until.0, shares, placement, best_effort }
     }
 }
 
@@ -104,10 +100,8 @@ impl Future {
             leaving.push((at.0, holder.id, part_of(ledger, holder, node)));
             self.ends.insert((at.0, node, holder.id));
             if holder.members.first().is_some_and(|first| first.node == node) {
-                let (_, in_pool) = split_reservation(ledger, holder);
-                if let Ok(total) = in_pool.checked_mul(holder.members.len() as u64)
-                    && !total.is_zero()
-                {
+                let total = ledger.shares(holder).in_pool(&holder.members);
+                if !total.is_zero() {
                     self.countables.insert((at.0, node, holder.id), total);
                 }
             }
@@ -120,35 +114,35 @@ impl Future {
 
     /// A proposal in flight will leave its nodes, or `only` this one, until they are read anew.
     pub(crate) fn expect_end(&mut self, in_flight: &InFlight, only: Option<NodeId>) {
-        let InFlight { id, until_ms, amounts, in_pool, placement, best_effort } = in_flight;
+        let InFlight { id, until_ms, shares, placement, best_effort } = in_flight;
         for member in placement.members.iter().filter(|member| only.is_none_or(|only| only == member.node)) {
-            let (amounts, devices) = (amounts.clone(), member.devices.clone());
+            let (amounts, devices) = (shares.on_node(member).clone(), member.devices.clone());
             let part = Part { amounts, devices, best_effort: *best_effort };
             let leaving = self.leaving.entry(member.node).or_default();
             let place = leaving.partition_point(|(known, other, _)| (*known, *other) <= (*until_ms, *id));
             leaving.insert(place, (*until_ms, *id, part));
             self.ends.insert((*until_ms, member.node, *id));
         }
+        let in_pool = shares.in_pool(&placement.members);
         let first = placement.members.first().map(|first| first.node);
         if let Some(first) = first.filter(|first| only.is_none_or(|only| only == *first))
             && !in_pool.is_zero()
         {
-            self.countables.insert((*until_ms, first, *id), in_pool.clone());
+            self.countables.insert((*until_ms, first, *id), in_pool);
         }
     }
 
     /// Puts a planned start in.
     pub(crate) fn plan(&mut self, ledger: &Ledger, id: ReservationId, request: &Request, spot: &Spot) {
-        let (amounts, in_pool) = split(ledger, request);
+        let shares = ledger.shares_asked(request);
         for member in &spot.placement.members {
-            let (amounts, devices) = (amounts.clone(), member.devices.clone());
+            let (amounts, devices) = (shares.on_node(member).clone(), member.devices.clone());
             let part = Part { amounts, devices, best_effort: request.is_best_effort() };
             let here = self.arriving.entry(member.node).or_default();
             here.entry(id).or_insert_with(|| (spot.start_ms, spot.until_ms, Vec::new())).2.push(part);
         }
-        if let Ok(total) = in_pool.checked_mul(spot.placement.members.len() as u64)
-            && !total.is_zero()
-        {
+        let total = shares.in_pool(&spot.placement.members);
+        if !total.is_zero() {
             self.wanted.insert(id, (spot.start_ms, spot.until_ms, total));
         }
     }
@@ -273,21 +267,15 @@ impl Future {
 
 /// What a reservation has on a node, all its members there together.
 fn part_of(ledger: &Ledger, holder: &Reservation, node: NodeId) -> Part {
-    let (each, _) = split_reservation(ledger, holder);
+    let shares = ledger.shares(holder);
     let here = || holder.members.iter().filter(|member| member.node == node);
-    let amounts = each.checked_mul(here().count() as u64).unwrap_or_default();
+    let mut amounts = Resources::default();
+    for member in here() {
+        // What was granted fits in a number.
+        let _fits = amounts.add_assign(shares.on_node(member));
+    }
     let best_effort = holder.is_best_effort();
     Part { amounts, best_effort, devices: here().flat_map(|member| member.devices.iter().copied()).collect() }
-}
-
-/// What counts on nodes, and what in the pool, of each member as it is now: a resize may have changed what was asked.
-fn split_reservation(ledger: &Ledger, holder: &Reservation) -> (Resources, Resources) {
-    let (mut on_node, mut in_pool) = (holder.amounts.clone(), Resources::default());
-    for name in ledger.pool(&holder.request.pool).into_iter().flat_map(|pool| pool.countables.keys()) {
-        in_pool.set(name, on_node.get(name));
-        on_node.set(name, Amount::ZERO);
-    }
-    (on_node, in_pool)
 }
 
 /// Two ordered rows as one.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use plimsoll_ledger::{Ledger, Pool, Request, State};
-use plimsoll_types::{LedgerTime, NodeId, ReservationId};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
 use super::LOOKS_PER_PASS;
 use crate::Planner;
+use crate::fit::NodeView;
 use crate::fleet::split;
 use crate::planner::{priority_of, requester_of};
 use crate::serve::Placed;
@@ -120,15 +121,23 @@ impl Planner {
 
     /// Nodes that could hold a member if they were empty. O(nodes of the pool).
     fn could_hold(&self, ledger: &Ledger, request: &Request) -> BTreeSet<NodeId> {
-        let (amounts, _) = split(ledger, request);
-        let required = &request.requirements.required;
-        let views = self.fleet.pool_views(&request.pool);
-        let could = views.filter(|view| {
+        let kinds: Vec<(Request, Resources)> = request
+            .by_role()
+            .into_iter()
+            .map(|asked| {
+                let (amounts, _) = split(ledger, &asked);
+                (asked, amounts)
+            })
+            .collect();
+        let could = |view: &&NodeView| {
             view.node.is_eligible()
-                && (required.terms.is_empty() || required.matches(&view.labels))
-                && view.emptied().fit_amounts(request, &amounts).is_ok()
-        });
-        could.map(|view| view.node.id).collect()
+                && kinds.iter().any(|(asked, amounts)| {
+                    let required = &asked.requirements.required;
+                    (required.terms.is_empty() || required.matches(&view.labels))
+                        && view.emptied().fit_amounts(asked, amounts).is_ok()
+                })
+        };
+        self.fleet.pool_views(&request.pool).filter(could).map(|view| view.node.id).collect()
     }
 
     /// True where somebody else waits past the bound for a quota that this request would take from.

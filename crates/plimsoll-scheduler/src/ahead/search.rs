@@ -35,6 +35,10 @@ impl Search<'_> {
 
     /// The same for a request that may fit now: `open` is a node with room for a member.
     pub(crate) fn earliest_or_on(&self, open: Option<NodeId>, looks: &mut u64) -> Option<Spot> {
+        if !self.request.roles.is_empty() {
+            // Roles are not planned ahead: who waits past the pool's bound has its nodes kept instead.
+            return None;
+        }
         let (amounts, in_pool) = split(self.ledger, self.request);
         let wanted = self.request.gang.min_members.max(1);
         let mut left = LOOKS_PER_SEARCH.min(*looks);
@@ -160,7 +164,7 @@ impl Search<'_> {
         while (members.len() as u32) < most {
             let Ok(devices) = view.fit_amounts(self.request, amounts) else { break };
             view.take(amounts, &devices, self.request.is_best_effort());
-            members.push(MemberPlacement { node, devices });
+            members.push(MemberPlacement { node, devices, role: 0 });
         }
         if !members.is_empty() {
             room.insert(node, members);

@@ -20,7 +20,7 @@ pub struct KeptPlaces {
 
 /// Nodes that have room for one member now, and have it only because nobody keeps it yet. O(nodes).
 pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> Vec<KeptPlaces> {
-    let (amounts, _) = split(ledger, request);
+    let kinds: Vec<_> = request.by_role().into_iter().map(|kind| (split(ledger, &kind).0, kind)).collect();
     let mut found: BTreeMap<ReservationId, u32> = BTreeMap::new();
     for view in planner.fleet().pool_views(&request.pool) {
         let Some(usage) = ledger.usage(view.node.id) else { continue };
@@ -31,7 +31,10 @@ pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> V
             offered: over.offered.clone(),
         });
         let now = NodeView { free, over, devices: usage.devices.clone(), ..view.clone() };
-        if view.fit(request, &amounts).is_err() && now.fit(request, &amounts).is_ok() {
+        let does = |(amounts, kind): &(plimsoll_types::Resources, Request)| {
+            view.fit(kind, amounts).is_err() && now.fit(kind, amounts).is_ok()
+        };
+        if kinds.iter().any(does) {
             for id in &kept.by {
                 *found.entry(*id).or_default() += 1;
             }

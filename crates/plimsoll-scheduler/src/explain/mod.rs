@@ -12,6 +12,7 @@ use plimsoll_ledger::{
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use crate::Planner;
+use crate::fit::NodeView;
 use crate::fleet::split;
 
 pub use kept::KeptPlaces;
@@ -112,10 +113,9 @@ impl Scene {
         let (ledger, request) = (&self.ledger, &*self.request);
         let mut planner = Planner::new(ledger, 0);
         let verdict = planner.place_for(ledger, request, &self.requester);
-        let (amounts, _) = split(ledger, request);
         let views = || planner.fleet().pool_views(&request.pool);
         let nodes_considered = views().count() as u64;
-        let nodes_feasible = views().filter(|view| view.fit(request, &amounts).is_ok()).count() as u64;
+        let nodes_feasible = fitting(ledger, request, views());
         let (mut placement, mut blockers, infeasible) = match verdict {
             Verdict::Place(placement) => (Some(placement), Vec::new(), false),
             Verdict::Infeasible(blockers) => (None, blockers, true),
@@ -161,12 +161,11 @@ impl Scene {
                 Verdict::Blocked(blockers) | Verdict::Infeasible(blockers) => (None, blockers),
             },
         };
-        let (amounts, _) = split(ledger, &lacking);
         let others = || planner.fleet().pool_views(&lacking.pool).filter(|view| !own.contains(&view.node.id));
         Some(Explanation {
             admissible: placement.is_some(),
             nodes_considered: others().count() as u64,
-            nodes_feasible: others().filter(|view| view.fit(&lacking, &amounts).is_ok()).count() as u64,
+            nodes_feasible: fitting(ledger, &lacking, others()),
             not_in_the_way: not_in_the_way(&lacking, &blockers),
             blockers,
             placement,
@@ -213,14 +212,24 @@ impl Scene {
     }
 }
 
+/// Nodes with room for a member, of whichever role.
+fn fitting<'a>(ledger: &Ledger, request: &Request, nodes: impl Iterator<Item = &'a NodeView>) -> u64 {
+    let kinds: Vec<_> = request.by_role().into_iter().map(|kind| (split(ledger, &kind).0, kind)).collect();
+    nodes.filter(|view| kinds.iter().any(|(amounts, kind)| view.fit(kind, amounts).is_ok())).count() as u64
+}
+
 fn not_in_the_way(request: &Request, blockers: &[Blocker]) -> Vec<String> {
-    let mut subjects: Vec<String> =
-        request.requirements.amounts.iter().map(|(name, _)| name.to_owned()).collect();
-    if request.requirements.gpu.is_some() {
-        subjects.push("gpu".to_owned());
-    }
-    if !request.requirements.required.terms.is_empty() {
-        subjects.push("labels".to_owned());
+    let mut subjects: Vec<String> = Vec::new();
+    let mut roles = request.roles.iter().map(|role| format!(" (role {})", role.name));
+    for kind in request.kinds() {
+        let role = roles.next().unwrap_or_default();
+        subjects.extend(kind.amounts.iter().map(|(name, _)| format!("{name}{role}")));
+        if kind.gpu.is_some() {
+            subjects.push(format!("gpu{role}"));
+        }
+        if !kind.required.terms.is_empty() || !request.requirements.required.terms.is_empty() {
+            subjects.push(format!("labels{role}"));
+        }
     }
     let in_the_way = |reason| blockers.iter().any(|blocker| blocker.reason == reason);
     if !request.topology.is_unconstrained() && !in_the_way(Reason::TopologyMismatch) {

@@ -128,8 +128,24 @@ impl Search<'_> {
             fewer.gang.min_members = u32::try_from(members).unwrap_or(1);
             fewer
         };
-        if let Some(members) = self.largest(1, least.into(), &fewer) {
+        if request.roles.is_empty()
+            && let Some(members) = self.largest(1, least.into(), &fewer)
+        {
             self.request(format!("accept {members} members in place of {least}"), fewer(members));
+        }
+        for (index, role) in request.roles.iter().enumerate() {
+            let fewer = |members: u64| {
+                let members = u32::try_from(members).unwrap_or(1);
+                let mut fewer = request.clone();
+                fewer.roles[index].min_members = members;
+                fewer.gang.min_members -= role.min_members - members;
+                fewer
+            };
+            if let Some(members) = self.largest(1, role.min_members.into(), &fewer) {
+                let (name, least) = (&role.name, role.min_members);
+                let description = format!("accept {members} members of role {name} in place of {least}");
+                self.request(description, fewer(members));
+            }
         }
         if request.gang.spread && least > 1 {
             let mut together = request.clone();
@@ -165,7 +181,11 @@ impl Search<'_> {
     /// The most of each amount that fits, in round steps.
     fn amounts(&mut self) {
         let request = &*self.scene.request;
-        for (name, amount) in request.requirements.amounts.iter() {
+        let asked = request
+            .kinds()
+            .enumerate()
+            .flat_map(|(kind, needs)| needs.amounts.iter().map(move |(name, amount)| (kind, name, amount)));
+        for (kind, name, amount) in asked {
             let step = match name {
                 "cpu" => CPU_STEP_MILLIS,
                 "memory" => BYTES_STEP,
@@ -174,12 +194,18 @@ impl Search<'_> {
             };
             let smaller = |steps: u64| {
                 let mut smaller = request.clone();
-                smaller.requirements.amounts.set(name, Amount(steps.saturating_mul(step)));
+                let needs = match smaller.roles.get_mut(kind) {
+                    Some(role) => &mut role.requirements,
+                    None => &mut smaller.requirements,
+                };
+                needs.amounts.set(name, Amount(steps.saturating_mul(step)));
                 smaller
             };
             let Some(steps) = self.largest(1, amount.0.div_ceil(step), &smaller) else { continue };
+            let role =
+                request.roles.get(kind).map_or_else(String::new, |role| format!(" for role {}", role.name));
             let description = format!(
-                "ask for {} of {name} in place of {}",
+                "ask for {} of {name}{role} in place of {}",
                 format_resource(name, steps.saturating_mul(step)),
                 format_resource(name, amount.0)
             );

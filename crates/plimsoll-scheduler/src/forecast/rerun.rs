@@ -236,10 +236,9 @@ impl<'a> Run<'a> {
         let held = &moved.reservation;
         let fate = &mut self.fates[index];
         fate.started.get_or_insert(moved.at);
-        let members = held.members.len() as u128;
         let gpus: u128 =
             held.members.iter().flat_map(|member| &member.devices).map(|grant| u128::from(grant.milli)).sum();
-        let cpu = u128::from(held.amounts.cpu_millis.0) * members;
+        let cpu = held.members.iter().map(|member| u128::from(held.amounts_of(member).cpu_millis.0)).sum();
         self.running.insert(held.id, (moved.at, gpus, cpu));
         if let Some(run_ms) = self.asks.get(index).and_then(|ask| ask.run_ms) {
             self.ends.push(Reverse((moved.at.plus_ms(run_ms), held.id, held.token.0)));

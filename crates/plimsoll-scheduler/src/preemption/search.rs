@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{
-    Claimant, DeviceGrant, GPU, Ledger, MemberPlacement, Placement, QuotaTree, Request, Reservation, charge,
+    Claimant, DeviceGrant, GPU, Ledger, MemberPlacement, Placement, QuotaTree, Request, Reservation,
     has_room_at,
 };
-use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
+use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
 use super::victims::{Candidate, Cost};
 use crate::Planner;
@@ -24,8 +24,10 @@ type Found = (Placement, Vec<ReservationId>);
 struct Search<'a> {
     ledger: &'a Ledger,
     waiting: &'a Reservation,
-    /// What counts against nodes.
-    amounts: Resources,
+    /// What each kind of member asks, what of that counts against nodes, and how many there have to be.
+    kinds: &'a [Kind],
+    /// The kind that a place is looked for now.
+    kind: usize,
     asked: Resources,
     /// Short whatever the place: of quotas and countables.
     short_everywhere: BTreeSet<String>,
@@ -43,11 +45,24 @@ struct Search<'a> {
     wake_at: Option<LedgerTime>,
 }
 
+/// Members that are alike: of a role, or all of them.
+struct Kind {
+    asked: Request,
+    amounts: Resources,
+}
+
 /// Room for one member on a node.
 struct Room {
     cost: Cost,
     victims: Vec<Candidate>,
     devices: Vec<DeviceGrant>,
+}
+
+impl Kind {
+    /// The fewest members that are of use.
+    fn least(&self) -> u32 {
+        self.asked.gang.min_members
+    }
 }
 
 impl Planner {
@@ -60,24 +75,26 @@ impl Planner {
         nodes: &[NodeId],
     ) -> (Option<Found>, Option<LedgerTime>) {
         let request = &waiting.request;
-        let (amounts, _) = split(ledger, request);
-        let least = Placement {
-            members: vec![
-                MemberPlacement { node: NodeId(0), devices: Vec::new() };
-                request.gang.min_members.max(1) as usize
-            ],
-        };
-        let mut asked = charge(&request.requirements.amounts, &least.members).unwrap_or_default();
-        let milli = crate::planner::gpu_milli_of(request) * u64::from(request.gang.min_members.max(1));
-        if milli > 0 {
-            asked.set(GPU, plimsoll_types::Amount(asked.get(GPU).0.saturating_add(milli)));
+        let by_role = request.by_role().into_iter();
+        let kinds: Vec<Kind> =
+            by_role.map(|asked| Kind { amounts: split(ledger, &asked).0, asked }).collect();
+        let mut asked = Resources::default();
+        for kind in &kinds {
+            let members = u64::from(kind.least());
+            let mut add = |name: &str, each: u64| {
+                let more = each.saturating_mul(members);
+                asked.set(name, Amount(asked.get(name).0.saturating_add(more)));
+            };
+            for (name, amount) in kind.asked.requirements.amounts.iter() {
+                add(name, amount.0);
+            }
+            add(GPU, crate::planner::gpu_milli_of(&kind.asked));
         }
         let mut best: Option<(Cost, Found)> = None;
         let mut wake_at: Option<LedgerTime> = None;
         let around = nodes;
         for nodes in domains(ledger, request, nodes.to_vec()) {
-            let (found, at) =
-                self.search_within(ledger, waiting, (spared, around), (&amounts, &asked), nodes);
+            let (found, at) = self.search_within(ledger, waiting, (spared, around), (&kinds, &asked), nodes);
             wake_at = [wake_at, at].into_iter().flatten().min();
             if let Some((cost, found)) = found
                 && best.as_ref().is_none_or(|(known, _)| cost < *known)
@@ -94,13 +111,14 @@ impl Planner {
         ledger: &Ledger,
         waiting: &Reservation,
         (spared, around): (&BTreeSet<ReservationId>, &[NodeId]),
-        (amounts, asked): (&Resources, &Resources),
+        (kinds, asked): (&[Kind], &Resources),
         nodes: Vec<NodeId>,
     ) -> (Option<(Cost, Found)>, Option<LedgerTime>) {
         let mut search = Search {
             ledger,
             waiting,
-            amounts: amounts.clone(),
+            kinds,
+            kind: 0,
             short_everywhere: BTreeSet::new(),
             asked: asked.clone(),
             prices_milli: ledger.prices_milli(),
@@ -149,34 +167,14 @@ fn domains(ledger: &Ledger, request: &Request, nodes: Vec<NodeId>) -> Vec<Vec<No
 impl Search<'_> {
     fn run(&mut self) -> Option<Found> {
         let request = &self.waiting.request;
-        let wanted = request.gang.min_members.max(1) as usize;
-        let mut rooms: BTreeMap<(Cost, NodeId), Room> = BTreeMap::new();
-        let nodes: Vec<NodeId> = self.views.keys().copied().collect();
-        for node in nodes {
-            if let Some(room) = self.room_on(node) {
-                rooms.insert((room.cost, node), room);
-            }
-        }
         let mut members = Vec::new();
-        while members.len() < wanted {
-            let ((cost, node), _) = rooms.pop_first()?;
-            // Others were chosen meanwhile: what was found may cost more now, or less.
-            let Some(room) = self.room_on(node) else { continue };
-            if room.cost > cost && rooms.first_key_value().is_some_and(|((next, _), _)| *next < room.cost) {
-                rooms.insert((room.cost, node), room);
-                continue;
-            }
-            self.choose(node, &room);
-            members.push(MemberPlacement { node, devices: room.devices });
-            if !request.gang.spread
-                && let Some(next) = self.room_on(node)
-            {
-                rooms.insert((next.cost, node), next);
-            }
+        for kind in 0..self.kinds.len() {
+            self.kind = kind;
+            self.choose_members(&mut members)?;
         }
         let level = &request.topology.slice_level;
         let group = |node: NodeId| self.ledger.chain(node).and_then(|chain| chain.at(node, level));
-        members.sort_by_key(|member| (group(member.node), member.node));
+        members.sort_by_key(|member: &MemberPlacement| (group(member.node), member.node));
         self.clear_quotas()?;
         self.spare_who_need_not_leave();
         let placement = Placement { members };
@@ -186,17 +184,48 @@ impl Search<'_> {
         (!self.order.is_empty()).then(|| (placement, self.order.clone()))
     }
 
+    /// Rooms for the fewest members of the present kind, the cheapest first; `None` where there are not so many.
+    fn choose_members(&mut self, members: &mut Vec<MemberPlacement>) -> Option<()> {
+        let Kind { asked, .. } = &self.kinds[self.kind];
+        let wanted = members.len() + self.kinds[self.kind].least() as usize;
+        let role = self.kind as u16;
+        let spread = asked.gang.spread;
+        let mut rooms: BTreeMap<(Cost, NodeId), Room> = BTreeMap::new();
+        let taken: BTreeSet<NodeId> = members.iter().filter(|_| spread).map(|member| member.node).collect();
+        let nodes: Vec<NodeId> = self.views.keys().filter(|node| !taken.contains(node)).copied().collect();
+        for node in nodes {
+            if let Some(room) = self.room_on(node) {
+                rooms.insert((room.cost, node), room);
+            }
+        }
+        while members.len() < wanted {
+            let ((cost, node), _) = rooms.pop_first()?;
+            // Others were chosen meanwhile: what was found may cost more now, or less.
+            let Some(room) = self.room_on(node) else { continue };
+            if room.cost > cost && rooms.first_key_value().is_some_and(|((next, _), _)| *next < room.cost) {
+                rooms.insert((room.cost, node), room);
+                continue;
+            }
+            self.choose(node, &room);
+            members.push(MemberPlacement { node, devices: room.devices, role });
+            if !spread && let Some(next) = self.room_on(node) {
+                rooms.insert((next.cost, node), next);
+            }
+        }
+        Some(())
+    }
+
     /// Who has to leave a node for one more member, the fewest that the order of candidates allows.
     fn room_on(&mut self, node: NodeId) -> Option<Room> {
         let view = self.views.get(&node)?.clone();
-        let request = &self.waiting.request;
+        let Kind { asked: request, amounts: wanted } = &self.kinds[self.kind];
         if !view.node.is_eligible() || !request.requirements.required.matches(&view.labels) {
             return None;
         }
-        if let Ok(devices) = view.fit_amounts(request, &self.amounts) {
+        if let Ok(devices) = view.fit_amounts(request, wanted) {
             return Some(Room { cost: Cost::default(), victims: Vec::new(), devices });
         }
-        view.emptied().fit_amounts(request, &self.amounts).ok()?;
+        view.emptied().fit_amounts(request, wanted).ok()?;
         let contested = self.contested_on(&view);
         let claimant =
             Claimant { reservation: self.waiting, asked: self.asked.clone(), contested: contested.clone() };
@@ -232,7 +261,7 @@ impl Search<'_> {
                 room.give_back(&amounts, &grants, candidate.reservation.is_best_effort());
             }
             chosen.push(candidate);
-            if let Ok(found) = room.fit_amounts(request, &self.amounts) {
+            if let Ok(found) = room.fit_amounts(request, wanted) {
                 devices = Some(found);
                 break;
             }
@@ -248,7 +277,7 @@ impl Search<'_> {
                     trial.give_back(&amounts, &grants, other.reservation.is_best_effort());
                 }
             }
-            if let Ok(found) = trial.fit_amounts(request, &self.amounts) {
+            if let Ok(found) = trial.fit_amounts(request, wanted) {
                 kept.retain(|other| other.reservation.id != id);
                 devices = Some(found);
             }
@@ -263,7 +292,7 @@ impl Search<'_> {
             self.remove(victim);
         }
         if let Some(view) = self.views.get_mut(&node) {
-            view.take(&self.amounts, &room.devices, self.waiting.is_best_effort());
+            view.take(&self.kinds[self.kind].amounts, &room.devices, self.waiting.is_best_effort());
         }
     }
 
@@ -358,12 +387,14 @@ impl Search<'_> {
     /// The nodes of a victim with it on them still, beside the members that come; `None` where it does not fit there.
     fn with_back(&self, victim: &Candidate) -> Option<Vec<(NodeId, NodeView)>> {
         let nodes: BTreeSet<NodeId> = victim.reservation.members.iter().map(|member| member.node).collect();
-        let share = victim.reservation.request.requirements.gpu.as_ref().map(|gpu| gpu.share);
+        let request = &victim.reservation.request;
         let mut views = Vec::new();
         for node in nodes {
             // What is not looked at is left alone.
             let Some(mut view) = self.views.get(&node).cloned() else { continue };
-            for (amounts, grants) in victim.on_node(self.ledger, node) {
+            let here = victim.reservation.members.iter().filter(|member| member.node == node);
+            for ((amounts, grants), member) in victim.on_node(self.ledger, node).into_iter().zip(here) {
+                let share = request.needs(member.role).gpu.as_ref().map(|gpu| gpu.share);
                 let loose = victim.reservation.is_best_effort();
                 let fits = amounts.iter().all(|(name, amount)| amount <= view.has(name, loose));
                 let has_room = |grant: &DeviceGrant| {
@@ -402,9 +433,10 @@ impl Search<'_> {
     fn contested_on(&self, view: &NodeView) -> BTreeSet<String> {
         let mut contested = self.short_everywhere.clone();
         let loose = self.waiting.is_best_effort();
-        let short = self.amounts.iter().filter(|(name, amount)| *amount > view.has(name, loose));
+        let Kind { asked, amounts } = &self.kinds[self.kind];
+        let short = amounts.iter().filter(|(name, amount)| *amount > view.has(name, loose));
         contested.extend(short.map(|(name, _)| name.to_owned()));
-        if let Some(gpu) = &self.waiting.request.requirements.gpu {
+        if let Some(gpu) = &asked.requirements.gpu {
             let only_gpu = Request {
                 requirements: plimsoll_ledger::Requirements {
                     gpu: Some(gpu.clone()),

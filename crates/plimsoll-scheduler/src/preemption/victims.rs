@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plimsoll_ledger::{DeviceGrant, GPU, Ledger, QuotaTree, Reservation, Share, charge};
+use plimsoll_ledger::{DeviceGrant, GPU, Ledger, QuotaTree, Reservation, Share};
 use plimsoll_types::{LedgerTime, NodeId, Resources};
 
 /// What is compared between candidates, in this order: the smallest goes first.
@@ -47,7 +47,7 @@ impl Candidate {
         prices_milli: &BTreeMap<String, u32>,
         reservation: &Arc<Reservation>,
     ) -> Candidate {
-        let taken = charge(&reservation.amounts, &reservation.members).unwrap_or_default();
+        let taken = reservation.charge().unwrap_or_default();
         let request = &reservation.request;
         let quota: &QuotaTree = ledger.quota();
         let share = quota.share(&request.queue, prices_milli, true);
@@ -70,14 +70,9 @@ impl Candidate {
 
     /// What it has on one node: amounts that count there, and devices, per member.
     pub(crate) fn on_node(&self, ledger: &Ledger, node: NodeId) -> Vec<(Resources, Vec<DeviceGrant>)> {
-        let mut amounts = self.reservation.amounts.clone();
-        if let Some(pool) = ledger.pool(&self.reservation.request.pool) {
-            for name in pool.countables.keys() {
-                amounts.set(name, plimsoll_types::Amount::ZERO);
-            }
-        }
+        let shares = ledger.shares(&self.reservation);
         let here = self.reservation.members.iter().filter(|member| member.node == node);
-        here.map(|member| (amounts.clone(), member.devices.clone())).collect()
+        here.map(|member| (shares.on_node(member).clone(), member.devices.clone())).collect()
     }
 }
 

@@ -49,6 +49,6 @@ impl Ask {
 /// Requests of equal shape find a place or fail alike.
 pub(crate) fn shape(request: &Request) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&request.requirements, request.gang).hash(&mut hasher);
+    (&request.requirements, request.gang, &request.roles).hash(&mut hasher);
     hasher.finish()
 }

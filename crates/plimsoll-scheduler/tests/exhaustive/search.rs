@@ -51,7 +51,7 @@ impl Scene<'_> {
 
     /// Everything that a member could take of a node: each set of devices, each start of an instance.
     fn spots(&self, node: &Node, request: &Request) -> Vec<MemberPlacement> {
-        let on = |devices| MemberPlacement { node: node.id, devices };
+        let on = |devices| MemberPlacement { node: node.id, devices, role: 0 };
         let Some(gpu) = &request.requirements.gpu else { return vec![on(Vec::new())] };
         let mut sets: Vec<Vec<DeviceGrant>> = vec![Vec::new()];
         for (index, device) in node.registration.devices.iter().enumerate() {

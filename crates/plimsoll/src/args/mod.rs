@@ -4,6 +4,7 @@ mod as_of;
 mod globals;
 mod places;
 mod resources;
+mod roles;
 
 use clap::{Parser, Subcommand};
 

@@ -11,6 +11,7 @@ use plimsoll_types::quantity;
 
 use super::globals::duration;
 use super::places::PlaceArgs;
+use super::roles::read_role;
 use crate::error::CliError;
 
 /// What is asked for.
@@ -68,12 +69,15 @@ pub(crate) struct ResourceArgs {
     /// Members of a gang, all or nothing: 4, or 2-8 for at least 2 and at most 8
     #[arg(long, alias = "nodes", value_name = "N|MIN-MAX")]
     pub(crate) members: Option<String>,
+    /// Members of one kind of a gang, granted with the others or not at all: worker:2-8:cpu=4,mem=16Gi,gpu=1 (repeatable)
+    #[arg(long = "role", value_name = "NAME:N|MIN-MAX:ASKS", conflicts_with_all = ["members", "cpu", "mem", "gpu", "gpu_mem", "gpu_mig", "bandwidth", "other", "burst"])]
+    pub(crate) roles: Vec<String>,
     /// Members on distinct nodes
     #[arg(long)]
     pub(crate) spread: bool,
     /// A gang that loses members with a node or GPU goes on without them for so long, first in line for what takes their
     /// place: 10m
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "members")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) repair_within: Option<Duration>,
     /// The grant ends after so long, whatever is renewed: 8h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -131,6 +135,7 @@ impl ResourceArgs {
             tenant: self.tenant.clone().unwrap_or_default(),
             requirements: Some(self.requirements()?),
             gang: self.gang()?,
+            roles: self.roles.iter().map(|role| read_role(role)).collect::<Result<_, _>>()?,
             max_duration_ms: self.duration.map_or(0, as_ms),
             ttl_ms: self.ttl.map_or(0, as_ms),
             repair_within_ms: self.repair_within.map_or(0, as_ms),
@@ -167,7 +172,7 @@ impl ResourceArgs {
     /// True where nothing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
         let named = [&self.cpu, &self.mem, &self.gpu, &self.gpu_mem, &self.gpu_mig, &self.bandwidth];
-        named.iter().all(|value| value.is_none()) && self.other.is_empty()
+        named.iter().all(|value| value.is_none()) && self.other.is_empty() && self.roles.is_empty()
     }
 
     fn requirements(&self) -> Result<Requirements, CliError> {
@@ -251,7 +256,7 @@ impl ResourceArgs {
 
     fn gang(&self) -> Result<Option<Gang>, CliError> {
         let Some(members) = &self.members else {
-            return Ok(None);
+            return Ok((!self.roles.is_empty()).then(|| Gang { spread: self.spread, ..Gang::default() }));
         };
         let (min, max) = members.split_once('-').unwrap_or((members, members));
         match (min.parse::<u32>(), max.parse::<u32>()) {

@@ -1,6 +1,6 @@
 //! Amounts in words: what was asked, what was granted.
 
-use plimsoll_client::v1::{Allocation, DeviceGrant, GpuAsk, Quantities, Reservation, ReservationSpec};
+use plimsoll_client::v1::{Allocation, DeviceGrant, GpuAsk, Quantities, Reservation, ReservationSpec, Role};
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_resource};
 
 /// Amounts in words: `8 cpu, 32Gi, license/foo 1`.
@@ -20,6 +20,9 @@ pub(crate) fn quantities(amounts: &Quantities) -> Vec<String> {
 
 /// What a specification asks, per member and with the number of members.
 pub(crate) fn asked(spec: &ReservationSpec) -> String {
+    if !spec.roles.is_empty() {
+        return roles(spec);
+    }
     let requirements = spec.requirements.clone().unwrap_or_default();
     let mut parts: Vec<String> = requirements.gpu.iter().map(gpu).collect();
     parts.extend(quantities(&requirements.amounts.unwrap_or_default()));
@@ -29,6 +32,9 @@ pub(crate) fn asked(spec: &ReservationSpec) -> String {
 /// What a reservation has now, or asks where it has nothing yet.
 pub(crate) fn granted(reservation: &Reservation) -> String {
     let spec = reservation.spec.clone().unwrap_or_default();
+    if !spec.roles.is_empty() {
+        return if reservation.allocations.is_empty() { roles(&spec) } else { played(&spec, reservation) };
+    }
     let requirements = spec.requirements.clone().unwrap_or_default();
     let mut parts: Vec<String> = requirements.gpu.iter().map(gpu).collect();
     let amounts = reservation.amounts.clone().or(requirements.amounts).unwrap_or_default();
@@ -76,6 +82,31 @@ fn members(spec: &ReservationSpec, parts: Vec<String>) -> String {
         Some((min, max)) if min == max || max == 0 => format!("{min} x ({text})"),
         Some((min, max)) => format!("{min} to {max} x ({text})"),
     }
+}
+
+/// What each role asks: `launcher 1 x (1 cpu), worker 2 to 4 x (1 GPU, 4 cpu)`.
+fn roles(spec: &ReservationSpec) -> String {
+    let one = |role: &Role| match (role.min_members, role.max_members.max(role.min_members)) {
+        (min, max) if min == max => format!("{} {max} x ({})", role.name, each(role)),
+        (min, max) => format!("{} {min} to {max} x ({})", role.name, each(role)),
+    };
+    spec.roles.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// How many of each role there are.
+fn played(spec: &ReservationSpec, reservation: &Reservation) -> String {
+    let one = |role: &Role| {
+        let count = reservation.allocations.iter().filter(|member| member.role == role.name).count();
+        (count > 0).then(|| format!("{} {count} x ({})", role.name, each(role)))
+    };
+    spec.roles.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn each(role: &Role) -> String {
+    let needs = role.requirements.clone().unwrap_or_default();
+    let mut parts: Vec<String> = needs.gpu.iter().map(gpu).collect();
+    parts.extend(quantities(&needs.amounts.unwrap_or_default()));
+    or_nothing(parts)
 }
 
 fn or_nothing(parts: Vec<String>) -> String {

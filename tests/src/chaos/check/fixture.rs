@@ -82,7 +82,7 @@ impl Honest {
             token: revision,
             ttl_ms: TTL_MS,
             deadline_ms: BEGAN_MS + self.now_us / 1_000 + TTL_MS,
-            members: vec![log::MemberPlacement { node: 0, devices }],
+            members: vec![log::MemberPlacement { node: 0, devices, role: 0 }],
             ..Default::default()
         };
         let placement = log::Placement { members: reservation.members.clone() };

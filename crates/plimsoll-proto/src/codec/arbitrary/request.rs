@@ -1,7 +1,7 @@
 //! Requests that make sense.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Qos, Request, Requirements,
+    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Qos, Request, Requirements, Role,
     Topology, Wait,
 };
 use plimsoll_types::{Operator, Resources, Selector, Term};
@@ -83,6 +83,23 @@ pub(super) fn qos() -> impl Strategy<Value = Option<Qos>> {
     option::of(select(Qos::NAMED.map(|(_, qos)| qos).to_vec()))
 }
 
+/// Roles, or none; their names differ.
+fn roles() -> impl Strategy<Value = Vec<Role>> {
+    let role = (requirements(), 0..5u32, 1..5u32);
+    let some = vec(role, 1..4).prop_map(|all| {
+        let numbered = all.into_iter().enumerate();
+        let named = numbered.map(|(index, (requirements, min_members, more))| Role {
+            name: format!("role-{index}"),
+            requirements,
+            // Somebody is of use.
+            min_members: if index == 0 { min_members.max(1) } else { min_members },
+            max_members: min_members + more,
+        });
+        named.collect()
+    });
+    prop_oneof![3 => Just(Vec::new()), 1 => some]
+}
+
 /// Requests that make sense.
 pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let gang = (1..100u32, 0..100u32, any::<bool>(), topology(), vec(rule(), 0..3)).prop_map(
@@ -105,10 +122,18 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), (start, length()));
     let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
     // Boxed: it is part of much, and a test has a small stack.
-    (words, requirements(), gang, times, (wait, on_preempt, qos(), burst))
-        .prop_map(|(words, requirements, gang, times, end)| {
-            let (wait, on_preempt, qos, burst) = end;
-            let (gang, topology, affinity) = gang;
+    (words, requirements(), gang, times, (wait, on_preempt, qos(), burst, roles()))
+        .prop_map(|(words, mut requirements, gang, times, end)| {
+            let (wait, on_preempt, qos, mut burst, roles) = end;
+            let (mut gang, mut topology, affinity) = gang;
+            if !roles.is_empty() {
+                // What they need is said in the roles, and how many there are.
+                (requirements.amounts, requirements.gpu) = Default::default();
+                burst = Resources::default();
+                (topology.slice_size, topology.slice_level) = Default::default();
+                gang.min_members = roles.iter().map(|role| role.min_members).sum();
+                gang.max_members = roles.iter().map(|role| role.max_members).sum();
+            }
             let (name, pool, class, tenant, labels, (queue, service)) = words;
             let (ttl_ms, hold_ms, max_duration_ms, auto_confirm, max_cost_micros, (start_at_ms, repair)) =
                 times;
@@ -137,6 +162,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 qos,
                 burst,
                 repair_within_ms: if repairable { repair } else { 0 },
+                roles,
             }
         })
         .boxed()

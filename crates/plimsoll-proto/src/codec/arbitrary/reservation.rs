@@ -82,8 +82,8 @@ pub(super) fn grants() -> impl Strategy<Value = Vec<DeviceGrant>> {
 }
 
 fn members() -> impl Strategy<Value = Vec<MemberPlacement>> {
-    let member =
-        (any::<u32>(), grants()).prop_map(|(node, devices)| MemberPlacement { node: NodeId(node), devices });
+    let member = (any::<u32>(), grants(), prop_oneof![3 => Just(0), 1 => any::<u16>()])
+        .prop_map(|(node, devices, role)| MemberPlacement { node: NodeId(node), devices, role });
     vec(member, 0..3)
 }
 

@@ -184,11 +184,15 @@ fn ask_at(events: &mut [(LedgerTime, Recorded)], event: usize) -> Option<&mut As
 /// What was asked was had for so long. An ended reservation no longer says on which devices, so that its request says how many.
 fn count(fate: &mut Fate, reservation: &Reservation, held_ms: u64) {
     let request = &reservation.request;
-    let members = u128::from(request.gang.max_members.max(1));
-    let gpus = request.requirements.gpu.as_ref().map_or(0, |gpu| u128::from(gpu.nominal_milli()));
     fate.held_ms += held_ms;
-    fate.gpu_milli_ms += gpus * members * u128::from(held_ms);
-    fate.cpu_milli_ms += u128::from(reservation.amounts.cpu_millis.0) * members * u128::from(held_ms);
+    for (needs, members) in request.kinds_with_most() {
+        let gpus = needs.gpu.as_ref().map_or(0, |gpu| u128::from(gpu.nominal_milli()));
+        // What a resize made of it, where there are no roles.
+        let amounts = if request.roles.is_empty() { &reservation.amounts } else { &needs.amounts };
+        let member_ms = u128::from(members) * u128::from(held_ms);
+        fate.gpu_milli_ms += gpus * member_ms;
+        fate.cpu_milli_ms += u128::from(amounts.cpu_millis.0) * member_ms;
+    }
 }
 
 fn unhex(text: &str) -> Option<Bytes> {
