@@ -86,6 +86,8 @@ pub enum Reason {
     UnsupportedVersion,
     /// The key was already used for another request.
     KeyConflict,
+    /// Whoever asks may not do this.
+    PermissionDenied,
     /// No such reservation, node or object.
     NotFound,
     /// No such pool.

@@ -151,6 +151,8 @@ pub struct Queue {
     pub quotas: BTreeMap<String, BTreeMap<ResourceName, Quota>>,
     /// Most pending requests of its own; 0 for the pool's bound alone.
     pub max_pending: u32,
+    /// Users who have a say over it and what is below it, by name or pattern; `*` stands for anything. From ledger version 8 on.
+    pub admins: Vec<String>,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -164,6 +166,7 @@ impl Default for Queue {
             weight_milli: 1_000,
             quotas: BTreeMap::new(),
             max_pending: 0,
+            admins: Vec::new(),
             changed: Revision(0),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use plimsoll_mutants::mutant;
 use plimsoll_types::{Resources, Selector, check_name};
 
-use crate::apply::validators;
+use crate::apply::{validate_admins, validators};
 use crate::limits::{
     MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES, MAX_TTL_MS,
     MAX_WEIGHT_MILLI, MIN_TTL_MS,
@@ -213,6 +213,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             if !queue.parent.is_empty() {
                 name(&mut bad, "queue.parent", &queue.parent);
             }
+            bad.extend(validate_admins(queue));
             range(&mut bad, "queue.weight_milli", queue.weight_milli.into(), 0, MAX_WEIGHT_MILLI.into());
             range(&mut bad, "queue.quotas", queue.quotas.len() as u64, 0, MAX_ITEMS as u64);
             for (pool, quotas) in &queue.quotas {

@@ -130,6 +130,9 @@ fn queue_parts(queue: &Queue) -> (Value, Value) {
     if queue.max_pending > 0 {
         spec.insert("maxPending".to_owned(), json!(queue.max_pending));
     }
+    if !queue.admins.is_empty() {
+        spec.insert("admins".to_owned(), json!(queue.admins));
+    }
     (metadata, Value::Object(spec))
 }
 

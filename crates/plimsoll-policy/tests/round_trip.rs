@@ -152,11 +152,15 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let resource = select(vec!["cpu", "memory", "gpu", "license/x", "network/in"]).prop_map(str::to_owned);
     let quotas = btree_map(name(), btree_map(resource, quota, 1..4), 0..3);
     let parent = prop_oneof![Just(String::new()), name()];
-    let queue = (name(), btree_map(text(), text(), 0..3), parent, 0..1_000_000u32, quotas, any::<u32>())
-        .prop_map(|(name, labels, parent, weight_milli, quotas, max_pending)| {
-            let changed = Revision(0);
-            PolicyObject::Queue(Queue { name, labels, parent, weight_milli, quotas, max_pending, changed })
-        });
+    let admins = prop::collection::btree_set("[a-z][a-z*@.]{0,11}", 0..3);
+    let queue =
+        (name(), btree_map(text(), text(), 0..3), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins))
+            .prop_map(|(name, labels, parent, weight_milli, quotas, (max_pending, admins))| {
+                let (changed, admins) = (Revision(0), admins.into_iter().collect());
+                let queue =
+                    Queue { name, labels, parent, weight_milli, quotas, max_pending, admins, changed };
+                PolicyObject::Queue(queue)
+            });
     let rule = (
         select(vec!["request.gpu <= 8", "'team' in request.labels", "request.memory < 4Gi", "true"]),
         text(),

@@ -19,6 +19,7 @@ const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
+const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
@@ -32,7 +33,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 48] = [
+pub const SEEDED: [Seeded; 49] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -55,6 +56,7 @@ pub const SEEDED: [Seeded; 48] = [
     bug("panic-on-empty-gang", "a gang of nobody ends the process", &[MODEL, SEEDS]),
     bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
     bug("forget-quota", "a grant is not held against its queue's quota", &[MODEL, SEEDS]),
+    bug("anyone-administers", "administrators of queues are not looked at", &[ADMINISTRATION]),
     bug("forget-a-level", "what the queues above have left is not looked at", &[MODEL, SEEDS]),
     bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),

@@ -101,6 +101,7 @@ impl Ledger {
         id: ReservationId,
     ) -> Result<Outcome, Refusal> {
         let old = Arc::clone(self.find(id)?);
+        self.check_cancel(context.actor, &old)?;
         if old.state.is_final() {
             return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
         }

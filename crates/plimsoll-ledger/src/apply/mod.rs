@@ -1,5 +1,6 @@
 //! One file per family of commands. Each function is total: it either does all of its work or refuses and changes nothing.
 
+mod administration;
 mod calendar;
 mod expire;
 mod intents;
@@ -17,5 +18,6 @@ mod submit;
 pub(crate) mod usage;
 pub(crate) mod validators;
 
+pub(crate) use administration::validate_admins;
 pub use scaling::ScaleDecided;
 pub(crate) use submit::hard_end;

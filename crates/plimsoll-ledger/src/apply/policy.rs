@@ -26,7 +26,7 @@ impl Ledger {
         if if_revision.0 > 0 && changed > if_revision {
             return Err(Refusal::one(Reason::RevisionMoved, "policy", if_revision.0, changed.0));
         }
-        self.check_policy(put, delete)?;
+        self.check_policy(context.actor, put, delete)?;
         let countables_before = self.countable_names();
         let levels_before = self.levels();
         for object in put {
@@ -52,8 +52,9 @@ impl Ledger {
         Ok(Outcome::Done)
     }
 
-    fn check_policy(&self, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
+    fn check_policy(&self, actor: &str, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
         let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
+        self.check_administration(actor, put, delete, &mut blockers);
         self.check_queues(put, delete, &mut blockers);
         if put.iter().any(super::preempt::is_of_preemption)
             && let Err(refusal) = self.require_version(super::preempt::SINCE_VERSION, "preemption")

@@ -56,7 +56,7 @@ impl Ledger {
         }
     }
 
-    fn queues_after<'a>(
+    pub(super) fn queues_after<'a>(
         &'a self,
         put: &'a [PolicyObject],
         delete: &[PolicyName],

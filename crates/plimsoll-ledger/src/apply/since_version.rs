@@ -1,6 +1,6 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
-use super::{preempt, queueing, queues, repair, usage, validators};
+use super::{administration, preempt, queueing, queues, repair, usage, validators};
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, qos, role, scaling, service,
     topology,
@@ -46,11 +46,13 @@ impl Command {
                 | Command::StepIntent { .. }
         ) || self
             .says(none, super::scaling::is_of_scaling, |name| matches!(name, PolicyName::ScalingPolicy(_)));
+        let of_admins = self.says(none, administration::is_of_administration, none);
         let of_repair = self.says(repair::asks_for_repair, none, none);
         let of_roles = self.says(role::asks_for_roles, none, none);
         let features = [
             (of_roles, role::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
+            (of_admins, administration::SINCE_VERSION),
             (of_scaling, scaling::SINCE_VERSION),
             (of_services, service::SINCE_VERSION),
             (of_queues, queues::SINCE_VERSION),

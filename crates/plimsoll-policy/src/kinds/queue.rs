@@ -10,7 +10,8 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 6] = ["parent", "weight", "quotas", "maxPending", "maxSize", "overflow"];
+pub(crate) const SPEC: [&str; 7] =
+    ["parent", "weight", "quotas", "maxPending", "maxSize", "overflow", "admins"];
 /// Keys of one quota.
 const QUOTA: [&str; 3] = ["guaranteed", "nominal", "limit"];
 
@@ -60,6 +61,13 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         );
     }
     queue.max_pending = most.or(size).and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
+    if let Some(node) = spec.get("admins") {
+        context.locate("queue.admins", node.mark, "spec.admins");
+        for (index, one) in context.list(node, "spec.admins", "- ada").iter().enumerate() {
+            context.locate(format!("queue.admins[{index}]"), one.mark, format!("spec.admins[{index}]"));
+            queue.admins.extend(context.text(one, &format!("spec.admins[{index}]")));
+        }
+    }
     if let Some(node) = spec.get("overflow") {
         // The one way there is: what does not fit is refused.
         context.word(node, "spec.overflow", &[("reject", ())]);

@@ -205,6 +205,7 @@ pub(super) fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
         weight_milli: from.weight_milli,
         quotas: pools.collect(),
         max_pending: from.max_pending,
+        admins: from.admins,
         changed: Revision(from.changed),
     })
 }

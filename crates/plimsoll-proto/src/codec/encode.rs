@@ -192,6 +192,7 @@ pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
         weight_milli: queue.weight_milli,
         quotas: quotas.collect(),
         max_pending: queue.max_pending,
+        admins: queue.admins.clone(),
         changed: queue.changed.0,
     }
 }

@@ -107,7 +107,8 @@ pair!(
         ReservedByCalendar,
         TopologyMismatch,
         AffinityConflict,
-        ServiceNotFound
+        ServiceNotFound,
+        PermissionDenied
     ]
 );
 pair!(

@@ -59,6 +59,7 @@ reasons!(
     TopologyMismatch,
     AffinityConflict,
     ServiceNotFound,
+    PermissionDenied,
 );
 
 /// A blocker as a message, with a sentence made of its numbers.
@@ -99,6 +100,11 @@ fn sentence(from: &Blocker) -> String {
         Reason::Infeasible => {
             format!("{subject}: {asked}{unit} asked, {available}{unit} is the most there could be")
         }
+        Reason::PermissionDenied if *asked > 1 => {
+            format!(
+                "{subject}: {asked} asked, {available} is what there was, and only who is above may give more"
+            )
+        }
         Reason::InvalidArgument => format!("{subject}: {asked} given, {available} expected"),
         Reason::RevisionMoved => format!("{subject}: revision {asked} given, it is at {available}"),
         Reason::Fenced => format!("{subject}: {asked} given, {available} is the current one"),
@@ -120,6 +126,7 @@ fn sentence(from: &Blocker) -> String {
         | Reason::NotPreemptible
         | Reason::AwaitsPreemption
         | Reason::Preempted
+        | Reason::PermissionDenied
         | Reason::BehindInQueue => format!("{subject}: {}", reason::describe(reason_to_v1(*reason))),
     };
     if *limit > 0 && limit != available {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::limits::{MAX_ITEMS, MAX_WEIGHT_MILLI};
+use plimsoll_ledger::limits::{MAX_ITEMS, MAX_PATTERN_BYTES, MAX_WEIGHT_MILLI};
 use plimsoll_ledger::{Ledger, Queue, Quota, Share};
 use plimsoll_types::{Amount, Revision};
 
@@ -44,6 +44,7 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
         weight_milli: Some(from.weight_milli),
         quotas: pools.collect(),
         max_pending: from.max_pending,
+        admins: from.admins.clone(),
         revision: from.changed.0,
     }
 }
@@ -82,6 +83,11 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
             check.fail("quotas", format!("pool {pool:?} is there more than once"));
         }
     }
+    for (index, admin) in from.admins.iter().enumerate() {
+        if from.admins[..index].contains(admin) {
+            check.fail(&format!("admins[{index}]"), format!("{admin:?} is there already"));
+        }
+    }
     Queue {
         name: from.name.clone(),
         labels: check.labels("labels", &from.labels),
@@ -89,6 +95,12 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
         weight_milli,
         quotas,
         max_pending: from.max_pending,
+        admins: check.each("admins", &from.admins, MAX_ITEMS, |check, admin| {
+            if admin.is_empty() || admin.len() > MAX_PATTERN_BYTES {
+                check.fail("", format!("has {} bytes, must have 1 to {MAX_PATTERN_BYTES}", admin.len()));
+            }
+            admin.clone()
+        }),
         changed: Revision(0),
     }
 }

@@ -110,8 +110,8 @@ impl Details {
         self
     }
 
-    /// As a gRPC status. `ErrorInfo` is always there; `PreconditionFailure` for FAILED_PRECONDITION and `QuotaFailure`
-    /// for RESOURCE_EXHAUSTED have one violation per blocker; `BadRequest` has one per field; `RetryInfo` where there
+    /// As a gRPC status. `ErrorInfo` is always there; `PreconditionFailure` for FAILED_PRECONDITION and PERMISSION_DENIED, and
+    /// `QuotaFailure` for RESOURCE_EXHAUSTED have one violation per blocker; `BadRequest` has one per field; `RetryInfo` where there
     /// is such advice; `Help` says what to do. Very long lists are cut, and the metadata says how long they were.
     pub fn into_status(self) -> tonic::Status {
         let entry = registry::entry(self.reason);
@@ -121,7 +121,7 @@ impl Details {
         }
         let blockers = || self.blockers.iter().take(MOST_BLOCKERS);
         match entry.code {
-            tonic::Code::FailedPrecondition if !self.blockers.is_empty() => {
+            tonic::Code::FailedPrecondition | tonic::Code::PermissionDenied if !self.blockers.is_empty() => {
                 let violation = |blocker: &Blocker| pb::precondition_failure::Violation {
                     r#type: registry::name(blocker.reason()).to_owned(),
                     subject: blocker.subject.clone(),

@@ -73,14 +73,16 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
     let resource = prop_oneof![Just("cpu".to_owned()), Just("gpu".to_owned()), "license/[a-z]{1,4}"];
     let quotas = btree_map(name(), btree_map(resource, quota, 1..3), 0..3);
     let parent = prop_oneof![Just(String::new()), name()];
-    (name(), labels(), parent, 0..1_000_000u32, quotas, any::<u32>()).prop_map(
-        |(name, labels, parent, weight_milli, quotas, max_pending)| Queue {
+    let admins = prop::collection::btree_set("[a-z*@.]{1,12}", 0..3);
+    (name(), labels(), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins)).prop_map(
+        |(name, labels, parent, weight_milli, quotas, (max_pending, admins))| Queue {
             name,
             labels,
             parent,
             weight_milli,
             quotas,
             max_pending,
+            admins: admins.into_iter().collect(),
             changed: Revision(0),
         },
     )
