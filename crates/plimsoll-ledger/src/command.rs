@@ -217,6 +217,13 @@ pub enum Command {
         /// What comes next.
         step: IntentStep,
     },
+    /// The leader's own: what those who wait lack of a resource is to be measured, for its contention. From ledger version 8 on.
+    ObserveContention {
+        /// Pool.
+        pool: String,
+        /// Name of the resource.
+        resource: String,
+    },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {
         /// New version.

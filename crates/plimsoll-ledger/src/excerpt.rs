@@ -17,6 +17,7 @@ impl Ledger {
             Command::Expire { .. }
             | Command::ApplyPolicy { .. }
             | Command::OpenWindows { .. }
+            | Command::ObserveContention { .. }
             | Command::OpenIntent { .. }
             | Command::StepIntent { .. } => {
                 return self.clone();
@@ -112,6 +113,7 @@ impl Ledger {
             scaling_policies: self.scaling_policies.clone(),
             scalings: self.scalings.clone(),
             intents: self.intents.clone(),
+            contentions: self.contentions.clone(),
             calendar: self.calendar.tallies(),
             drains: self.drains.clone(),
             removed: self.removed.clone(),

@@ -77,6 +77,7 @@ impl Fork {
         rows.extend(ledger.scaling_policies.values().cloned().map(Row::ScalingPolicy));
         rows.extend(ledger.scalings.values().cloned().map(Row::Scaling));
         rows.extend(ledger.intents.values().cloned().map(Row::Intent));
+        rows.extend(ledger.contentions.rows().cloned().map(Row::Contention));
         rows.extend(ledger.quota_policies.values().cloned().map(Row::Quota));
         rows.extend(ledger.validators.values().cloned().map(Row::Validator));
         rows.extend(ledger.nodes().cloned().map(Row::Node));

@@ -182,7 +182,7 @@ impl Ledger {
             .then(|| ("I27", format!("node {}: {backed} {name} backed, of {real}", slot.node.name())))
     }
 
-    fn note(&mut self, invariant: &'static str, detail: String) {
+    pub(crate) fn note(&mut self, invariant: &'static str, detail: String) {
         if self.violations.len() < MOST_KEPT {
             self.violations.push(Violation { invariant, detail });
         }

@@ -26,6 +26,7 @@ impl Ledger {
         self.check_quota_use(&mut found);
         self.check_usage(&mut found);
         self.check_scaling(&mut found);
+        self.check_contentions(&mut found);
         found
     }
 
@@ -111,6 +112,7 @@ impl Ledger {
                     && self.scalings == rebuilt.scalings
                     && self.intents == rebuilt.intents,
             ),
+            ("contentions", self.contentions == rebuilt.contentions),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {

@@ -12,6 +12,7 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revis
 
 use crate::answers::Answers;
 use crate::calendar::{Calendar, Schedule};
+use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::quota::QuotaTree;
@@ -63,6 +64,8 @@ pub struct Ledger {
     pub(crate) scalings: BTreeMap<String, Arc<Scaling>>,
     /// Machines to be started or removed, and those that are there.
     pub(crate) intents: BTreeMap<Revision, Arc<Intent>>,
+    /// What those who wait lack, and lacked.
+    pub(crate) contentions: Contentions,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
@@ -208,6 +211,9 @@ impl Ledger {
             Command::OpenIntent { policy, machine } => self.apply_open_intent(context, policy, *machine),
             Command::StepIntent { intent, attempts, step } => {
                 self.apply_step_intent(context, *intent, *attempts, step)
+            }
+            Command::ObserveContention { pool, resource } => {
+                self.apply_observe_contention(context, pool, resource)
             }
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),

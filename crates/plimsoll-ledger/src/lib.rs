@@ -9,6 +9,7 @@ mod answers;
 mod apply;
 mod calendar;
 mod command;
+mod contention;
 mod device;
 mod discipline;
 mod endpoints;
@@ -48,6 +49,10 @@ mod validator;
 pub use apply::ScaleDecided;
 pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
+pub use contention::{
+    Contended, Contention, ContentionPolicy, PoolDemand, Resolution, Resolve, Rung, Severity,
+    pressure_permille,
+};
 pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
 pub use discipline::QueueDiscipline;
 pub use fork::{Fork, ForkedRows};

@@ -80,6 +80,24 @@ pub const MAX_OPEN_INTENTS: usize = 1_000;
 pub const MAX_FAILED_INTENTS: usize = 8;
 /// How long after a failed intent no other is opened, in milliseconds: after the first one, and at most. It doubles with each.
 pub const SCALE_BACKOFF_MS: (u64, u64) = (5_000, 600_000);
+/// Most of those who wait for a pool that are looked at for contention: the first of its queue.
+pub const MAX_CONTENTION_WAITING: usize = 4_096;
+/// Nobody waiting so long, in milliseconds, is not contended.
+pub const CONTENTION_OPEN_AFTER_MS: u64 = 10_000;
+/// A severity lasts so long before it falls or the contention ends, in milliseconds.
+pub const CONTENTION_HOLD_MS: u64 = 60_000;
+/// An open contention is measured anew after so long, in milliseconds.
+pub const CONTENTION_OBSERVE_MS: u64 = 60_000;
+/// Most open contentions.
+pub const MAX_OPEN_CONTENTIONS: usize = 1_000;
+/// Most contentions that ended and are kept; past this the one that ended first goes first.
+pub const MAX_ENDED_CONTENTIONS: usize = 1_000;
+/// How long a contention that ended is kept, in milliseconds.
+pub const CONTENTION_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// Most notes of what was done about a contention; past this the oldest goes.
+pub const MAX_RESOLUTIONS: usize = 64;
+/// Most classes that are named of those who wait.
+pub const MAX_CONTENTION_CLASSES: usize = 8;
 /// Most that a pool offers of a resource beside what its nodes have, in thousandths of that.
 pub const MAX_OVERSUBSCRIPTION_PERMILLE: u32 = 100_000;
 /// Most validators.

@@ -113,6 +113,7 @@ impl Loading {
             Row::ScalingPolicy(policy) => ledger.put_scaling_policy(policy),
             Row::Scaling(scaling) => ledger.put_scaling(scaling),
             Row::Intent(intent) => ledger.put_intent(intent),
+            Row::Contention(contention) => ledger.put_contention(contention),
             Row::Node(node) => ledger.put_node(node),
             Row::RemovedNode(removed) => ledger.put_removed(removed),
             Row::Idempotency(answer) => {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Class, Intent, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Scaling, ScalingPolicy, Schedule,
-    Service, State, Tokens, Validator,
+    Class, Contention, Intent, Node, NodeLimits, Pool, Queue, QuotaPolicy, Reservation, Scaling,
+    ScalingPolicy, Schedule, Service, State, Tokens, Validator,
 };
 
 /// All that applying one entry yields.
@@ -218,6 +218,8 @@ pub enum EventObject {
     Scaling(Arc<Scaling>),
     /// An intent to start or remove a machine came a step further; gone after `scale/removed` and `scale/dropped`.
     Intent(Arc<Intent>),
+    /// A contention opened, moved, was looked at or resolved, or ended.
+    Contention(Arc<Contention>),
     /// A new leader began.
     Leader(u64),
     /// The ledger version was raised.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
-use crate::{Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator};
+use crate::{
+    ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator,
+};
 
 /// Pool that exists from the start and takes every node that no other pool takes.
 pub const DEFAULT_POOL: &str = "default";
@@ -52,6 +54,8 @@ pub struct Pool {
     /// How much of a resource is promised in all beside what nodes have, in thousandths, from 1,000 on: best-effort grants take what is beyond.
     /// From ledger version 7 on.
     pub oversubscription: BTreeMap<ResourceName, u32>,
+    /// What is done about contention; `None` for nothing. From ledger version 8 on.
+    pub contention: Option<ContentionPolicy>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

@@ -108,7 +108,7 @@ impl Ledger {
         if now < protected_until && !lenient {
             return no("protected from preemption until then", now.0, protected_until.0);
         }
-        let allowed = self.pool(&request.pool).map_or(Preemption::Never, |pool| pool.preemption);
+        let allowed = self.pool(&request.pool).map_or(Preemption::Never, |pool| self.preemption_of(pool));
         if gives_way && allowed != Preemption::Never {
             return Ok(PreemptionRule::BestEffort);
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Class, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode, Reservation,
-    Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
+    Answer, Class, Contention, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode,
+    Reservation, Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
 };
 
 /// Key of a row. Order here is the canonical order of rows.
@@ -48,6 +48,8 @@ pub enum RowKey {
     Scaling(String),
     /// An intent, by its number.
     Intent(Revision),
+    /// A contention, by its number.
+    Contention(Revision),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -90,6 +92,8 @@ pub enum RowPlace {
     Scaling(String),
     /// An intent, by its number.
     Intent(Revision),
+    /// A contention, by its number.
+    Contention(Revision),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -131,6 +135,8 @@ pub enum Row {
     Scaling(Arc<Scaling>),
     /// A machine to be started or removed, or that is there. From ledger version 6 on.
     Intent(Arc<Intent>),
+    /// What those who wait for a pool lack, or lacked. From ledger version 8 on.
+    Contention(Arc<Contention>),
 }
 
 /// A row as a store gives it back.
@@ -164,6 +170,7 @@ impl Row {
             Row::ScalingPolicy(policy) => RowPlace::ScalingPolicy(policy.name.clone()),
             Row::Scaling(scaling) => RowPlace::Scaling(scaling.policy.clone()),
             Row::Intent(intent) => RowPlace::Intent(intent.id),
+            Row::Contention(contention) => RowPlace::Contention(contention.id),
         }
     }
 }

@@ -107,6 +107,9 @@ impl Ledger {
         let intents =
             self.intents.iter().map(|(id, intent)| (RowKey::Intent(*id), Row::Intent(Arc::clone(intent))));
         let scaling = scaling_policies.chain(scalings).chain(intents);
-        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads).chain(scaling)
+        let contentions =
+            self.contentions.rows().map(|one| (RowKey::Contention(one.id), Row::Contention(Arc::clone(one))));
+        let late = scaling.chain(contentions);
+        objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads).chain(late)
     }
 }

@@ -113,6 +113,7 @@ impl Ledger {
             RowPlace::ScalingPolicy(name) => self.scaling_policies.get(name).cloned().map(Row::ScalingPolicy),
             RowPlace::Scaling(name) => self.scalings.get(name).cloned().map(Row::Scaling),
             RowPlace::Intent(id) => self.intents.get(id).cloned().map(Row::Intent),
+            RowPlace::Contention(id) => self.contentions.get(*id).cloned().map(Row::Contention),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,

@@ -156,6 +156,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 range(&mut bad, &format!("pool.prices.{resource}"), *price, 1, u64::MAX >> 1);
             }
             bad.extend(crate::qos::validate_oversubscription(pool));
+            bad.extend(crate::contention::validate_contention(pool));
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use histories::entry::entry;
 use histories::fleet::{layout, registration};
-use histories::placing::{gang_apart, instance_at, replica};
-use histories::policy::{limits, queues, scaling, service};
+use histories::placing::{gang_apart, instance_at, replica, too_much};
+use histories::policy::{limits, policy, queues, scaling, service};
 use histories::step::{Step, step};
+use model::contention::Episode;
 use model::scaling::{Stand, Wanted};
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
     Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, Stamp,
-    TouchedRow,
+    TouchedRow, Verdict,
 };
 use plimsoll_types::{LedgerTime, Revision};
 use proptest::prelude::*;
@@ -52,6 +53,9 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let load = ledger.load(r.id).map(|load| (load.report, load.at.0));
         prop_assert_eq!(load, model.loads.get(&r.id.0).copied());
     }
+    let episodes: BTreeMap<u64, Episode> =
+        ledger.contentions().map(|one| (one.id.0, Episode::of(one))).collect();
+    prop_assert_eq!(episodes, model.contentions.clone());
     prop_assert_eq!(ledger.meta().version, model.version);
     let services: Vec<&str> = ledger.services().map(|service| service.name.as_str()).collect();
     prop_assert_eq!(services, model.services.keys().map(String::as_str).collect::<Vec<_>>());
@@ -141,6 +145,26 @@ proptest! {
                 run(&mut ledger, &mut model, now_ms, &entry)?;
             }
         }
+        if steps.len() % 6 == 4 {
+            // Somebody waits for more than there is, so that contention is there for most of the history.
+            let put = policy(45 + (steps.len() / 6 % 3) as u8).0;
+            let policy = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
+            let observe = || Command::ObserveContention { pool: "default".to_owned(), resource: "cpu".to_owned() };
+            let submit = Command::Submit { request: too_much(), verdict: Verdict::Blocked(Vec::new()) };
+            for (command, pause_ms) in [(policy, 0), (submit, 0), (observe(), 11_000), (observe(), 20_000)] {
+                now_ms += pause_ms;
+                run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
+            }
+            let waiting = ledger.pending("default").next().filter(|_| steps.len() % 12 == 4);
+            if let Some(reservation) = waiting {
+                let cancel = Command::Cancel { reservation };
+                // Not before it has lasted.
+                for (command, pause_ms) in [(cancel, 0), (observe(), 1_000), (observe(), 60_000)] {
+                    now_ms += pause_ms;
+                    run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
+                }
+            }
+        }
         if steps.len() % 4 == 2 {
             let mut cut = registration(0, 1, 8_000, 2);
             cut.devices[0].mig = layout(0);
@@ -180,12 +204,14 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     let placed =
         |ledger: &Ledger| ledger.rows().map(|(_, row)| (row.place(), row)).collect::<BTreeMap<_, _>>();
     let before = placed(ledger);
+    let blockers = ledger.reservations().map(|r| (r.id.0, r.blockers.clone())).collect();
     let revision = Revision(ledger.revision().0 + 1);
     ledger.clear_touched();
     let stamp = Stamp { revision, proposed_at: LedgerTime(now_ms) };
     let tried = ledger.excerpt(entry).apply(stamp, entry);
     let applied = ledger.apply(stamp, entry);
     prop_assert_eq!(&tried.answer, &applied.answer, "an excerpt answers otherwise to {:?}", entry);
+    model.blockers = blockers;
     let (expected, cited) = model.step(now_ms, entry);
     prop_assert_eq!(
         (came(&applied.answer.outcome), applied.answer.revision.0),

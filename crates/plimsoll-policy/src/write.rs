@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue, QueueDiscipline, QueueOrder,
-    Quota, Schedule, Service, Validator,
+    Class, ContentionPolicy, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue,
+    QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
 };
-use plimsoll_proto::convert::{balancing_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, strategy_to_v1};
+use plimsoll_proto::convert::{
+    balancing_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, resolve_to_v1, severity_to_v1,
+    strategy_to_v1,
+};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
 use plimsoll_types::{Operator, Selector, Term};
@@ -17,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
 use crate::kinds::class::{NOW, QOS};
-use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, STRATEGIES};
+use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, RESOLVE, SEVERITIES, STRATEGIES};
 use crate::kinds::service::balancing;
 use crate::label::kind_word;
 use crate::variables::escaped;
@@ -104,7 +107,22 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
         };
         spec.insert("oversubscription".to_owned(), json!(ratios.map(ratio).collect::<BTreeMap<_, _>>()));
     }
+    if let Some(policy) = &pool.contention {
+        spec.insert("contention".to_owned(), contention(policy));
+    }
     (metadata, Value::Object(spec))
+}
+
+fn contention(policy: &ContentionPolicy) -> Value {
+    let resolve: Vec<&str> = policy.resolve.iter().map(|kind| word(&RESOLVE, resolve_to_v1(*kind))).collect();
+    let mut block = json!({ "resolve": resolve });
+    if policy.after_ms > 0 {
+        block["after"] = json!(format_duration_ms(policy.after_ms));
+    }
+    if policy.from != Severity::default() {
+        block["from"] = json!(word(&SEVERITIES, severity_to_v1(policy.from)));
+    }
+    block
 }
 
 fn queue_parts(queue: &Queue) -> (Value, Value) {

@@ -6,9 +6,9 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Class, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue,
-    QueueOrder, Quota, QuotaPolicy, Rate, Reset, Rule, Schedule, Scope, Service, Strategy as Choice, Users,
-    Validator,
+    Balancing, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption,
+    Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service,
+    Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -85,13 +85,22 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let words = ("[A-Z]{0,3}", levels);
     let names = ["", "strict", "skip", "backfill_1", "backfill_17", "backfill_all", "priority", "learned"];
     let over = btree_map("cpu|memory|storage/[a-z]{1,4}", 1_000..=100_000u32, 0..3);
+    let severity = select(Severity::NAMED.map(|(_, severity)| severity).to_vec());
+    let kinds = prop::collection::btree_set(select(Resolve::NAMED.map(|(_, kind)| kind).to_vec()), 1..4);
+    let after_ms = prop_oneof![Just(0u64), (1..86_400u64).prop_map(|seconds| seconds * 1_000)];
+    let contention = (kinds, after_ms, severity).prop_map(|(resolve, after_ms, from)| ContentionPolicy {
+        resolve,
+        after_ms,
+        from,
+    });
+    let over = (over, prop::option::of(contention));
     let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64], over);
     let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
             let (currency, topology): (String, Vec<String>) = words;
-            let (queueing, starvation_bound_ms, oversubscription) = queueing;
+            let (queueing, starvation_bound_ms, (oversubscription, contention)) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
             PolicyObject::Pool(Pool {
                 name,
@@ -111,6 +120,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 queueing: queueing.parse().unwrap(),
                 starvation_bound_ms,
                 oversubscription,
+                contention,
                 changed: Revision(0),
             })
         },

@@ -28,7 +28,7 @@ impl Planner {
             self.begin_repairs(ledger, pool, limit, &mut placed);
             let queues = ledger.queues_waiting(&pool.name).next().is_some();
             self.begin_turns(ledger, pool, &mut placed);
-            match pool.fairness {
+            match ledger.fairness_of(pool) {
                 Fairness::Fair | Fairness::Weighted if queues => {
                     self.serve_by_share(ledger, pool, limit, &mut placed);
                 }
@@ -105,7 +105,7 @@ impl Planner {
     fn serve_by_share(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
         let strict = pool.is_strict();
         let mut failed: BTreeSet<u64> = BTreeSet::new();
-        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, pool.fairness);
+        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, ledger.fairness_of(pool));
         while placed.len() < limit
             && let Some((queue, id)) = turns.next()
         {

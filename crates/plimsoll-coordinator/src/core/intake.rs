@@ -326,6 +326,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::RemoveNode { .. }
         | Command::SetEndpoint { .. }
         | Command::PinScale { .. }
+        | Command::ObserveContention { .. }
         | Command::OpenIntent { .. }
         | Command::StepIntent { .. }
         | Command::BecomeLeader { .. }

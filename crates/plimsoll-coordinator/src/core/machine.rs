@@ -378,6 +378,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::ReportLoad { .. }
         | Command::SetDesired(_)
         | Command::PinScale { .. }
+        | Command::ObserveContention { .. }
         | Command::OpenIntent { .. }
         | Command::StepIntent { .. }
         | Command::ApplyPolicy { .. }
@@ -422,6 +423,10 @@ fn note_after(entry: &Entry, applied: &Applied, changes: &mut Changes) {
             | EventObject::Service(_)
             | EventObject::ServiceDeleted(_)
             | EventObject::ValidatorDeleted(_) => changes.policies = true,
+            // What is done about it says who goes first, and who may have to leave.
+            EventObject::Contention(_) => {
+                changes.policies |= !matches!(event.rule, "contention/observed" | "contention/resolved");
+            }
             EventObject::ReservationForgotten(_)
             | EventObject::ScalingPolicy(_)
             | EventObject::ScalingPolicyDeleted(_)

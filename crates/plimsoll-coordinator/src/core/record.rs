@@ -200,6 +200,9 @@ fn store_event(event: &Event, shown: &Outcome) -> StoredEvent {
         EventObject::Intent(intent) => {
             StoredEvent { kind: 45, row: row(Row::Intent(Arc::clone(intent))), ..base }
         }
+        EventObject::Contention(one) => {
+            StoredEvent { kind: 60, row: row(Row::Contention(Arc::clone(one))), ..base }
+        }
         EventObject::Leader(leader) => StoredEvent { kind: 11, number: *leader, ..base },
         EventObject::Version(version) => StoredEvent { kind: 12, number: (*version).into(), ..base },
     }
@@ -239,6 +242,7 @@ fn load_event(
                 Row::ScalingPolicy(policy) => EventObject::ScalingPolicy(policy),
                 Row::Scaling(scaling) => EventObject::Scaling(scaling),
                 Row::Intent(intent) => EventObject::Intent(intent),
+                Row::Contention(one) => EventObject::Contention(one),
                 Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) | Row::Load(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
@@ -375,6 +379,7 @@ mod tests {
             event(EventObject::ScalingPolicy(Arc::default())),
             event(EventObject::ScalingPolicyDeleted("old".to_owned())),
             event(EventObject::Scaling(Arc::default())),
+            event(EventObject::Contention(Arc::default())),
             event(EventObject::Intent(Arc::new(plimsoll_ledger::Intent {
                 id: Revision(7),
                 policy: "gpu".to_owned(),

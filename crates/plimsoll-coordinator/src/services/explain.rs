@@ -54,7 +54,15 @@ fn explained(
         expected_start_ms: 0,
         decision_revision: explanation.decision_revision.0,
         placement: explanation.placement.as_ref().map(place).unwrap_or_default(),
+        contentions: contentions(ledger, request),
     }
+}
+
+/// Open contentions of what a request asks of its pool.
+fn contentions(ledger: &Ledger, request: &Request) -> Vec<v1::Contention> {
+    let asked = plimsoll_ledger::least(request);
+    let of_it = ledger.contentions_of(&request.pool).filter(|one| asked.get(&one.resource).0 > 0);
+    of_it.map(|one| convert::contention_to_v1(one)).collect()
 }
 
 /// What the ledger says stands in the way, and places that are kept for others.

@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod cluster;
 mod connections;
+mod contention;
 mod discovery;
 mod edge;
 mod endpoints;
@@ -44,6 +45,7 @@ use plimsoll_consensus::Dialer;
 use plimsoll_proto::v1::agent_service_server::AgentServiceServer;
 use plimsoll_proto::v1::audit_service_server::AuditServiceServer;
 use plimsoll_proto::v1::cluster_service_server::ClusterServiceServer;
+use plimsoll_proto::v1::contention_service_server::ContentionServiceServer;
 use plimsoll_proto::v1::endpoint_service_server::EndpointServiceServer;
 use plimsoll_proto::v1::node_service_server::NodeServiceServer;
 use plimsoll_proto::v1::plan_service_server::PlanServiceServer;
@@ -150,6 +152,10 @@ impl Services {
             )
             .add_service(
                 ScalingServiceServer::new(scaling::Scalings::new(api.clone()))
+                    .max_decoding_message_size(limits::MOST_REQUEST),
+            )
+            .add_service(
+                ContentionServiceServer::new(contention::Contentions::new(api.clone()))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(discovery.ads.clone().into_service())

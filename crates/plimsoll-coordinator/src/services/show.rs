@@ -35,6 +35,7 @@ pub(super) fn object_id(object: &EventObject) -> String {
         EventObject::ScalingPolicy(policy) => policy.name.clone(),
         EventObject::Scaling(scaling) => scaling.policy.clone(),
         EventObject::Intent(intent) => intent.policy.clone(),
+        EventObject::Contention(one) => format!("{}/{}", one.pool, one.resource),
         EventObject::NodeRemoved(_, name)
         | EventObject::PoolDeleted(name)
         | EventObject::ClassDeleted(name)

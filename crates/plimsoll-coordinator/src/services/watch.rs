@@ -285,6 +285,7 @@ fn pool_of(object: &EventObject) -> Option<&str> {
         EventObject::PoolDeleted(name) => Some(name),
         EventObject::Schedule(schedule) => Some(&schedule.pool),
         EventObject::Service(service) => Some(&service.pool),
+        EventObject::Contention(one) => Some(&one.pool),
         EventObject::ScalingPolicy(policy) => match &policy.target {
             plimsoll_ledger::ScalingTarget::Pool(pool) => Some(pool),
             plimsoll_ledger::ScalingTarget::Service(_) => None,

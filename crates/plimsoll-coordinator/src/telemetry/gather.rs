@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use plimsoll_ledger::Contention;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Memory;
+use super::contention::Episodes;
 use super::invariants::Invariants;
 use super::pools::{PoolCapacity, Split, capacities, in_base_unit};
 use super::tallies::{Row, Tallies};
@@ -21,6 +23,7 @@ pub(super) struct Gatherer {
     pub(super) core: Core,
     pub(super) memory: Arc<Memory>,
     pub(super) tallies: Tallies,
+    pub(super) episodes: Episodes,
     pub(super) invariants: Invariants,
     pub(super) agreement: Agreement,
 }
@@ -165,6 +168,7 @@ impl Gatherer {
         page.rows("pool_best_effort", help, best_effort_rows(&pools))?;
         page.rows("nodes", "Nodes, by pool and state", node_rows(&pools))?;
         self.scaling(page)?;
+        self.contention(page)?;
         let oldest = ids.into_iter().filter_map(|id| self.core.agents().silent_ms(id)).max();
         page.rows(
             "node_heartbeat_age_seconds",
@@ -175,6 +179,44 @@ impl Gatherer {
 }
 
 impl Gatherer {
+    /// What those who wait lack, and how often that was so.
+    fn contention(&self, page: &mut Page<'_>) -> fmt::Result {
+        let open: Vec<_> = {
+            let view = self.core.local();
+            view.contentions().filter(|one| one.is_open()).map(Arc::clone).collect()
+        };
+        let labels = |one: &Contention| vec![("pool", one.pool.clone()), ("resource", one.resource.clone())];
+        let severity = |one: &Arc<Contention>| {
+            let mut labels = labels(one);
+            labels.push(("severity", one.severity.name().to_owned()));
+            (labels, 1.0)
+        };
+        let help = "1 for each open contention, by pool, resource and severity";
+        page.rows("contention", help, open.iter().map(severity).collect())?;
+        let missing = |one: &Arc<Contention>| {
+            (labels(one), in_base_unit(&one.resource, one.demand.saturating_sub(one.open)))
+        };
+        let help =
+            "What those who wait ask beyond what is open, where that is contended (units of pool_capacity)";
+        page.rows("contention_missing", help, open.iter().map(missing).collect())?;
+        let waiting = |one: &Arc<Contention>| (labels(one), to_f64(one.waiting));
+        page.rows(
+            "contention_waiting",
+            "Requests that wait for what is contended",
+            open.iter().map(waiting).collect(),
+        )?;
+        let help =
+            "Times that a contention reached a severity since this coordinator started, by pool and resource";
+        let reached = self.episodes.reached();
+        if reached.is_empty() {
+            return Ok(());
+        }
+        page.counters("contention_episodes", help, reached)?;
+        let help =
+            "What was done about contentions since this coordinator started, by pool, resource and kind";
+        page.counters("contention_resolutions", help, self.episodes.done())
+    }
+
     /// Targets of scaling: what they want and have.
     fn scaling(&self, page: &mut Page<'_>) -> fmt::Result {
         let seen: Vec<_> = {

@@ -5,6 +5,7 @@
 
 mod calls;
 mod connections;
+mod contention;
 mod gather;
 mod invariants;
 mod logging;
@@ -46,6 +47,7 @@ pub struct Telemetry {
     memory: Arc<Memory>,
     waits: waits::Waits,
     tallies: tallies::Tallies,
+    episodes: contention::Episodes,
     invariants: invariants::Invariants,
     agreement: Agreement,
 }
@@ -62,11 +64,13 @@ impl Telemetry {
         registry.register("raft_commit_latency_seconds", help, core.counters().commits.seconds.clone());
         let waits = waits::Waits::register(&mut registry);
         let (memory, tallies) = (Arc::new(Memory::default()), tallies::Tallies::default());
+        let episodes = contention::Episodes::default();
         let (invariants, agreement) = (invariants::Invariants::default(), Agreement::default());
         registry.register_collector(Box::new(gather::Gatherer {
             core,
             memory: Arc::clone(&memory),
             tallies: tallies.clone(),
+            episodes: episodes.clone(),
             invariants: invariants.clone(),
             agreement: agreement.clone(),
         }));
@@ -80,6 +84,7 @@ impl Telemetry {
             memory,
             waits,
             tallies,
+            episodes,
             invariants,
             agreement,
         }
@@ -132,6 +137,7 @@ impl Telemetry {
                             // What was there at the beginning shows what came before it.
                             if record.revision > begun {
                                 self.tallies.look(&record.events);
+                                self.episodes.look(&record.events);
                             }
                         }
                     }

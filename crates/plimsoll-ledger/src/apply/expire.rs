@@ -9,7 +9,7 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::LedgerTime;
 
 use crate::ledger::Context;
-use crate::limits::{ENDED_RETENTION_MS, REMEMBER_MS};
+use crate::limits::{CONTENTION_RETENTION_MS, ENDED_RETENTION_MS, REMEMBER_MS};
 use crate::{EndReason, EventObject, Ledger, NodeAdmin, Outcome, Remembered, Reservation, State};
 
 impl Ledger {
@@ -57,6 +57,7 @@ impl Ledger {
             self.first_removed().map(|(keep_until, _)| keep_until),
             self.book.first_due().map(|(due, _)| *due),
             self.next_sweep(),
+            self.contentions.first_ended().map(|(at, _)| at.plus_ms(CONTENTION_RETENTION_MS)),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -113,6 +114,7 @@ impl Ledger {
             }
         }
         self.forget_usage(context.now, limit);
+        self.forget_contentions(context, limit);
         // Last, and only once no answer is left that may need the names.
         if self.answers.first().is_some_and(|due| due.keep_until <= context.now) {
             return;

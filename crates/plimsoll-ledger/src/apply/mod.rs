@@ -2,6 +2,7 @@
 
 mod administration;
 mod calendar;
+mod contention;
 mod expire;
 mod intents;
 mod lease;

@@ -68,6 +68,7 @@ impl Ledger {
         }
         self.check_queueing(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
+        self.check_contention_policy(put, &mut blockers);
         self.check_quotas(put, delete, &mut blockers);
         self.check_validators(put, delete, &mut blockers);
         self.check_schedules(put, delete, &mut blockers);
@@ -182,6 +183,7 @@ impl Ledger {
                 self.pools.remove(name);
                 self.touched.row(RowPlace::Pool(name.clone()));
                 context.event("policy/delete", EventObject::PoolDeleted(name.clone()));
+                self.end_contentions_of(context, name);
             }
             PolicyName::Class(name) => {
                 self.classes.remove(name);

@@ -11,7 +11,7 @@ use crate::ledger::Context;
 use crate::limits::{DEFAULT_GRACE_MS, MAX_VICTIMS};
 use crate::{
     Blocker, EndReason, Ledger, OnPreempt, Outcome, Placement, PolicyObject, Preempted, Preemption,
-    PreemptionRule, Reason, Refusal, Reservation, State, Wait,
+    PreemptionRule, Reason, Refusal, Reservation, Resolve, State, Wait,
 };
 
 /// First ledger version that knows preemption.
@@ -57,6 +57,7 @@ impl Ledger {
         let leaving = self.judge_victims(&old, placement, victims)?;
         for (victim, rule) in &leaving {
             self.give_notice(context, victim, &old, *rule);
+            self.note_resolved(context, &old.request.pool, Resolve::Preempt, &victim.id.to_string());
         }
         let mut new = Reservation::clone(&old);
         new.state = State::Planned;

@@ -10,9 +10,12 @@ use crate::ledger::Context;
 use crate::limits::{MAX_SCALING, MAX_SCALING_INPUTS, MAX_SCALING_TEXT, MAX_TTL_MS, MIN_TTL_MS};
 use crate::scaling::SINCE_VERSION;
 use crate::{
-    Blocker, EventObject, Intent, Ledger, Outcome, Pin, PolicyName, PolicyObject, Reason, Refusal, Scaling,
-    ScalingPolicy, ScalingTarget,
+    Blocker, EventObject, Intent, Ledger, Outcome, Pin, PolicyName, PolicyObject, Reason, Refusal, Resolve,
+    Scaling, ScalingPolicy, ScalingTarget,
 };
+
+/// What the rule of a decision begins with that a contention asked for.
+pub(crate) const OF_CONTENTION: &str = "contention";
 
 /// True where an object is one of scaling.
 pub(super) fn is_of_scaling(object: &PolicyObject) -> bool {
@@ -53,6 +56,12 @@ impl Ledger {
             ..Scaling::clone(&old)
         };
         new.move_to(context.now, decided.desired);
+        if let ScalingTarget::Pool(pool) = &policy.target
+            && decided.rule.starts_with(OF_CONTENTION)
+        {
+            let subject = format!("{} to {}", policy.target.path(), decided.desired);
+            self.note_resolved(context, pool, Resolve::Scale, &subject);
+        }
         Ok(self.store_scaling(context, "scale/decided", new))
     }
 

@@ -2,7 +2,7 @@
 
 use super::{administration, preempt, queueing, queues, repair, usage, validators};
 use crate::{
-    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, mig, qos, role, scaling, service,
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling, service,
     topology,
 };
 
@@ -47,10 +47,13 @@ impl Command {
         ) || self
             .says(none, super::scaling::is_of_scaling, |name| matches!(name, PolicyName::ScalingPolicy(_)));
         let of_admins = self.says(none, administration::is_of_administration, none);
+        let of_contention = matches!(self, Command::ObserveContention { .. })
+            || self.says(none, contention::is_of_contention, none);
         let of_repair = self.says(repair::asks_for_repair, none, none);
         let of_roles = self.says(role::asks_for_roles, none, none);
         let features = [
             (of_roles, role::SINCE_VERSION),
+            (of_contention, contention::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
             (of_admins, administration::SINCE_VERSION),
             (of_scaling, scaling::SINCE_VERSION),

@@ -193,7 +193,7 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 policy: "grow".to_owned(),
                 desired: *desired,
                 computed_from: Revision(ledger.revision().0.saturating_sub(back)),
-                rule: "waiting".to_owned(),
+                rule: if desired % 2 == 0 { "waiting" } else { "contention cpu" }.to_owned(),
                 inputs: vec!["2 requests wait".to_owned(); if desired % 6 == 5 { 33 } else { 1 }],
             })
         }
@@ -229,6 +229,16 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 return Entry::system(Command::Cancel { reservation: nobody });
             };
             Command::RegisterNode(Registration { name, ..registration(9, 1, 8_000, 0) })
+        }
+        Step::Observe(which) => {
+            // Mostly what the leader would look at.
+            let due = ledger.contentions_due(ledger.clock());
+            let some = due.get(usize::from(*which) % due.len().max(1)).cloned().filter(|_| *which < 6);
+            let (pool, resource) = some.unwrap_or_else(|| {
+                let pool = if *which == 7 { "gpu" } else { "default" };
+                (pool.to_owned(), ["cpu", "gpu", "memory", "license/x"][usize::from(*which) % 4].to_owned())
+            });
+            Command::ObserveContention { pool, resource }
         }
         Step::Windows(which, ahead_ms, length_ms, right) => {
             let schedule = ["night", "always", "other"][usize::from(*which)];

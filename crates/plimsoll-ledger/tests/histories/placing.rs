@@ -2,7 +2,7 @@
 
 use plimsoll_ledger::{
     Command, Device, DeviceGrant, Gang, GpuAsk, GpuShare, Ledger, MemberPlacement, MigSlices, Placement,
-    ProfileName, Request, Requirements, Verdict,
+    ProfileName, Request, Requirements, Verdict, Wait,
 };
 use plimsoll_types::{DeviceIndex, NodeId, Resources};
 
@@ -95,4 +95,11 @@ pub(crate) fn replica(ledger: &Ledger) -> Command {
         Request { service: "web".into(), ..staying(Requirements { amounts, ..Requirements::default() }) };
     let verdict = Verdict::Place(placement(ledger, &request, &[2], 0));
     Command::Submit { request, verdict }
+}
+
+/// A request for more cores than there are, which waits.
+pub(crate) fn too_much() -> Request {
+    let amounts = Resources::new(50_000, GIB);
+    let wait = Wait::Queue { deadline_ms: 0 };
+    Request { wait, ..staying(Requirements { amounts, ..Requirements::default() }) }
 }

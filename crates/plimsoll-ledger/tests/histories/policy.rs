@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Class, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind,
-    Qos, Queue, Quota, QuotaPolicy, Reset, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service,
-    Users, Validator,
+    Class, ContentionPolicy, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
+    Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
+    ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -105,6 +105,7 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             };
             (vec![class("batch", 10, Qos::BestEffort), class("critical", 100, Qos::Guaranteed)], vec![])
         }
+        45..=48 => (vec![resolving(change)], vec![]),
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
@@ -143,6 +144,18 @@ pub(crate) fn oversubscribed(name: &str, ratios: &[(&str, u32)]) -> PolicyObject
     let counted = oversubscription.keys().filter(|name| name.starts_with("license/"));
     let countables = counted.map(|name| (name.clone(), Amount(2))).collect();
     PolicyObject::Pool(Pool { name: name.into(), oversubscription, countables, ..Pool::default() })
+}
+
+/// A pool that does something about contention.
+fn resolving(change: u8) -> PolicyObject {
+    let (resolve, after_ms, from): (&[Resolve], u64, Severity) = match change {
+        45 => (&[Resolve::Preempt], 0, Severity::Low),
+        46 => (&[Resolve::Wait, Resolve::Priority, Resolve::Scale], 15_000, Severity::Medium),
+        47 => (&[Resolve::Preempt, Resolve::Scale], 0, Severity::High),
+        _ => (&[], 0, Severity::Low),
+    };
+    let contention = Some(ContentionPolicy { resolve: resolve.iter().copied().collect(), after_ms, from });
+    PolicyObject::Pool(Pool { name: "default".into(), contention, ..Pool::default() })
 }
 
 /// Limits of users, of a day, and of a queue for good.

@@ -396,6 +396,9 @@ impl Model {
         for key in self.rows_due().into_iter().take(limit as usize) {
             self.rows.remove(&key);
         }
+        for id in self.contentions_due().into_iter().take(limit as usize) {
+            self.contentions.remove(&id);
+        }
         if over(self).is_empty() {
             let due = self.removed.iter().filter(|(_, gone)| gone.at + 24 * HOUR_MS <= self.clock);
             let mut due: Vec<(u64, u32)> = due.map(|(id, gone)| (gone.at, *id)).collect();
@@ -410,6 +413,7 @@ impl Model {
             || !forgettable(self).is_empty()
             || !over(self).is_empty()
             || !self.rows_due().is_empty()
+            || !self.contentions_due().is_empty()
             || self.removed.values().any(|gone| gone.at + 24 * HOUR_MS <= self.clock);
         Came::Expired(ended, more)
     }

@@ -4,6 +4,7 @@
 mod admission;
 mod calendar;
 pub(crate) mod clause;
+pub(crate) mod contention;
 mod life;
 mod nodes;
 mod policy;
@@ -122,6 +123,13 @@ pub(crate) struct Model {
     scaled_at: BTreeMap<String, u64>,
     pub(crate) wishes: BTreeMap<String, scaling::Wish>,
     pub(crate) intents: BTreeMap<u64, scaling::Wanted>,
+    pub(crate) contentions: BTreeMap<u64, contention::Episode>,
+    /// When each request was submitted.
+    submitted: BTreeMap<u64, u64>,
+    /// Latency targets of classes, in milliseconds.
+    targets: BTreeMap<String, Option<u64>>,
+    /// What stood in the way of those who wait: the wording is the ledger's, and read off it.
+    pub(crate) blockers: BTreeMap<u64, Vec<plimsoll_ledger::Blocker>>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
     pub(crate) reservations: BTreeMap<u64, Res>,
     kept: BTreeMap<(String, String), Kept>,
@@ -206,6 +214,7 @@ impl Model {
         match command {
             Command::Submit { request, verdict } => {
                 self.submit(request, verdict)?;
+                self.submitted.insert(self.revision, self.clock);
                 *touched = Some(self.revision);
             }
             Command::Place { placement, .. } => self.place(id, placement)?,
@@ -311,6 +320,7 @@ impl Model {
             }
             Command::SetDesired(decided) => {
                 self.set_desired(decided)?;
+                self.note_scaled(decided);
                 return Ok(Came::To("done"));
             }
             Command::PinScale { target, to, for_ms } => {
@@ -323,6 +333,10 @@ impl Model {
             }
             Command::StepIntent { intent, attempts, step } => {
                 self.step_intent(intent.0, *attempts, step)?;
+                return Ok(Came::To("done"));
+            }
+            Command::ObserveContention { pool, resource } => {
+                self.observe(pool, resource)?;
                 return Ok(Came::To("done"));
             }
             Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),

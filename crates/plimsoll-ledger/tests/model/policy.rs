@@ -27,6 +27,7 @@ impl Model {
         }
         reasons.extend(self.queueing_reasons(put));
         reasons.extend(self.qos_reasons(put));
+        reasons.extend(self.contention_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
@@ -81,6 +82,7 @@ impl Model {
                     self.classes.insert(c.name.clone(), (c.priority, c.default_ttl_ms));
                     self.rules.insert(c.name.clone(), (c.preemptible, c.grace_ms, c.min_run_ms));
                     self.qos.insert(c.name.clone(), c.qos);
+                    self.targets.insert(c.name.clone(), c.latency_target_ms);
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
@@ -101,11 +103,15 @@ impl Model {
         }
         for name in delete {
             match name {
-                PolicyName::Pool(n) => drop(self.pools.remove(n)),
+                PolicyName::Pool(n) => {
+                    self.pools.remove(n);
+                    self.end_contentions(n);
+                }
                 PolicyName::Class(n) => {
                     self.classes.remove(n);
                     self.rules.remove(n);
                     self.qos.remove(n);
+                    self.targets.remove(n);
                 }
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);

@@ -94,7 +94,9 @@ impl Model {
         if self.knows(Clause::EnoughLeave) {
             admitted?;
         }
+        let pool = self.reservations[&id].request.pool.clone();
         for (victim, rule) in victims.iter().zip(rules) {
+            self.note_victim(&pool, *victim);
             let v = &self.reservations[victim];
             let grace_ms = match self.rules.get(&v.request.class).map_or(0, |rule| rule.1) {
                 0 => 30_000,
@@ -189,7 +191,8 @@ impl Model {
         {
             return None;
         }
-        if gives_way && (pool.preemption != Preemption::Never || !self.knows(Clause::PoolAllows)) {
+        let allowed = self.preemption_now(&pool.name);
+        if gives_way && (allowed != Preemption::Never || !self.knows(Clause::PoolAllows)) {
             return Some(PreemptionRule::BestEffort);
         }
         let (ours, theirs) = (r.request.queue.as_str(), v.request.queue.as_str());
@@ -223,12 +226,12 @@ impl Model {
                 usage(theirs, name) - lost(name) >= least
             });
         let any = !self.knows(Clause::PoolAllows);
-        let by_class = any || matches!(pool.preemption, Preemption::Any | Preemption::LowerClass);
+        let by_class = any || matches!(allowed, Preemption::Any | Preemption::LowerClass);
         let lower = v.priority < r.priority || !self.knows(Clause::LowerClass);
         if by_class && lower && (preemptible || !self.knows(Clause::Preemptible)) && enough {
             return Some(PreemptionRule::LowerClass);
         }
-        let by_quota = any || matches!(pool.preemption, Preemption::Any | Preemption::Reclaim);
+        let by_quota = any || matches!(allowed, Preemption::Any | Preemption::Reclaim);
         if !by_quota || !self.knows(Clause::Reclaim) || ours.is_empty() || theirs.is_empty() || ours == theirs
         {
             return None;

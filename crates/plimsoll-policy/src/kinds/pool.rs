@@ -1,17 +1,18 @@
 //! `kind: Pool`.
 
 use plimsoll_proto::v1;
-use plimsoll_proto::v1::{Fairness, Preemption, QueueOrder, Strategy};
+use plimsoll_proto::v1::{ContentionResolve, ContentionSeverity, Fairness, Preemption, QueueOrder, Strategy};
 use plimsoll_types::quantity::{parse_cpu_millis, parse_duration_ms};
 
 use super::quota::parse_price;
 use super::{amounts, labels, name, selector};
 use crate::context::{Block, Context};
+use crate::node::Node;
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 15] = [
+pub(crate) const SPEC: [&str; 16] = [
     "select",
     "strategy",
     "countables",
@@ -27,7 +28,9 @@ pub(crate) const SPEC: [&str; 15] = [
     "queueing",
     "starvationBound",
     "oversubscription",
+    "contention",
 ];
+const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
 /// Strategies as files write them.
 pub(crate) const STRATEGIES: [(&str, Strategy); 10] = [
@@ -61,6 +64,22 @@ pub(crate) const PREEMPTION: [(&str, Preemption); 4] = [
     ("never", Preemption::Never),
     ("lower_class", Preemption::LowerClass),
     ("reclaim", Preemption::Reclaim),
+];
+
+/// What is done about contention, as files write it.
+pub(crate) const RESOLVE: [(&str, ContentionResolve); 4] = [
+    ("wait", ContentionResolve::Wait),
+    ("priority", ContentionResolve::Priority),
+    ("preempt", ContentionResolve::Preempt),
+    ("scale", ContentionResolve::Scale),
+];
+
+/// Severities as files write them.
+pub(crate) const SEVERITIES: [(&str, ContentionSeverity); 4] = [
+    ("low", ContentionSeverity::Low),
+    ("medium", ContentionSeverity::Medium),
+    ("high", ContentionSeverity::High),
+    ("critical", ContentionSeverity::Critical),
 ];
 
 /// Reads a pool.
@@ -155,5 +174,32 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             }
         }
     }
+    pool.contention = spec.get("contention").map(|node| contention(context, node));
     pool
+}
+
+/// What is done about contention, and when.
+fn contention(context: &mut Context<'_>, node: &Node) -> v1::ContentionPolicy {
+    let path = "spec.contention";
+    let block = context.block(node, path, &CONTENTION);
+    let mut policy = v1::ContentionPolicy::default();
+    context.locate("pool.contention.resolve", block.mark_of("resolve"), format!("{path}.resolve"));
+    if let Some(node) = block.get("resolve") {
+        for (position, kind) in
+            context.list(node, &format!("{path}.resolve"), "[preempt, scale]").iter().enumerate()
+        {
+            let kind = context.word(kind, &format!("{path}.resolve[{position}]"), &RESOLVE);
+            policy.resolve.extend(kind.map(i32::from));
+        }
+    }
+    context.locate("pool.contention.after_ms", block.mark_of("after"), format!("{path}.after"));
+    if let Some(node) = block.get("after") {
+        policy.after_ms =
+            context.quantity(node, &format!("{path}.after"), parse_duration_ms).unwrap_or_default();
+    }
+    if let Some(node) = block.get("from") {
+        let severity = context.word(node, &format!("{path}.from"), &SEVERITIES);
+        policy.from = severity.map_or(0, i32::from);
+    }
+    policy
 }

@@ -4,7 +4,7 @@ use plimsoll_ledger::{AdminChange, Blocker, Command, Entry, Verdict};
 use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, ReservationId, Revision};
 
 use super::decode::{self, Result, all};
-use super::{CodecError, encode, names, request, reservation, scale, schedule, service};
+use super::{CodecError, contention, encode, names, request, reservation, scale, schedule, service};
 use crate::fields::{Reader, Writer};
 use crate::log;
 
@@ -136,6 +136,9 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
         Command::StepIntent { intent, attempts, step } => {
             to.generated(45, &scale::encode_step(*intent, *attempts, step));
         }
+        Command::ObserveContention { pool, resource } => {
+            to.generated(60, &contention::encode_observe(pool, resource));
+        }
     }
 }
 
@@ -162,6 +165,7 @@ fn read_command(from: &mut Reader<'_>) -> Result<Command> {
         43 => scale::decode_pin(from.some_generated(43, "pin scale")?)?,
         44 => scale::decode_open(from.some_generated(44, "open intent")?),
         45 => scale::decode_step(from.some_generated(45, "step intent")?)?,
+        60 => contention::decode_observe(from.some_generated(60, "observe contention")?),
         _ => return read_plain(from, number),
     };
     Ok(generated)

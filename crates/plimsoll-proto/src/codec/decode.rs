@@ -11,7 +11,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, mig, names, scale, service, usage};
+use super::{CodecError, contention, mig, names, scale, service, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -145,6 +145,7 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
                 Ok((name, permille))
             })
             .collect::<Result<_>>()?,
+        contention: from.contention.map(contention::decode_policy).transpose()?,
     })
 }
 

@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{mig, names, scale, service, usage};
+use super::{contention, mig, names, scale, service, usage};
 use crate::log;
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
@@ -140,6 +140,7 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
                 .map(|(name, permille)| (name.clone(), (*permille).into()))
                 .collect(),
         ),
+        contention: pool.contention.as_ref().map(contention::encode_policy),
     }
 }
 

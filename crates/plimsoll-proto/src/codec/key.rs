@@ -24,6 +24,7 @@ const LOAD: u8 = 24;
 const SCALING_POLICY: u8 = 25;
 const SCALING: u8 = 26;
 const INTENT: u8 = 27;
+const CONTENTION: u8 = 60;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -50,6 +51,10 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Scaling(name) => named(&mut bytes, SCALING, name),
         RowKey::Intent(id) => {
             bytes.push(INTENT);
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
+        RowKey::Contention(id) => {
+            bytes.push(CONTENTION);
             bytes.extend_from_slice(&id.0.to_be_bytes());
         }
         RowKey::Node(id) => {
@@ -102,6 +107,10 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Intent(Revision(u64::from_be_bytes(id))))
         }
+        CONTENTION => {
+            let id = rest.try_into().map_err(|_| bad)?;
+            Ok(RowKey::Contention(Revision(u64::from_be_bytes(id))))
+        }
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Node(NodeId(u32::from_be_bytes(id))))
@@ -140,6 +149,7 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::ScalingPolicy(policy) => RowKey::ScalingPolicy(policy.name.clone()),
         Row::Scaling(scaling) => RowKey::Scaling(scaling.policy.clone()),
         Row::Intent(intent) => RowKey::Intent(intent.id),
+        Row::Contention(one) => RowKey::Contention(one.id),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -205,6 +215,7 @@ mod tests {
             ".{0,6}".prop_map(RowKey::ScalingPolicy),
             ".{0,6}".prop_map(RowKey::Scaling),
             any::<u64>().prop_map(|id| RowKey::Intent(Revision(id))),
+            any::<u64>().prop_map(|id| RowKey::Contention(Revision(id))),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),
@@ -233,6 +244,7 @@ mod tests {
             &[RESERVATION],
             &[LOAD, 1],
             &[INTENT, 1],
+            &[CONTENTION, 1],
             &[REMOVED_NODE, 1],
             &[IDEMPOTENCY, b'a', 0],
             &[99],

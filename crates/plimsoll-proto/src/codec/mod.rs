@@ -4,6 +4,7 @@
 //! would differ from the others.
 
 mod command;
+mod contention;
 mod decode;
 mod encode;
 mod key;

@@ -6,7 +6,9 @@ use plimsoll_ledger::{Meta, Row};
 use plimsoll_types::{LedgerTime, Revision};
 
 use super::decode::{self, Result};
-use super::{CodecError, SharedRequests, encode, outcome, reservation, scale, schedule, service, usage};
+use super::{
+    CodecError, SharedRequests, contention, encode, outcome, reservation, scale, schedule, service, usage,
+};
 use crate::fields::{Reader, Writer};
 
 /// The field of `Row`.
@@ -30,6 +32,7 @@ pub(super) fn write(to: &mut Writer<'_>, row: &Row) {
         Row::ScalingPolicy(policy) => to.generated(25, &scale::encode(policy)),
         Row::Scaling(state) => to.generated(26, &scale::encode_state(state)),
         Row::Intent(intent) => to.generated(27, &scale::encode_intent(intent)),
+        Row::Contention(one) => to.generated(60, &contention::encode(one)),
     }
 }
 
@@ -57,6 +60,7 @@ pub(super) fn read(mut from: Reader<'_>, requests: &mut SharedRequests) -> Resul
         Some(25) => Row::ScalingPolicy(Arc::new(scale::decode(from.some_generated(25, "scaling policy")?)?)),
         Some(26) => Row::Scaling(Arc::new(scale::decode_state(from.some_generated(26, "scaling")?))),
         Some(27) => Row::Intent(Arc::new(scale::decode_intent(from.some_generated(27, "intent")?)?)),
+        Some(60) => Row::Contention(Arc::new(contention::decode(from.some_generated(60, "contention")?)?)),
         _ => return Err(CodecError::UnknownKind { what: "row" }),
     };
     from.end().map(|()| row)

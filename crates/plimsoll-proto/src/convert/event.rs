@@ -27,6 +27,7 @@ pub fn object_kind(from: &EventObject) -> v1::ObjectKind {
         | EventObject::ScalingPolicyDeleted(_)
         | EventObject::Scaling(_)
         | EventObject::Intent(_) => v1::ObjectKind::Scaling,
+        EventObject::Contention(_) => v1::ObjectKind::Contention,
         EventObject::Leader(_) | EventObject::Version(_) => v1::ObjectKind::Cluster,
     }
 }
@@ -139,6 +140,18 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
                 event.message.push_str(detail);
             }
             event.object = Some(Object::Intent(super::intent_to_v1(intent)));
+        }
+        EventObject::Contention(one) => {
+            event.name = super::contention_name(one);
+            if one.id == from.revision {
+                event.kind = v1::EventKind::Created.into();
+            }
+            let (severity, waiting) = (one.severity.name(), one.waiting);
+            event.message = match one.is_open() {
+                true => format!("{} is {severity}, {waiting} wait ({})", event.name, from.rule),
+                false => format!("{} is over ({})", event.name, from.rule),
+            };
+            event.object = Some(Object::Contention(super::contention_to_v1(one)));
         }
         EventObject::Leader(leader) => {
             event.name = "cluster".to_owned();

@@ -124,6 +124,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         queueing: from.queueing.to_string(),
         starvation_bound_ms: from.starvation_bound_ms,
         oversubscription_permille: from.oversubscription.clone(),
+        contention: from.contention.as_ref().map(super::contention::contention_policy_to_v1),
     }
 }
 
@@ -363,6 +364,9 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.fail("queueing", format!("{:?} is not a discipline; there are: {names}", from.queueing));
         plimsoll_ledger::QueueDiscipline::default()
     });
+    let contention = from.contention.as_ref().map(|contention| {
+        check.within("contention", |check| super::contention::contention_policy(check, contention))
+    });
     check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
         name: from.name.clone(),
@@ -383,6 +387,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         queueing,
         starvation_bound_ms: from.starvation_bound_ms,
         oversubscription: super::qos::oversubscription(check, from),
+        contention,
     }
 }
 

@@ -123,7 +123,7 @@ impl Planner {
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         let mut searches = 0;
         for pool in pools {
-            if pool.preemption == Preemption::Never {
+            if ledger.preemption_of(pool) == Preemption::Never {
                 continue;
             }
             let asked = self.hunt.in_flight.values().flatten().filter_map(|id| ledger.reservation(*id));

@@ -162,6 +162,7 @@ impl AgentHub {
                     | EventObject::ScalingPolicyDeleted(_)
                     | EventObject::Scaling(_)
                     | EventObject::Intent(_)
+                    | EventObject::Contention(_)
                     | EventObject::Leader(_)
                     | EventObject::Version(_) => {}
                 }

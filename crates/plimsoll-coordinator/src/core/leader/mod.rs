@@ -2,6 +2,7 @@
 //! silent nodes. No timer runs on an idle cluster: it wakes for commands, applied entries, changes of leadership, and
 //! the next moment at which something is due.
 
+mod contention;
 mod round;
 mod windows;
 
@@ -71,6 +72,10 @@ struct Lead {
     pass_owed: bool,
     /// Per strict pool, how many requests are on their way to its queue: nobody may overtake those either.
     queueing: BTreeMap<round::Line, u64>,
+    /// Contentions that are on their way to be measured.
+    observing: usize,
+    /// When the leader looks for contention next.
+    look_at: tokio::time::Instant,
     /// When silent nodes are looked for next.
     check_nodes_at: tokio::time::Instant,
 }
@@ -102,6 +107,8 @@ enum Origin {
     Windows,
     /// Loads of endpoints.
     Loads,
+    /// What those who wait lack.
+    Contention,
 }
 
 impl Origin {
@@ -110,9 +117,12 @@ impl Origin {
         match self {
             Origin::Caller(_, ticket) => *ticket,
             Origin::Queue(ticket) => Some(*ticket),
-            Origin::Eviction(_) | Origin::Expiry | Origin::Health(_) | Origin::Windows | Origin::Loads => {
-                None
-            }
+            Origin::Eviction(_)
+            | Origin::Expiry
+            | Origin::Health(_)
+            | Origin::Windows
+            | Origin::Loads
+            | Origin::Contention => None,
         }
     }
 }
@@ -220,6 +230,8 @@ impl LeaderLoop {
             in_flight: FuturesUnordered::new(),
             expiring: false,
             opening: false,
+            observing: 0,
+            look_at: tokio::time::Instant::now(),
             passes: 0,
             pass_owed: false,
             queueing: BTreeMap::new(),
@@ -358,6 +370,7 @@ impl LeaderLoop {
                         lead.planner.settle_eviction(&ledger, reservation, refused);
                     }
                     Origin::Windows => lead.opening = false,
+                    Origin::Contention => lead.observing = lead.observing.saturating_sub(1),
                     Origin::Expiry => {
                         lead.expiring = false;
                         lead.planner.note_waiting();
@@ -392,7 +405,8 @@ impl LeaderLoop {
         let due = [expiry, lead.planner.next_eviction_at(), change, budget].into_iter().flatten().min();
         let due = due.map(|at| now + Duration::from_millis(at.0.saturating_sub(now_ms).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
-        due.into_iter().chain(check).chain(self.loads.due_at()).min()
+        let look = contention::next_look(lead, &ledger);
+        due.into_iter().chain(check).chain(self.loads.due_at()).chain(look).min()
     }
 }
 

@@ -66,6 +66,9 @@ impl LeaderLoop {
             self.draft_expiry(lead, &ledger, now, &mut draft);
             self.draft_health(lead, &ledger, now, most, &mut draft);
             draft_windows(lead, &ledger, now, &mut draft);
+            for (entry, origin) in super::contention::due(lead, &ledger, now) {
+                draft.push(entry, origin);
+            }
             let reports = self.loads.due(&ledger, now);
             if !reports.is_empty() {
                 draft.push(Entry::system(Command::ReportLoad { reports }), Origin::Loads);

@@ -3,6 +3,7 @@
 mod agents;
 mod backup;
 mod cluster;
+mod contention;
 mod doctor;
 mod harness;
 mod scaling;

@@ -98,6 +98,8 @@ pub(crate) const METHODS: &[Method] = &[
     call(ANYONE, "/plimsoll.v1.ScalingService/ListScalingPolicies"),
     call(LEADER, "/plimsoll.v1.ScalingService/ScaleTarget"),
     call(LEADER, "/plimsoll.v1.ScalingService/ExplainScaling"),
+    call(ANYONE, "/plimsoll.v1.ContentionService/GetContention"),
+    call(ANYONE, "/plimsoll.v1.ContentionService/ListContentions"),
     call(LEADER, "/plimsoll.v1.PlanService/Plan"),
     stream(LEADER, "/plimsoll.v1.AgentService/Connect"),
     stream(ANYONE, "/plimsoll.v1.WatchService/Watch"),

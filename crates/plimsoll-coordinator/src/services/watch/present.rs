@@ -67,6 +67,8 @@ fn present_objects(ledger: &Ledger) -> Vec<EventObject> {
     objects.extend(ledger.schedules().map(|schedule| EventObject::Schedule(Arc::clone(schedule))));
     objects.extend(ledger.services().map(|service| EventObject::Service(Arc::clone(service))));
     objects.extend(ledger.scaling_policies().map(|policy| EventObject::ScalingPolicy(Arc::clone(policy))));
+    let contentions = ledger.contentions().filter(|one| one.is_open());
+    objects.extend(contentions.map(|one| EventObject::Contention(Arc::clone(one))));
     objects.extend(ledger.validators().map(|object| EventObject::Validator(Arc::clone(object))));
     objects.extend(ledger.nodes().map(|node| EventObject::Node(Arc::clone(node))));
     let reservations = ledger.reservations().filter(|reservation| !reservation.state.is_final());

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::contention::observe_contention;
 use super::node::{health, registration};
 use super::policy::{policy_name, valid_policy_object, windows};
 use super::request::valid_request;
@@ -85,6 +86,7 @@ fn command() -> impl Strategy<Value = Command> {
             Command::ReportLoad { reports }
         }),
         scaling_command(),
+        observe_contention(),
         (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
             Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }
         }),

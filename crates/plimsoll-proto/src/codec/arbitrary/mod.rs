@@ -1,5 +1,6 @@
 //! Strategies that make any ledger value, for round trips; and valid requests and policy objects, for the API.
 
+mod contention;
 mod entry;
 mod node;
 mod policy;

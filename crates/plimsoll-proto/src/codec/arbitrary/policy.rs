@@ -9,6 +9,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::contention::contention_policy;
 use super::request::{qos, selector};
 use super::scale::valid_scaling_policy;
 use super::service::service;
@@ -31,12 +32,14 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
         btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
     let words = ("[A-Z]{0,3}", vec(name(), 0..3));
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
+    let over = (over, prop::option::of(contention_policy()));
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
     let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
-            let ((currency, topology), (queueing, starvation_bound_ms, oversubscription)) = (words, queueing);
+            let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
+            let (oversubscription, contention) = over;
             let (preemption, max_preemptions_per_hour) = preemption;
             Pool {
                 name,
@@ -56,6 +59,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 queueing,
                 starvation_bound_ms,
                 oversubscription,
+                contention,
                 changed: Revision(0),
             }
         },

@@ -10,6 +10,7 @@ use plimsoll_types::{LedgerTime, NodeId, Revision};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::contention::contention;
 use super::node::node;
 use super::policy::{class, node_limits, pool, queue, schedule, validator, windows};
 use super::reservation::{blocker, reason, reservation};
@@ -102,5 +103,6 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         scaling_policy().prop_map(|policy| Row::ScalingPolicy(Arc::new(policy))),
         scaling().prop_map(|state| Row::Scaling(Arc::new(state))),
         intent().prop_map(|intent| Row::Intent(Arc::new(intent))),
+        contention().prop_map(|one| Row::Contention(Arc::new(one))),
     ]
 }
