@@ -167,6 +167,9 @@ impl fmt::Display for Reason {
                 FloorSource::Waiting(requests) => {
                     write!(f, "{requests} requests wait and would fit: at least {replicas}")
                 }
+                FloorSource::Contention(resource) => {
+                    write!(f, "contention of {resource}: at least {replicas}")
+                }
                 FloorSource::InUse => write!(f, "in use: at least {replicas}"),
                 FloorSource::Kept => write!(f, "kept for the calendar: at least {replicas}"),
             },

@@ -5,6 +5,7 @@
 //! decides nothing that apply does not look at again.
 
 mod act;
+mod contention;
 mod foresight;
 mod looks;
 mod need;
@@ -277,6 +278,7 @@ fn rule_of(decision: &ScaleDecision) -> String {
                     FloorSource::Schedule(name) => format!("schedule {name}"),
                     FloorSource::Manual(_) => "manual".to_owned(),
                     FloorSource::Waiting(_) => "waiting".to_owned(),
+                    FloorSource::Contention(resource) => format!("contention {resource}"),
                     FloorSource::InUse => "in use".to_owned(),
                     FloorSource::Kept => "calendar".to_owned(),
                 };

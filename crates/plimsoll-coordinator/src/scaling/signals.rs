@@ -7,7 +7,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::LedgerTime;
 
-use super::need;
+use super::{contention, need};
 
 /// A load that is older counts as missing, in milliseconds (gRFC A58: 3 minutes).
 const LOAD_COUNTS_MS: u64 = 180_000;
@@ -32,6 +32,10 @@ pub(super) fn read(ledger: &Ledger, policy: &ScalingPolicy, state: &Scaling, now
     };
     match &policy.target {
         ScalingTarget::Pool(pool) => {
+            let demand = ledger.contended(pool, now);
+            if let Some((machines, resource)) = contention::machines(ledger, policy, pool, &demand) {
+                need(fleet.present + machines, FloorSource::Contention(resource));
+            }
             let waiting = need::waiting(ledger, policy, pool, &fleet);
             if waiting.machines > 0 {
                 need(fleet.present + waiting.machines, FloorSource::Waiting(waiting.requests));
@@ -43,7 +47,10 @@ pub(super) fn read(ledger: &Ledger, policy: &ScalingPolicy, state: &Scaling, now
             signals.in_progress = fleet.busy + waiting.requests;
             let nodes: Vec<&Node> = nodes(ledger, pool).collect();
             for target in &policy.rules.targets {
-                let reading = of_pool(ledger, pool, &nodes, &fleet, target, now);
+                let reading = match target.metric {
+                    Metric::Contention => Reading::Whole(contention::pressure_milli(&demand)),
+                    _ => of_pool(ledger, pool, &nodes, &fleet, target, now),
+                };
                 signals.readings.push((target.metric.clone(), reading));
             }
         }

@@ -23,7 +23,7 @@ use crate::limits::{MAX_AMOUNT, MAX_DEVICE_TEXT_BYTES};
 use crate::v1;
 
 /// Metrics of a pool.
-const OF_POOLS: [&str; 5] = ["cpu", "memory", "gpu", "queue_depth", "wait_time"];
+const OF_POOLS: [&str; 6] = ["cpu", "memory", "gpu", "queue_depth", "wait_time", "contention"];
 /// Metrics of a service: what its endpoints report.
 const OF_SERVICES: [&str; 5] = ["utilization", "in_flight", "queue_depth", "rate", "latency"];
 /// Those of a pool that a plain utilization is about.
