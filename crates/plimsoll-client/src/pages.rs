@@ -1,11 +1,12 @@
 //! Lists that come in pages, as one list. The token of a page carries its revision, so all pages are one snapshot.
 
 use plimsoll_proto::v1::{
-    Class, Event, ListClassesRequest, ListEndpointsRequest, ListEventsRequest, ListNodeLimitsRequest,
-    ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest, ListReservationsRequest,
-    ListScalingPoliciesRequest, ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node,
-    NodeLimits, Pool, PoolStatus, Queue, QueueStatus, Reservation, ScalingPolicy, ScalingStatus, Schedule,
-    ScheduleStatus, Service, ServiceEndpoint, ServiceStatus, UsageQuota, UsageQuotaStatus, Validator,
+    Class, Contention, Event, ListClassesRequest, ListContentionsRequest, ListEndpointsRequest,
+    ListEventsRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest,
+    ListQuotasRequest, ListReservationsRequest, ListScalingPoliciesRequest, ListSchedulesRequest,
+    ListServicesRequest, ListValidatorsRequest, Node, NodeLimits, Pool, PoolStatus, Queue, QueueStatus,
+    Reservation, ScalingPolicy, ScalingStatus, Schedule, ScheduleStatus, Service, ServiceEndpoint,
+    ServiceStatus, UsageQuota, UsageQuotaStatus, Validator,
 };
 
 use crate::{Client, Error};
@@ -104,6 +105,8 @@ pages! {
     all_nodes = list_nodes(ListNodesRequest) -> nodes: Node;
     /// All endpoints of a service.
     all_endpoints = list_endpoints(ListEndpointsRequest) -> endpoints: ServiceEndpoint;
+    /// All contentions that match.
+    all_contentions = list_contentions(ListContentionsRequest) -> contentions: Contention;
     /// All validators.
     all_validators = list_validators(ListValidatorsRequest) -> validators: Validator;
     /// All classes.

@@ -3,6 +3,7 @@
 use plimsoll_proto::v1::agent_service_client::AgentServiceClient;
 use plimsoll_proto::v1::audit_service_client::AuditServiceClient;
 use plimsoll_proto::v1::cluster_service_client::ClusterServiceClient;
+use plimsoll_proto::v1::contention_service_client::ContentionServiceClient;
 use plimsoll_proto::v1::endpoint_service_client::EndpointServiceClient;
 use plimsoll_proto::v1::node_service_client::NodeServiceClient;
 use plimsoll_proto::v1::plan_service_client::PlanServiceClient;
@@ -184,6 +185,13 @@ verbs! { ScalingServiceClient:
     keyed scale_target(ScaleTargetRequest) -> ScaleTargetResponse;
     /// Why a target did or did not move.
     read explain_scaling(ExplainScalingRequest) -> ExplainScalingResponse;
+}
+
+verbs! { ContentionServiceClient:
+    /// Reads the contention of a resource of a pool, with earlier ones.
+    read get_contention(GetContentionRequest) -> GetContentionResponse;
+    /// Reads the contentions.
+    read list_contentions(ListContentionsRequest) -> ListContentionsResponse;
 }
 
 verbs! { WatchServiceClient:

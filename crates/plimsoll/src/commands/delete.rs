@@ -104,7 +104,7 @@ impl Delete {
             Noun::Node => {
                 return Err(CliError::usage("nodes are not deleted here").help("plimsoll node remove NAME"));
             }
-            Noun::Device | Noun::Endpoint | Noun::Member | Noun::Event => {
+            Noun::Device | Noun::Contention | Noun::Endpoint | Noun::Member | Noun::Event => {
                 return Err(CliError::usage(format!("{} cannot be deleted", noun.plural()))
                     .help("pools, classes, limits, queues, quotas, schedules, services, scaling policies and validators can"));
             }

@@ -3,9 +3,9 @@
 use clap::Args;
 use plimsoll_client::Client;
 use plimsoll_client::v1::{
-    Event, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest,
-    ListEventsRequest,
+    Event, GetClassRequest, GetContentionRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest,
+    GetQueueRequest, GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest,
+    GetValidatorRequest, ListEventsRequest,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,9 @@ impl Describe {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let (noun, name) = match self.name {
             Some(name) => (self.noun.parse::<Noun>().map_err(CliError::usage)?, name),
+            None if self.noun.starts_with("contention/") => {
+                (Noun::Contention, self.noun.replacen("contention/", "", 1))
+            }
             None if self.noun.starts_with("r-") => (Noun::Reservation, self.noun),
             None => return Err(CliError::usage("describe which one?").help("plimsoll describe NOUN NAME")),
         };
@@ -199,6 +202,25 @@ impl Describe {
                 };
                 (row.json(), format!("services/{name}"))
             }
+            Noun::Contention => {
+                let (pool, resource) = pool_and_resource(&name)?;
+                let request = GetContentionRequest {
+                    pool,
+                    resource,
+                    consistency,
+                    min_revision: 0,
+                    as_of_revision,
+                    as_of_ms,
+                };
+                let answer = client.get_contention(request).await.map_err(asked)?;
+                let one = answer.contention.unwrap_or_default();
+                let mut object = one.json();
+                let earlier: Vec<Value> = answer.earlier.iter().map(Shown::json).collect();
+                if !earlier.is_empty() {
+                    object["earlier"] = Value::Array(earlier);
+                }
+                (object, one.name)
+            }
             Noun::Device | Noun::Endpoint | Noun::Member | Noun::Event => {
                 let error = CliError::usage(format!("{} cannot be described one by one", noun.plural()));
                 return Err(error.help(format!("plimsoll get {} -o wide", noun.plural())));
@@ -214,6 +236,16 @@ impl Describe {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Pool and resource of `POOL/RESOURCE`.
+pub(super) fn pool_and_resource(name: &str) -> Result<(String, String), CliError> {
+    let name = name.strip_prefix("contentions/").unwrap_or(name);
+    let Some((pool, resource)) = name.split_once('/') else {
+        let error = CliError::usage(format!("{name:?} is no contention: they are named POOL/RESOURCE"));
+        return Err(error.help("plimsoll describe contention default/gpu"));
+    };
+    Ok((pool.to_owned(), resource.to_owned()))
 }
 
 async fn latest_events(

@@ -137,7 +137,7 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         return Err(CliError::usage(format!("events are not about {}", noun.plural())));
     };
     let name = match noun {
-        _ if name.is_empty() || name.contains('/') => name.to_owned(),
+        _ if name.is_empty() || name.contains('/') && noun != Noun::Contention => name.to_owned(),
         Noun::Node | Noun::Device => format!("nodes/{name}"),
         Noun::Pool => format!("pools/{name}"),
         Noun::Class => format!("classes/{name}"),
@@ -147,6 +147,7 @@ fn subject(about: &str) -> Result<(Vec<i32>, String), CliError> {
         Noun::Validator => format!("validators/{name}"),
         Noun::Schedule => format!("schedules/{name}"),
         Noun::Service => format!("services/{name}"),
+        Noun::Contention => format!("contentions/{name}"),
         Noun::Scaling => format!("scalingPolicies/{name}"),
         Noun::Reservation | Noun::Endpoint | Noun::Member | Noun::Event => name.to_owned(),
     };

@@ -12,7 +12,7 @@ use crate::blockers::{by_weight, sentence};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    Out, absolute, asked, expected_start, members, places, reservation_state, short_duration,
+    Out, absolute, asked, contention_line, expected_start, members, places, reservation_state, short_duration,
 };
 
 /// Says why.
@@ -74,6 +74,12 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
     }
     if !explanation.not_in_the_way.is_empty() {
         text.push_str(&format!("     Not in the way: {}\n", explanation.not_in_the_way.join(", ")));
+    }
+    if !explanation.contentions.is_empty() {
+        text.push_str("\nPart of contention\n");
+        for one in &explanation.contentions {
+            text.push_str(&format!("  {}\n", contention_line(one)));
+        }
     }
     if explanation.rank > 0 {
         text.push_str(&format!("\nPlace\n  rank {} of {}", explanation.rank, explanation.queue_length));

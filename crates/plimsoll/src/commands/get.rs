@@ -3,12 +3,12 @@
 use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    Class, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest, GetQueueRequest,
-    GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest, GetValidatorRequest,
-    ListClassesRequest, ListEndpointsRequest, ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest,
-    ListQueuesRequest, ListQuotasRequest, ListReservationsRequest, ListScalingPoliciesRequest,
-    ListSchedulesRequest, ListServicesRequest, ListValidatorsRequest, Node, NodeLimits, NodeState,
-    Reservation, ReservationState, Validator,
+    Class, Contention, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest,
+    GetQueueRequest, GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest,
+    GetValidatorRequest, ListClassesRequest, ListContentionsRequest, ListEndpointsRequest,
+    ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
+    ListReservationsRequest, ListScalingPoliciesRequest, ListSchedulesRequest, ListServicesRequest,
+    ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
 };
 use plimsoll_client::{Client, Listed};
 
@@ -29,7 +29,7 @@ use crate::output::{
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Get {
-    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, services, endpoints, scaling, members, events
+    /// Kind of thing: nodes, devices, pools, reservations, classes, limits, queues, quotas, schedules, services, endpoints, scaling, contentions, members, events
     #[arg(value_name = "NOUN")]
     noun: Option<Noun>,
     /// Names; all without
@@ -56,7 +56,7 @@ pub(crate) struct Get {
     /// Reservations: only with this name for people
     #[arg(long, value_name = "NAME")]
     pub(crate) named: Option<String>,
-    /// Reservations: those that have ended too
+    /// Reservations and contentions: those that have ended too
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
     /// Follow what happens: redrawn on a terminal, one JSON document a change elsewhere
@@ -115,7 +115,7 @@ impl Get {
     pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
         let Some(noun) = self.noun else {
             return Err(CliError::usage("get what?")
-                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|services|endpoints|scaling|members|events"));
+                .help("plimsoll get nodes|devices|pools|reservations|classes|limits|queues|validators|services|endpoints|scaling|contentions|members|events"));
         };
         let client = globals.client()?;
         if self.watch {
@@ -169,6 +169,11 @@ impl Get {
                 self.policy(&out, self.scalings(&client, globals).await?, |row| {
                     Object::ScalingPolicy(row.scaling_policy)
                 })?;
+            }
+            Noun::Contention => {
+                let listed = self.contentions(&client, globals).await?;
+                let hint = if self.all { "" } else { "add -a for those that have ended" };
+                out.list(&listed.items, Some(&self.footer(noun, &listed, hint)))?;
             }
             Noun::Endpoint => {
                 let listed = self.endpoints(&client, globals).await?;
@@ -279,6 +284,22 @@ impl Get {
     plain!(classes: "class", get_class(GetClassRequest), all_classes(ListClassesRequest) -> Class { class });
     plain!(limits: "limits", get_node_limits(GetNodeLimitsRequest), all_node_limits(ListNodeLimitsRequest) -> NodeLimits { node_limits });
     plain!(validators: "validator", get_validator(GetValidatorRequest), all_validators(ListValidatorsRequest) -> Validator { validator });
+
+    /// Contentions named `POOL/RESOURCE`, or all.
+    async fn contentions(&self, client: &Client, globals: &Globals) -> Result<Listed<Contention>, CliError> {
+        let (as_of_revision, as_of_ms) = self.at();
+        let request = ListContentionsRequest {
+            pool: self.pool.clone().unwrap_or_default(),
+            include_ended: self.all,
+            consistency: globals.consistency(),
+            as_of_revision,
+            as_of_ms,
+            ..ListContentionsRequest::default()
+        };
+        let mut listed = client.all_contentions(request).await?;
+        listed.items.retain(|one| self.names.is_empty() || self.names.contains(&one.id()));
+        Ok(listed)
+    }
 
     /// Endpoints of the services named, or of all.
     async fn endpoints(&self, client: &Client, globals: &Globals) -> Result<Listed<EndpointRow>, CliError> {

@@ -19,13 +19,14 @@ pub(crate) enum Noun {
     Schedule,
     Service,
     Scaling,
+    Contention,
     Endpoint,
     Member,
     Event,
 }
 
 /// Names of each kind: first the plural, as lists are called.
-const NAMES: [(Noun, &[&str]); 15] = [
+const NAMES: [(Noun, &[&str]); 16] = [
     (Noun::Node, &["nodes", "node", "no"]),
     (Noun::Device, &["devices", "device", "gpus", "gpu"]),
     (Noun::Pool, &["pools", "pool", "po"]),
@@ -38,6 +39,7 @@ const NAMES: [(Noun, &[&str]); 15] = [
     (Noun::Schedule, &["schedules", "schedule", "sched"]),
     (Noun::Service, &["services", "service", "svc"]),
     (Noun::Scaling, &["scaling", "scalingpolicy", "scalingpolicies", "autoscaler"]),
+    (Noun::Contention, &["contentions", "contention", "con"]),
     (Noun::Endpoint, &["endpoints", "endpoint", "ep"]),
     (Noun::Member, &["members", "member", "coordinators", "coordinator"]),
     (Noun::Event, &["events", "event", "ev"]),
@@ -63,6 +65,7 @@ impl Noun {
             Noun::Schedule => Some(ObjectKind::Schedule),
             Noun::Service => Some(ObjectKind::Service),
             Noun::Scaling => Some(ObjectKind::Scaling),
+            Noun::Contention => Some(ObjectKind::Contention),
             // What changes of an endpoint is its reservation.
             Noun::Endpoint => None,
             Noun::Member => Some(ObjectKind::Cluster),

@@ -129,6 +129,10 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
             }
             _ => None,
         })),
+        Noun::Contention => out.render(&pick(objects, |object| match object {
+            Object::Contention(one) if one.end_time_ms == 0 => Some(one),
+            _ => None,
+        })),
         Noun::Endpoint | Noun::Member | Noun::Event => Ok(String::new()),
     }
 }
@@ -160,6 +164,7 @@ fn passes(event: &Event, filter: &Get, names: &[String]) -> bool {
             live && in_state && on_node && class && name && named(&reservation.id)
         }
         Some(Object::Node(node)) => named(&node.id),
+        Some(Object::Contention(one)) => named(&format!("{}/{}", one.pool, one.resource)),
         _ => named(event.name.rsplit('/').next().unwrap_or_default()),
     }
 }

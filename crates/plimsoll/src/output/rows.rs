@@ -1,5 +1,6 @@
 //! What each kind of thing shows of itself.
 
+mod contention;
 mod coordination;
 mod nodes;
 mod queue;
@@ -10,6 +11,7 @@ mod schedule;
 mod service;
 mod validator;
 
+pub(crate) use contention::contention_line;
 pub(crate) use coordination::{MemberRow, PoolRow};
 pub(crate) use nodes::DeviceRow;
 pub(crate) use queue::QueueRow;
@@ -28,7 +30,7 @@ fn document(message: &impl Serialize) -> Value {
 }
 
 /// Prefixes of the API's enumerations.
-const PREFIXES: [&str; 17] = [
+const PREFIXES: [&str; 19] = [
     "RESERVATION_STATE_",
     "NODE_STATE_",
     "END_REASON_",
@@ -46,6 +48,8 @@ const PREFIXES: [&str; 17] = [
     "INTENT_STATE_",
     "SCALING_SELECT_",
     "QOS_",
+    "CONTENTION_SEVERITY_",
+    "CONTENTION_RESOLVE_",
 ];
 
 /// A value of an enumeration in lower-case words; `None` where the text is none.
