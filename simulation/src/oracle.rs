@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Class, Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
+    Class, Contention, Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
     Reservation, Stamp, Usage, UsageKey, Violation,
 };
 use plimsoll_proto::codec;
@@ -33,6 +33,8 @@ pub struct Picture {
     pub queues: BTreeMap<String, Arc<Queue>>,
     /// Pools, by name.
     pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Open contentions, by number.
+    pub contentions: BTreeMap<Revision, Arc<Contention>>,
     /// Classes, by name.
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Limits, budgets and rates of users, by name.
@@ -216,6 +218,11 @@ fn picture(ledger: &Ledger, self_check: bool) -> Picture {
         log_time: ledger.clock(),
         nodes: ledger.nodes().map(|node| (node.id, Arc::clone(node))).collect(),
         countables: ledger.pools().map(countables).collect(),
+        contentions: ledger
+            .contentions()
+            .filter(|one| one.is_open())
+            .map(|one| (one.id, Arc::clone(one)))
+            .collect(),
         pools: ledger.pools().map(|pool| (pool.name.clone(), Arc::clone(pool))).collect(),
         classes: ledger.classes().map(|class| (class.name.clone(), Arc::clone(class))).collect(),
         quotas: ledger.quota_policies().map(|quota| (quota.name.clone(), Arc::clone(quota))).collect(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Command, Preempted, Preemption, PreemptionRule, Reservation, State};
+use plimsoll_ledger::{Command, Pool, Preempted, Preemption, PreemptionRule, Reservation, Resolve, State};
 
 use super::i04_quota::View;
 use super::{Findings, Invariant, members_take};
@@ -53,10 +53,19 @@ impl Invariant for Victims {
     }
 }
 
+/// True where a pool preempts to resolve contention, and none is being resolved so.
+fn is_closed(step: &Step, pool: &Pool) -> bool {
+    let resolves = |kinds: &BTreeSet<Resolve>| kinds.contains(&Resolve::Preempt);
+    let mut open = step.before.contentions.values().filter(|one| one.pool == pool.name);
+    pool.contention.as_ref().is_some_and(|policy| resolves(&policy.resolve))
+        && !open.any(|one| resolves(&one.resolving))
+}
+
 /// Why one may not be made to leave.
 fn wronged(step: &Step, claimant: &Reservation, victim: &Reservation, given: &Preempted) -> Option<String> {
     let class = step.before.classes.get(&victim.request.class);
-    let allowed = step.before.pools.get(&claimant.request.pool).map(|pool| pool.preemption)?;
+    let pool = step.before.pools.get(&claimant.request.pool)?;
+    let allowed = if is_closed(step, pool) { Preemption::Never } else { pool.preemption };
     let by_class = given.rule == PreemptionRule::LowerClass;
     if victim.is_best_effort() != (given.rule == PreemptionRule::BestEffort) && !claimant.is_best_effort() {
         return Some(format!("leaves by {:?}, best effort or not", given.rule));
@@ -166,7 +175,7 @@ fn is_scarce(step: &Step, claimant: &Reservation, resource: &str) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use plimsoll_ledger::{Class, Placement, Pool, Queue, Quota, Request};
+    use plimsoll_ledger::{Class, ContentionPolicy, Placement, Queue, Quota, Request};
     use plimsoll_types::{Amount, LedgerTime, ReservationId, Revision};
 
     use super::*;
@@ -246,6 +255,7 @@ mod tests {
         assert_eq!(taken(500, |_| {}), ["I11"], "less than is guaranteed");
         assert_eq!(taken(0, pool(|pool| pool.preemption = Preemption::Never)), ["I11"]);
         assert_eq!(taken(0, pool(|pool| pool.preemption = Preemption::Reclaim)), ["I11"]);
+        assert_eq!(taken(0, pool(|pool| pool.contention = Some(only_then()))), ["I11"]);
         assert_eq!(taken(0, class(|class| class.preemptible = false)), ["I11"]);
         assert_eq!(taken(0, class(|class| class.min_run_ms = 1)), ["I11"]);
         let apart = |picture: &mut Picture| {
@@ -254,6 +264,10 @@ mod tests {
             }
         };
         assert_eq!(taken(0, apart), ["I11"], "another tree");
+    }
+
+    fn only_then() -> ContentionPolicy {
+        ContentionPolicy { resolve: [Resolve::Preempt].into(), ..ContentionPolicy::default() }
     }
 
     #[test]

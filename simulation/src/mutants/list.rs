@@ -17,6 +17,7 @@ const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
 const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
+const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
@@ -33,7 +34,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 49] = [
+pub const SEEDED: [Seeded; 51] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -50,6 +51,8 @@ pub const SEEDED: [Seeded; 49] = [
         &[REPAIR, MODEL, SEEDS],
     ),
     bug("gang-without-a-role", "a gang is granted without one of its roles", &[ROLES, SEEDS]),
+    bug("contention-flaps", "a severity falls before it has lasted", &[CONTENTION, MODEL]),
+    bug("resolution-unnoted", "what was done about a contention is not noted", &[CONTENTION, MODEL]),
     bug("forget-answers", "answers to request ids are not restored from rows", &[MODEL, SEEDS]),
     bug("never-forget-answers", "the table of answers grows without bound", &[MODEL, LIFE]),
     bug("wrap-on-overflow", "amounts times members wrap", &[MODEL, SEEDS]),

@@ -196,6 +196,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 queueing: rng.pick(&QUEUEING).copied().unwrap_or_default().to_owned(),
                 starvation_bound_ms: if rng.percent(30) { 20_000 } else { 0 },
                 oversubscription_permille: oversubscription(rng),
+                contention: contention(max_pending),
                 ..Default::default()
             })
         }
@@ -230,6 +231,17 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
         }
     };
     v1::PolicyObject { object: Some(object) }
+}
+
+/// What is done about contention, by something else that was drawn: so the course of a seed stays what it was.
+fn contention(drawn: u32) -> Option<v1::ContentionPolicy> {
+    let resolve: &[v1::ContentionResolve] = match drawn {
+        1 => &[v1::ContentionResolve::Preempt, v1::ContentionResolve::Wait],
+        3 => &[v1::ContentionResolve::Priority],
+        _ => return None,
+    };
+    let resolve = resolve.iter().map(|kind| i32::from(*kind)).collect();
+    Some(v1::ContentionPolicy { resolve, ..Default::default() })
 }
 
 /// What is promised beside what there is: mostly nothing, now and then half as much again.

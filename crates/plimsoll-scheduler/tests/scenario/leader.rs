@@ -12,6 +12,8 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 /// How far ahead windows of schedules are worked out: further than any scenario lasts.
 const HORIZON_MS: u64 = 8 * 86_400_000;
+/// How often contention is looked for, in milliseconds.
+const LOOK_EVERY_MS: u64 = 10_000;
 /// Rounds at one moment; more would be a planner and a ledger that disagree.
 const MOST_ROUNDS: usize = 1_000;
 
@@ -92,6 +94,10 @@ impl Leader {
                 self.apply(command);
                 self.planner.sync_policies(&self.ledger);
             }
+            for (pool, resource) in self.contentions() {
+                self.apply(Command::ObserveContention { pool, resource });
+                self.planner.sync_policies(&self.ledger);
+            }
             self.planner.tick(&self.ledger, self.now);
             if self.planner.wants_queue_pass() || std::mem::take(&mut self.pass_owed) {
                 for (reservation, placement, ticket) in self.planner.plan_queue(&self.ledger, 1_000) {
@@ -125,7 +131,9 @@ impl Leader {
         let planned =
             self.planner.planned_starts().map(|planned| planned.start_at).filter(|at| *at > self.now);
         let budget = self.planner.next_budget_at();
-        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget];
+        let look = self.resolves_contention() && self.ledger.watches_contention();
+        let look = look.then(|| self.now.plus_ms(LOOK_EVERY_MS));
+        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget, look];
         others.into_iter().flatten().chain(planned).min()
     }
 
@@ -136,6 +144,16 @@ impl Leader {
     fn read_nodes(&mut self) {
         let nodes: BTreeSet<NodeId> = self.ledger.nodes().map(|node| node.id).collect();
         self.planner.sync(&self.ledger, nodes);
+    }
+
+    /// Others have contention too; what nobody does anything about would only fill their reports.
+    fn resolves_contention(&self) -> bool {
+        self.ledger.pools().any(|pool| pool.contention.is_some())
+    }
+
+    /// Contentions that open, move or end now.
+    fn contentions(&self) -> Vec<(String, String)> {
+        if self.resolves_contention() { self.ledger.contentions_due(self.now) } else { Vec::new() }
     }
 
     /// Windows of schedules that were not worked out yet.

@@ -93,6 +93,33 @@ impl Report {
                 };
                 self.say(at, &format!("{} {what}", node.name()));
             }
+            EventObject::Contention(one) if event.rule != "contention/observed" => {
+                let (what, severity) = (event.rule.trim_start_matches("contention/"), one.severity.name());
+                let state = match one.is_open() {
+                    true => format!(
+                        "{severity}, {} of {} missing",
+                        one.demand.saturating_sub(one.open),
+                        one.capacity
+                    ),
+                    false => format!("it was {} at most", one.peak.name()),
+                };
+                let done = one.resolutions.iter().filter(|done| done.revision == event.revision);
+                let subject = |subject: &str| match subject.parse::<ReservationId>() {
+                    Ok(id) => self.name(id),
+                    Err(_) => subject.to_owned(),
+                };
+                let done: Vec<String> =
+                    done.map(|done| format!("; {} {}", done.kind.name(), subject(&done.subject))).collect();
+                self.say(
+                    at,
+                    &format!(
+                        "contention of {} in {} {what}: {state}{}",
+                        one.resource,
+                        one.pool,
+                        done.concat()
+                    ),
+                );
+            }
             _ => {}
         }
     }
