@@ -2,8 +2,8 @@
 
 use super::{administration, preempt, queueing, queues, repair, usage, validators};
 use crate::{
-    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling, service,
-    topology,
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling,
+    service, topology,
 };
 
 impl Command {

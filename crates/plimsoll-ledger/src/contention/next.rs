@@ -62,8 +62,8 @@ impl Ledger {
         let rule = moved(&mut new, seen, now);
         let resolving = new.is_open() && self.begin_resolving(&mut new, now);
         let stale = now >= old.observed_at.plus_ms(CONTENTION_OBSERVE_MS);
-        let rule = rule.or(resolving.then_some("contention/resolving"));
-        rule.or(stale.then_some("contention/observed")).map(|rule| (rule, new))
+        let rule = rule.or_else(|| resolving.then_some("contention/resolving"));
+        rule.or_else(|| stale.then_some("contention/observed")).map(|rule| (rule, new))
     }
 
     /// Begins what the pool's policy says is to be done by now. True where something was begun.
