@@ -120,6 +120,10 @@ verbs! { NodeServiceClient:
 verbs! { PlanServiceClient:
     /// What a change would come to. Nothing is changed.
     read plan(PlanRequest) -> PlanResponse;
+    /// Which grants would have to go where against fragmentation. Nothing is changed.
+    read plan_defragmentation(PlanDefragmentationRequest) -> PlanDefragmentationResponse;
+    /// Gives notice to those that such a plan moves.
+    keyed defragment(DefragmentRequest) -> DefragmentResponse;
 }
 
 verbs! { PolicyServiceClient:

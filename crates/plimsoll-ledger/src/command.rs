@@ -224,6 +224,13 @@ pub enum Command {
         /// Name of the resource.
         resource: String,
     },
+    /// A grant is to go elsewhere in its pool, so that the pool is less fragmented: it is given notice and waits again. From ledger version 8 on.
+    Relocate {
+        /// Which.
+        reservation: ReservationId,
+        /// Where there is a place for it.
+        placement: Placement,
+    },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {
         /// New version.

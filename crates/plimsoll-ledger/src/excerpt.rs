@@ -37,6 +37,7 @@ impl Ledger {
             | Command::SetDesired(_)
             | Command::PinScale { .. } => BTreeSet::new(),
             Command::Place { reservation, .. }
+            | Command::Relocate { reservation, .. }
             | Command::Confirm { reservation, .. }
             | Command::Renew { reservation, .. }
             | Command::Resize { reservation, .. }

@@ -176,6 +176,9 @@ impl Ledger {
             Command::Preempt { reservation, placement, victims } => {
                 self.apply_preempt(context, *reservation, placement, victims)
             }
+            Command::Relocate { reservation, placement } => {
+                self.apply_relocate(context, *reservation, placement)
+            }
             Command::Confirm { reservation, token } => self.apply_confirm(context, *reservation, *token),
             Command::Renew { reservation, token, ttl_ms } => {
                 self.apply_renew(context, *reservation, *token, *ttl_ms)

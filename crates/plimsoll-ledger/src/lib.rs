@@ -31,6 +31,7 @@ mod preemption;
 mod qos;
 mod quota;
 mod recent;
+mod relocation;
 mod removed;
 mod repair;
 mod request;

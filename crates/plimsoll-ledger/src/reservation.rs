@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_types::{LedgerTime, ReservationId, Resources, Revision};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
 use crate::{Blocker, Endpoint, MemberPlacement, Repaired, Request, Tab};
 
@@ -79,12 +79,14 @@ pub enum PreemptionRule {
     Reclaim,
     /// For one that is backed, from one that took what was idle. From ledger version 7 on.
     BestEffort,
+    /// To go elsewhere, so that its pool is less fragmented. From ledger version 8 on.
+    Relocation,
 }
 
 /// How a grant was taken back, the latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preempted {
-    /// For which reservation.
+    /// For which reservation; itself where it was relocated.
     pub by: ReservationId,
     /// By which rule.
     pub rule: PreemptionRule,
@@ -94,6 +96,8 @@ pub struct Preempted {
     pub revision: Revision,
     /// Time to stop, in milliseconds.
     pub grace_ms: u64,
+    /// The node on which there was a place for it, where it was relocated. From ledger version 8 on.
+    pub to: Option<NodeId>,
 }
 
 impl PreemptionRule {
@@ -103,6 +107,7 @@ impl PreemptionRule {
             PreemptionRule::LowerClass => "lower_class",
             PreemptionRule::Reclaim => "reclaim",
             PreemptionRule::BestEffort => "best_effort",
+            PreemptionRule::Relocation => "relocation",
         }
     }
 }
@@ -169,6 +174,11 @@ impl Reservation {
     /// How its grant was taken back, the latest time.
     pub fn preempted(&self) -> Option<Preempted> {
         self.preempted.as_deref().copied()
+    }
+
+    /// The node that it was asked to go to, while it waits to be placed again.
+    pub fn relocates_to(&self) -> Option<NodeId> {
+        self.preempted().filter(|_| self.state == State::Pending)?.to
     }
 
     /// True for those that wait: in a queue, or for a place that others are leaving. An advance reservation waits for its start alone, in no

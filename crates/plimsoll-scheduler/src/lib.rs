@@ -6,6 +6,7 @@
 mod agenda;
 mod ahead;
 mod blockers;
+mod defragment;
 mod explain;
 mod fit;
 mod fleet;
@@ -29,6 +30,10 @@ mod turns;
 mod views;
 
 pub use ahead::{NoStart, PlannedStart, StartEstimate, StartEstimates};
+pub use defragment::{
+    Cost, Defragmentation, DeviceClass, Fragmentation, LEAST_SCORE_PERMILLE, Move, Opening, Stay, Terrain,
+    Why,
+};
 pub use explain::{
     Explanation, KeptPlaces, Scene, SingleChange, Suggestion, explain, explain_request, explain_request_of,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, Request, State};
 use plimsoll_mutants::mutant;
-use plimsoll_types::{LedgerTime, ReservationId};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use crate::planner::requester_of;
 use crate::turns::Turns;
@@ -135,7 +135,11 @@ impl Planner {
         self.repair_down_to(ledger, waiting.map_or(i32::MAX, |waiting| waiting.priority), usize::MAX, placed);
         let waits_for_others =
             waiting.is_some_and(|waiting| waiting.state == State::Planned && !waiting.is_advance());
-        let found = if waits_for_others {
+        let asked_to = waiting.and_then(|waiting| waiting.relocates_to());
+        let there = asked_to.and_then(|node| self.find_where_asked(ledger, request, node, id));
+        let found = if there.is_some() {
+            there
+        } else if waits_for_others {
             self.find_kept(ledger, id)
         } else if self.looks_ahead(&request.pool) {
             self.find_ahead(ledger, id, request)
@@ -166,6 +170,30 @@ impl Planner {
             return None;
         };
         self.spending.trim(ledger, request, requester, placement)
+    }
+
+    /// A place on the node that it was asked to go to, against fragmentation: where that has room no more, it goes where anybody would. In pools
+    /// that look ahead it goes where these place it.
+    fn find_where_asked(
+        &mut self,
+        ledger: &Ledger,
+        request: &Request,
+        node: NodeId,
+        id: ReservationId,
+    ) -> Option<Placement> {
+        if self.looks_ahead(&request.pool) {
+            return None;
+        }
+        let others = self.fleet.pool_views(&request.pool).map(|view| view.node.id).filter(|one| *one != node);
+        let open = |id: &NodeId| self.fleet.slot(*id).is_some_and(|slot| !slot.hidden);
+        let others: Vec<NodeId> = others.filter(open).collect();
+        let requester = requester_of(ledger, id);
+        self.set_aside(others.iter().copied(), true);
+        let due = self.hunt.due;
+        let found = self.find_free(ledger, request, requester, &mut BTreeSet::new());
+        self.hunt.due = due;
+        self.set_aside(others, false);
+        found
     }
 
     /// The place that is kept for a planned reservation, once those who leave have left.

@@ -41,6 +41,16 @@ impl Invariant for Preempted {
 
 /// What is wrong with a notice.
 fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<String> {
+    if let Command::Relocate { reservation, .. } = &step.entry.command {
+        let preempted = after.preempted()?;
+        let may = matches!(before.state, State::Active | State::Partial)
+            && step.before.classes.get(&before.request.class).is_some_and(|class| {
+                (class.preemptible || before.is_best_effort())
+                    && step.after.log_time.0 >= before.granted_at.0 + class.min_run_ms
+            });
+        let own = after.id == *reservation && preempted.by == *reservation && preempted.to.is_some();
+        return (!may || !own).then(|| format!("relocated while {}", before.state.name()));
+    }
     let Command::Preempt { reservation, victims, .. } = &step.entry.command else {
         return Some(format!("notice by {:?}", step.entry.command));
     };
@@ -123,6 +133,7 @@ mod tests {
         victim.preempted = Some(Box::new(How {
             by: ReservationId(2),
             rule: PreemptionRule::LowerClass,
+            to: None,
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,

@@ -199,6 +199,7 @@ mod tests {
         victim.preempted = Some(Box::new(Preempted {
             by: ReservationId(2),
             rule: PreemptionRule::LowerClass,
+            to: None,
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,

@@ -18,6 +18,7 @@ const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
+const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
@@ -34,7 +35,8 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 51] = [
+pub const SEEDED: [Seeded; 52] = [
+pub const SEEDED: [Seeded; 52] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -70,6 +72,11 @@ pub const SEEDED: [Seeded; 51] = [
         "give-away-the-kept",
         "a place that others leave for somebody is granted to another",
         &[MODEL, SEEDS],
+    ),
+    bug(
+        "relocate-anyone",
+        "a grant is asked to go elsewhere whatever its class, protected or not",
+        &[RELOCATION, MODEL],
     ),
     bug("preempt-anyone", "a grant of any class is taken back, protected or not", &[MODEL, SEEDS]),
     bug("keep-token", "who was taken back waits with the token of its old grant", &[MODEL, SEEDS]),

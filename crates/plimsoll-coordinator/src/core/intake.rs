@@ -313,6 +313,7 @@ fn weight_of(entry: &Entry) -> usize {
         Command::ApplyPolicy { put, delete, .. } => 1_024 * put.len() + 64 * delete.len(),
         Command::Place { .. }
         | Command::Preempt { .. }
+        | Command::Relocate { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }

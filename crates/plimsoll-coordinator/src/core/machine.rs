@@ -367,6 +367,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         Command::Submit { .. }
         | Command::Place { .. }
         | Command::Preempt { .. }
+        | Command::Relocate { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }

@@ -9,6 +9,7 @@ mod audit;
 mod cluster;
 mod connections;
 mod contention;
+mod defragment;
 mod discovery;
 mod edge;
 mod endpoints;

@@ -10,6 +10,7 @@ use plimsoll_types::{LedgerTime, ReservationId, Revision};
 use tonic::{Request, Response, Status};
 
 use super::api::Api;
+use super::defragment;
 use super::edge::Actor;
 use super::intent::Intent;
 use super::policy::read_names;
@@ -89,6 +90,24 @@ impl Plans {
 
 #[tonic::async_trait]
 impl PlanService for Plans {
+    async fn plan_defragmentation(
+        &self,
+        request: Request<v1::PlanDefragmentationRequest>,
+    ) -> Result<Response<v1::PlanDefragmentationResponse>, Status> {
+        let request = request.into_inner();
+        let plan = defragment::plan(&self.api, &request.pool, request.max_moves).await?;
+        let _turn = self.api.turn().await;
+        Ok(Response::new(defragment::answer(&self.api.core.local(), plan)))
+    }
+
+    async fn defragment(
+        &self,
+        request: Request<v1::DefragmentRequest>,
+    ) -> Result<Response<v1::DefragmentResponse>, Status> {
+        let actor = Actor::of(&request);
+        Ok(Response::new(defragment::carry_out(&self.api, &actor, request.into_inner()).await?))
+    }
+
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
         let actor = Actor::of(&request);
         let request = request.into_inner();

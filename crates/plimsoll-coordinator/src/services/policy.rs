@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::api::{Api, as_of};
+use super::defragment;
 use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
@@ -118,7 +119,11 @@ impl PolicyService for Policies {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             pool: Some(convert::pool_to_v1(&pool)),
-            status: Some(convert::pool_status(&pool, &view)),
+            status: Some(defragment::with_fragmentation(
+                convert::pool_status(&pool, &view),
+                &view,
+                &pool.name,
+            )),
         }))
     }
 
@@ -130,7 +135,12 @@ impl PolicyService for Policies {
         Ok(Response::new(v1::ListPoolsResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
-            statuses: pools.iter().map(|pool| convert::pool_status(pool, &view)).collect(),
+            statuses: pools
+                .iter()
+                .map(|pool| convert::pool_status(pool, &view))
+                .zip(&pools)
+                .map(|(status, pool)| defragment::with_fragmentation(status, &view, &pool.name))
+                .collect(),
             pools: pools.iter().map(|pool| convert::pool_to_v1(pool)).collect(),
             next_page_token,
             policy_revision: view.meta().policy_changed.0,

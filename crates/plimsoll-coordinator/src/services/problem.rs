@@ -209,6 +209,12 @@ impl Problem {
         self
     }
 
+    /// What went wrong, for an answer about several things of which this is one; `None` where nobody knows what came of it, or another
+    /// coordinator should be asked: that is for the whole call to say.
+    pub(crate) fn of_one_thing(&self) -> Option<String> {
+        (self.0.definite && !self.is_not_leader()).then(|| self.0.message.clone())
+    }
+
     /// True where another coordinator, or this one a little later, may do it: nothing was or will be done here.
     pub(crate) fn is_not_leader(&self) -> bool {
         self.0.reason == ErrorReason::NotLeader && self.0.definite

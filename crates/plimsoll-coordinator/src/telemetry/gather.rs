@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use plimsoll_ledger::Contention;
+use plimsoll_scheduler::Terrain;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -127,7 +128,7 @@ impl Gatherer {
 
     fn ledger(&self, page: &mut Page<'_>) -> fmt::Result {
         // The lock is held while summing only, not while writing.
-        let (queues, broken, pools, ids) = {
+        let (queues, broken, terrains, pools, ids) = {
             let view = self.core.local();
             let broken: Vec<_> = view
                 .pools()
@@ -139,7 +140,11 @@ impl Gatherer {
                 view.pools().map(|pool| (pool.name.clone(), view.pending_len(&pool.name))).collect();
             let ids: Vec<_> =
                 if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
-            (queues, broken, capacities(&view), ids)
+            let capacities = capacities(&view);
+            let with_gpus = capacities.iter().filter(|(_, pool)| pool.resources.contains_key("gpu"));
+            let terrains: Vec<_> =
+                with_gpus.map(|(name, _)| (name.clone(), Terrain::of_devices(&view, name))).collect();
+            (queues, broken, terrains, capacities, ids)
         };
         let names = || queues.iter().map(|(name, _)| name.as_str());
         let live = self.tallies.reservations(names());
@@ -158,6 +163,7 @@ impl Gatherer {
         let help =
             "Gangs that lost members with their nodes and that nothing has taken the place of, by pool";
         page.rows("gangs_repairing", help, broken)?;
+        fragmentation(page, &terrains)?;
         page.rows(
             "pool_capacity",
             "What pools have: granted (backed), free and lost sum to it (cpu in cores, gpu in devices, memory in bytes)",
@@ -249,6 +255,32 @@ impl Gatherer {
         let help = "Machines of a target that failed one after another";
         page.rows("scaling_failures", help, rows(&|_, state| state.1.into()))
     }
+}
+
+/// What is free of pools' devices, and what of that is stranded.
+fn fragmentation(page: &mut Page<'_>, terrains: &[(String, Terrain)]) -> fmt::Result {
+    let (mut free, mut stranded) = (Vec::new(), Vec::new());
+    for (pool, terrain) in terrains {
+        for one in terrain.fragmentation() {
+            let labels = vec![
+                ("pool", pool.clone()),
+                ("model", one.class.model.clone()),
+                ("memory", one.class.memory_bytes.to_string()),
+            ];
+            free.push((labels.clone(), in_base_unit("gpu", one.free_milli)));
+            stranded.push((labels, in_base_unit("gpu", one.stranded_milli)));
+        }
+    }
+    page.rows(
+        "fragmentation_free_gpus",
+        "GPUs that nobody has, by pool, model and memory; without those that are cut into slices",
+        free,
+    )?;
+    page.rows(
+        "fragmentation_stranded_gpus",
+        "Of these, what the requests that are expected cannot use",
+        stranded,
+    )
 }
 
 fn gauges(rows: Vec<Row>) -> Vec<(Labels, f64)> {

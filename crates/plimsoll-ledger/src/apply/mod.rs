@@ -11,6 +11,7 @@ mod policy;
 mod preempt;
 mod queueing;
 mod queues;
+mod relocate;
 mod repair;
 mod scaling;
 mod service;

@@ -56,7 +56,7 @@ impl Ledger {
         }
         let leaving = self.judge_victims(&old, placement, victims)?;
         for (victim, rule) in &leaving {
-            self.give_notice(context, victim, &old, *rule);
+            self.give_notice(context, victim, (old.id, *rule, None), "preempt/notice");
             self.note_resolved(context, &old.request.pool, Resolve::Preempt, &victim.id.to_string());
         }
         let mut new = Reservation::clone(&old);
@@ -132,26 +132,25 @@ impl Ledger {
     }
 
     /// The grace begins. Who never confirmed has nothing to stop and is out at once.
-    fn give_notice(
+    pub(super) fn give_notice(
         &mut self,
         context: &mut Context<'_>,
         victim: &Arc<Reservation>,
-        by: &Reservation,
-        rule: PreemptionRule,
-    ) {
+        (by, rule, to): (ReservationId, PreemptionRule, Option<NodeId>),
+        event: &'static str,
+    ) -> Outcome {
         let class_grace_ms = self.class(&victim.request.class).map_or(0, |class| class.grace_ms);
         let grace_ms = if class_grace_ms > 0 { class_grace_ms } else { DEFAULT_GRACE_MS };
         let mut new = Reservation::clone(victim);
-        let preempted = Preempted { by: by.id, rule, at: context.now, revision: context.revision, grace_ms };
+        let preempted = Preempted { by, rule, at: context.now, revision: context.revision, grace_ms, to };
         new.preempted = Some(Box::new(preempted));
         if victim.state == State::Held || mutant!("no-grace") {
-            self.take_back(context, &Arc::new(new));
-            return;
+            return self.take_back(context, &Arc::new(new));
         }
         new.state = State::Preempting;
         new.deadline = context.now.plus_ms(grace_ms);
         cap_deadline(&mut new);
-        self.store(context, "preempt/notice", new, Some(victim.state));
+        self.store(context, event, new, Some(victim.state))
     }
 
     /// The grace is over: a reservation that would wait for its grant waits again, in its old place in the queue; another ends.
@@ -203,6 +202,9 @@ fn awaited(victim: &Reservation) -> Blocker {
 }
 
 fn taken_back_for(preempted: &Preempted) -> Blocker {
+    if preempted.rule == PreemptionRule::Relocation {
+        return Blocker::new(Reason::Preempted, "to go elsewhere in its pool, against fragmentation", 1, 0);
+    }
     let subject = format!("for {} by {}", preempted.by, preempted.rule.name());
     Blocker::new(Reason::Preempted, subject, 1, 0)
 }

@@ -79,6 +79,18 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 victims: chosen.iter().map(|v| v.id).collect(),
             }
         }
+        Step::Relocate { pick: index, nodes, device } => {
+            // Mostly one that may go, to one node.
+            let may: Vec<_> = ledger.reservations().filter(|r| ledger.may_relocate(r).is_ok()).collect();
+            let anybody = ledger.reservations().next();
+            let Some(r) = may.get(index % may.len().max(1)).copied().or(anybody) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            Command::Relocate {
+                reservation: r.id,
+                placement: placement(ledger, &r.request, &nodes[..1], *device),
+            }
+        }
         Step::Unplan(index) => with(*index, &|r| Command::Preempt {
             reservation: r.id,
             placement: Placement { members: Vec::new() },

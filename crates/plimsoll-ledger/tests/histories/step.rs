@@ -13,6 +13,7 @@ pub(crate) enum Step {
     Place { pick: usize, nodes: Vec<u32>, device: u16 },
     Preempt { pick: usize, victims: Vec<usize>, device: u16 },
     Unplan(usize),
+    Relocate { pick: usize, nodes: Vec<u32>, device: u16 },
     Repair { pick: usize, nodes: Vec<u32>, device: u16 },
     Confirm(usize, bool),
     Renew(usize, bool, u64),
@@ -55,6 +56,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (any::<usize>(), prop::collection::vec(any::<usize>(), 0..4), 0u16..3)
             .prop_map(|(pick, victims, device)| Step::Preempt { pick, victims, device }),
         1 => any::<usize>().prop_map(Step::Unplan),
+        4 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Relocate { pick, nodes, device }),
         6 => (any::<usize>(), nodes(), 0u16..3).prop_map(|(pick, nodes, device)| Step::Repair { pick, nodes, device }),
         10 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Confirm(pick, right)),
         6 => (any::<usize>(), right(), prop_oneof![Just(0u64), Just(3_000), Just(60_000), Just(1)])

@@ -11,6 +11,7 @@ mod policy;
 mod preemption;
 mod qos;
 mod quota;
+mod relocate;
 mod repair;
 pub(crate) mod scaling;
 mod service;
@@ -201,6 +202,7 @@ impl Model {
         let id_of = |command: &Command| match command {
             Command::Place { reservation, .. }
             | Command::Preempt { reservation, .. }
+            | Command::Relocate { reservation, .. }
             | Command::Confirm { reservation, .. }
             | Command::Renew { reservation, .. }
             | Command::Resize { reservation, .. }
@@ -222,6 +224,7 @@ impl Model {
                 let victims: Vec<u64> = victims.iter().map(|victim| victim.0).collect();
                 self.preempt(id, placement, &victims)?;
             }
+            Command::Relocate { placement, .. } => self.relocate(id, placement)?,
             Command::Confirm { token, .. } => self.confirm(id, token.0)?,
             Command::Renew { token, ttl_ms, .. } => self.renew(id, token.0, *ttl_ms)?,
             Command::Resize { token, amounts, .. } => self.resize(id, token.0, amounts)?,

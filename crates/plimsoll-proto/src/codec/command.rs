@@ -104,6 +104,10 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
             to.message(2, |to| reservation::write_placement(to, placement));
             to.packed(3, victims.iter().map(|id| id.0));
         }),
+        Command::Relocate { reservation, placement } => to.message(65, |to| {
+            to.number(1, reservation.0);
+            to.message(2, |to| reservation::write_placement(to, placement));
+        }),
         Command::OpenWindows { schedule, changed, windows, until } => {
             to.generated(30, &schedule::encode_open(schedule, *changed, windows, *until));
         }
@@ -238,6 +242,10 @@ fn read_plain(from: &mut Reader<'_>, number: u32) -> Result<Command> {
             let announced = from.generated(3, "announcement")?.map(service::decode_announcement);
             Command::SetEndpoint { reservation, token, announced }
         }
+        65 => Command::Relocate {
+            reservation: ReservationId(from.number(1)?),
+            placement: reservation::read_placement(from.some_message(2, "relocate.placement")?)?,
+        },
         _ => return Err(unknown),
     };
     from.end().map(|()| command)

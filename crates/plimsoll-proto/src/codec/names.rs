@@ -139,7 +139,7 @@ pair!(
     decode_preemption_rule,
     PreemptionRule,
     "preemption rule",
-    [LowerClass, Reclaim, BestEffort]
+    [LowerClass, Reclaim, BestEffort, Relocation]
 );
 pair!(encode_some_qos, decode_some_qos, Qos, "qos", [Guaranteed, Burstable, BestEffort]);
 

@@ -38,6 +38,9 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
             to.number(3, preempted.at.0);
             to.number(4, preempted.revision.0);
             to.number(5, preempted.grace_ms);
+            if let Some(node) = preempted.to {
+                to.some_number(6, node.0);
+            }
         });
     }
     if let Some(tab) = &reservation.tab {
@@ -213,6 +216,15 @@ fn read_preempted(mut from: Reader<'_>) -> Result<Preempted> {
         at: LedgerTime(from.number(3)?),
         revision: Revision(from.number(4)?),
         grace_ms: from.number(5)?,
+        to: match from.next_field()? {
+            Some(6) => {
+                let value = from.some_number(6)?;
+                let node = u32::try_from(value);
+                let wide = |_| super::CodecError::OutOfRange { field: "preempted.to_node", value };
+                Some(NodeId(node.map_err(wide)?))
+            }
+            _ => None,
+        },
     };
     from.end().map(|()| preempted)
 }

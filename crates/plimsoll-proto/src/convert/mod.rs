@@ -42,8 +42,8 @@ pub use reservation::{
     allocations, end_reason_to_v1, reservation_name, reservation_to_v1, state_from_v1, state_to_v1,
 };
 pub use resources::{
-    requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1, selector_from_v1,
-    selector_to_v1,
+    gpu_to_v1, requirements_from_v1, requirements_to_v1, resources_from_v1, resources_to_v1,
+    selector_from_v1, selector_to_v1,
 };
 pub use scaling::{
     intent_to_v1, scaling_decision_to_v1, scaling_policy_from_v1, scaling_policy_to_v1, scaling_rules,

@@ -85,7 +85,7 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
         requester: from.requester.clone(),
         priority: from.priority,
         ttl_ms: from.ttl_ms,
-        preempted: from.preempted.as_deref().map(preempted_to_v1),
+        preempted: from.preempted.as_deref().map(|preempted| preempted_to_v1(preempted, ledger)),
         grace_deadline_ms: due(&[State::Preempting]),
         cost_micros: from.tab.as_ref().map_or(from.cost_micros, |tab| tab.committed_cost_micros()),
         start: None,
@@ -107,11 +107,12 @@ pub(super) fn held(from: &Reservation, ledger: &Ledger) -> Vec<v1::Allocation> {
     all
 }
 
-fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
+fn preempted_to_v1(from: &Preempted, ledger: &Ledger) -> v1::Preempted {
     let rule = match from.rule {
         PreemptionRule::LowerClass => v1::PreemptionRule::LowerClass,
         PreemptionRule::Reclaim => v1::PreemptionRule::Reclaim,
         PreemptionRule::BestEffort => v1::PreemptionRule::BestEffort,
+        PreemptionRule::Relocation => v1::PreemptionRule::Relocation,
     };
     v1::Preempted {
         by: from.by.to_string(),
@@ -119,6 +120,7 @@ fn preempted_to_v1(from: &Preempted) -> v1::Preempted {
         notice_time_ms: from.at.0,
         revision: from.revision.0,
         grace_ms: from.grace_ms,
+        to_node: from.to.map(|node| node_name(ledger, node)).unwrap_or_default(),
     }
 }
 

@@ -155,7 +155,8 @@ fn gpu_ask(check: &mut Check, from: &v1::GpuAsk) -> GpuAsk {
     GpuAsk { count, share, min_device_memory_bytes: from.min_device_memory_bytes, models }
 }
 
-fn gpu_to_v1(from: &GpuAsk) -> v1::GpuAsk {
+/// Devices that are asked for, as a message.
+pub fn gpu_to_v1(from: &GpuAsk) -> v1::GpuAsk {
     let (milli, memory_bytes) = match from.share {
         GpuShare::Whole => (WHOLE_DEVICE_MILLI, 0),
         GpuShare::Milli(milli) => (milli, 0),

@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Explain(commands::explain::Explain),
     /// Say what a request or policy files would come to, and who would be delayed or have to leave
     Plan(commands::plan::Plan),
+    /// Say how fragmented the GPUs of a pool are and what could be done about it, or do it
+    Defragment(commands::defragment::Defragment),
     /// Show what happened, or what happens
     #[command(visible_alias = "event", alias = "ev")]
     Events(commands::events::Events),
@@ -164,6 +166,7 @@ impl Command {
             Command::Describe(command) => Box::pin(command.run(globals)).await,
             Command::Explain(command) => Box::pin(command.run(globals)).await,
             Command::Plan(command) => Box::pin(command.run(globals)).await,
+            Command::Defragment(command) => Box::pin(command.run(globals)).await,
             Command::Events(command) => Box::pin(command.run(globals)).await,
             Command::Apply(command) => Box::pin(command.run(globals)).await,
             Command::Diff(command) => Box::pin(command.run(globals)).await,

@@ -16,6 +16,7 @@ pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod convert;
 pub(crate) mod coordinator;
+pub(crate) mod defragment;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod dev;

@@ -12,7 +12,7 @@ mod service;
 mod validator;
 
 pub(crate) use contention::contention_line;
-pub(crate) use coordination::{MemberRow, PoolRow};
+pub(crate) use coordination::{MemberRow, PoolRow, devices, stranded};
 pub(crate) use nodes::DeviceRow;
 pub(crate) use queue::QueueRow;
 pub(crate) use quota::{QuotaRow, UsageRow};

@@ -101,6 +101,8 @@ pub(crate) const METHODS: &[Method] = &[
     call(ANYONE, "/plimsoll.v1.ContentionService/GetContention"),
     call(ANYONE, "/plimsoll.v1.ContentionService/ListContentions"),
     call(LEADER, "/plimsoll.v1.PlanService/Plan"),
+    call(ANYONE, "/plimsoll.v1.PlanService/PlanDefragmentation"),
+    call(LEADER, "/plimsoll.v1.PlanService/Defragment"),
     stream(LEADER, "/plimsoll.v1.AgentService/Connect"),
     stream(ANYONE, "/plimsoll.v1.WatchService/Watch"),
     call(ANYONE, "/plimsoll.v1.WatchService/ListEvents"),

@@ -39,6 +39,8 @@ fn command() -> impl Strategy<Value = Command> {
         (reservation(), placement(), vec(reservation(), 0..3)).prop_map(
             |(reservation, placement, victims)| { Command::Preempt { reservation, placement, victims } }
         ),
+        (reservation(), placement())
+            .prop_map(|(reservation, placement)| Command::Relocate { reservation, placement }),
         (reservation(), token()).prop_map(|(reservation, token)| Command::Confirm { reservation, token }),
         (reservation(), token(), number()).prop_map(|(reservation, token, ttl_ms)| Command::Renew {
             reservation,

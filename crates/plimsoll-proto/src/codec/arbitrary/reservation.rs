@@ -112,9 +112,17 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
     let state = || select(State::ALL.to_vec());
     // On the heap: strategies are values, and this one is large.
     let head = (number(), valid_request().boxed(), text(), any::<i32>(), state(), state()).boxed();
-    let rule = select(vec![PreemptionRule::LowerClass, PreemptionRule::Reclaim, PreemptionRule::BestEffort]);
-    let preempted = (rule, [(); 4].map(|()| number())).prop_map(|(rule, [by, at, revision, grace_ms])| {
-        Preempted { by: ReservationId(by), rule, at: LedgerTime(at), revision: Revision(revision), grace_ms }
+    let rule = select(vec![
+        PreemptionRule::LowerClass,
+        PreemptionRule::Reclaim,
+        PreemptionRule::BestEffort,
+        PreemptionRule::Relocation,
+    ]);
+    let to = option::of(any::<u32>().prop_map(NodeId));
+    let preempted = (rule, [(); 4].map(|()| number()), to).prop_map(|(rule, numbers, to)| {
+        let [by, at, revision, grace_ms] = numbers;
+        let (by, at, revision) = (ReservationId(by), LedgerTime(at), Revision(revision));
+        Preempted { by, rule, at, revision, grace_ms, to }
     });
     let repair = ([(); 2].map(|()| number()), any::<u32>()).prop_map(|([since, until], members)| Repair {
         since: LedgerTime(since),

@@ -18,6 +18,12 @@ pub(super) fn notice_of(reservation: &Reservation) -> String {
     let why = match preempted.rule() {
         PreemptionRule::Reclaim => "whose queue takes back what it had lent",
         PreemptionRule::BestEffort => "which is backed: best effort leaves first",
+        PreemptionRule::Relocation => {
+            return format!(
+                "{} is taken back and waits again: its pool is fragmented, and {} has a place for it",
+                reservation.id, preempted.to_node
+            );
+        }
         _ => "of a higher class",
     };
     format!("{} is taken back for {}, {why}", reservation.id, preempted.by)

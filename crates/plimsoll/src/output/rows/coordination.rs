@@ -1,8 +1,8 @@
 //! Pools, classes, limits and coordinators as rows.
 
 use plimsoll_client::v1::{
-    Class, CoordinatorStatus, Member, MemberRole, MemberVersion, NodeLimits, NodeSelectorTerm, Pool,
-    PoolStatus, Qos,
+    Class, CoordinatorStatus, DeviceFragmentation, Member, MemberRole, MemberVersion, NodeLimits,
+    NodeSelectorTerm, Pool, PoolStatus, Qos,
 };
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms};
 use serde_json::Value;
@@ -17,6 +17,18 @@ pub(crate) struct PoolRow {
     pub(crate) pool: Pool,
     /// What it looks like.
     pub(crate) status: PoolStatus,
+}
+
+/// `12% of 3.5 free`: what is free of devices and of no use to what is expected.
+pub(crate) fn stranded(one: &DeviceFragmentation) -> String {
+    let percent = (one.stranded_milli * 100).checked_div(one.free_milli).unwrap_or(0);
+    format!("{percent}% of {} free stranded", devices(one.free_milli))
+}
+
+/// Thousandths of devices as devices: 2, 0.5, 1.25.
+pub(crate) fn devices(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1_000, milli % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 impl Shown for PoolRow {
@@ -42,6 +54,10 @@ impl Shown for PoolRow {
             format!("{}{part}/{}", milli / 1000, p.status.devices)
         }),
         Column::new("PENDING", |p, _| p.status.pending.to_string()),
+        Column::wide("STRANDED", |p, _| {
+            let classes = p.status.fragmentation.iter();
+            classes.map(|one| format!("{} {}", one.model, stranded(one))).collect::<Vec<_>>().join(", ")
+        }),
         Column::wide("SELECT", |p, _| selector(&p.pool.select)),
         Column::wide("COUNTABLES", |p, _| {
             p.pool

@@ -1,0 +1,48 @@
+//! `Relocate`: notice to a grant that is to go elsewhere in its pool, so that the pool is less fragmented.
+
+use std::sync::Arc;
+
+use plimsoll_mutants::mutant;
+use plimsoll_types::ReservationId;
+
+use crate::ledger::Context;
+use crate::relocation::SINCE_VERSION;
+use crate::{Ledger, Outcome, Placement, PreemptionRule, Reason, Refusal};
+
+impl Ledger {
+    /// The law once more, then the place: with the grant gone it is admitted there, by what will be taken once those who were given notice have left.
+    /// Nothing is kept there: the leader looks at that node first when the grant waits again.
+    pub(crate) fn apply_relocate(
+        &mut self,
+        context: &mut Context<'_>,
+        id: ReservationId,
+        placement: &Placement,
+    ) -> Result<Outcome, Refusal> {
+        self.require_version(SINCE_VERSION, "relocation")?;
+        let old = Arc::clone(self.find(id)?);
+        if !mutant!("relocate-anyone") {
+            self.may_relocate(&old)?;
+        }
+        let pool = &old.request.pool;
+        if self.preemptions_left(pool) == 0 {
+            let most = self.pool(pool).map_or(0, |pool| u64::from(pool.max_preemptions_per_hour));
+            let subject = format!("preemptions of pool {pool} in an hour, all {most} taken");
+            return Err(Refusal::one(Reason::NotPreemptible, subject, 1, 0));
+        }
+        let here = |placement: &Placement| {
+            placement.members.iter().any(|to| old.members.iter().any(|from| from.node == to.node))
+        };
+        if placement.members.len() != 1 || here(placement) {
+            let subject = format!("{id}: a relocation is to one other node");
+            return Err(Refusal::one(Reason::InvalidArgument, subject, placement.members.len() as u64, 1));
+        }
+        // It asks for what it has now, which a resize may have changed.
+        let mut moved = (*old).clone();
+        let mut request = (*old.request).clone();
+        request.requirements.amounts = old.amounts.clone();
+        moved.request = Arc::new(request);
+        self.without(&[Arc::clone(&old)], |ledger| ledger.admit_later(&moved, placement))?;
+        let to = placement.members.first().map(|member| member.node);
+        Ok(self.give_notice(context, &old, (id, PreemptionRule::Relocation, to), "relocate/notice"))
+    }
+}

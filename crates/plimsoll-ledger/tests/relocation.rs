@@ -1,0 +1,143 @@
+//! Relocation (`docs/semantics.md` 5.14): a grant that may be preempted is given notice to go elsewhere in its pool, and waits again.
+
+mod fixture;
+
+use std::sync::Arc;
+
+use fixture::{Fixture, active, gang, on, queued, request, reservation};
+use plimsoll_ledger::{
+    Class, Command, LATEST_VERSION, OnPreempt, Outcome, PolicyObject, Pool, Preemption, PreemptionRule,
+    Reason, Request, Reservation, State,
+};
+use plimsoll_types::{NodeId, Revision};
+
+fn fixture() -> Fixture {
+    let mut f = Fixture::new(3);
+    f.run(Command::Upgrade { to: LATEST_VERSION });
+    f
+}
+
+fn put(f: &mut Fixture, object: PolicyObject) {
+    let put = Command::ApplyPolicy { put: vec![object], delete: Vec::new(), if_revision: Revision(0) };
+    assert_eq!(f.run(put), Outcome::Done);
+}
+
+fn batch(cpu_millis: u64) -> Request {
+    queued(active(Request { class: "batch".into(), ..request(cpu_millis) }))
+}
+
+fn to(one: &Reservation, node: u32) -> Command {
+    Command::Relocate { reservation: one.id, placement: on(&[node]) }
+}
+
+#[test]
+fn a_relocated_grant_has_its_grace_and_waits_again_at_its_old_place_with_a_new_token() {
+    let mut f = fixture();
+    let first = f.submit(batch(1_000), on(&[0]));
+    let told = reservation(f.run(to(&first, 1)));
+    let given = told.preempted().expect("it was given notice");
+    assert_eq!((told.state, given.by, given.rule), (State::Preempting, first.id, PreemptionRule::Relocation));
+    assert_eq!((given.to, told.deadline.0), (Some(NodeId(1)), f.now_ms + 30_000));
+    assert_eq!(told.relocates_to(), None, "it is still there");
+    let waits = reservation(f.run(Command::Requeue { reservation: first.id, token: first.token }));
+    assert_eq!((waits.state, waits.relocates_to()), (State::Pending, Some(NodeId(1))));
+    assert_eq!(
+        (waits.id, waits.priority, waits.submitted_at),
+        (first.id, first.priority, first.submitted_at)
+    );
+    let again = reservation(f.run(Command::Place { reservation: first.id, placement: on(&[1]) }));
+    assert!(again.token > first.token && again.state == State::Active);
+}
+
+#[test]
+fn who_could_not_be_preempted_or_would_not_come_back_stays() {
+    let no: [(&str, fn(&mut Request)); 4] = [
+        ("class standard is not preemptible", |asked| asked.class = "standard".into()),
+        ("it would not wait", |asked| asked.wait = plimsoll_ledger::Wait::Refuse),
+        ("it would end", |asked| asked.on_preempt = OnPreempt::End),
+        ("it is only held", |asked| asked.auto_confirm = false),
+    ];
+    for (why, change) in no {
+        let mut f = fixture();
+        let mut asked = batch(1_000);
+        change(&mut asked);
+        let one = f.submit(asked, on(&[0]));
+        assert_eq!(f.refused(to(&one, 1)), Reason::NotPreemptible, "{why}");
+    }
+    let mut f = fixture();
+    let two = f.submit(queued(active(Request { class: "batch".into(), ..gang(2, 2, true) })), on(&[0, 1]));
+    assert_eq!(f.refused(to(&two, 2)), Reason::NotPreemptible, "a gang stays together");
+}
+
+#[test]
+fn the_pool_says_whether_and_how_often() {
+    let mut f = fixture();
+    let [first, second] = [0, 0].map(|node| f.submit(batch(1_000), on(&[node])));
+    let pool = |preemption, most| Pool {
+        name: "default".into(),
+        preemption,
+        max_preemptions_per_hour: most,
+        ..Pool::default()
+    };
+    for preemption in [Preemption::Never, Preemption::Reclaim] {
+        put(&mut f, PolicyObject::Pool(pool(preemption, 0)));
+        assert_eq!(f.refused(to(&first, 1)), Reason::NotPreemptible, "{preemption:?}");
+    }
+    put(&mut f, PolicyObject::Pool(pool(Preemption::LowerClass, 1)));
+    reservation(f.run(to(&first, 1)));
+    assert_eq!(f.refused(to(&second, 1)), Reason::NotPreemptible, "one in an hour");
+    f.now_ms += 3_600_001;
+    let renewed = f.run(Command::Renew { reservation: second.id, token: second.token, ttl_ms: 0 });
+    reservation(renewed);
+    reservation(f.run(to(&second, 1)));
+}
+
+#[test]
+fn a_grant_runs_for_its_protected_minimum() {
+    let mut f = fixture();
+    let class = Class {
+        name: "batch".into(),
+        priority: 10,
+        preemptible: true,
+        min_run_ms: 2_000,
+        ..Class::default()
+    };
+    put(&mut f, PolicyObject::Class(class));
+    let one = f.submit(batch(1_000), on(&[0]));
+    f.now_ms += 1_999;
+    assert_eq!(f.refused(to(&one, 1)), Reason::NotPreemptible);
+    f.now_ms += 1;
+    reservation(f.run(to(&one, 1)));
+}
+
+#[test]
+fn there_must_be_a_place_for_it_on_one_other_node() {
+    let mut f = fixture();
+    let one = f.submit(batch(3_000), on(&[0]));
+    f.submit(active(request(6_000)), on(&[1]));
+    assert_eq!(f.refused(to(&one, 1)), Reason::NoCapacity, "two cores are left there");
+    assert_eq!(f.refused(to(&one, 0)), Reason::InvalidArgument, "it is there already");
+    let both = Command::Relocate { reservation: one.id, placement: on(&[1, 2]) };
+    assert_eq!(f.refused(both), Reason::InvalidArgument);
+    reservation(f.run(to(&one, 2)));
+    assert_eq!(f.refused(to(&one, 2)), Reason::NotPreemptible, "it is leaving");
+}
+
+#[test]
+fn who_leaves_already_is_in_nobodys_way() {
+    let mut f = fixture();
+    let [big, small] = [(6_000, 0), (3_000, 1)].map(|(cpu, node)| f.submit(batch(cpu), on(&[node])));
+    // There is no room for the small one beside the big one, until that goes.
+    assert_eq!(f.refused(to(&small, 0)), Reason::NoCapacity);
+    reservation(f.run(to(&big, 2)));
+    reservation(f.run(to(&small, 0)));
+}
+
+#[test]
+fn before_version_8_nobody_is_relocated() {
+    let mut f = Fixture::new(2);
+    f.run(Command::Upgrade { to: 7 });
+    let one: Arc<Reservation> = f.submit(batch(1_000), on(&[0]));
+    assert_eq!(f.refused(to(&one, 1)), Reason::UnsupportedVersion);
+    assert_eq!(to(&one, 1).since_version(), 8);
+}
