@@ -80,7 +80,11 @@ impl Ledger {
     /// I1 and I2: where this change takes more than was taken before, it is there.
     fn guard_amounts(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let held = old.filter(|old| old.state.is_occupying());
-        let moved = held.is_none_or(|held| held.members != new.members);
+        // A gang that loses members takes nothing more of the nodes of those that stay.
+        let moved = held.is_none_or(|held| {
+            new.members.len() > held.members.len()
+                || new.members.iter().any(|member| !held.members.contains(member))
+        });
         let mut found = Vec::new();
         let countables = self.pool(&new.request.pool).map(|pool| &pool.countables);
         // Of roles nothing grows but by members.
@@ -296,6 +300,21 @@ mod tests {
             let named: Vec<_> = ledger.take_violations().into_iter().map(|one| one.invariant).collect();
             assert_eq!(named, found, "{qos:?}");
         }
+    }
+
+    #[test]
+    fn a_gang_that_loses_a_member_is_not_blamed_for_a_node_that_was_cut() {
+        let (mut ledger, lease) = ledger();
+        let mut cut = ledger.node(NodeId(0)).expect("the node").registration.clone();
+        cut.capacity = Resources::new(2_000, 0);
+        apply(&mut ledger, Command::RegisterNode(cut));
+        let mut before = lease.clone();
+        before.members.push(MemberPlacement { node: NodeId(1), devices: Vec::new() });
+        ledger.guard(Some(&before), &lease);
+        assert_eq!(ledger.take_violations(), Vec::new());
+        // One that comes there is.
+        ledger.guard(None, &lease);
+        assert!(ledger.take_violations().iter().any(|one| one.invariant == "I1"));
     }
 
     #[test]

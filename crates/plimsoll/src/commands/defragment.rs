@@ -22,7 +22,7 @@ pub(crate) struct Defragment {
     /// Most moves, at most 256
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
     moves: u32,
-    /// Give notice to those who would have to go elsewhere: after the grace of their class they wait again, at their old place in the queue
+    /// Give notice to those who would have to go elsewhere; they wait again after their grace
     #[arg(long)]
     apply: bool,
     /// With --apply: ask the ledger about each move, and change nothing
