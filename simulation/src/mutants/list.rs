@@ -36,7 +36,6 @@ const TWICE: Net = Net::Twice;
 
 /// All of them.
 pub const SEEDED: [Seeded; 52] = [
-pub const SEEDED: [Seeded; 52] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
