@@ -309,7 +309,7 @@ mod tests {
         cut.capacity = Resources::new(2_000, 0);
         apply(&mut ledger, Command::RegisterNode(cut));
         let mut before = lease.clone();
-        before.members.push(MemberPlacement { node: NodeId(1), devices: Vec::new() });
+        before.members.push(MemberPlacement { node: NodeId(1), devices: Vec::new(), role: 0 });
         ledger.guard(Some(&before), &lease);
         assert_eq!(ledger.take_violations(), Vec::new());
         // One that comes there is.

@@ -22,7 +22,7 @@ impl Ledger {
         if !matches!(one.state, State::Active | State::Partial) || one.repair().is_some() {
             return no(&format!("{} cannot leave", one.state.name()), 1, 0);
         }
-        if one.members.len() != 1 {
+        if one.members.len() != 1 || !one.request.roles.is_empty() {
             return no("a gang stays together, members", one.members.len() as u64, 1);
         }
         if !would_wait_again(&one.request) {
@@ -32,7 +32,8 @@ impl Ledger {
         let class = self.class(&one.request.class);
         let by_class = matches!(allowed, Preemption::Any | Preemption::LowerClass);
         let gives_way = one.is_best_effort() && allowed != Preemption::Never;
-        if !gives_way && !(by_class && class.is_some_and(|class| class.preemptible)) {
+        let preemptible = by_class && class.is_some_and(|class| class.preemptible);
+        if !gives_way && !preemptible {
             return no("neither of a preemptible class nor best effort, in a pool that preempts such", 1, 0);
         }
         let protected_until = one.granted_at.plus_ms(class.map_or(0, |class| class.min_run_ms));

@@ -79,7 +79,7 @@ fn a_team_divides_what_it_has_among_those_below_it() {
         ..now(&f, "vision")
     };
     let lab = queue("lab", "vision", (0, 2_000, None), &["lin"]);
-    assert_eq!(denied(&mut f, "ada", vec![less, lab.clone()], &[]), Vec::<String>::new());
+    assert_eq!(denied(&mut f, "ada", vec![less, lab], &[]), Vec::<String>::new());
     assert_eq!(now(&f, "lab").admins, ["lin"]);
     // What is there once is not there twice.
     let more = queue("more", "vision", (0, 1, None), &[]);
@@ -106,7 +106,7 @@ fn nobody_changes_what_was_given_to_them_or_what_is_not_theirs() {
         ("more weight", Queue { weight_milli: 2_000, ..vision.clone() }),
         ("another parent", Queue { parent: String::new(), ..vision.clone() }),
         ("a longer queue", Queue { max_pending: 7, ..vision.clone() }),
-        ("other administrators", Queue { admins: vec!["ada".into()], ..vision.clone() }),
+        ("other administrators", Queue { admins: vec!["ada".into()], ..vision }),
     ] {
         assert_eq!(denied(&mut f, "ada", vec![own], &[])[0], "queue vision, by ada", "{what}");
     }
@@ -158,7 +158,7 @@ fn limits_and_all_else_are_changed_by_those_above() {
         let words = denied_change(
             &mut f,
             who,
-            change(vec![limits(&format!("q-{who}-{queue}").trim_end_matches('-').to_owned(), queue)], vec![]),
+            change(vec![limits(format!("q-{who}-{queue}").trim_end_matches('-'), queue)], vec![]),
         );
         assert_eq!(words.is_empty(), allowed, "{who} for {queue:?}: {words:?}");
     }

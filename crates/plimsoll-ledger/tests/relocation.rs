@@ -51,7 +51,8 @@ fn a_relocated_grant_has_its_grace_and_waits_again_at_its_old_place_with_a_new_t
 
 #[test]
 fn who_could_not_be_preempted_or_would_not_come_back_stays() {
-    let no: [(&str, fn(&mut Request)); 4] = [
+    type Change = fn(&mut Request);
+    let no: [(&str, Change); 4] = [
         ("class standard is not preemptible", |asked| asked.class = "standard".into()),
         ("it would not wait", |asked| asked.wait = plimsoll_ledger::Wait::Refuse),
         ("it would end", |asked| asked.on_preempt = OnPreempt::End),

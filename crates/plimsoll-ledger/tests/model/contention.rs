@@ -106,7 +106,7 @@ impl Model {
         };
         let stale = now >= one.times[3] + 60_000;
         let capacity = one.lack.capacity;
-        one.lack = lack.cloned().unwrap_or(Lack { capacity, ..Lack::default() });
+        one.lack = lack.cloned().unwrap_or_else(|| Lack { capacity, ..Lack::default() });
         one.elsewhere = elsewhere;
         one.times[3] = now;
         let lasted = now >= one.times[1] + 60_000;
@@ -178,7 +178,8 @@ impl Model {
             }
             elsewhere += u64::from(lacked.is_empty());
             let r = &self.reservations[&id];
-            let since = r.preempted.map_or(id_time(self, id), |(_, _, at, _)| at.max(id_time(self, id)));
+            let since =
+                r.preempted.map_or_else(|| id_time(self, id), |(_, _, at, _)| at.max(id_time(self, id)));
             let waited = self.clock.saturating_sub(since);
             let target = self.targets.get(&r.request.class).copied().flatten();
             for name in lacked {

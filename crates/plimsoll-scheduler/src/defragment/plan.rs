@@ -246,7 +246,7 @@ impl Terrain {
             taken.take(&candidate.amounts, &devices, loose);
             let saving = freed + self.stranded(view) - self.stranded(&taken);
             if saving > 0 && best.as_ref().is_none_or(|(known, _)| saving > *known) {
-                best = Some((saving, MemberPlacement { node: *node, devices }));
+                best = Some((saving, MemberPlacement { node: *node, devices, role: 0 }));
             }
         }
         let (saving, to) = best?;
