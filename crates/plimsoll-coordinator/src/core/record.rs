@@ -226,7 +226,7 @@ fn load_event(
                 _ => return Err("an event about a reservation that the outcome does not show".to_owned()),
             }
         }
-        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 | 40 | 42 | 44 | 45 => {
+        1 | 3 | 5 | 7 | 9 | 13 | 15 | 21 | 35 | 40 | 42 | 44 | 45 | 60 => {
             let row = encoding::decode_row(&stored.row).map_err(|error| error.to_string())?;
             match row {
                 Row::Reservation(reservation) => EventObject::Reservation(reservation, state_at(stored.from)),

@@ -63,6 +63,8 @@ mod tests {
             target: ScalingTarget::Pool("default".to_owned()),
             rules: Rules { max: 9, ..Rules::default() },
             template: WorkTemplate { resources: Resources::new(4_000, 1 << 33), ..WorkTemplate::default() },
+            max_leaving: 1,
+            start_within_ms: 60_000,
             ..ScalingPolicy::default()
         };
         let put = vec![PolicyObject::Pool(pool), PolicyObject::ScalingPolicy(policy.clone())];

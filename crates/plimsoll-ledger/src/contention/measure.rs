@@ -244,7 +244,7 @@ impl Waiter<'_> {
 }
 
 impl Reservation {
-    /// Since when one that waits does: since it was asked, or taken back.
+    /// Since when one that waits does: since it was asked, or given notice for another.
     pub fn waiting_since(&self) -> LedgerTime {
         self.preempted.as_ref().map_or(self.submitted_at, |taken| taken.at.max(self.submitted_at))
     }

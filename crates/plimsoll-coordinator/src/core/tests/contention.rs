@@ -70,8 +70,9 @@ async fn the_leader_preempts_once_that_resolves_it() {
     let contention =
         ContentionPolicy { resolve: [Resolve::Preempt].into(), after_ms: 60_000, from: Severity::Low };
     put(&core, Pool { name: "default".to_owned(), contention: Some(contention), ..Pool::default() }).await;
-    let mut low = long(queued(request(4_000)));
-    low.class = "batch".to_owned();
+    let mut low = queued(request(4_000));
+    // The slack on its grace is a tenth of its lease.
+    (low.class, low.ttl_ms) = ("batch".to_owned(), 400_000);
     let low = reserve(&core, low).await;
     let mut high = long(queued(request(4_000)));
     high.class = "high".to_owned();
