@@ -109,6 +109,8 @@ impl Session {
         command.current_dir(self.folder()).stdin(Stdio::null()).process_group(0);
         command.env("PATH", format!("{}:{path}", folder.display()));
         command.env("PLIMSOLL_HOME", self.root.path().join("home"));
+        // What `run` says shall not depend on what cgroups this machine has.
+        command.env("PLIMSOLL_CGROUP", "off");
         for name in ["PLIMSOLL_ADDR", "PLIMSOLL_CONTEXT", "RUST_LOG", "PLIMSOLL_CA"] {
             command.env_remove(name);
         }

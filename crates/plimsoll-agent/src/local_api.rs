@@ -2,8 +2,8 @@
 //!
 //! HTTP with JSON, on a Unix socket or a loopback port. `GET /v1/check?token=N[&device=UUID]` answers 200 for a lease
 //! that is alive, 409 for a token that is too old or a lease that is over, and 404 for one that this node never saw.
-//! `GET /v1/leases` lists. `POST /v1/attach {"token":N,"pid":P}` ties a process to a lease, so that it dies with it; only
-//! the Unix socket takes it, since only there the kernel says who is asking.
+//! `GET /v1/leases` lists. `POST /v1/attach {"token":N,"pid":P}` ties a process to a lease, so that it dies with it, and so does
+//! the cgroup that was made for it, with all that is in it; only the Unix socket takes it, since only there the kernel says who is asking.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use crate::cgroup::{self, WorkloadCgroup};
 use crate::clock::{BootTime, SharedClock};
 use crate::fence::{Processes, may_attach};
 use crate::lease::{Lease, LiveLease, SharedLeases, TokenRefused};
@@ -175,7 +176,14 @@ async fn attach(
         return (status, checked.reason.unwrap_or_default());
     }
     match api.processes.attach(body.token, body.pid) {
-        Ok(()) => (StatusCode::OK, String::new()),
+        Ok(()) => {
+            let reservation = checked.lease.map(|lease| lease.reservation).unwrap_or_default();
+            let (processes, cgroups) = (Path::new("/proc"), Path::new(cgroup::ROOT));
+            if let Some(group) = WorkloadCgroup::of_process(processes, cgroups, body.pid, &reservation) {
+                api.processes.attach_cgroup(body.token, group);
+            }
+            (StatusCode::OK, String::new())
+        }
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
     }
 }

@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Replay(commands::replay::Replay),
     /// Measure a cluster through its public API
     Bench(commands::bench::Bench),
+    /// Step into a cgroup and become a command: what `run` starts
+    #[command(hide = true)]
+    EnterCgroup(commands::enter_cgroup::EnterCgroup),
     /// Run a coordinator
     #[command(visible_alias = "server")]
     Coordinator(commands::coordinator::Coordinator),
@@ -183,6 +186,7 @@ impl Command {
             Command::Simulate(command) => Box::pin(command.run(globals)).await,
             Command::Replay(command) => Box::pin(command.run(globals)).await,
             Command::Bench(command) => Box::pin(command.run(globals)).await,
+            Command::EnterCgroup(command) => command.run(),
             Command::Coordinator(command) => Box::pin(command.run(globals)).await,
             Command::Agent(command) => Box::pin(command.run(globals)).await,
             Command::Context(command) => Box::pin(command.run(globals)).await,

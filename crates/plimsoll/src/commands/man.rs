@@ -48,7 +48,8 @@ impl Man {
 fn write_all(command: &clap::Command, name: &str, dir: &Path, count: &mut usize) -> Result<(), CliError> {
     write(&dir.join(format!("{name}.1")), &page(command.clone())?)?;
     *count += 1;
-    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
+    {
         write_all(inner, &format!("{name}-{}", inner.get_name()), dir, count)?;
     }
     Ok(())

@@ -22,6 +22,7 @@ pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod enter_cgroup;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod explain_scaling;

@@ -1,13 +1,14 @@
 //! A child process that gets the signals that this one gets.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use plimsoll_agent::cgroup::WorkloadCgroup;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
@@ -79,21 +80,32 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a command with `env` over this process's environment.
-    pub(crate) fn start(command: &[OsString], env: &BTreeMap<String, String>) -> Result<Running, CliError> {
+    /// Starts a command with `env` over this process's environment; in a cgroup where one is given.
+    pub(crate) fn start(
+        command: &[OsString],
+        env: &BTreeMap<String, String>,
+        group: Option<&WorkloadCgroup>,
+    ) -> Result<Running, CliError> {
         let Some((program, arguments)) = command.split_first() else {
             return Err(CliError::usage("no command is given").help("plimsoll run --cpu 2 -- COMMAND"));
         };
-        let started = Command::new(program).args(arguments).envs(env).spawn();
-        let child = started.map_err(|error| {
-            let exit = match error.kind() {
-                std::io::ErrorKind::NotFound => Exit::CommandNotFound,
-                std::io::ErrorKind::PermissionDenied => Exit::NotExecutable,
-                _ if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => Exit::NotExecutable,
-                _ => Exit::RunFailed,
-            };
-            CliError::local(&format!("cannot start {}", program.to_string_lossy()), error).with_exit(exit)
-        })?;
+        let mut starting = match group {
+            None => Command::new(program),
+            // This program again, which steps in and then becomes the command: so nothing that the command starts is ever outside.
+            Some(group) => {
+                let mut entering = Command::new("/proc/self/exe");
+                entering.arg("enter-cgroup").arg(group.folder()).arg("--").arg(program);
+                entering
+            }
+        };
+        let child =
+            starting.args(arguments).envs(env).spawn().map_err(|error| not_started(program, error))?;
+        if let (Some(group), Some(pid)) = (group, child.id()) {
+            // It steps in by itself; but who asks next where it is shall find it there.
+            group.add(pid).map_err(|error| {
+                CliError::local("cannot move the command into its cgroup", error).with_exit(Exit::RunFailed)
+            })?;
+        }
         let pid = child.id();
         Ok(Running { child, pid, shares_terminal: std::io::stdin().is_terminal() })
     }
@@ -130,6 +142,17 @@ impl Running {
     }
 }
 
+/// The error of a program that did not start.
+pub(crate) fn not_started(program: &OsStr, error: std::io::Error) -> CliError {
+    let exit = match error.kind() {
+        std::io::ErrorKind::NotFound => Exit::CommandNotFound,
+        std::io::ErrorKind::PermissionDenied => Exit::NotExecutable,
+        _ if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => Exit::NotExecutable,
+        _ => Exit::RunFailed,
+    };
+    CliError::local(&format!("cannot start {}", program.to_string_lossy()), error).with_exit(exit)
+}
+
 /// The exit of a command that ended so.
 pub(crate) fn exit_of(status: ExitStatus) -> Exit {
     let code = match (status.code(), status.signal()) {
@@ -157,10 +180,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_command_is_told_from_a_failed_one() {
-        let missing = Running::start(&["/no/such/command".into()], &BTreeMap::new());
+        let missing = Running::start(&["/no/such/command".into()], &BTreeMap::new(), None);
         assert_eq!(missing.err().map(|error| error.exit()), Some(Exit::CommandNotFound));
         let env = BTreeMap::from([("CODE".to_owned(), "7".to_owned())]);
-        let mut running = Running::start(&["sh".into(), "-c".into(), "exit $CODE".into()], &env).unwrap();
+        let mut running =
+            Running::start(&["sh".into(), "-c".into(), "exit $CODE".into()], &env, None).unwrap();
         assert_eq!(exit_of(running.wait().await.unwrap()), Exit::Command(7));
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
 pub(crate) fn command(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PLIMSOLL);
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("PLIMSOLL_HOME", home);
-    command.env("LANG", "C.UTF-8").current_dir(home).stdin(Stdio::null());
+    command.env("LANG", "C.UTF-8").env("PLIMSOLL_CGROUP", "off").current_dir(home).stdin(Stdio::null());
     command
 }
 

@@ -1,5 +1,6 @@
 //! `plimsoll run`: reserve, start a command under the reservation, give it back.
 
+mod limits;
 mod replica;
 mod report;
 mod waiting;
@@ -17,6 +18,7 @@ use plimsoll_client::v1::{
 };
 use plimsoll_client::{Client, Error, Lease, Standing};
 
+use self::limits::{LimitArgs, Limited};
 use self::replica::Replica;
 use self::report::{notice_of, took, used_line, warn_of_another_machine, what};
 use self::waiting::{Wanted, acquire};
@@ -52,6 +54,8 @@ pub(crate) struct Run {
     /// With --service: where the command listens. It is announced once it does
     #[arg(long, value_name = "HOST:PORT", requires = "service")]
     listen: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
     command: Vec<OsString>,
@@ -63,6 +67,8 @@ impl Run {
         let client = globals.client()?;
         let mut signals = Signals::listen()?;
         let spec = self.spec(&client).await?;
+        // Before anything is asked for: where limits are required and cannot be had, nothing is.
+        let tree = self.limits.tree(&out)?;
         // The condition that the node is this one is ours: it is no news that other nodes do not meet it.
         let is_only_here = self.resources.require.is_empty()
             && spec.requirements.as_ref().is_some_and(|requirements| !requirements.required.is_empty());
@@ -83,12 +89,20 @@ impl Run {
             let mut env = lease.env();
             env.extend(connection(globals)?);
 
+            let limited = self.limits.group(tree.as_ref(), &granted, &out)?;
             let replica = self.listen.as_ref().map(|address| Replica::watch(&client, &lease, address, &out));
             let mut meter = UsageMeter::start();
-            let mut at_hand = AtHand { signals: &mut signals, meter: &mut meter, replica, out: &out };
+            let mut at_hand =
+                AtHand { signals: &mut signals, meter: &mut meter, replica, limited, out: &out };
             let came = self.under_lease(&lease, &mut env, &mut attempts, &mut at_hand).await;
-            drop(at_hand);
-            let used = used_line(&meter.finish(), &granted, &out);
+            let AtHand { limited, replica, .. } = at_hand;
+            drop(replica);
+            let mut usage = meter.finish();
+            if let Some(limited) = limited {
+                usage = limited.used(usage);
+                limited.end().await;
+            }
+            let used = used_line(&usage, &granted, &out);
             let gone = match came {
                 Ok(Came::TakenBack(exit)) => match step_aside(&client, lease, &out).await {
                     Some(waiting) => {
@@ -166,8 +180,8 @@ impl Run {
         env: &BTreeMap<String, String>,
         at_hand: &mut AtHand<'_>,
     ) -> Result<Stopped, CliError> {
-        let AtHand { signals, meter, replica, out } = at_hand;
-        let mut running = Running::start(&self.command, env)?;
+        let AtHand { signals, meter, replica, limited, out } = at_hand;
+        let mut running = Running::start(&self.command, env, limited.as_ref().map(Limited::group))?;
         if let Some(pid) = running.pid() {
             attach_to_agent(lease.token(), pid).await;
         }
@@ -179,6 +193,11 @@ impl Run {
             tokio::select! {
                 status = running.wait() => {
                     let status = status?;
+                    if let Some(limited) = limited {
+                        // What it left behind ends with it: the grant goes back.
+                        limited.kill();
+                        limited.tell_of_oom(out);
+                    }
                     // The agent of this machine may have stopped it before this side has heard that the lease ended, or is to end.
                     let standing = if lost || leaving { Standing::Granted } else { lease.standing().await };
                     leaving |= standing == Standing::Leaving;
@@ -219,9 +238,19 @@ impl Run {
                 }
                 () = sleep_until(kill_at) => {
                     running.send(Signal::SIGKILL);
+                    if let Some(limited) = limited {
+                        limited.kill();
+                    }
                     kill_at = None;
                 }
-                _ = sample.tick() => if let Some(pid) = running.pid() { meter.sample(pid) },
+                _ = sample.tick() => {
+                    if let Some(pid) = running.pid() {
+                        meter.sample(pid);
+                    }
+                    if let Some(limited) = limited {
+                        limited.follow(&lease.reservation(), out);
+                    }
+                }
             }
         }
     }
@@ -232,6 +261,7 @@ struct AtHand<'a> {
     signals: &'a mut Signals,
     meter: &'a mut UsageMeter,
     replica: Option<Replica>,
+    limited: Option<Limited>,
     out: &'a Out,
 }
 
