@@ -160,7 +160,7 @@ mod tests {
             WorkloadCgroup::of_process(root.path(), root.path(), 7, reservation)
         };
         let own = "1:name=systemd:/x\n0::/user.slice/plimsoll-r-0007-99\n";
-        assert_eq!(of(own, "r-0007"), Some(WorkloadCgroup::at(group.clone())));
+        assert_eq!(of(own, "r-0007"), Some(WorkloadCgroup::at(group)));
         assert_eq!(of(own, "r-0008"), None);
         assert_eq!(of(own, "r-000"), None, "the beginning of an id is not it");
         assert_eq!(of("0::/user.slice\n", "r-0007"), None);
