@@ -178,7 +178,24 @@ fn limits(reservation: &Reservation, io_weight: Option<u64>) -> WorkloadLimits {
         Qos::Burstable => Reach::UpTo(amounts(spec.and_then(|spec| spec.burst.as_ref()))),
         Qos::BestEffort => Reach::WhatIsIdle,
     };
-    WorkloadLimits::new(amounts(reservation.amounts.as_ref()), reach, io_weight)
+    let has_roles = spec.is_some_and(|spec| !spec.roles.is_empty());
+    let granted =
+        if has_roles { of_roles(reservation, &here) } else { amounts(reservation.amounts.as_ref()) };
+    WorkloadLimits::new(granted, reach, io_weight)
+}
+
+/// What the members on this machine have, each by its role; what the first has where none is here.
+fn of_roles(reservation: &Reservation, here: &str) -> WorkloadAmounts {
+    let members = || reservation.allocations.iter();
+    let mut on_this = members().filter(|member| member.node == here).peekable();
+    let first = if on_this.peek().is_none() { members().next() } else { None };
+    on_this.chain(first).filter_map(|member| member.amounts.as_ref()).fold(
+        WorkloadAmounts::default(),
+        |all, amounts| WorkloadAmounts {
+            cpu_millis: all.cpu_millis.saturating_add(amounts.cpu_millis),
+            memory_bytes: all.memory_bytes.saturating_add(amounts.memory_bytes),
+        },
+    )
 }
 
 /// What is said of a command that the kernel killed for want of memory.
@@ -196,7 +213,7 @@ fn out_of_memory(usage: &CgroupUsage, memory_max_bytes: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_client::v1::{Allocation, ReservationSpec};
+    use plimsoll_client::v1::{Allocation, ReservationSpec, Role};
 
     use super::*;
 
@@ -218,6 +235,19 @@ mod tests {
         let unbound = limits(&reservation(Qos::Burstable, None, 1), None);
         assert_eq!((unbound.cpu_max_millis, unbound.cpu_weight, unbound.memory_max_bytes), (None, 100, None));
         assert_eq!(limits(&reservation(Qos::BestEffort, None, 1), None).cpu_weight, 1);
+    }
+
+    #[test]
+    fn members_of_different_roles_count_each_by_its_own() {
+        let mut gang = reservation(Qos::Guaranteed, None, 2);
+        gang.spec.get_or_insert_default().roles = vec![Role::default(), Role::default()];
+        gang.amounts = Some(Quantities::default());
+        for (member, cpu_millis) in gang.allocations.iter_mut().zip([500, 2_000, 4_000]) {
+            member.amounts = Some(Quantities { cpu_millis, ..Quantities::default() });
+        }
+        assert_eq!(limits(&gang, None).cpu_max_millis, Some(2_500));
+        gang.allocations.drain(..2);
+        assert_eq!(limits(&gang, None).cpu_max_millis, Some(4_000), "granted elsewhere");
     }
 
     #[test]
