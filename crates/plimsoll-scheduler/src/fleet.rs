@@ -362,6 +362,11 @@ pub(crate) fn slot_mut(slots: &mut [Option<Slot>], id: NodeId) -> Option<&mut Sl
     slots.get_mut(id.0 as usize).and_then(Option::as_mut)
 }
 
+/// Each kind of member that a request asks for, as a request of its own, with what of it counts against nodes.
+pub(crate) fn kinds(ledger: &Ledger, request: &Request) -> Vec<(Resources, Request)> {
+    request.by_role().into_iter().map(|kind| (split(ledger, &kind).0, kind)).collect()
+}
+
 /// What counts against nodes and what against the pool.
 pub(crate) fn split(ledger: &Ledger, request: &Request) -> (Resources, Resources) {
     let mut on_node = request.requirements.amounts.clone();

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use plimsoll_ledger::{Ledger, Pool, Request, State};
-use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use super::LOOKS_PER_PASS;
 use crate::Planner;
 use crate::fit::NodeView;
-use crate::fleet::split;
+use crate::fleet::kinds;
 use crate::planner::{priority_of, requester_of};
 use crate::serve::Placed;
 
@@ -121,17 +121,10 @@ impl Planner {
 
     /// Nodes that could hold a member if they were empty. O(nodes of the pool).
     fn could_hold(&self, ledger: &Ledger, request: &Request) -> BTreeSet<NodeId> {
-        let kinds: Vec<(Request, Resources)> = request
-            .by_role()
-            .into_iter()
-            .map(|asked| {
-                let (amounts, _) = split(ledger, &asked);
-                (asked, amounts)
-            })
-            .collect();
+        let kinds = kinds(ledger, request);
         let could = |view: &&NodeView| {
             view.node.is_eligible()
-                && kinds.iter().any(|(asked, amounts)| {
+                && kinds.iter().any(|(amounts, asked)| {
                     let required = &asked.requirements.required;
                     (required.terms.is_empty() || required.matches(&view.labels))
                         && view.emptied().fit_amounts(asked, amounts).is_ok()

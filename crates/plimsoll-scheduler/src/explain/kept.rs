@@ -7,7 +7,7 @@ use plimsoll_types::ReservationId;
 
 use crate::Planner;
 use crate::fit::{NodeView, Over};
-use crate::fleet::split;
+use crate::fleet::kinds;
 
 /// Nodes with room that is kept for a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct KeptPlaces {
 
 /// Nodes that have room for one member now, and have it only because nobody keeps it yet. O(nodes).
 pub(super) fn places(ledger: &Ledger, planner: &Planner, request: &Request) -> Vec<KeptPlaces> {
-    let kinds: Vec<_> = request.by_role().into_iter().map(|kind| (split(ledger, &kind).0, kind)).collect();
+    let kinds = kinds(ledger, request);
     let mut found: BTreeMap<ReservationId, u32> = BTreeMap::new();
     for view in planner.fleet().pool_views(&request.pool) {
         let Some(usage) = ledger.usage(view.node.id) else { continue };

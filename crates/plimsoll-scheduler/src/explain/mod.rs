@@ -13,7 +13,7 @@ use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use crate::Planner;
 use crate::fit::NodeView;
-use crate::fleet::split;
+use crate::fleet::kinds;
 
 pub use kept::KeptPlaces;
 pub use scene::Scene;
@@ -214,7 +214,7 @@ impl Scene {
 
 /// Nodes with room for a member, of whichever role.
 fn fitting<'a>(ledger: &Ledger, request: &Request, nodes: impl Iterator<Item = &'a NodeView>) -> u64 {
-    let kinds: Vec<_> = request.by_role().into_iter().map(|kind| (split(ledger, &kind).0, kind)).collect();
+    let kinds = kinds(ledger, request);
     nodes.filter(|view| kinds.iter().any(|(amounts, kind)| view.fit(kind, amounts).is_ok())).count() as u64
 }
 

@@ -12,7 +12,7 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 use super::victims::{Candidate, Cost};
 use crate::Planner;
 use crate::fit::NodeView;
-use crate::fleet::split;
+use crate::fleet::kinds;
 
 /// Most candidates that one search remembers for quotas and countables.
 const MOST_CANDIDATES: usize = 16_384;
@@ -75,9 +75,8 @@ impl Planner {
         nodes: &[NodeId],
     ) -> (Option<Found>, Option<LedgerTime>) {
         let request = &waiting.request;
-        let by_role = request.by_role().into_iter();
-        let kinds: Vec<Kind> =
-            by_role.map(|asked| Kind { amounts: split(ledger, &asked).0, asked }).collect();
+        let kinds = kinds(ledger, request).into_iter().map(|(amounts, asked)| Kind { asked, amounts });
+        let kinds: Vec<Kind> = kinds.collect();
         let mut asked = Resources::default();
         for kind in &kinds {
             let members = u64::from(kind.least());
