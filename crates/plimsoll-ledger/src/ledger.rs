@@ -23,10 +23,10 @@ use crate::topology::Work;
 use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
 use crate::{
-    Answer, Applied, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event, EventObject,
-    GENESIS_CLASSES, Intent, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
-    Reason, Refusal, Remembered, Reservation, Scaling, ScalingPolicy, Service, Stamp, State, Validator,
-    Verdict, Violation,
+    Answer, Applied, Blocker, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event,
+    EventObject, GENESIS_CLASSES, Intent, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue,
+    QuotaPolicy, Reason, Refusal, Remembered, Reservation, Scaling, ScalingPolicy, Service, Stamp, State,
+    Validator, Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
@@ -258,6 +258,17 @@ impl Ledger {
             return Ok(());
         }
         Err(Refusal::one(Reason::UnsupportedVersion, subject, since.into(), self.meta.version.into()))
+    }
+
+    /// True where the ledger's version knows what a change puts; where it does not, that is noted.
+    pub(crate) fn knows(&self, since: u32, subject: &str, blockers: &mut Vec<Blocker>) -> bool {
+        match self.require_version(since, subject) {
+            Ok(()) => true,
+            Err(refusal) => {
+                blockers.extend(refusal.blockers);
+                false
+            }
+        }
     }
 
     fn remember(&mut self, entry: &Entry, answer: &Answer) {

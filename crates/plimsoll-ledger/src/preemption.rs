@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{ReservationId, Resources};
+use plimsoll_types::{LedgerTime, ReservationId, Resources};
 
 use crate::{
     Blocker, Ledger, Placement, Preemption, PreemptionRule, QuotaTree, Reason, Refusal, Request, Reservation,
@@ -69,6 +69,12 @@ impl Ledger {
         victims.iter().map(judge).collect()
     }
 
+    /// Until when a grant may not be made to leave: its class leaves it so much time to run.
+    pub fn protected_until(&self, granted: &Reservation) -> LedgerTime {
+        let class = self.class(&granted.request.class);
+        granted.granted_at.plus_ms(class.map_or(0, |class| class.min_run_ms))
+    }
+
     /// By which rule `victim` may be made to leave. `quota` is what will be taken once those before it have left.
     /// O(depth of the queues x resources).
     ///
@@ -103,8 +109,7 @@ impl Ledger {
             return no(&format!("of another tree of queues, {:?}", victim.request.queue), 1, 0);
         }
         let class = self.class(&victim.request.class);
-        let min_run_ms = class.map_or(0, |class| class.min_run_ms);
-        let protected_until = victim.granted_at.plus_ms(min_run_ms);
+        let protected_until = self.protected_until(victim);
         if now < protected_until && !lenient {
             return no("protected from preemption until then", now.0, protected_until.0);
         }

@@ -193,10 +193,8 @@ impl Ledger {
 
     /// What is wrong with the quality of service of what is put.
     pub(crate) fn check_qos_policy(&self, put: &[PolicyObject], blockers: &mut Vec<Blocker>) {
-        if put.iter().any(is_of_qos)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "quality of service")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(is_of_qos) {
+            self.knows(SINCE_VERSION, "quality of service", blockers);
         }
     }
 }

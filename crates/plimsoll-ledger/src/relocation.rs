@@ -36,7 +36,7 @@ impl Ledger {
         if !gives_way && !preemptible {
             return no("neither of a preemptible class nor best effort, in a pool that preempts such", 1, 0);
         }
-        let protected_until = one.granted_at.plus_ms(class.map_or(0, |class| class.min_run_ms));
+        let protected_until = self.protected_until(one);
         if self.clock() < protected_until {
             return no("protected from preemption until then", self.clock().0, protected_until.0);
         }

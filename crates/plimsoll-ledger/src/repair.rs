@@ -279,8 +279,7 @@ impl Ledger {
 
 /// A gang's request for members in the place of those that it lost: of each role what it may still have.
 fn asked_again(gang: &Reservation, missing: u32) -> Request {
-    let mut request = Request::clone(&gang.request);
-    request.requirements.amounts = gang.amounts.clone();
+    let mut request = gang.request_as_held();
     request.roles = gang.roles_left();
     request.gang = Gang { min_members: 1, max_members: missing, ..gang.request.gang };
     request

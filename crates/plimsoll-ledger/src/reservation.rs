@@ -171,6 +171,13 @@ impl Reservation {
         self.state.is_occupying() && !leaving || self.state == State::Planned
     }
 
+    /// Its request, for the amounts that it has now, which a resize may have changed.
+    pub fn request_as_held(&self) -> Request {
+        let mut request = Request::clone(&self.request);
+        request.requirements.amounts = self.amounts.clone();
+        request
+    }
+
     /// How its grant was taken back, the latest time.
     pub fn preempted(&self) -> Option<Preempted> {
         self.preempted.as_deref().copied()

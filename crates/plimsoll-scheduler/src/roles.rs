@@ -55,14 +55,12 @@ impl Planner {
         let mut members: Vec<MemberPlacement> = Vec::new();
         let mut aside = Aside::default();
         let mut is_whole = true;
-        let (fewest, more): (Vec<_>, Vec<_>) =
-            request.role_order().enumerate().partition(|(step, _)| *step < request.roles.len());
         // First the fewest of each, all of them, the largest members first: small ones find room between them. Then as many more as there is room for.
-        let mut steps: Vec<(u16, u32, bool)> =
-            fewest.into_iter().map(|(_, (role, least))| (role, least, true)).collect();
-        steps.sort_by_key(|(role, ..)| Reverse(size_of(&request.of_role(*role, 1, 1))));
-        steps.extend(more.into_iter().map(|(_, (role, wanted))| (role, wanted, false)));
-        for (role, wanted, is_needed) in steps {
+        let mut steps: Vec<(u16, u32)> = request.role_order().collect();
+        let needed = request.roles.len();
+        steps[..needed].sort_by_key(|(role, _)| Reverse(size_of(&request.of_role(*role, 1, 1))));
+        for (step, (role, wanted)) in steps.into_iter().enumerate() {
+            let is_needed = step < needed;
             let left = most - members.len() as u32;
             let wanted = wanted.min(left);
             if wanted == 0 {

@@ -7,17 +7,17 @@ use plimsoll_ledger::{GPU, Ledger, PoolDemand, Resolve, ScalingPolicy, WHOLE_DEV
 const MOST_MILLI: u64 = 100_000_000;
 
 /// Machines of the template beside those that take work that would have what is missing of the resource that needs most of them; `None` where
-/// nothing is contended that the pool resolves by scaling.
-pub(super) fn machines(
+/// nothing is contended that the pool resolves by scaling; only then is the demand asked for.
+pub(super) fn machines<'a>(
     ledger: &Ledger,
     policy: &ScalingPolicy,
     pool: &str,
-    demand: &PoolDemand,
+    demand: impl Fn() -> &'a PoolDemand,
 ) -> Option<(u64, String)> {
     let object = ledger.pool(pool).filter(|pool| ledger.resolves_by(pool, Resolve::Scale))?;
     let resolved = ledger.contentions_of(&object.name).filter(|one| one.resolving.contains(&Resolve::Scale));
     let needed = resolved.filter_map(|one| {
-        let seen = demand.resources.get(&one.resource)?;
+        let seen = demand().resources.get(&one.resource)?;
         let offered = match one.resource.as_str() {
             GPU => policy.template.gpus().saturating_mul(WHOLE_DEVICE_MILLI.into()),
             other => policy.template.resources.get(other).0,
@@ -83,13 +83,13 @@ mod tests {
         }
         let now = apply(&mut ledger, Command::Expire { limit: 1 }, 10_000);
         let demand = ledger.contended("default", now);
-        assert_eq!(machines(&ledger, &policy, "default", &demand), None, "nothing is open yet");
+        assert_eq!(machines(&ledger, &policy, "default", || &demand), None, "nothing is open yet");
         for resource in ["cpu", "memory"] {
             let (pool, resource) = ("default".to_owned(), resource.to_owned());
             apply(&mut ledger, Command::ObserveContention { pool, resource }, 0);
         }
         // 9 cores on machines of 4; 3 GiB would fit on one.
-        assert_eq!(machines(&ledger, &policy, "default", &demand), Some((3, "cpu".to_owned())));
+        assert_eq!(machines(&ledger, &policy, "default", || &demand), Some((3, "cpu".to_owned())));
         assert_eq!(pressure_milli(&demand), MOST_MILLI, "there is nothing of it");
     }
 }

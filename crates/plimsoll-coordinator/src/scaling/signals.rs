@@ -1,5 +1,7 @@
 //! What a decision goes by, read off the ledger: the same on whichever coordinator leads.
 
+use std::cell::LazyCell;
+
 use plimsoll_autoscaler::{Aim, Floor, FloorSource, Metric, Reading, ReplicaReading, Signals, Target};
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::{
@@ -32,8 +34,8 @@ pub(super) fn read(ledger: &Ledger, policy: &ScalingPolicy, state: &Scaling, now
     };
     match &policy.target {
         ScalingTarget::Pool(pool) => {
-            let demand = ledger.contended(pool, now);
-            if let Some((machines, resource)) = contention::machines(ledger, policy, pool, &demand) {
+            let demand = LazyCell::new(|| ledger.contended(pool, now));
+            if let Some((machines, resource)) = contention::machines(ledger, policy, pool, || &demand) {
                 need(fleet.present + machines, FloorSource::Contention(resource));
             }
             let waiting = need::waiting(ledger, policy, pool, &fleet);

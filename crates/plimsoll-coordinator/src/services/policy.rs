@@ -137,9 +137,9 @@ impl PolicyService for Policies {
             age_ms: view.age_ms(),
             statuses: pools
                 .iter()
-                .map(|pool| convert::pool_status(pool, &view))
-                .zip(&pools)
-                .map(|(status, pool)| defragment::with_fragmentation(status, &view, &pool.name))
+                .map(|pool| {
+                    defragment::with_fragmentation(convert::pool_status(pool, &view), &view, &pool.name)
+                })
                 .collect(),
             pools: pools.iter().map(|pool| convert::pool_to_v1(pool)).collect(),
             next_page_token,

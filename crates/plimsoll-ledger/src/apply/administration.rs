@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_mutants::mutant;
 
+use super::queues::up_from;
 use crate::limits::{MAX_ITEMS, MAX_PATTERN_BYTES, MAX_QUEUE_DEPTH};
 use crate::{
     Blocker, Ledger, PolicyName, PolicyObject, Queue, Quota, Reason, Refusal, Reservation, SYSTEM_ACTOR,
@@ -30,6 +31,17 @@ enum Say<'a> {
 /// A tree of queues by name: of the present, or after a change.
 type Tree<'a> = BTreeMap<&'a str, &'a Queue>;
 
+impl Say<'_> {
+    /// True where it comes from above the queue, so that what the queue itself has may be changed.
+    fn is_from_above(&self, queue: &str) -> bool {
+        match self {
+            Say::All => true,
+            Say::Below(top) => *top != queue,
+            Say::None => false,
+        }
+    }
+}
+
 impl Queue {
     /// True where this user is named as its administrator.
     pub fn names_admin(&self, user: &str) -> bool {
@@ -46,10 +58,8 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
-        if put.iter().any(is_of_administration)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "administrators of queues")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(is_of_administration) {
+            self.knows(SINCE_VERSION, "administrators of queues", blockers);
         }
         let has_admins = self.queues().any(|queue| !queue.admins.is_empty());
         if actor == SYSTEM_ACTOR || !has_admins || mutant!("anyone-administers") {
@@ -77,14 +87,13 @@ impl Ledger {
         }
         for name in delete {
             let allowed = match name {
-                PolicyName::Queue(queue) => match self.say(actor, queue, &self.tree()) {
-                    Say::All => true,
-                    Say::Below(top) => {
+                PolicyName::Queue(queue) => {
+                    let say = self.say_now(actor, queue);
+                    if let Say::Below(top) = say {
                         divided.insert(top);
-                        top != queue
                     }
-                    Say::None => false,
-                },
+                    say.is_from_above(queue)
+                }
                 PolicyName::Quota(quota) => {
                     self.quota_policy(quota).is_none_or(|quota| self.may_limit(actor, &quota.queue))
                 }
@@ -119,9 +128,8 @@ impl Ledger {
         if actor == SYSTEM_ACTOR || actor == reservation.requester {
             return Ok(());
         }
-        let tree = self.tree();
-        let mut naming =
-            up_from(&tree, &reservation.request.queue).filter(|queue| !queue.admins.is_empty()).peekable();
+        let path = up_from(|name| self.queue(name).map(AsRef::as_ref), &reservation.request.queue);
+        let mut naming = path.filter(|queue| !queue.admins.is_empty()).peekable();
         if naming.peek().is_none() || naming.any(|queue| queue.names_admin(actor)) {
             return Ok(());
         }
@@ -129,13 +137,14 @@ impl Ledger {
         Err(Refusal::one(Reason::PermissionDenied, subject, 1, 0))
     }
 
-    fn tree(&self) -> Tree<'_> {
-        self.queues().map(|queue| (queue.name.as_str(), queue.as_ref())).collect()
+    /// What somebody may do to a queue where it is. O(depth).
+    fn say_now(&self, actor: &str, queue: &str) -> Say<'_> {
+        self.say(actor, up_from(|name| self.queue(name).map(AsRef::as_ref), queue))
     }
 
-    /// What somebody may do to a queue where `tree` has it. Administrators are those of now: a change gives nobody rights for itself.
-    fn say<'a>(&'a self, actor: &str, queue: &str, tree: &Tree<'_>) -> Say<'a> {
-        let path: Vec<&Queue> = up_from(tree, queue).collect();
+    /// What somebody may do to the first queue of a path to a root. Administrators are those of now: a change gives nobody rights for itself.
+    fn say<'a, 'p>(&'a self, actor: &str, path: impl Iterator<Item = &'p Queue>) -> Say<'a> {
+        let path: Vec<&Queue> = path.take(MAX_QUEUE_DEPTH).collect();
         let known: Vec<&'a Queue> =
             path.iter().filter_map(|queue| self.queue(&queue.name)).map(AsRef::as_ref).collect();
         let is_rooted = path.last().zip(known.last()).is_some_and(|(root, last)| root.name == last.name);
@@ -165,15 +174,16 @@ impl Ledger {
         divided: &mut BTreeSet<&'a str>,
     ) -> bool {
         let old = self.queue(&queue.name);
-        let before = old.map_or(Say::All, |_| self.say(actor, &queue.name, &self.tree()));
-        let then = self.say(actor, &queue.name, after);
+        let before = old.map_or(Say::All, |_| self.say_now(actor, &queue.name));
+        let then = self.say(actor, up_from(|name| after.get(name).copied(), &queue.name));
         let mut allowed = true;
         for say in [before, then] {
             match say {
                 Say::All => {}
                 Say::Below(top) => {
                     divided.insert(top);
-                    allowed &= top != queue.name || old.is_some_and(|old| only_gives(old, queue));
+                    allowed &=
+                        say.is_from_above(&queue.name) || old.is_some_and(|old| only_gives(old, queue));
                 }
                 Say::None => allowed = false,
             }
@@ -185,17 +195,13 @@ impl Ledger {
     fn may_limit(&self, actor: &str, queue: &str) -> bool {
         match self.queue(queue) {
             None => self.administers_all(actor),
-            Some(_) => match self.say(actor, queue, &self.tree()) {
-                Say::All => true,
-                Say::Below(top) => top != queue,
-                Say::None => false,
-            },
+            Some(_) => self.say_now(actor, queue).is_from_above(queue),
         }
     }
 
     /// What a part of the tree would have more of than it has.
     fn grown(&self, actor: &str, top: &str, after: &Tree<'_>) -> Vec<Blocker> {
-        let (before, then) = (sums(&self.tree(), top), sums(after, top));
+        let (before, then) = (sums(&self.queues_after(&[], &[]), top), sums(after, top));
         let more = then.into_iter().filter_map(|((part, pool, resource), sum)| {
             let had = before.get(&(part, pool, resource)).copied().unwrap_or_default();
             let subject = format!("{part} {resource} of pool {pool} in queue {top} and below, by {actor}");
@@ -206,16 +212,14 @@ impl Ledger {
     }
 }
 
-/// A queue and those above it, up to its root. O(depth).
-fn up_from<'a, 't>(tree: &'t Tree<'a>, queue: &str) -> impl Iterator<Item = &'a Queue> + use<'a, 't> {
-    let above = |queue: &&'a Queue| tree.get(queue.parent.as_str()).copied();
-    std::iter::successors(tree.get(queue).copied(), above).take(MAX_QUEUE_DEPTH)
-}
-
 /// Nominal and guaranteed of each pool and resource, of a queue and all below it.
 fn sums<'a>(tree: &Tree<'a>, top: &str) -> BTreeMap<(&'static str, &'a str, &'a str), u128> {
     let mut sums = BTreeMap::new();
-    for queue in tree.values().filter(|queue| up_from(tree, &queue.name).any(|above| above.name == top)) {
+    let is_within = |queue: &Queue| {
+        let path = up_from(|name| tree.get(name).copied(), &queue.name);
+        path.take(MAX_QUEUE_DEPTH).any(|above| above.name == top)
+    };
+    for queue in tree.values().filter(|queue| is_within(queue)) {
         for (pool, quotas) in &queue.quotas {
             for (resource, quota) in quotas {
                 let parts = [("nominal", quota.nominal), ("guaranteed", quota.guaranteed)];

@@ -108,10 +108,8 @@ impl Ledger {
 
     /// What a pool does about contention is put from version 8 on.
     pub(crate) fn check_contention_policy(&self, put: &[PolicyObject], blockers: &mut Vec<Blocker>) {
-        if put.iter().any(crate::contention::is_of_contention)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "contention")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(crate::contention::is_of_contention) {
+            self.knows(SINCE_VERSION, "contention", blockers);
         }
     }
 }

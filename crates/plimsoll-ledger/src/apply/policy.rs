@@ -56,15 +56,11 @@ impl Ledger {
         let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
         self.check_administration(actor, put, delete, &mut blockers);
         self.check_queues(put, delete, &mut blockers);
-        if put.iter().any(super::preempt::is_of_preemption)
-            && let Err(refusal) = self.require_version(super::preempt::SINCE_VERSION, "preemption")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(super::preempt::is_of_preemption) {
+            self.knows(super::preempt::SINCE_VERSION, "preemption", &mut blockers);
         }
-        if put.iter().any(is_of_topology)
-            && let Err(refusal) = self.require_version(topology::SINCE_VERSION, "topology of pools")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(is_of_topology) {
+            self.knows(topology::SINCE_VERSION, "topology of pools", &mut blockers);
         }
         self.check_queueing(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);

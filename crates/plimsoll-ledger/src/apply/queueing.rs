@@ -15,10 +15,8 @@ pub(super) fn is_of_queueing(object: &PolicyObject) -> bool {
 impl Ledger {
     /// What is wrong with the queueing of the pools that are put.
     pub(crate) fn check_queueing(&self, put: &[PolicyObject], blockers: &mut Vec<Blocker>) {
-        if put.iter().any(is_of_queueing)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "queueing")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(is_of_queueing) {
+            self.knows(SINCE_VERSION, "queueing", blockers);
         }
         for object in put {
             let PolicyObject::Pool(pool) = object else { continue };

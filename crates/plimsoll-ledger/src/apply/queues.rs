@@ -16,10 +16,7 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
-        if put.iter().any(is_of_queues)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "queues")
-        {
-            blockers.extend(refusal.blockers);
+        if put.iter().any(is_of_queues) && !self.knows(SINCE_VERSION, "queues", blockers) {
             return;
         }
         if !touches_queues(put, delete) && !delete.iter().any(|name| matches!(name, PolicyName::Pool(_))) {
@@ -35,7 +32,9 @@ impl Ledger {
         }
         let pools = self.pools_after(put, delete);
         for queue in after.values() {
-            let depth = depth(&after, queue);
+            // One more than allowed where it goes in circles.
+            let path = up_from(|name| after.get(name).copied(), &queue.name);
+            let depth = path.take(MAX_QUEUE_DEPTH + 1).count();
             if !queue.parent.is_empty() && !after.contains_key(queue.parent.as_str()) {
                 blockers.push(orphan(queue, delete));
             } else if depth > MAX_QUEUE_DEPTH {
@@ -131,8 +130,10 @@ fn orphan(queue: &Queue, delete: &[PolicyName]) -> Blocker {
     Blocker::new(Reason::QueueNotFound, format!("{}, the parent of queue {}", queue.parent, queue.name), 1, 0)
 }
 
-/// Queues from this one to its root; one more than allowed where it goes in circles.
-fn depth(queues: &BTreeMap<&str, &Queue>, queue: &Queue) -> usize {
-    let up = std::iter::successors(Some(queue), |queue| queues.get(queue.parent.as_str()).copied());
-    up.take(MAX_QUEUE_DEPTH + 1).count()
+/// A queue and those above it, up to its root, as `find` knows them: without end where it goes in circles, which only a change that is refused does.
+pub(super) fn up_from<'a, F: Fn(&str) -> Option<&'a Queue>>(
+    find: F,
+    queue: &str,
+) -> impl Iterator<Item = &'a Queue> + use<'a, F> {
+    std::iter::successors(find(queue), move |queue| find(&queue.parent))
 }

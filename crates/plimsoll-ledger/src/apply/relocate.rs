@@ -29,18 +29,13 @@ impl Ledger {
             let subject = format!("preemptions of pool {pool} in an hour, all {most} taken");
             return Err(Refusal::one(Reason::NotPreemptible, subject, 1, 0));
         }
-        let here = |placement: &Placement| {
-            placement.members.iter().any(|to| old.members.iter().any(|from| from.node == to.node))
-        };
-        if placement.members.len() != 1 || here(placement) {
+        let is_here = placement.members.iter().any(|to| old.members.iter().any(|from| from.node == to.node));
+        if placement.members.len() != 1 || is_here {
             let subject = format!("{id}: a relocation is to one other node");
             return Err(Refusal::one(Reason::InvalidArgument, subject, placement.members.len() as u64, 1));
         }
-        // It asks for what it has now, which a resize may have changed.
         let mut moved = (*old).clone();
-        let mut request = (*old.request).clone();
-        request.requirements.amounts = old.amounts.clone();
-        moved.request = Arc::new(request);
+        moved.request = Arc::new(old.request_as_held());
         self.without(&[Arc::clone(&old)], |ledger| ledger.admit_later(&moved, placement))?;
         let to = placement.members.first().map(|member| member.node);
         Ok(self.give_notice(context, &old, (id, PreemptionRule::Relocation, to), "relocate/notice"))

@@ -120,8 +120,8 @@ impl Ledger {
     ) {
         let touched = put.iter().any(is_of_scaling)
             || delete.iter().any(|name| matches!(name, PolicyName::ScalingPolicy(_)));
-        if touched && let Err(refusal) = self.require_version(SINCE_VERSION, "scaling") {
-            return blockers.extend(refusal.blockers);
+        if touched && !self.knows(SINCE_VERSION, "scaling", blockers) {
+            return;
         }
         let mut after: BTreeMap<&str, &ScalingPolicy> =
             self.scaling_policies.iter().map(|(name, policy)| (name.as_str(), policy.as_ref())).collect();

@@ -115,10 +115,7 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
-        if touches_services(put, delete)
-            && let Err(refusal) = self.require_version(SINCE_VERSION, "services")
-        {
-            blockers.extend(refusal.blockers);
+        if touches_services(put, delete) && !self.knows(SINCE_VERSION, "services", blockers) {
             return;
         }
         let puts = put.iter().filter_map(|object| match object {

@@ -26,8 +26,7 @@ impl Ledger {
         if names.is_empty() {
             return;
         }
-        if let Err(refusal) = self.require_version(SINCE_VERSION, "validators") {
-            blockers.extend(refusal.blockers);
+        if !self.knows(SINCE_VERSION, "validators", blockers) {
             return;
         }
         names.extend(self.validators.keys().map(String::as_str));

@@ -32,10 +32,10 @@ impl Ledger {
         due
     }
 
-    /// When the leader has to look again; `None` while nobody waits and nothing is contended.
+    /// True while somebody waits or something is contended, so that the leader has to look again.
     pub fn watches_contention(&self) -> bool {
         self.meta().version >= super::SINCE_VERSION
-            && (self.contentions.open_len() > 0 || self.pending.values().any(|waiting| !waiting.is_empty()))
+            && (self.contentions.open_len() > 0 || !self.pending.is_empty())
     }
 
     /// The contention as it is next, with the rule; `None` where nothing changes. One that opens has no number yet.
@@ -74,13 +74,10 @@ impl Ledger {
             return false;
         }
         let mut begun = false;
-        for kind in policy
-            .resolve
-            .iter()
-            .copied()
-            .filter(|kind| !contention.resolving.contains(kind))
-            .collect::<Vec<_>>()
-        {
+        for kind in policy.resolve.iter().copied() {
+            if contention.resolving.contains(&kind) {
+                continue;
+            }
             let Some(subject) = self.resolved_by(&contention.pool, kind) else { continue };
             contention.resolving.insert(kind);
             // The revision is that of the entry, which apply knows.

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plimsoll_ledger::{DeviceGrant, GpuAsk, GpuShare, Ledger, MemberPlacement, Request, Reservation};
+use plimsoll_ledger::{DeviceGrant, GpuAsk, GpuShare, Ledger, MemberPlacement, Reservation};
 use plimsoll_types::{NodeId, ReservationId, Resources, Revision};
 
 use super::measure::{Expected, Fragmentation, Part, total_milli};
@@ -171,9 +171,7 @@ impl Terrain {
                 }
                 continue;
             }
-            let mut held = Request::clone(&reservation.request);
-            held.requirements.amounts = reservation.amounts.clone();
-            let (amounts, _) = split(ledger, &held);
+            let (amounts, _) = split(ledger, &reservation.request_as_held());
             let reservation = Arc::clone(reservation);
             terrain.candidates.push(Candidate { reservation, amounts, held_milli, lost_ms, work });
         }

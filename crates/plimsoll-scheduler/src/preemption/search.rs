@@ -460,8 +460,7 @@ impl Search<'_> {
 
     /// Who is protected for now may be asked later.
     fn note_protected(&mut self, holder: &Reservation) {
-        let class = self.ledger.class(&holder.request.class);
-        let until = holder.granted_at.plus_ms(class.map_or(0, |class| class.min_run_ms));
+        let until = self.ledger.protected_until(holder);
         if until > self.ledger.clock() {
             self.wake_at = Some(self.wake_at.map_or(until, |at| at.min(until)));
         }
