@@ -121,6 +121,7 @@ impl Ledger {
             countables_used: self.countables_used.clone(),
             countables_kept: self.countables_kept.clone(),
             preempted: self.preempted.clone(),
+            batched: self.batched.clone(),
             counts: self.counts.clone(),
             work: self.work.clone(),
             ..Ledger::default()

@@ -1,7 +1,7 @@
 //! Forks: copies of the ledger in which "what if" is tried, taken in short steps so that nobody waits for them.
 //!
 //! Invariant: a finished fork equals the ledger at one revision, but for what no plan looks at: remembered answers, loads of endpoints, and reservations that ended
-//! (those that were preempted stay, since a pool's bound on preemptions counts them).
+//! (those that were preempted stay, since a pool's bound on preemptions counts them, and those of queues with batches, which count their grants).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Fork {
         for reservation in ledger.reservations_from(from).take(most.max(1)) {
             seen += 1;
             last = Some(reservation.id);
-            if counts(reservation) {
+            if counts(ledger, reservation) {
                 self.reservations.insert(reservation.id, Arc::clone(reservation));
             }
         }
@@ -62,7 +62,7 @@ impl Fork {
     pub fn finish(mut self, ledger: &Ledger, changed: impl IntoIterator<Item = ReservationId>) -> ForkedRows {
         while self.step(ledger, usize::MAX) {}
         for id in changed {
-            match ledger.reservation(id).filter(|reservation| counts(reservation)) {
+            match ledger.reservation(id).filter(|reservation| counts(ledger, reservation)) {
                 Some(reservation) => drop(self.reservations.insert(id, Arc::clone(reservation))),
                 None => drop(self.reservations.remove(&id)),
             }
@@ -132,6 +132,7 @@ impl Ledger {
     }
 }
 
-fn counts(reservation: &Reservation) -> bool {
-    !reservation.state.is_final() || reservation.preempted.is_some()
+fn counts(ledger: &Ledger, reservation: &Reservation) -> bool {
+    let of_batch = || ledger.batch_of(&reservation.request.queue).is_some();
+    !reservation.state.is_final() || reservation.preempted.is_some() || of_batch()
 }

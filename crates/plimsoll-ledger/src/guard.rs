@@ -40,10 +40,10 @@ impl Ledger {
         }
     }
 
-    /// I6: final states are final, and what was granted waits again only where it was taken back.
+    /// I6: final states are final, and what was granted waits again only where it was taken back, or its queue promises that.
     fn guard_life(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let Some(old) = old else { return };
-        let taken_back = new.preempted.is_some();
+        let taken_back = new.preempted.is_some() || self.is_processed_for_sure(&new.request.queue);
         let back_to_queue = old.state.is_occupying() && new.is_waiting() && !taken_back;
         if old.state.is_final() || back_to_queue {
             let detail = format!("{} went from {} to {}", new.id, old.state.name(), new.state.name());

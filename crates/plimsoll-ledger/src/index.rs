@@ -239,6 +239,7 @@ impl Ledger {
             let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
             pool.insert((preempted.at, reservation.id));
         }
+        self.count_in_batch(reservation, true);
         self.link_endpoint(reservation);
         if reservation.repair().is_some() {
             let pool = self.repairing.entry(reservation.request.pool.clone()).or_default();
@@ -272,6 +273,7 @@ impl Ledger {
         if let Some(preempted) = &reservation.preempted {
             remove_from(&mut self.preempted, pool, &(preempted.at, reservation.id));
         }
+        self.count_in_batch(reservation, false);
         self.unlink_endpoint(reservation);
         if reservation.repair().is_some() {
             remove_from(&mut self.repairing, pool, &place_in_queue(reservation));

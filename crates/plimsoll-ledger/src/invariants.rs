@@ -95,6 +95,7 @@ impl Ledger {
             ("pending", self.pending == rebuilt.pending && self.queued == rebuilt.queued),
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),
+            ("batches", self.batched == rebuilt.batched),
             ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
             ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),

@@ -15,6 +15,7 @@ use crate::calendar::{Calendar, Schedule};
 use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
+use crate::processing::Batched;
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
 use crate::removed::RemovedNodes;
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 8;
+pub const LATEST_VERSION: u32 = 9;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct Ledger {
     pub(crate) countables_kept: BTreeMap<String, Resources>,
     /// Per pool, when notice was given, to whom.
     pub(crate) preempted: BTreeMap<String, BTreeSet<(LedgerTime, ReservationId)>>,
+    /// Grants of queues that decide in batches.
+    pub(crate) batched: Batched,
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,

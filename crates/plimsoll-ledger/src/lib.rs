@@ -28,6 +28,7 @@ mod outcome;
 mod placement;
 mod policy;
 mod preemption;
+mod processing;
 mod qos;
 mod quota;
 mod recent;
@@ -71,6 +72,7 @@ pub use policy::{
     Pool, Preemption, Queue, QueueOrder, Strategy,
 };
 pub use preemption::Claimant;
+pub use processing::Batch;
 pub use qos::Qos;
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,

@@ -26,6 +26,12 @@ pub const MAX_PENDING: usize = 1_000_000;
 pub const MAX_LIVE: usize = 20_000_000;
 /// Most ended reservations kept for look-up.
 pub const MAX_ENDED: usize = 100_000;
+/// Most grants of one batch of a queue.
+pub const MAX_BATCH: u32 = 100_000;
+/// Longest time between batches of a queue, in milliseconds. No longer than an ended reservation is kept.
+pub const MAX_BATCH_INTERVAL_MS: u64 = 3_600_000;
+/// Most that a grant of a class counts for, in thousandths of what it has.
+pub const MAX_MULTIPLIER_MILLI: u32 = 1_000_000;
 /// Most queues.
 pub const MAX_QUEUES: usize = 10_000;
 /// Most queues on the way from one to its root, both counted.

@@ -74,6 +74,7 @@ impl Loading {
         let mut ledger = self.ledger;
         ledger.answers = Answers::of(self.answers);
         ledger.recount_quota();
+        ledger.recount_batches();
         ledger.recount_calendar();
         ledger.touched.clear();
         ledger.note_endpoints();

@@ -144,6 +144,8 @@ pub enum Reason {
     BehindInQueue,
     /// Another reservation was given notice and still has its place.
     AwaitsPreemption,
+    /// Its queue decides in batches, and this one is full or began before it came.
+    AwaitsBatch,
     /// Its grant was taken back for another reservation.
     Preempted,
     /// The queue is full.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator,
+    Batch, ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
+    Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -56,6 +57,9 @@ pub struct Pool {
     pub oversubscription: BTreeMap<ResourceName, u32>,
     /// What is done about contention; `None` for nothing. From ledger version 8 on.
     pub contention: Option<ContentionPolicy>,
+    /// What others borrowed is taken back for those who waited when the present interval of so many milliseconds began; 0 for at once. From ledger
+    /// version 9 on.
+    pub rebalance_interval_ms: u64,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -157,6 +161,10 @@ pub struct Queue {
     pub max_pending: u32,
     /// Users who have a say over it and what is below it, by name or pattern; `*` stands for anything. From ledger version 8 on.
     pub admins: Vec<String>,
+    /// Its requests are decided together, so many at a time; `None` for each as it comes. From ledger version 9 on.
+    pub batch: Option<Batch>,
+    /// Nobody overtakes those who wait in it, and who is interrupted waits again. From ledger version 9 on.
+    pub guaranteed_processing: bool,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -171,6 +179,8 @@ impl Default for Queue {
             quotas: BTreeMap::new(),
             max_pending: 0,
             admins: Vec::new(),
+            batch: None,
+            guaranteed_processing: false,
             changed: Revision(0),
         }
     }
@@ -198,6 +208,10 @@ pub struct Class {
     /// Within so many milliseconds after its submission a request of this class should have its grant, 0 for at once; `None` for no such
     /// target. From ledger version 7 on.
     pub latency_target_ms: Option<u64>,
+    /// What a grant of this class counts for in hours and cost, in thousandths of what it has; `None` for 1,000. From ledger version 9 on.
+    pub multiplier_milli: Option<u32>,
+    /// What is kept of pools for requests of this class, whatever others want; `gpu` counts devices in thousandths. From ledger version 9 on.
+    pub guaranteed: BTreeMap<String, Resources>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

@@ -128,7 +128,10 @@ impl Ledger {
         {
             return Ok(PreemptionRule::LowerClass);
         }
+        let from = self.pool(&request.pool).map(|pool| pool.reclaims_from(claimant.reservation.submitted_at));
+        let waits_on = from.filter(|from| now < *from);
         if matches!(allowed, Preemption::Any | Preemption::Reclaim)
+            && waits_on.is_none()
             && quota.may_reclaim(
                 (&request.queue, &claimant.asked),
                 (&victim.request.queue, &taken),

@@ -10,6 +10,7 @@ use crate::limits::{
     MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES, MAX_TTL_MS,
     MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
+use crate::processing;
 use crate::repair::validate_repair;
 use crate::role::validate_roles;
 use crate::topology::{validate_levels, validate_place};
@@ -152,6 +153,9 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.currency", pool.currency.len() as u64, 0, 16);
+            for (field, value, least, most) in processing::pool_bounds(pool) {
+                range(&mut bad, field, value, least, most);
+            }
             for (resource, price) in &pool.prices {
                 range(&mut bad, &format!("pool.prices.{resource}"), *price, 1, u64::MAX >> 1);
             }
@@ -172,6 +176,13 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             name(&mut bad, "class.name", &class.name);
             if class.default_ttl_ms != 0 {
                 range(&mut bad, "class.default_ttl_ms", class.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
+            }
+            for (field, value, least, most) in processing::class_bounds(class) {
+                range(&mut bad, field, value, least, most);
+            }
+            for (pool, kept) in &class.guaranteed {
+                name(&mut bad, "class.guaranteed", pool);
+                amounts(&mut bad, "class.guaranteed", kept, 1);
             }
             range(&mut bad, "class.default_duration_ms", class.default_duration_ms, 0, MAX_TTL_MS);
             range(&mut bad, "class.latency_target_ms", class.latency_target_ms.unwrap_or(0), 0, MAX_TTL_MS);
@@ -215,6 +226,9 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 name(&mut bad, "queue.parent", &queue.parent);
             }
             bad.extend(validate_admins(queue));
+            for (field, value, least, most) in processing::queue_bounds(queue) {
+                range(&mut bad, field, value, least, most);
+            }
             range(&mut bad, "queue.weight_milli", queue.weight_milli.into(), 0, MAX_WEIGHT_MILLI.into());
             range(&mut bad, "queue.quotas", queue.quotas.len() as u64, 0, MAX_ITEMS as u64);
             for (pool, quotas) in &queue.quotas {
@@ -245,6 +259,7 @@ fn schedule_makes_sense(bad: &mut Vec<Blocker>, schedule: &crate::Schedule) {
         ("schedule.pipelines", &users.pipelines),
         ("schedule.queues", &users.queues),
         ("schedule.tenants", &users.tenants),
+        ("schedule.classes", &users.classes),
     ] {
         range(bad, field, patterns.len() as u64, 0, MAX_ITEMS as u64);
         for pattern in patterns {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use fixture::{Fixture, active, on, request, reservation};
 use plimsoll_ledger::{
     Class, Command, Entry, LATEST_VERSION, Ledger, Measure, Meter, Outcome, PolicyName, PolicyObject, Pool,
-    Queue, Quota, QuotaPolicy, Reason, Refusal, Request, Reset, Scope, Service, State, Verdict,
+    Queue, Quota, QuotaPolicy, Reason, Refusal, Request, Reset, ScalingPolicy, ScalingTarget, Scope, Service,
+    State, Verdict,
 };
 use plimsoll_types::{Amount, Revision};
 use proptest::prelude::*;
@@ -219,10 +220,37 @@ fn where_nobody_is_named_everybody_may_and_older_ledgers_know_no_administrators(
     assert_eq!(denied(&mut f, "cy", vec![queue("a", "", (0, 2, None), &[])], &[]), ["queue a, by cy"]);
     assert_eq!(denied(&mut f, "cy", vec![queue("c", "", (0, 9, None), &["cy"])], &[]), Vec::<String>::new());
 
+    // What scales a pool is nobody's to turn into something else.
+    let scaling = |target: ScalingTarget| {
+        let policy = ScalingPolicy {
+            name: "grow".into(),
+            target,
+            max_leaving: 1,
+            start_within_ms: 10_000,
+            ..ScalingPolicy::default()
+        };
+        change(vec![PolicyObject::ScalingPolicy(policy)], vec![])
+    };
+    let service = Service {
+        name: "web".into(),
+        pool: "default".into(),
+        class: "standard".into(),
+        ..Service::default()
+    };
+    assert_eq!(
+        denied_change(&mut f, "eve", change(vec![PolicyObject::Service(service)], vec![])),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        denied_change(&mut f, "system", scaling(ScalingTarget::Pool("default".into()))),
+        Vec::<String>::new()
+    );
+    assert_eq!(denied_change(&mut f, "eve", scaling(ScalingTarget::Service("web".into()))).len(), 1);
+
     let mut old = Fixture::new(1);
-    old.run(Command::Upgrade { to: LATEST_VERSION - 1 });
+    old.run(Command::Upgrade { to: 7 });
     let named = change(vec![PolicyObject::Queue(queue("a", "", (0, 1, None), &["ada"]))], vec![]);
-    assert_eq!(named.since_version(), LATEST_VERSION);
+    assert_eq!(named.since_version(), 8);
     assert_eq!(old.refused(named), Reason::UnsupportedVersion);
     let mut twice = queue("a", "", (0, 1, None), &["ada", "ada"]);
     assert_eq!(f.refused(change(vec![PolicyObject::Queue(twice.clone())], vec![])), Reason::InvalidArgument);

@@ -15,7 +15,7 @@ use plimsoll_proto::convert::{
 };
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
-use plimsoll_types::{Operator, Selector, Term};
+use plimsoll_types::{Operator, Resources, Selector, Term};
 use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
@@ -99,6 +99,9 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     if pool.starvation_bound_ms > 0 {
         spec.insert("starvationBound".to_owned(), json!(format_duration_ms(pool.starvation_bound_ms)));
     }
+    if pool.rebalance_interval_ms > 0 {
+        spec.insert("rebalanceInterval".to_owned(), json!(format_duration_ms(pool.rebalance_interval_ms)));
+    }
     if !pool.oversubscription.is_empty() {
         let ratios = pool.oversubscription.iter();
         let ratio = |(name, permille): (&String, &u32)| match permille % 1_000 {
@@ -151,6 +154,13 @@ fn queue_parts(queue: &Queue) -> (Value, Value) {
     if !queue.admins.is_empty() {
         spec.insert("admins".to_owned(), json!(queue.admins));
     }
+    if let Some(batch) = queue.batch {
+        let block = json!({ "size": batch.size, "interval": format_duration_ms(batch.interval_ms) });
+        spec.insert("batch".to_owned(), block);
+    }
+    if queue.guaranteed_processing {
+        spec.insert("guaranteedProcessing".to_owned(), json!(true));
+    }
     (metadata, Value::Object(spec))
 }
 
@@ -200,18 +210,17 @@ fn schedule_parts(schedule: &Schedule) -> (Value, Value) {
     if !schedule.labels.is_empty() {
         metadata["labels"] = json!(schedule.labels);
     }
-    let amount = |resource: &str, amount: u64| {
-        number(if resource == GPU { format_cpu_millis(amount) } else { format_resource(resource, amount) })
-    };
-    let kept = schedule.resources.iter().map(|(name, kept)| (name.to_owned(), amount(name, kept.0)));
     let mut spec = Map::new();
     spec.insert("pool".to_owned(), json!(schedule.pool));
-    spec.insert("resources".to_owned(), json!(kept.collect::<BTreeMap<String, Value>>()));
+    spec.insert("resources".to_owned(), kept_amounts(&schedule.resources));
     spec.insert("window".to_owned(), json!(schedule.rule));
     let users = &schedule.users;
-    for (key, patterns) in
-        [("pipelines", &users.pipelines), ("queues", &users.queues), ("tenants", &users.tenants)]
-    {
+    for (key, patterns) in [
+        ("pipelines", &users.pipelines),
+        ("queues", &users.queues),
+        ("tenants", &users.tenants),
+        ("classes", &users.classes),
+    ] {
         if !patterns.is_empty() {
             spec.insert(key.to_owned(), json!(patterns));
         }
@@ -220,6 +229,15 @@ fn schedule_parts(schedule: &Schedule) -> (Value, Value) {
         spec.insert("shorten".to_owned(), json!(true));
     }
     (metadata, Value::Object(spec))
+}
+
+/// What is kept of a pool: devices as people count them.
+fn kept_amounts(kept: &Resources) -> Value {
+    let amount = |resource: &str, amount: u64| {
+        number(if resource == GPU { format_cpu_millis(amount) } else { format_resource(resource, amount) })
+    };
+    let kept = kept.iter().map(|(name, kept)| (name.to_owned(), amount(name, kept.0)));
+    json!(kept.collect::<BTreeMap<String, Value>>())
 }
 
 fn service_parts(service: &Service) -> (Value, Value) {
@@ -264,6 +282,13 @@ fn class_parts(class: &Class) -> (Value, Value) {
         None => {}
         Some(0) => spec["latencyTarget"] = json!(NOW),
         Some(ms) => spec["latencyTarget"] = json!(format_duration_ms(ms)),
+    }
+    if let Some(milli) = class.multiplier_milli {
+        spec["multiplier"] = number(format_cpu_millis(milli.into()));
+    }
+    if !class.guaranteed.is_empty() {
+        let pools = class.guaranteed.iter().map(|(pool, kept)| (pool.clone(), kept_amounts(kept)));
+        spec["guaranteed"] = json!(pools.collect::<BTreeMap<String, Value>>());
     }
     (json!({ "name": class.name }), spec)
 }

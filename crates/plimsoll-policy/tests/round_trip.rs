@@ -6,9 +6,9 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption,
-    Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service,
-    Severity, Strategy as Choice, Users, Validator,
+    Balancing, Batch, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool,
+    Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope,
+    Service, Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -121,6 +121,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 starvation_bound_ms,
                 oversubscription,
                 contention,
+                rebalance_interval_ms: starvation_bound_ms / 2 * u64::from(starvation_bound_ms >= 2_000),
                 changed: Revision(0),
             })
         },
@@ -128,9 +129,21 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let ttl_ms = prop_oneof![Just(0), 10_000u64..3_600_000];
     let times = (ttl_ms, 0u64..3_600_000, 0u64..3_600_000);
     let qos = prop::option::of(prop::sample::select(Qos::NAMED.map(|(_, qos)| qos).to_vec()));
-    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]));
+    let kept =
+        btree_map(select(vec!["cpu", "memory", "gpu", "license/x"]), 1..1u64 << 50, 1..4).prop_map(|kept| {
+            kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
+        });
+    let counts = (prop::option::of(0..1_000_000u32), btree_map(name(), kept, 0..3));
+    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), counts);
     let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64, service).prop_map(
-        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, (qos, latency_target_ms))| {
+        |(
+            name,
+            priority,
+            preemptible,
+            (ttl, grace_ms, min_run_ms),
+            longest,
+            (qos, latency_target_ms, (multiplier_milli, guaranteed)),
+        )| {
             PolicyObject::Class(Class {
                 name,
                 priority,
@@ -141,6 +154,8 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 default_duration_ms: longest,
                 qos,
                 latency_target_ms,
+                multiplier_milli,
+                guaranteed,
                 changed: Revision(0),
             })
         },
@@ -163,14 +178,33 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let quotas = btree_map(name(), btree_map(resource, quota, 1..4), 0..3);
     let parent = prop_oneof![Just(String::new()), name()];
     let admins = prop::collection::btree_set("[a-z][a-z*@.]{0,11}", 0..3);
-    let queue =
-        (name(), btree_map(text(), text(), 0..3), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins))
-            .prop_map(|(name, labels, parent, weight_milli, quotas, (max_pending, admins))| {
-                let (changed, admins) = (Revision(0), admins.into_iter().collect());
-                let queue =
-                    Queue { name, labels, parent, weight_milli, quotas, max_pending, admins, changed };
-                PolicyObject::Queue(queue)
-            });
+    let batch =
+        (1..100_000u32, 1_000..3_600_000u64).prop_map(|(size, interval_ms)| Batch { size, interval_ms });
+    let batch = prop::option::of(batch);
+    let queue = (
+        name(),
+        btree_map(text(), text(), 0..3),
+        parent,
+        0..1_000_000u32,
+        quotas,
+        (any::<u32>(), admins, batch),
+    )
+        .prop_map(|(name, labels, parent, weight_milli, quotas, (max_pending, admins, batch))| {
+            let (changed, admins) = (Revision(0), admins.into_iter().collect());
+            let queue = Queue {
+                name,
+                labels,
+                parent,
+                weight_milli,
+                quotas,
+                max_pending,
+                admins,
+                batch,
+                guaranteed_processing: batch.is_some_and(|batch| batch.size % 2 == 0),
+                changed,
+            };
+            PolicyObject::Queue(queue)
+        });
     let rule = (
         select(vec!["request.gpu <= 8", "'team' in request.labels", "request.memory < 4Gi", "true"]),
         text(),
@@ -196,12 +230,12 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let kept =
         btree_map(select(vec!["cpu", "memory", "gpu", "license/x", "network/in"]), 1..1u64 << 50, 1..4);
     let patterns = || vec("[a-z_*?]{1,8}", 0..3);
-    let users = (patterns(), patterns(), patterns());
+    let users = (patterns(), patterns(), patterns(), patterns());
     let schedule = ((name(), name()), btree_map(text(), text(), 0..3), kept, when, users, prop::bool::ANY)
-        .prop_map(|((name, pool), labels, kept, rule, (pipelines, queues, tenants), shorten)| {
+        .prop_map(|((name, pool), labels, kept, rule, (pipelines, queues, tenants, classes), shorten)| {
             let resources =
                 kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount));
-            let users = Users { pipelines, queues, tenants };
+            let users = Users { pipelines, queues, tenants, classes };
             let rule = rule.to_owned();
             PolicyObject::Schedule(Schedule {
                 name,

@@ -49,8 +49,12 @@ impl Planner {
     ) -> BTreeMap<usize, (Placement, Ticket)> {
         let mut by_pool: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let now = self.agenda.now();
-        for (index, request) in
-            requests.iter().enumerate().filter(|(_, request)| request.start_at_ms <= now.0)
+        // Their time comes later.
+        let batched = |request: &Request| ledger.batch_of(&request.queue).is_some();
+        for (index, request) in requests
+            .iter()
+            .enumerate()
+            .filter(|(_, request)| request.start_at_ms <= now.0 && !batched(request))
         {
             by_pool.entry(&request.pool).or_default().push(index);
         }

@@ -55,6 +55,8 @@ pub struct Planner {
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
+    /// When the next batch begins for somebody who waits.
+    pub(crate) batch_at: Option<LedgerTime>,
     /// Who of the pool that is served is to be repaired and was not looked at yet.
     pub(crate) repairs: Repairs,
     pub(crate) hunt: Hunt,
@@ -102,6 +104,7 @@ impl Planner {
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
+            batch_at: None,
             repairs: Repairs::default(),
             hunt: Hunt::new(ledger),
             infeasible: BTreeMap::new(),
@@ -157,6 +160,7 @@ impl Planner {
     pub fn tick(&mut self, ledger: &Ledger, now: LedgerTime) {
         self.set_time(now);
         self.queue_pass_due |= self.agenda.tick(ledger, now);
+        self.queue_pass_due |= self.batch_at.take_if(|at| *at <= ledger.clock()).is_some();
     }
 
     /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
@@ -175,7 +179,7 @@ impl Planner {
     pub fn place_for(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
         let request = &*ledger.with_qos(request);
         self.read_quota(ledger);
-        let short = self.spending.blockers(ledger, request, requester);
+        let short = self.unpayable(ledger, request, requester);
         let found = if short.is_empty() { self.find(ledger, request) } else { None };
         let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
         match found {
@@ -267,8 +271,15 @@ impl Planner {
 
     /// All that stands in the way of a request that found no place.
     pub(crate) fn refusal(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
-        let short = self.spending.blockers(ledger, request, requester);
+        let short = self.unpayable(ledger, request, requester);
         self.refuse(ledger, request, short)
+    }
+
+    /// What keeps a new request from a grant wherever there is room: its limits and budgets, and batches of its queue.
+    pub(crate) fn unpayable(&self, ledger: &Ledger, request: &Request, requester: &str) -> Vec<Blocker> {
+        let mut short = self.spending.blockers(ledger, request, requester);
+        short.extend(ledger.batch_blocker(request, ledger.clock(), 0));
+        short
     }
 
     /// Books a place for one pending reservation, on `only` these nodes where they are named. O(nodes) where many are named.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{Fairness, Ledger, Placement, Pool, Request, State};
+use plimsoll_ledger::{Blocker, Fairness, Ledger, Placement, Pool, Request, Reservation, State};
 use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
@@ -46,13 +46,23 @@ impl Planner {
             }
         }
         self.spending.note_fading(ledger);
+        self.batch_at = ledger.next_batch_at();
         placed
     }
 
-    /// When a budget that fades has enough for somebody who waits: from then on a walk over the queue may find what it did not find so far, once
-    /// ledger time has come there.
-    pub fn next_budget_at(&self) -> Option<LedgerTime> {
-        self.spending.fades_at()
+    /// When a budget that fades has enough for somebody who waits, or a batch begins for one: from then on a walk over the queue may find what it
+    /// did not find so far, once ledger time has come there.
+    pub fn next_walk_at(&self) -> Option<LedgerTime> {
+        self.spending.fades_at().into_iter().chain(self.batch_at).min()
+    }
+
+    /// What keeps a request from a grant now whose queue decides in batches: those on their way count.
+    pub(crate) fn batch_blocker(&self, ledger: &Ledger, waiting: &Reservation) -> Option<Blocker> {
+        let queue = &waiting.request.queue;
+        ledger.batch_of(queue)?;
+        let placing = self.placing.iter().filter_map(|id| ledger.reservation(*id));
+        let booked = placing.filter(|other| other.request.queue == *queue).count() as u64;
+        ledger.batch_blocker(&waiting.request, waiting.submitted_at, booked)
     }
 
     /// Advance reservations whose start has come, before anybody who waits.
@@ -132,6 +142,9 @@ impl Planner {
         placed: &mut Vec<Placed>,
     ) -> bool {
         let waiting = ledger.reservation(id);
+        if waiting.is_some_and(|waiting| self.batch_blocker(ledger, waiting).is_some()) {
+            return false;
+        }
         self.repair_down_to(ledger, waiting.map_or(i32::MAX, |waiting| waiting.priority), usize::MAX, placed);
         let waits_for_others =
             waiting.is_some_and(|waiting| waiting.state == State::Planned && !waiting.is_advance());

@@ -147,17 +147,17 @@ fn a_budget_that_fades_says_when_it_has_enough_for_who_waits() {
     assert!(waiting.is_waiting());
     planner.note_arrival(&ledger, &waiting);
     // All of it is committed, and nothing of that fades.
-    assert_eq!(planner.next_budget_at(), None);
+    assert_eq!(planner.next_walk_at(), None);
     let begun_ms = first.granted_at.0;
     let release = Command::Release { reservation: first.id, token: first.token };
     apply_at(&mut ledger, begun_ms + HOUR_MS / 2, release);
     planner.sync(&ledger, ledger.nodes().map(|node| node.id).collect::<Vec<_>>());
     assert_eq!(planner.plan_queue(&ledger, 10).len(), 0, "4 of 8 core-hours are used");
-    let at = planner.next_budget_at().expect("it fades");
+    let at = planner.next_walk_at().expect("it fades");
     assert!(at.0 > ledger.clock().0);
     for (moment, starts) in [(at.0 - 1, 0), (at.0, 1)] {
         apply_at(&mut ledger, moment, Command::Expire { limit: 10 });
         assert_eq!(planner.plan_queue(&ledger, 10).len(), starts, "at {moment}, which is {at}");
     }
-    assert_eq!(planner.next_budget_at(), None, "it has its place, on its way");
+    assert_eq!(planner.next_walk_at(), None, "it has its place, on its way");
 }

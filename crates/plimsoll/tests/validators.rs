@@ -128,12 +128,12 @@ fn free_form_blocks_become_documents_that_can_be_applied() {
     file(
         &dev,
         "seeds.yaml",
-        "queues:\n  configuration:\n    batch: { max_size: 10000, batch_size: 100 }\nscheduling:\n  classes:\n    standard: { priority: 50, preemptible: true }\n",
+        "queues:\n  configuration:\n    batch: { overflow_policy: spill_to_disk, max_size: 10000, batch_size: 100 }\nscheduling:\n  classes:\n    standard: { priority: 50, preemptible: true }\n",
     );
     let (documents, remarks) = both(&dev, 0, &["convert", "-q", "-f", "seeds.yaml"]);
     assert_eq!(
         remarks,
-        "not converted: seeds.yaml:3:43: queues.configuration.batch.batch_size: has no counterpart yet\n"
+        "not converted: seeds.yaml:3:31: queues.configuration.batch.overflow_policy: a full queue refuses: reject is what there is\n"
     );
     file(&dev, "converted.yaml", &documents);
     let (applied, _) = both(&dev, 0, &["apply", "-f", "converted.yaml"]);

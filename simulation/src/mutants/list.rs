@@ -20,6 +20,7 @@ const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
+const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
@@ -35,7 +36,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 52] = [
+pub const SEEDED: [Seeded; 55] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -67,6 +68,17 @@ pub const SEEDED: [Seeded; 52] = [
     bug("tokens-for-all", "a rate gives more tokens than there are", &[USAGE, SEEDS]),
     bug("reclaim-own-quota", "a reclaim takes a queue below its own quota", &[MODEL, SEEDS]),
     bug("no-grace", "who has to leave is out at once", &[MODEL, SEEDS]),
+    bug(
+        "grant-past-the-batch",
+        "a queue grants more than its batch, or before it begins",
+        &[PROCESSING, MODEL],
+    ),
+    bug(
+        "break-the-promise",
+        "what a queue promised to process ends where it is interrupted",
+        &[PROCESSING, MODEL],
+    ),
+    bug("count-classes-alike", "a class's multiplier is not looked at", &[PROCESSING, MODEL]),
     bug(
         "give-away-the-kept",
         "a place that others leave for somebody is granted to another",

@@ -197,6 +197,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 starvation_bound_ms: if rng.percent(30) { 20_000 } else { 0 },
                 oversubscription_permille: oversubscription(rng),
                 contention: contention(max_pending),
+                rebalance_interval_ms: if max_pending == 3 { 2_000 } else { 0 },
                 ..Default::default()
             })
         }
@@ -209,6 +210,10 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
         2 => {
             let priority = i32::try_from(rng.between(0, 100)).unwrap_or(0);
             let default_ttl_ms = ttl_ms(rng);
+            // By what is drawn already, so that the course of a seed stays what it was.
+            let factor = u32::try_from(priority).unwrap_or_default() * 40;
+            let resources = [("cpu".to_owned(), 500)].into_iter().collect();
+            let kept = v1::PoolAmounts { pool: "default".to_owned(), resources };
             Object::Class(v1::Class {
                 name: "sim".to_owned(),
                 priority,
@@ -218,6 +223,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 min_run_ms: if rng.percent(30) { 2_000 } else { 0 },
                 qos: if rng.percent(25) { v1::Qos::BestEffort } else { v1::Qos::Unspecified }.into(),
                 latency_target_ms: rng.percent(25).then_some(500),
+                multiplier_milli: (priority % 3 == 0).then_some(factor),
+                guaranteed: if priority % 7 == 0 { vec![kept] } else { Vec::new() },
                 revision: 0,
                 ..Default::default()
             })
@@ -266,6 +273,9 @@ fn queue(rng: &mut Rng) -> v1::Queue {
         quotas,
         max_pending,
         weight_milli,
+        // By what is drawn already, so that the course of a seed stays what it was.
+        batch: (weight_milli == Some(1_500)).then_some(v1::Batch { size: 2, interval_ms: 2_000 }),
+        guaranteed_processing: weight_milli == Some(2_000),
         ..Default::default()
     }
 }

@@ -75,7 +75,12 @@ impl Ledger {
                     let old = self.quota_policy(&quota.name).map(|old| old.queue.as_str());
                     old.is_none_or(|old| self.may_limit(actor, old)) && self.may_limit(actor, &quota.queue)
                 }
-                PolicyObject::ScalingPolicy(policy) => of_service(policy) || self.administers_all(actor),
+                PolicyObject::ScalingPolicy(policy) => {
+                    // Before version 9 the old one was not looked at: logs of that time say so.
+                    let old = self.scaling_policy(&policy.name).filter(|_| self.meta.version >= 9);
+                    let of_services = of_service(policy) && old.is_none_or(|old| of_service(old));
+                    of_services || self.administers_all(actor)
+                }
                 PolicyObject::Service(_) => true,
                 PolicyObject::Pool(_)
                 | PolicyObject::Class(_)

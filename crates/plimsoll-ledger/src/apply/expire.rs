@@ -33,7 +33,11 @@ impl Ledger {
         }
         while ended < limit {
             let Some(reservation) = self.next_drained(context.now) else { break };
-            self.end(context, "expire/drained", &reservation, State::Preempted, EndReason::Drained);
+            if self.is_processed_for_sure(&reservation.request.queue) && self.waits_again(&reservation) {
+                self.requeue(context, &reservation, "expire/drained", Vec::new());
+            } else {
+                self.end(context, "expire/drained", &reservation, State::Preempted, EndReason::Drained);
+            }
             ended += 1;
         }
         self.forget_due(context, limit);

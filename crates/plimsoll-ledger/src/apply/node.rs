@@ -12,8 +12,8 @@ use crate::mig;
 use crate::removed::{self, RemovedNode};
 use crate::validate::validate_registration;
 use crate::{
-    DEFAULT_POOL, Device, EndReason, EventObject, Ledger, Node, NodeAdmin, NodeHealth, Outcome, Reason,
-    Refusal, Registration, Reservation, State, effective_labels,
+    Blocker, DEFAULT_POOL, Device, EndReason, EventObject, Ledger, Node, NodeAdmin, NodeHealth, Outcome,
+    Reason, Refusal, Registration, Reservation, State, effective_labels,
 };
 
 impl Ledger {
@@ -278,10 +278,23 @@ impl Ledger {
                 self.store(context, rule, new, Some(old.state));
                 continue;
             }
-            if !self.lose_members(context, &old, |member| member.node == id, rule) {
+            if self.lose_members(context, &old, |member| member.node == id, rule) {
+                continue;
+            }
+            if self.is_processed_for_sure(&old.request.queue) && self.waits_again(&old) {
+                self.process_again(context, &old, id);
+            } else {
                 self.end(context, rule, &old, State::Failed, reason);
             }
         }
+    }
+
+    /// A node took what a queue promised to process: it waits again, in its old place.
+    fn process_again(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>, lost: NodeId) {
+        let name = self.node(lost).map(|node| node.name().to_owned()).unwrap_or_default();
+        let lost = Blocker::new(Reason::NodeNotAvailable, format!("{name}, where it was"), 1, 0);
+        self.requeue(context, old, "node/requeue", vec![lost]);
+        self.keep_fence_pending(context, old);
     }
 }
 

@@ -44,9 +44,10 @@ impl Ledger {
         }
         if touches_queues(put, delete) {
             self.remake_quota();
+            self.recount_batches();
         }
         self.review_nodes(context);
-        if !self.schedules.is_empty() || !self.calendar.is_empty() {
+        if !self.schedules.is_empty() || !self.calendar.is_empty() || self.guarantees().next().is_some() {
             self.recount_calendar();
         }
         Ok(Outcome::Done)
@@ -63,6 +64,7 @@ impl Ledger {
             self.knows(topology::SINCE_VERSION, "topology of pools", &mut blockers);
         }
         self.check_queueing(put, &mut blockers);
+        self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);
         self.check_quotas(put, delete, &mut blockers);

@@ -10,8 +10,8 @@ use super::submit::cap_deadline;
 use crate::ledger::Context;
 use crate::limits::{DEFAULT_GRACE_MS, MAX_VICTIMS};
 use crate::{
-    Blocker, EndReason, Ledger, OnPreempt, Outcome, Placement, PolicyObject, Preempted, Preemption,
-    PreemptionRule, Reason, Refusal, Reservation, Resolve, State, Wait,
+    Blocker, EndReason, Ledger, Outcome, Placement, PolicyObject, Preempted, Preemption, PreemptionRule,
+    Reason, Refusal, Reservation, Resolve, State, Wait,
 };
 
 /// First ledger version that knows preemption.
@@ -155,9 +155,24 @@ impl Ledger {
 
     /// The grace is over: a reservation that would wait for its grant waits again, in its old place in the queue; another ends.
     pub(crate) fn take_back(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) -> Outcome {
-        let (Wait::Queue { deadline_ms }, OnPreempt::Requeue) = (old.request.wait, old.request.on_preempt)
-        else {
+        if !self.waits_again(old) {
             return self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
+        }
+        let blockers = old.preempted().iter().map(taken_back_for).collect();
+        self.requeue(context, old, "preempt/requeue", blockers)
+    }
+
+    /// What was granted waits again, in its old place in the queue.
+    pub(super) fn requeue(
+        &mut self,
+        context: &mut Context<'_>,
+        old: &Arc<Reservation>,
+        rule: &'static str,
+        blockers: Vec<Blocker>,
+    ) -> Outcome {
+        let deadline_ms = match old.request.wait {
+            Wait::Queue { deadline_ms } => deadline_ms,
+            Wait::Refuse => 0,
         };
         let mut new = Reservation::clone(old);
         new.state = State::Pending;
@@ -170,10 +185,10 @@ impl Ledger {
         new.granted_at = LedgerTime(0);
         new.hard_end = LedgerTime(0);
         new.deadline = if deadline_ms > 0 { context.now.plus_ms(deadline_ms) } else { LedgerTime(0) };
-        new.blockers = old.preempted().iter().map(taken_back_for).collect();
+        new.blockers = blockers;
         self.close_tab(&mut new);
         new.cost_micros = 0;
-        self.store(context, "preempt/requeue", new, Some(old.state))
+        self.store(context, rule, new, Some(old.state))
     }
 
     /// The place kept for a reservation is open to all again, and it waits on.

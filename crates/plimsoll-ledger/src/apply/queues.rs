@@ -75,7 +75,11 @@ impl Ledger {
         after
     }
 
-    fn pools_after<'a>(&'a self, put: &'a [PolicyObject], delete: &[PolicyName]) -> BTreeSet<&'a str> {
+    pub(crate) fn pools_after<'a>(
+        &'a self,
+        put: &'a [PolicyObject],
+        delete: &[PolicyName],
+    ) -> BTreeSet<&'a str> {
         let mut pools: BTreeSet<&str> = self.pools.keys().map(String::as_str).collect();
         for object in put {
             if let PolicyObject::Pool(pool) = object {

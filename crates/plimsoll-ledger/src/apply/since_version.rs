@@ -1,6 +1,7 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
 use super::{administration, preempt, queueing, queues, repair, usage, validators};
+use crate::processing;
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling,
     service, topology,
@@ -55,6 +56,7 @@ impl Command {
         let features = [
             (of_roles, role::SINCE_VERSION),
             (of_contention, contention::SINCE_VERSION),
+            (self.says(none, processing::is_of_processing, none), processing::SINCE_VERSION),
             (of_relocation, crate::relocation::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
             (of_admins, administration::SINCE_VERSION),

@@ -33,7 +33,9 @@ impl Ledger {
         match verdict {
             Verdict::Place(placement) => {
                 let asked = &reservation.request;
-                let admitted = self.admit_at(asked, context.actor, placement, (context.now, None));
+                let admitted = self
+                    .admit_batch(asked, context.now)
+                    .and_then(|()| self.admit_at(asked, context.actor, placement, (context.now, None)));
                 match (admitted, request.wait) {
                     (Err(_), _) if mutant!("trust-the-planner") => {
                         grant(&mut reservation, placement, None, context);
@@ -79,6 +81,9 @@ impl Ledger {
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
         }
+        if !mutant!("grant-past-the-batch") {
+            self.admit_batch(&old.request, old.submitted_at)?;
+        }
         let own = [Arc::clone(&old)];
         let when = (context.now, started.then_some(id));
         let cut = self
@@ -88,6 +93,12 @@ impl Ledger {
         grant(&mut new, placement, cut, context);
         self.open_tab(&mut new);
         Ok(self.store(context, "place", new, Some(old.state)))
+    }
+
+    /// Refuses a grant that a queue with batches does not make now.
+    fn admit_batch(&self, request: &Request, submitted_at: LedgerTime) -> Result<(), Refusal> {
+        let blocker = self.batch_blocker(request, submitted_at, 0);
+        blocker.map_or(Ok(()), |found| Err(Refusal { reason: found.reason, blockers: vec![found] }))
     }
 
     /// Replaces a reservation, notes the revision, tells the event, and answers with the new form.

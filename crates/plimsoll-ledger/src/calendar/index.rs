@@ -7,9 +7,9 @@ use std::sync::Arc;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
 use super::book::{Used, add};
-use super::{Ask, Book, Calendar, Plan, Room, Run, Runs, Schedule, Window};
+use super::{Ask, Book, Calendar, Plan, Room, Run, Runs, Schedule, Users, Window};
 use crate::quota::GPU;
-use crate::{GpuShare, Ledger, Node, Request, Reservation, RowPlace, WHOLE_DEVICE_MILLI};
+use crate::{Class, GpuShare, Ledger, Node, Request, Reservation, RowPlace, WHOLE_DEVICE_MILLI};
 
 impl Ledger {
     /// Puts a schedule. Its pool's book is made anew by [`Ledger::remake_book`].
@@ -33,7 +33,9 @@ impl Ledger {
         self.calendar = Calendar::default();
         let schedules = self.schedules.values().map(|schedule| schedule.pool.clone());
         let plans = self.reservations.values().filter(|r| r.is_advance());
-        let mut pools: Vec<String> = schedules.chain(plans.map(|plan| plan.request.pool.clone())).collect();
+        let plans = plans.map(|plan| plan.request.pool.clone());
+        let classes = self.guarantees().map(|(_, pool, _)| pool.to_owned());
+        let mut pools: Vec<String> = schedules.chain(plans).chain(classes).collect();
         pools.sort_unstable();
         pools.dedup();
         for pool in pools {
@@ -57,6 +59,10 @@ impl Ledger {
         for schedule in self.schedules.values().filter(|schedule| schedule.pool == pool) {
             book.schedules.insert(schedule.name.clone(), Arc::clone(schedule));
         }
+        for (class, _, kept) in self.guarantees().filter(|(_, of, _)| *of == pool) {
+            let schedule = guarantee(class, pool, kept);
+            book.schedules.insert(schedule.name.clone(), Arc::new(schedule));
+        }
         let planned = self.reservations.values().filter(|r| r.is_advance() && r.request.pool == pool);
         for reservation in planned {
             let plan = plan_of(reservation, &book);
@@ -77,6 +83,13 @@ impl Ledger {
             }
         }
         (book, runs)
+    }
+
+    /// Class, pool and what of it is kept for the class.
+    pub(crate) fn guarantees(&self) -> impl Iterator<Item = (&Class, &str, &Resources)> {
+        self.classes.values().flat_map(|class| {
+            class.guaranteed.iter().map(move |(pool, kept)| (class.as_ref(), pool.as_str(), kept))
+        })
     }
 
     /// A reservation changed: its run and its plan follow.
@@ -292,6 +305,18 @@ impl Calendar {
         let mut others = later.filter(|(_, run)| run.owner.is_none() && !run.fixed);
         let takes = |run: &Run| short.iter().any(|name| !run.amounts.get(name).is_zero());
         others.find(|(_, run)| takes(run)).map(|((_, _, Reverse(id)), _)| *id)
+    }
+}
+
+/// What is kept for a class, as a schedule whose window is always open. No schedule has such a name.
+fn guarantee(class: &Class, pool: &str, kept: &Resources) -> Schedule {
+    Schedule {
+        name: format!("class {}", class.name),
+        pool: pool.to_owned(),
+        resources: kept.clone(),
+        users: Users { classes: vec![class.name.clone()], ..Users::default() },
+        windows: vec![Window { start: LedgerTime(0), end: LedgerTime(u64::MAX) }],
+        ..Schedule::default()
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Users {
     pub queues: Vec<String>,
     /// Against the request's tenant.
     pub tenants: Vec<String>,
+    /// Against the request's class. From ledger version 9 on.
+    pub classes: Vec<String>,
 }
 
 /// From when until when something is kept: the first moment is in it, the last is not.
@@ -76,6 +78,7 @@ impl Users {
         any(&self.pipelines, pipeline)
             || any(&self.queues, &request.queue)
             || any(&self.tenants, &request.tenant)
+            || any(&self.classes, &request.class)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, Resources};
 
-use super::tab::{flat, per_hour};
+use super::tab::{flat, multiplied, per_hour};
 use super::{Charge, Measure, Meter, QuotaPolicy, Reset, Scope, Usage, UsageBook, UsageKey, UsageOf};
 use crate::apply::usage::SINCE_VERSION;
 use crate::limits::{DEFAULT_HOLD_MS, DEFAULT_TTL_MS, MAX_USAGE};
@@ -182,6 +182,7 @@ impl Ledger {
         let now = self.meta.clock;
         let none = BTreeMap::new();
         let prices = self.pool(&request.pool).map_or(&none, |pool: &Arc<Pool>| &pool.prices);
+        let factor = self.counts_milli(request);
         let user = user_of(request, requester);
         let mut charges = Vec::new();
         let mut add = |quota: &str, meter: Meter, who: &str| {
@@ -190,7 +191,7 @@ impl Ledger {
                 key,
                 period: meter.reset.period(now),
                 from,
-                per_hour: per_hour(meter.measure, total, prices),
+                per_hour: multiplied(per_hour(meter.measure, total, prices), factor),
                 flat: flat(meter.measure, total),
             });
         };
@@ -214,6 +215,11 @@ impl Ledger {
         }
         charges.sort_by(|a, b| a.key.cmp(&b.key));
         charges
+    }
+
+    /// What grants of the request's class count for, in thousandths.
+    pub(super) fn counts_milli(&self, request: &Request) -> u32 {
+        self.class(&request.class).map_or(1_000, |class| class.counts_milli())
     }
 
     /// The one rule: what a change takes more of a meter has room below its limit, beside what is spent and committed.

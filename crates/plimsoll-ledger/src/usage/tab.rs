@@ -1,5 +1,6 @@
 //! The tab of a grant: what it has committed of each meter, until when.
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, Resources};
 
 use std::collections::BTreeMap;
@@ -93,6 +94,11 @@ pub(super) fn per_hour(measure: Measure, total: &Resources, prices: &BTreeMap<St
         Measure::Cost => price_per_hour(total, prices),
         Measure::Concurrent | Measure::Storage | Measure::Starts => 0,
     }
+}
+
+/// What a class makes of it, in thousandths; rounded up.
+pub(super) fn multiplied(per_hour: u64, factor_milli: u32) -> u64 {
+    if mutant!("count-classes-alike") { per_hour } else { scaled(per_hour, factor_milli.into(), 1_000) }
 }
 
 /// What is taken whatever the time.

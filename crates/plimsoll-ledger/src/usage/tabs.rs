@@ -7,7 +7,7 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, Resources};
 
 use super::ledger::Move;
-use super::tab::{flat, per_hour};
+use super::tab::{flat, multiplied, per_hour};
 use super::{Charge, Measure, Reset, Tab, Usage};
 use crate::{Blocker, Ledger, Refusal, Reservation};
 
@@ -84,7 +84,9 @@ impl Ledger {
         let total = reservation.charge()?;
         let none = BTreeMap::new();
         let prices = self.pool(&reservation.request.pool).map_or(&none, |pool| &pool.prices);
-        let moves = old.charges.iter().map(|charge| resized(charge, old, &total, prices, self.meta.clock));
+        let factor = self.counts_milli(&reservation.request);
+        let hour = |measure: Measure| multiplied(per_hour(measure, &total, prices), factor);
+        let moves = old.charges.iter().map(|charge| resized(charge, old, &total, hour, self.meta.clock));
         Some((old.until, moves.collect()))
     }
 
@@ -188,7 +190,7 @@ fn resized(
     charge: &Charge,
     tab: &Tab,
     total: &Resources,
-    prices: &BTreeMap<String, u64>,
+    hour: impl Fn(Measure) -> u64,
     now: LedgerTime,
 ) -> Move {
     let mut new = charge.clone();
@@ -199,7 +201,7 @@ fn resized(
             let period = meter.reset.period(now);
             new.flat = if period == charge.period { charge.used(now, tab.until) } else { 0 };
             new.from = now.min(tab.until).max(charge.from);
-            new.per_hour = per_hour(meter.measure, total, prices);
+            new.per_hour = hour(meter.measure);
             new.period = period;
         }
     }

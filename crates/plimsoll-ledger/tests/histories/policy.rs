@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Class, ContentionPolicy, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
+    Batch, Class, ContentionPolicy, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
     Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
     ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
@@ -39,6 +39,7 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
                 Class { name: "batch".into(), priority: 200, default_ttl_ms: 2_000, ..Class::default() };
             (vec![PolicyObject::Class(class)], vec![])
         }
+        49..=53 => (vec![processing(change)], vec![]),
         8 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
         9 => {
             (vec![queue("vision", "", &[("cpu", 1_000, 4_000, Some(6_000)), ("gpu", 0, 500, None)])], vec![])
@@ -61,7 +62,7 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
                 min_run_ms: 4_000,
                 ..Class::default()
             };
-            let standard = Class { name: "standard".into(), priority: 50, ..class };
+            let standard = Class { name: "standard".into(), priority: 50, ..class.clone() };
             (vec![PolicyObject::Class(class), PolicyObject::Class(standard)], vec![])
         }
         16 => {
@@ -156,6 +157,37 @@ fn resolving(change: u8) -> PolicyObject {
     };
     let contention = Some(ContentionPolicy { resolve: resolve.iter().copied().collect(), after_ms, from });
     PolicyObject::Pool(Pool { name: "default".into(), contention, ..Pool::default() })
+}
+
+/// What came with ledger version 9: batches, processing for sure, multipliers and guarantees of classes, intervals of rebalancing.
+fn processing(change: u8) -> PolicyObject {
+    let class = Class { name: "batch".into(), priority: 10, preemptible: true, ..Class::default() };
+    let kept = |pool: &str| BTreeMap::from([(pool.to_owned(), Resources::new(3_000, 0).with("gpu", 500))]);
+    match change {
+        49 => {
+            let PolicyObject::Queue(vision) = queue("vision", "org", &[("cpu", 1_000, 3_000, Some(8_000))])
+            else {
+                unreachable!("it makes queues")
+            };
+            PolicyObject::Queue(Queue { batch: Some(Batch { size: 2, interval_ms: 4_000 }), ..vision })
+        }
+        50 => PolicyObject::Queue(Queue {
+            name: "org".into(),
+            guaranteed_processing: true,
+            batch: Some(Batch { size: 1, interval_ms: 1_000 }),
+            ..Queue::default()
+        }),
+        51 => {
+            PolicyObject::Class(Class { multiplier_milli: Some(333), guaranteed: kept("default"), ..class })
+        }
+        52 => PolicyObject::Class(Class { multiplier_milli: Some(0), guaranteed: kept("gpu"), ..class }),
+        _ => PolicyObject::Pool(Pool {
+            name: "default".into(),
+            rebalance_interval_ms: 5_000,
+            preemption: Preemption::Reclaim,
+            ..Pool::default()
+        }),
+    }
 }
 
 /// Limits of users, of a day, and of a queue for good.

@@ -25,7 +25,7 @@ impl Model {
     fn first_short(&self, want: &Want<'_>) -> Option<u64> {
         let pool = &want.request.pool;
         let mut at = vec![want.from];
-        let windows = self.schedules.values().filter(|s| s.pool == *pool).flat_map(|s| s.windows.iter());
+        let windows = self.kept_for().filter(|s| s.pool == *pool).flat_map(|s| s.windows);
         at.extend(windows.map(|window| window.start.0));
         at.extend(self.planned(pool).map(|(_, r)| r.request.start_at_ms));
         at.retain(|at| *at == want.from || (*at > want.from && *at < want.until));
@@ -47,9 +47,16 @@ impl Model {
         planned.map(|(id, r)| (*id, r))
     }
 
-    fn owner(&self, request: &Request) -> Option<&str> {
-        let own = self.schedules.values().find(|s| s.pool == request.pool && s.users.include(request));
-        own.map(|s| s.name.as_str())
+    /// Schedules and what is kept for classes, by name.
+    fn kept_for(&self) -> impl Iterator<Item = Schedule> {
+        let all = self.schedules.values().cloned().chain(self.guarantees());
+        let by_name: std::collections::BTreeMap<(String, String), Schedule> =
+            all.map(|s| ((s.name.clone(), s.pool.clone()), s)).collect();
+        by_name.into_values()
+    }
+
+    fn owner(&self, request: &Request) -> Option<String> {
+        self.kept_for().find(|s| s.pool == request.pool && s.users.include(request)).map(|s| s.name)
     }
 
     fn offered(&self, pool: &str, name: &str) -> u128 {
@@ -93,7 +100,8 @@ impl Model {
     /// What is still taken then of a pool, by all or by those that count for a schedule.
     fn taken_then(&self, at: u64, now: bool, pool: &str, name: &str, of: Option<&str>) -> u128 {
         let runs = |r: &&Res| occupies(r.state) && (now || r.hard_end == 0 || r.hard_end > at);
-        let counts = |r: &&Res| of.is_none() || (r.request.pool == pool && self.owner(&r.request) == of);
+        let counts =
+            |r: &&Res| of.is_none() || (r.request.pool == pool && self.owner(&r.request).as_deref() == of);
         let gone = self.gone.borrow();
         let there = self.reservations.iter().filter(|(id, _)| !gone.contains(id)).map(|(_, r)| r);
         there.filter(runs).filter(counts).map(|r| self.part(r, pool, name)).sum()
@@ -114,7 +122,7 @@ impl Model {
             .map(|(_, r)| r)
             .collect();
         kept += plans.iter().map(|r| whole(&r.request, name)).sum::<u128>();
-        for s in self.schedules.values().filter(pool) {
+        for s in self.kept_for().filter(|s| pool(&s)) {
             let is_open = s.windows.iter().any(|window| open(window.start.0, window.end.0));
             if !is_open || want.is_some_and(|want| s.users.include(want.request)) {
                 continue;
@@ -122,7 +130,7 @@ impl Model {
             let held = self.taken_then(at, now, &s.pool, name, Some(&s.name))
                 + plans
                     .iter()
-                    .filter(|r| self.owner(&r.request) == Some(&s.name))
+                    .filter(|r| self.owner(&r.request).as_ref() == Some(&s.name))
                     .map(|r| whole(&r.request, name))
                     .sum::<u128>();
             kept += u128::from(s.resources.get(name).0).saturating_sub(held);

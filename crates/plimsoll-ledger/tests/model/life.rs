@@ -80,7 +80,9 @@ impl Model {
             Verdict::Infeasible(_) => return Err(Reason::Infeasible),
             Verdict::Blocked(_) => Err(Reason::NoCapacity),
             Verdict::Place(placement) => {
-                self.admits(&r.request, &r.requester, placement, None).map(|cut| (placement, cut))
+                let open = self.batch_is_open(&r.request, self.clock);
+                let admitted = open.and_then(|()| self.admits(&r.request, &r.requester, placement, None));
+                admitted.map(|cut| (placement, cut))
             }
         };
         match (placed, r.request.wait) {
@@ -150,6 +152,7 @@ impl Model {
         if r.deadline > 0 && self.clock > r.deadline {
             return Err(Reason::Expired);
         }
+        self.batch_is_open(&r.request, self.submitted[&id])?;
         let plan = started.then_some(id);
         let cut = self.without(&[id], |model| model.admits(&r.request, &r.requester, placement, plan))?;
         r.deadline = 0;
@@ -365,7 +368,9 @@ impl Model {
         }
         while ended < limit {
             let Some(id) = self.drained() else { break };
-            self.finish(id, State::Preempted, EndReason::Drained);
+            if !self.process_again(id) {
+                self.finish(id, State::Preempted, EndReason::Drained);
+            }
             ended += 1;
         }
         let forgettable = |m: &Model| {

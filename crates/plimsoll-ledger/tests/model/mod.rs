@@ -9,6 +9,7 @@ mod life;
 mod nodes;
 mod policy;
 mod preemption;
+mod processing;
 mod qos;
 mod quota;
 mod relocate;
@@ -129,6 +130,10 @@ pub(crate) struct Model {
     submitted: BTreeMap<u64, u64>,
     /// Latency targets of classes, in milliseconds.
     targets: BTreeMap<String, Option<u64>>,
+    /// What a grant of a class counts for, in thousandths.
+    multipliers: BTreeMap<String, Option<u32>>,
+    /// What is kept of pools for classes.
+    guaranteed: BTreeMap<String, BTreeMap<String, Resources>>,
     /// What stood in the way of those who wait: the wording is the ledger's, and read off it.
     pub(crate) blockers: BTreeMap<u64, Vec<plimsoll_ledger::Blocker>>,
     pub(crate) nodes: BTreeMap<u32, Nod>,
@@ -347,7 +352,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 8 {
+                if *to > 9 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;

@@ -27,6 +27,7 @@ impl Model {
         }
         reasons.extend(self.queueing_reasons(put));
         reasons.extend(self.qos_reasons(put));
+        reasons.extend(self.processing_reasons(put, delete));
         reasons.extend(self.contention_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
@@ -83,6 +84,8 @@ impl Model {
                     self.rules.insert(c.name.clone(), (c.preemptible, c.grace_ms, c.min_run_ms));
                     self.qos.insert(c.name.clone(), c.qos);
                     self.targets.insert(c.name.clone(), c.latency_target_ms);
+                    self.multipliers.insert(c.name.clone(), c.multiplier_milli);
+                    self.guaranteed.insert(c.name.clone(), c.guaranteed);
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
@@ -112,6 +115,8 @@ impl Model {
                     self.rules.remove(n);
                     self.qos.remove(n);
                     self.targets.remove(n);
+                    self.multipliers.remove(n);
+                    self.guaranteed.remove(n);
                 }
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);

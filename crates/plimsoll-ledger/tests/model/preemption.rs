@@ -232,6 +232,10 @@ impl Model {
             return Some(PreemptionRule::LowerClass);
         }
         let by_quota = any || matches!(allowed, Preemption::Any | Preemption::Reclaim);
+        let interval_ms = pool.rebalance_interval_ms.max(1);
+        if pool.rebalance_interval_ms > 0 && self.submitted[&id] / interval_ms == self.clock / interval_ms {
+            return None;
+        }
         if !by_quota || !self.knows(Clause::Reclaim) || ours.is_empty() || theirs.is_empty() || ours == theirs
         {
             return None;
@@ -291,9 +295,13 @@ impl Model {
         let Wait::Queue { deadline_ms } = r.request.wait else {
             return self.finish(id, State::Preempted, EndReason::Preempted);
         };
-        if r.request.on_preempt == OnPreempt::End {
+        if r.request.on_preempt == OnPreempt::End && !self.is_processed_for_sure(&r.request.queue) {
             return self.finish(id, State::Preempted, EndReason::Preempted);
         }
+        self.wait_again(id, deadline_ms);
+    }
+
+    pub(super) fn wait_again(&mut self, id: u64, deadline_ms: u64) {
         let deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };
         let r = self.reservations.get_mut(&id).expect("looked up above");
         (r.state, r.resume) = (State::Pending, State::Pending);

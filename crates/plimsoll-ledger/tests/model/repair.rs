@@ -19,7 +19,7 @@ impl Model {
         let gone = |member: &Member| member.0 == node;
         if goes_on_without(&self.reservations[&id], &gone) {
             self.lose_some(id, &gone);
-        } else {
+        } else if !self.process_again(id) {
             self.finish(id, State::Failed, reason);
         }
     }

@@ -86,7 +86,7 @@ impl Model {
                 let period = period(meter.reset, self.clock);
                 let line = Line { quota: quota.name.clone(), meter: *meter, who: who.into(), period };
                 let flat = u64::from(matches!(meter.measure, Measure::Concurrent | Measure::Starts));
-                let stretches = match per_hour(*meter, amounts, members) {
+                let stretches = match self.multiplied(request, per_hour(*meter, amounts, members)) {
                     0 => Vec::new(),
                     per_hour => vec![(self.clock, until, per_hour)],
                 };
@@ -221,7 +221,8 @@ impl Model {
                 } else if let Some(last) = bill.stretches.last_mut() {
                     last.1 = cut;
                 }
-                bill.stretches.push((cut, r.paid_until, per_hour(bill.line.meter, &r.amounts, members)));
+                let per_hour = self.multiplied(&r.request, per_hour(bill.line.meter, &r.amounts, members));
+                bill.stretches.push((cut, r.paid_until, per_hour));
                 asked.push((bill.line.clone(), bill.all().saturating_sub(before)));
             }
             next.push(bill);

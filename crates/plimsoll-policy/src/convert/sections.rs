@@ -9,6 +9,8 @@ use crate::kinds::pool::STRATEGIES;
 
 /// The pool that exists from the start.
 const DEFAULT: &str = "default";
+/// Time between batches where a queue names a size alone.
+const DEFAULT_BATCH_INTERVAL: &str = "1m";
 
 /// Reads every block of a document.
 pub(super) fn read(tree: &Tree<'_>, out: &mut Output) {
@@ -71,10 +73,14 @@ fn scheduling(at: &At<'_, '_>, out: &mut Output) {
             }
         }
         if let Some(at) = class.get("guaranteed_resources") {
-            at.tell("classes guarantee nothing by themselves: give a Queue `guaranteed` quotas");
+            let mut kept = serde_json::Map::new();
+            for (resource, amount) in at.entries() {
+                kept.extend(amount.amount(&resource).map(|amount| (resource, amount)));
+            }
+            spec.insert("guaranteed".to_owned(), Value::Object(kept));
         }
-        if let Some(at) = class.get("resource_multiplier") {
-            at.tell("requests are granted as they are asked: no multiplier yet");
+        if let Some(factor) = class.get("resource_multiplier").and_then(|at| at.value()) {
+            spec.insert("multiplier".to_owned(), factor);
         }
     }
     tenants::shares_and_quotas(at, out);
@@ -85,6 +91,14 @@ fn queue(name: &str, at: &At<'_, '_>, out: &mut Output) {
     let spec = out.object("Queue", &name);
     if let Some(most) = at.get("max_size").and_then(|at| at.whole()) {
         spec.insert("maxPending".to_owned(), most.into());
+    }
+    if let Some(size) = at.get("batch_size").and_then(|at| at.whole()) {
+        let interval = at.get("processing_interval").and_then(|at| duration(&at));
+        let interval = interval.unwrap_or_else(|| DEFAULT_BATCH_INTERVAL.to_owned());
+        spec.insert("batch".to_owned(), json!({ "size": size, "interval": interval }));
+    }
+    if at.is("guaranteed_processing", "true") {
+        spec.insert("guaranteedProcessing".to_owned(), true.into());
     }
     // What does not fit into a full queue is refused.
     if !at.is("overflow_policy", "reject")

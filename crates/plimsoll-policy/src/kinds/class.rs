@@ -1,18 +1,30 @@
 //! `kind: Class`.
 
+use plimsoll_ledger::DEFAULT_POOL;
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_proto::v1;
-use plimsoll_types::quantity::{format_duration_ms, parse_duration_ms};
+use plimsoll_types::quantity::{format_duration_ms, parse_cpu_millis, parse_duration_ms};
 
-use super::name;
+use super::queue::read_amount;
+use super::{name, resources};
 use crate::context::{Block, Context};
-use crate::node::Node;
+use crate::node::{Node, Value};
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 8] =
-    ["priority", "preemptible", "defaultTtl", "defaultDuration", "grace", "minRun", "qos", "latencyTarget"];
+pub(crate) const SPEC: [&str; 10] = [
+    "priority",
+    "preemptible",
+    "defaultTtl",
+    "defaultDuration",
+    "grace",
+    "minRun",
+    "qos",
+    "latencyTarget",
+    "multiplier",
+    "guaranteed",
+];
 
 /// The latency target of 0.
 pub(crate) const NOW: &str = "now";
@@ -63,6 +75,11 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let qos = spec.get("qos").and_then(|node| context.word(node, "spec.qos", &QOS));
     context.locate("class.latency_target_ms", spec.mark_of("latencyTarget"), "spec.latencyTarget");
     let latency_target_ms = spec.get("latencyTarget").and_then(|node| latency_target(context, node));
+    context.locate("class.multiplier_milli", spec.mark_of("multiplier"), "spec.multiplier");
+    // Thousandths, written as cpu is: 0.5.
+    let multiplier =
+        spec.get("multiplier").and_then(|node| context.quantity(node, "spec.multiplier", parse_cpu_millis));
+    let guaranteed = spec.get("guaranteed").map(|node| guarantees(context, node)).unwrap_or_default();
     v1::Class {
         name,
         priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
@@ -74,7 +91,44 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         min_run_ms,
         qos: qos.unwrap_or_default().into(),
         latency_target_ms,
+        multiplier_milli: multiplier.map(|milli| u32::try_from(milli).unwrap_or(u32::MAX)),
+        guaranteed,
     }
+}
+
+/// What is kept for the class, by pool; amounts without a pool are of the default one.
+fn guarantees(context: &mut Context<'_>, node: &Node) -> Vec<v1::PoolAmounts> {
+    let path = "spec.guaranteed";
+    let entries = context.entries(node, path);
+    let is_amount = |node: &Node| matches!(node.value, Value::Scalar(_));
+    if entries.iter().any(|(.., node)| is_amount(node)) {
+        return vec![amounts_of(context, (0, DEFAULT_POOL), node, path)];
+    }
+    let pools = entries.into_iter().enumerate();
+    let pools = pools.map(|(index, (pool, mark, node))| {
+        let path = format!("{path}.{pool}");
+        context.locate(format!("class.guaranteed[{index}].pool"), mark, path.clone());
+        amounts_of(context, (index, &pool), node, &path)
+    });
+    pools.collect()
+}
+
+fn amounts_of(
+    context: &mut Context<'_>,
+    (index, pool): (usize, &str),
+    node: &Node,
+    path: &str,
+) -> v1::PoolAmounts {
+    context.locate(format!("class.guaranteed[{index}].resources"), node.mark, path);
+    let mut kept = v1::PoolAmounts { pool: pool.to_owned(), ..v1::PoolAmounts::default() };
+    for (resource, mark, node) in resources(context, node, path) {
+        let path = format!("{path}.{resource}");
+        context.locate(format!("class.guaranteed[{index}].resources[{resource:?}]"), mark, path.clone());
+        if let Some(amount) = context.quantity(node, &path, |text| read_amount(&resource, text)) {
+            kept.resources.insert(resource, amount);
+        }
+    }
+    kept
 }
 
 /// `now`, or a duration.

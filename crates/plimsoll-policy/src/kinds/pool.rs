@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 16] = [
+pub(crate) const SPEC: [&str; 17] = [
     "select",
     "strategy",
     "countables",
@@ -27,6 +27,7 @@ pub(crate) const SPEC: [&str; 16] = [
     "topology",
     "queueing",
     "starvationBound",
+    "rebalanceInterval",
     "oversubscription",
     "contention",
 ];
@@ -173,6 +174,11 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
                 pool.oversubscription_permille.insert(resource, permille);
             }
         }
+    }
+    if let Some(node) = spec.get("rebalanceInterval") {
+        context.locate("pool.rebalance_interval_ms", node.mark, "spec.rebalanceInterval");
+        let interval = context.quantity(node, "spec.rebalanceInterval", parse_duration_ms);
+        pool.rebalance_interval_ms = interval.unwrap_or_default();
     }
     pool.contention = spec.get("contention").map(|node| contention(context, node));
     pool

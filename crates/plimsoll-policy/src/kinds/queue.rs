@@ -1,7 +1,7 @@
 //! `kind: Queue`.
 
 use plimsoll_proto::v1;
-use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_resource};
+use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_duration_ms, parse_resource};
 
 use super::{labels, name, resources};
 use crate::context::{Block, Context};
@@ -10,8 +10,19 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 7] =
-    ["parent", "weight", "quotas", "maxPending", "maxSize", "overflow", "admins"];
+pub(crate) const SPEC: [&str; 9] = [
+    "parent",
+    "weight",
+    "quotas",
+    "maxPending",
+    "maxSize",
+    "overflow",
+    "admins",
+    "batch",
+    "guaranteedProcessing",
+];
+/// Keys of a batch.
+const BATCH: [&str; 2] = ["size", "interval"];
 /// Keys of one quota.
 const QUOTA: [&str; 3] = ["guaranteed", "nominal", "limit"];
 
@@ -72,7 +83,28 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         // The one way there is: what does not fit is refused.
         context.word(node, "spec.overflow", &[("reject", ())]);
     }
+    queue.batch = spec.get("batch").map(|node| batch(context, node));
+    let promised =
+        spec.get("guaranteedProcessing").and_then(|node| context.boolean(node, "spec.guaranteedProcessing"));
+    queue.guaranteed_processing = promised.unwrap_or_default();
     queue
+}
+
+/// How many at a time, and when.
+fn batch(context: &mut Context<'_>, node: &Node) -> v1::Batch {
+    let path = "spec.batch";
+    let block = context.block(node, path, &BATCH);
+    context.locate("queue.batch.size", block.mark_of("size"), format!("{path}.size"));
+    context.locate("queue.batch.interval_ms", block.mark_of("interval"), format!("{path}.interval"));
+    let size =
+        block.get("size").and_then(|node| context.integer(node, &format!("{path}.size"), 0, u32::MAX.into()));
+    let interval = block
+        .get("interval")
+        .and_then(|node| context.quantity(node, &format!("{path}.interval"), parse_duration_ms));
+    v1::Batch {
+        size: size.and_then(|size| u32::try_from(size).ok()).unwrap_or_default(),
+        interval_ms: interval.unwrap_or_default(),
+    }
 }
 
 /// A quota: a block of its parts, or the nominal amount alone.

@@ -12,7 +12,7 @@ use crate::problem::Mark;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 15] = [
+pub(crate) const SPEC: [&str; 16] = [
     "pool",
     "resources",
     "window",
@@ -27,6 +27,7 @@ pub(crate) const SPEC: [&str; 15] = [
     "pipelines",
     "queues",
     "tenants",
+    "classes",
     "shorten",
 ];
 /// Keys of a window that is a block.
@@ -60,6 +61,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         ("pipelines", &mut schedule.pipelines),
         ("queues", &mut schedule.queues),
         ("tenants", &mut schedule.tenants),
+        ("classes", &mut schedule.classes),
     ] {
         if let Some(node) = spec.get(key) {
             let path = format!("spec.{key}");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, Device, DeviceGrant, FencePending, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject, Pool,
-    Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
+    Batch, Class, Device, DeviceGrant, FencePending, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject,
+    Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,
@@ -146,10 +146,14 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
             })
             .collect::<Result<_>>()?,
         contention: from.contention.map(contention::decode_policy).transpose()?,
+        rebalance_interval_ms: from.rebalance_interval_ms,
     })
 }
 
 pub(super) fn class(from: log::Class) -> Result<Class> {
+    if !from.guaranteed.is_sorted_by(|a, b| a.pool < b.pool) {
+        return Err(CodecError::NotCanonical { what: "map of guarantees" });
+    }
     Ok(Class {
         name: from.name,
         priority: from.priority,
@@ -161,6 +165,12 @@ pub(super) fn class(from: log::Class) -> Result<Class> {
         changed: Revision(from.changed),
         qos: names::decode_qos(from.qos)?,
         latency_target_ms: from.latency_target_ms,
+        multiplier_milli: from.multiplier_milli,
+        guaranteed: from
+            .guaranteed
+            .into_iter()
+            .map(|kept| Ok((kept.pool, resources(kept.resources)?)))
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -207,6 +217,8 @@ pub(super) fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
         quotas: pools.collect(),
         max_pending: from.max_pending,
         admins: from.admins,
+        batch: from.batch.map(|batch| Batch { size: batch.size, interval_ms: batch.interval_ms }),
+        guaranteed_processing: from.guaranteed_processing,
         changed: Revision(from.changed),
     })
 }

@@ -141,10 +141,15 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
                 .collect(),
         ),
         contention: pool.contention.as_ref().map(contention::encode_policy),
+        rebalance_interval_ms: pool.rebalance_interval_ms,
     }
 }
 
 pub(super) fn class(class: &Class) -> log::Class {
+    let of_pool = |(pool, kept): (&String, &Resources)| log::PoolResources {
+        pool: pool.clone(),
+        resources: Some(resources(kept)),
+    };
     log::Class {
         name: class.name.clone(),
         priority: class.priority,
@@ -155,6 +160,8 @@ pub(super) fn class(class: &Class) -> log::Class {
         default_duration_ms: class.default_duration_ms,
         qos: names::encode_qos(class.qos),
         latency_target_ms: class.latency_target_ms,
+        multiplier_milli: class.multiplier_milli,
+        guaranteed: class.guaranteed.iter().map(of_pool).collect(),
         changed: class.changed.0,
     }
 }
@@ -194,6 +201,8 @@ pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
         quotas: quotas.collect(),
         max_pending: queue.max_pending,
         admins: queue.admins.clone(),
+        batch: queue.batch.map(|batch| log::Batch { size: batch.size, interval_ms: batch.interval_ms }),
+        guaranteed_processing: queue.guaranteed_processing,
         changed: queue.changed.0,
     }
 }

@@ -108,7 +108,8 @@ pair!(
         TopologyMismatch,
         AffinityConflict,
         ServiceNotFound,
-        PermissionDenied
+        PermissionDenied,
+        AwaitsBatch
     ]
 );
 pair!(

@@ -58,6 +58,7 @@ reasons!(
     ReservedByCalendar,
     TopologyMismatch,
     AffinityConflict,
+    AwaitsBatch,
     ServiceNotFound,
     PermissionDenied,
 );
@@ -125,6 +126,7 @@ fn sentence(from: &Blocker) -> String {
         | Reason::PoolMismatch
         | Reason::NotPreemptible
         | Reason::AwaitsPreemption
+        | Reason::AwaitsBatch
         | Reason::Preempted
         | Reason::PermissionDenied
         | Reason::BehindInQueue => format!("{subject}: {}", reason::describe(reason_to_v1(*reason))),
@@ -208,6 +210,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 34);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 35);
     }
 }

@@ -1,6 +1,8 @@
 //! Policy objects.
 
-use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use std::collections::BTreeMap;
+
+use plimsoll_ledger::limits::{MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{
     Class, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, QueueOrder, Strategy,
 };
@@ -125,6 +127,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         starvation_bound_ms: from.starvation_bound_ms,
         oversubscription_permille: from.oversubscription.clone(),
         contention: from.contention.as_ref().map(super::contention::contention_policy_to_v1),
+        rebalance_interval_ms: from.rebalance_interval_ms,
     }
 }
 
@@ -172,7 +175,14 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         revision: from.changed.0,
         qos: super::qos_to_v1(from.qos).into(),
         latency_target_ms: from.latency_target_ms,
+        multiplier_milli: from.multiplier_milli,
+        guaranteed: from.guaranteed.iter().map(pool_amounts_to_v1).collect(),
     }
+}
+
+fn pool_amounts_to_v1((pool, kept): (&String, &Resources)) -> v1::PoolAmounts {
+    let resources = kept.iter().map(|(name, amount)| (name.to_owned(), amount.0));
+    v1::PoolAmounts { pool: pool.clone(), resources: resources.collect() }
 }
 
 /// What came of a class lately. Looks at the latest 100,000 reservations.
@@ -367,6 +377,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
     let contention = from.contention.as_ref().map(|contention| {
         check.within("contention", |check| super::contention::contention_policy(check, contention))
     });
+    check.range_or_default("rebalance_interval_ms", from.rebalance_interval_ms, MIN_TTL_MS, MAX_TTL_MS);
     check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
         name: from.name.clone(),
@@ -388,6 +399,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         starvation_bound_ms: from.starvation_bound_ms,
         oversubscription: super::qos::oversubscription(check, from),
         contention,
+        rebalance_interval_ms: from.rebalance_interval_ms,
     }
 }
 
@@ -397,6 +409,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
     check.range("grace_ms", from.grace_ms, 0, MAX_TTL_MS);
     check.range("min_run_ms", from.min_run_ms, 0, MAX_TTL_MS);
     check.range("default_duration_ms", from.default_duration_ms, 0, MAX_TTL_MS);
+    check.range("multiplier_milli", from.multiplier_milli().into(), 0, MAX_MULTIPLIER_MILLI.into());
     check.range("latency_target_ms", from.latency_target_ms(), 0, MAX_TTL_MS);
     Class {
         name: from.name.clone(),
@@ -408,8 +421,25 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
         default_duration_ms: from.default_duration_ms,
         qos: super::qos::qos(check, from.qos),
         latency_target_ms: from.latency_target_ms,
+        multiplier_milli: from.multiplier_milli,
+        guaranteed: guarantees(check, &from.guaranteed),
         changed: Revision(0),
     }
+}
+
+/// What is kept of each pool for a class.
+fn guarantees(check: &mut Check, from: &[v1::PoolAmounts]) -> BTreeMap<String, Resources> {
+    let mut guaranteed = BTreeMap::new();
+    let kept = check.each("guaranteed", from, MAX_ITEMS, |check, from| {
+        check.name("pool", &from.pool);
+        (from.pool.clone(), resources::kept(check, &from.resources))
+    });
+    for (pool, kept) in kept {
+        if guaranteed.insert(pool.clone(), kept).is_some() {
+            check.fail("guaranteed", format!("pool {pool:?} is there more than once"));
+        }
+    }
+    guaranteed
 }
 
 fn node_limits(check: &mut Check, from: &v1::NodeLimits) -> NodeLimits {

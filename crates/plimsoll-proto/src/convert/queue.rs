@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::limits::{MAX_ITEMS, MAX_PATTERN_BYTES, MAX_WEIGHT_MILLI};
-use plimsoll_ledger::{Ledger, Queue, Quota, Share};
+use plimsoll_ledger::limits::{
+    MAX_BATCH, MAX_BATCH_INTERVAL_MS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_WEIGHT_MILLI, MIN_TTL_MS,
+};
+use plimsoll_ledger::{Batch, Ledger, Queue, Quota, Share};
 use plimsoll_types::{Amount, Revision};
 
 use super::Violation;
@@ -45,6 +47,8 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
         quotas: pools.collect(),
         max_pending: from.max_pending,
         admins: from.admins.clone(),
+        batch: from.batch.map(|batch| v1::Batch { size: batch.size, interval_ms: batch.interval_ms }),
+        guaranteed_processing: from.guaranteed_processing,
         revision: from.changed.0,
     }
 }
@@ -101,8 +105,16 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
             }
             admin.clone()
         }),
+        batch: from.batch.map(|given| check.within("batch", |check| batch(check, given))),
+        guaranteed_processing: from.guaranteed_processing,
         changed: Revision(0),
     }
+}
+
+fn batch(check: &mut Check, from: v1::Batch) -> Batch {
+    check.range("size", from.size.into(), 1, MAX_BATCH.into());
+    check.range("interval_ms", from.interval_ms, MIN_TTL_MS, MAX_BATCH_INTERVAL_MS);
+    Batch { size: from.size, interval_ms: from.interval_ms }
 }
 
 fn pool_quotas(check: &mut Check, from: &v1::PoolQuotas) -> (String, BTreeMap<String, Quota>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_ledger::limits::MAX_ITEMS;
 use plimsoll_ledger::{GpuAsk, GpuShare, Preferred, Requirements, WHOLE_DEVICE_MILLI};
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -75,6 +76,21 @@ pub(super) fn resources(check: &mut Check, from: &v1::Quantities) -> Resources {
     let mut resources = Resources::new(from.cpu_millis, from.memory_bytes);
     resources.other = amounts(check, "other", &from.other);
     resources.other.retain(|_, amount| !amount.is_zero());
+    resources
+}
+
+/// What is kept of a pool, by name of the resource: the field `resources`.
+pub(super) fn kept(check: &mut Check, from: &BTreeMap<String, u64>) -> Resources {
+    if from.is_empty() || from.len() > MAX_ITEMS {
+        check.fail("resources", format!("1 to {MAX_ITEMS} are taken, {} are given", from.len()));
+    }
+    let mut resources = Resources::default();
+    for (name, &amount) in from {
+        if amount == 0 || amount > MAX_AMOUNT {
+            check.fail(&format!("resources[{name:?}]"), format!("{amount} is not from 1 to 2^63 - 1"));
+        }
+        resources.set(name, Amount(amount));
+    }
     resources
 }
 

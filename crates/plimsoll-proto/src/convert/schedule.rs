@@ -3,7 +3,7 @@
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES};
 use plimsoll_ledger::{DEFAULT_POOL, Ledger, Schedule, Users};
-use plimsoll_types::{Amount, Resources, Revision};
+use plimsoll_types::Revision;
 
 use super::Violation;
 use super::check::Check;
@@ -30,6 +30,7 @@ pub fn schedule_to_v1(from: &Schedule) -> v1::Schedule {
         pipelines: from.users.pipelines.clone(),
         queues: from.users.queues.clone(),
         tenants: from.users.tenants.clone(),
+        classes: from.users.classes.clone(),
         shorten: from.shorten,
         revision: from.changed.0,
     }
@@ -54,17 +55,7 @@ pub(super) fn schedule(check: &mut Check, from: &v1::Schedule) -> Schedule {
     check.name("name", &from.name);
     let pool = if from.pool.is_empty() { DEFAULT_POOL.to_owned() } else { from.pool.clone() };
     check.name("pool", &pool);
-    if from.resources.is_empty() || from.resources.len() > MAX_ITEMS {
-        let many = from.resources.len();
-        check.fail("resources", format!("1 to {MAX_ITEMS} are taken, {many} are given"));
-    }
-    let mut resources = Resources::default();
-    for (name, &amount) in &from.resources {
-        if amount == 0 || amount > u64::MAX >> 1 {
-            check.fail(&format!("resources[{name:?}]"), format!("{amount} is not from 1 to 2^63 - 1"));
-        }
-        resources.set(name, Amount(amount));
-    }
+    let resources = super::resources::kept(check, &from.resources);
     check.text("rule", &from.rule, MAX_RULE_BYTES);
     let rule = match from.rule.parse::<Recurrence>() {
         Ok(rule) => rule.to_string(),
@@ -88,6 +79,7 @@ pub(super) fn schedule(check: &mut Check, from: &v1::Schedule) -> Schedule {
         pipelines: patterns("pipelines", &from.pipelines),
         queues: patterns("queues", &from.queues),
         tenants: patterns("tenants", &from.tenants),
+        classes: patterns("classes", &from.classes),
     };
     Schedule {
         name: from.name.clone(),

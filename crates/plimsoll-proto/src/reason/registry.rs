@@ -258,6 +258,13 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "another reservation was given notice and still has its place",
             "wait: the place is kept, and the notice ends",
         ),
+        ErrorReason::AwaitsBatch => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "its queue decides in batches, and this one is full or began before it came",
+            "wait in the queue: `plimsoll describe queue NAME` shows how many are granted at a time, and when",
+        ),
         ErrorReason::Preempted => row(
             Code::Aborted,
             1,

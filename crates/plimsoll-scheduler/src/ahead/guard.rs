@@ -1,5 +1,7 @@
-//! Nobody starves: who has waited past the pool's bound goes first, and is overtaken no more.
+//! Nobody starves: who has waited past the pool's bound goes first, and is overtaken no more. Nor is who waits in a queue that promises to process
+//! everything, from the start.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use plimsoll_ledger::{Ledger, Pool, Request, State};
@@ -85,11 +87,33 @@ impl Planner {
         self.set_aside(hidden, true);
     }
 
-    /// Who has waited past the bound: the oldest that waits for room, whatever its class, and of each class the first that wait for quota. O(classes),
+    /// Who must not be overtaken: the oldest that waits for room, whatever its class, and of each class the first that wait for quota. O(classes),
     /// and up to [`LOOKED_AT`] of each class while there are some.
     fn overdue(&self, ledger: &Ledger, pool: &Pool) -> Overdue {
         let mut overdue = Overdue::default();
-        let Some(bound_ms) = pool.starvation_bound() else { return overdue };
+        self.note_starving(ledger, pool, &mut overdue);
+        if overdue.for_room.is_none() {
+            self.note_promised(ledger, pool, &mut overdue);
+        }
+        overdue
+    }
+
+    /// Of the queues that promise to process everything, whoever waits is overdue from the start: by class, then age. O(queues that wait), and up
+    /// to [`LOOKED_AT`] of each such queue.
+    fn note_promised(&self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
+        let promised = ledger.queues_waiting(&pool.name).filter(|queue| ledger.is_processed_for_sure(queue));
+        let firsts = promised.filter_map(|queue| {
+            let mut waiting = ledger.pending_in(queue, &pool.name).take(LOOKED_AT);
+            let first = waiting.find(|id| self.may_be_overdue(ledger, *id, &mut overdue.for_quota))?;
+            ledger.reservation(first)
+        });
+        let first = firsts.min_by_key(|waiting| (Reverse(waiting.priority), waiting.id));
+        overdue.for_room = first.map(|waiting| waiting.id);
+    }
+
+    /// Who has waited past the pool's bound.
+    fn note_starving(&self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
+        let Some(bound_ms) = pool.starvation_bound() else { return };
         let now = LedgerTime(self.ahead.now_ms);
         let mut oldest: Option<(LedgerTime, ReservationId)> = None;
         for priority in ledger.priorities_waiting(&pool.name) {
@@ -98,16 +122,7 @@ impl Planner {
                 if now.ms_since(waiting.submitted_at) <= bound_ms {
                     break;
                 }
-                if waiting.state == State::Planned || self.placing.contains(&id) {
-                    continue;
-                }
-                if let Some(queue) = self.headroom.binding(&waiting.request) {
-                    overdue.for_quota.push((id, queue));
-                    continue;
-                }
-                // Its own limits are nothing that others could leave to it.
-                let requester = requester_of(ledger, id);
-                if !self.spending.blockers(ledger, &waiting.request, requester).is_empty() {
+                if !self.may_be_overdue(ledger, id, &mut overdue.for_quota) {
                     continue;
                 }
                 let known = (waiting.submitted_at, id);
@@ -116,7 +131,28 @@ impl Planner {
             }
         }
         overdue.for_room = oldest.map(|(_, id)| id);
-        overdue
+    }
+
+    /// True where others who hold back help it to its room. Who waits for quota is noted with the queue that binds.
+    fn may_be_overdue(
+        &self,
+        ledger: &Ledger,
+        id: ReservationId,
+        for_quota: &mut Vec<(ReservationId, String)>,
+    ) -> bool {
+        let Some(waiting) = ledger.reservation(id) else { return false };
+        if waiting.state == State::Planned
+            || self.placing.contains(&id)
+            || self.batch_blocker(ledger, waiting).is_some()
+        {
+            return false;
+        }
+        if let Some(queue) = self.headroom.binding(&waiting.request) {
+            for_quota.push((id, queue));
+            return false;
+        }
+        // Its own limits are nothing that others could leave to it.
+        self.spending.blockers(ledger, &waiting.request, requester_of(ledger, id)).is_empty()
     }
 
     /// Nodes that could hold a member if they were empty. O(nodes of the pool).

@@ -111,6 +111,12 @@ impl Planner {
     /// A request joined the queue: where it may have a planned start, or those behind it must not, the queue is walked.
     pub fn note_arrival(&mut self, ledger: &Ledger, reservation: &Reservation) {
         self.spending.note_waiting(ledger, reservation);
+        let request = &reservation.request;
+        if let Some(batch) = ledger.batch_of(&request.queue) {
+            let begins = batch.next_after(ledger.clock());
+            self.batch_at = Some(self.batch_at.map_or(begins, |known| known.min(begins)));
+        }
+        self.queue_pass_due |= ledger.is_processed_for_sure(&request.queue);
         let depth = ledger.pool(&reservation.request.pool).map_or(0, |pool| pool.queueing.depth());
         if depth == 0 {
             return;

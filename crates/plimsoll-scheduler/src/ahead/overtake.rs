@@ -81,7 +81,7 @@ impl Planner {
         let may_look = self.ahead.pools.get(&request.pool).is_some_and(|agenda| agenda.looks > 0);
         let free_to = may_look
             && !self.is_closed_to(None, request)
-            && self.spending.blockers(ledger, request, requester).is_empty();
+            && self.unpayable(ledger, request, requester).is_empty();
         let found = if free_to { self.find_around(ledger, None, request, requester, until_ms) } else { None };
         if let Some(placement) = found {
             return Verdict::Place(placement);

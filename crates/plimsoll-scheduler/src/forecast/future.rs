@@ -243,7 +243,7 @@ impl Future {
 
     /// When something is due, by itself.
     fn next_due(&self) -> Option<LedgerTime> {
-        let budget = self.planner.next_budget_at();
+        let budget = self.planner.next_walk_at();
         [self.ledger.next_due(), self.planner.next_eviction_at(), budget].into_iter().flatten().min()
     }
 

@@ -188,8 +188,9 @@ impl Planner {
 
     fn search_for(&mut self, ledger: &Ledger, waiting: &Reservation, left: u64) -> Option<Eviction> {
         let request = &waiting.request;
-        if !self.spending.blockers(ledger, request, &waiting.requester).is_empty() {
-            // Nobody who leaves gives back what a limit or budget is short of.
+        let waits_for_batch = self.batch_blocker(ledger, waiting).is_some();
+        if waits_for_batch || !self.spending.blockers(ledger, request, &waiting.requester).is_empty() {
+            // Nobody who leaves gives back what a limit or budget is short of, or begins a batch.
             return None;
         }
         if self.find(ledger, request).is_some() {
@@ -200,6 +201,8 @@ impl Planner {
         let asked = self.hunt.asked();
         let nodes = self.next_nodes(&request.pool);
         let (found, wake_at) = self.search_victims(ledger, waiting, &asked, &nodes);
+        let reclaims_from = ledger.pool(&request.pool).map(|pool| pool.reclaims_from(waiting.submitted_at));
+        let wake_at = wake_at.into_iter().chain(reclaims_from.filter(|from| *from > ledger.clock())).min();
         let lawful = found.filter(|(placement, victims)| {
             victims.len() as u64 <= left && is_lawful(ledger, waiting, placement, victims)
         });

@@ -83,7 +83,7 @@ impl Leader {
     pub(crate) fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
             let before = self.ledger.revision();
-            let dues = [self.ledger.next_due(), self.planner.next_budget_at()];
+            let dues = [self.ledger.next_due(), self.planner.next_walk_at()];
             if dues.into_iter().flatten().any(|due| due <= self.now) {
                 let came = self.apply(Command::Expire { limit: 1_000 });
                 self.pass_owed |=
@@ -130,7 +130,7 @@ impl Leader {
         // A planned start is due as it comes.
         let planned =
             self.planner.planned_starts().map(|planned| planned.start_at).filter(|at| *at > self.now);
-        let budget = self.planner.next_budget_at();
+        let budget = self.planner.next_walk_at();
         let look = self.resolves_contention() && self.ledger.watches_contention();
         let look = look.then(|| self.now.plus_ms(LOOK_EVERY_MS));
         let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget, look];

@@ -374,8 +374,9 @@ impl LeaderLoop {
                     Origin::Expiry => {
                         lead.expiring = false;
                         lead.planner.note_waiting();
-                        // A period may be over, so that a budget is whole again.
+                        // A period may be over, so that a budget is whole again; or a batch begun.
                         lead.pass_owed |= ledger.counts_usage()
+                            || ledger.has_batches()
                             || matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
                     }
                     Origin::Health(node) => self.agents.judged(node),
@@ -401,8 +402,8 @@ impl LeaderLoop {
         let expiry = if lead.expiring { None } else { ledger.next_due() };
         // A window that opens or ends lets others start.
         let change = ledger.calendar().next_change(LedgerTime(now_ms));
-        let budget = if lead.expiring { None } else { lead.planner.next_budget_at() };
-        let due = [expiry, lead.planner.next_eviction_at(), change, budget].into_iter().flatten().min();
+        let walk = if lead.expiring { None } else { lead.planner.next_walk_at() };
+        let due = [expiry, lead.planner.next_eviction_at(), change, walk].into_iter().flatten().min();
         let due = due.map(|at| now + Duration::from_millis(at.0.saturating_sub(now_ms).max(1)));
         let check = ledger.nodes().next().map(|_| lead.check_nodes_at);
         let look = contention::next_look(lead, &ledger);

@@ -101,8 +101,8 @@ impl LeaderLoop {
     }
 
     fn draft_expiry(&self, lead: &mut Lead, ledger: &Ledger, now: LedgerTime, draft: &mut Draft) {
-        // A budget that has faded enough lets somebody start: ledger time has to come there for that, and a walk over the queue after it.
-        let dues = [ledger.next_due(), lead.planner.next_budget_at()];
+        // A budget that has faded enough, or a batch that begins, lets somebody start: ledger time has to come there for that, and a walk over the queue after it.
+        let dues = [ledger.next_due(), lead.planner.next_walk_at()];
         let is_due = dues.into_iter().flatten().any(|due| now.max(ledger.clock()) >= due);
         if is_due && !lead.expiring {
             lead.expiring = true;

@@ -1,8 +1,8 @@
 //! Policy objects that make sense.
 
 use plimsoll_ledger::{
-    Class, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Rule,
-    Schedule, Users, Validator, Window,
+    Batch, Class, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota,
+    Rule, Schedule, Users, Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
@@ -32,14 +32,14 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
         btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
     let words = ("[A-Z]{0,3}", vec(name(), 0..3));
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
-    let over = (over, prop::option::of(contention_policy()));
+    let over = (over, prop::option::of(contention_policy()), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
     let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
-            let (oversubscription, contention) = over;
+            let (oversubscription, contention, rebalance_interval_ms) = over;
             let (preemption, max_preemptions_per_hour) = preemption;
             Pool {
                 name,
@@ -60,6 +60,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 starvation_bound_ms,
                 oversubscription,
                 contention,
+                rebalance_interval_ms,
                 changed: Revision(0),
             }
         },
@@ -78,8 +79,11 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
     let quotas = btree_map(name(), btree_map(resource, quota, 1..3), 0..3);
     let parent = prop_oneof![Just(String::new()), name()];
     let admins = prop::collection::btree_set("[a-z*@.]{1,12}", 0..3);
-    (name(), labels(), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins)).prop_map(
-        |(name, labels, parent, weight_milli, quotas, (max_pending, admins))| Queue {
+    let batch =
+        (1..=100_000u32, 1_000..=3_600_000u64).prop_map(|(size, interval_ms)| Batch { size, interval_ms });
+    let processing = (prop::option::of(batch), any::<bool>());
+    (name(), labels(), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins, processing)).prop_map(
+        |(name, labels, parent, weight_milli, quotas, (max_pending, admins, processing))| Queue {
             name,
             labels,
             parent,
@@ -87,6 +91,8 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
             quotas,
             max_pending,
             admins: admins.into_iter().collect(),
+            batch: processing.0,
+            guaranteed_processing: processing.1,
             changed: Revision(0),
         },
     )
@@ -108,6 +114,18 @@ pub(super) fn validator() -> impl Strategy<Value = Validator> {
     )
 }
 
+fn kept_of_pool() -> impl Strategy<Value = Resources> {
+    let resource = prop_oneof![
+        Just("cpu".to_owned()),
+        Just("memory".to_owned()),
+        Just("gpu".to_owned()),
+        "license/[a-z]{1,4}"
+    ];
+    btree_map(resource, 1..1u64 << 40, 1..4).prop_map(|amounts| {
+        amounts.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
+    })
+}
+
 pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
     let rule = select(vec![
         "always",
@@ -117,21 +135,11 @@ pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
         "rrule FREQ=WEEKLY;INTERVAL=2;COUNT=9 for 1d12h from 2026-11-02 Asia/Tokyo",
         "at 2026-12-24T18:00:00Z for 30m",
     ]);
-    let resource = prop_oneof![
-        Just("cpu".to_owned()),
-        Just("memory".to_owned()),
-        Just("gpu".to_owned()),
-        "license/[a-z]{1,4}"
-    ];
-    let resources = btree_map(resource, 1..1u64 << 40, 1..4).prop_map(|amounts| {
-        amounts.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
-    });
+    let resources = kept_of_pool();
     let patterns = || vec("[a-z_*?]{1,6}", 0..3);
-    let users = (patterns(), patterns(), patterns()).prop_map(|(pipelines, queues, tenants)| Users {
-        pipelines,
-        queues,
-        tenants,
-    });
+    let users = (patterns(), patterns(), patterns(), patterns());
+    let users =
+        users.prop_map(|(pipelines, queues, tenants, classes)| Users { pipelines, queues, tenants, classes });
     (name(), labels(), name(), resources, rule, users, any::<bool>()).prop_map(
         |(name, labels, pool, resources, rule, users, shorten)| Schedule {
             name,
@@ -155,10 +163,11 @@ pub(super) fn windows() -> impl Strategy<Value = Vec<Window>> {
 pub(super) fn class() -> impl Strategy<Value = Class> {
     let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
     let times = (ttl, 0..1_000_000u64, 0..1_000_000u64, 0..1_000_000u64);
-    let service = (qos(), prop::option::of(0..1_000_000u64));
+    let counts = (prop::option::of(0..=1_000_000u32), btree_map(name(), kept_of_pool(), 0..3));
+    let service = (qos(), prop::option::of(0..1_000_000u64), counts);
     (name(), any::<i32>(), any::<bool>(), times, service).prop_map(
         |(name, priority, preemptible, times, service)| {
-            let (qos, latency_target_ms) = service;
+            let (qos, latency_target_ms, (multiplier_milli, guaranteed)) = service;
             let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
             Class {
                 name,
@@ -170,6 +179,8 @@ pub(super) fn class() -> impl Strategy<Value = Class> {
                 default_duration_ms,
                 qos,
                 latency_target_ms,
+                multiplier_milli,
+                guaranteed,
                 changed: Revision(0),
             }
         },

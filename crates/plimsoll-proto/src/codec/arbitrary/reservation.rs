@@ -42,6 +42,7 @@ pub(super) fn reason() -> impl Strategy<Value = Reason> {
         Reason::QuotaExceeded,
         Reason::NotPreemptible,
         Reason::AwaitsPreemption,
+        Reason::AwaitsBatch,
         Reason::Preempted,
         Reason::LimitExceeded,
         Reason::BudgetExhausted,

@@ -99,6 +99,9 @@ impl Shown for Class {
             Some(0) => "now".to_owned(),
             Some(ms) => format_duration_ms(ms),
         }),
+        Column::wide("MULTIPLIER", |c, _| {
+            c.multiplier_milli.map_or_else(String::new, |milli| format_cpu_millis(milli.into()))
+        }),
         Column::wide("REVISION", |c, _| c.revision.to_string()),
     ];
 

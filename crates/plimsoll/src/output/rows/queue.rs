@@ -1,7 +1,7 @@
 //! Queues as rows.
 
 use plimsoll_client::v1::{Queue, QueueStatus, QuotaStatus};
-use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_resource};
+use plimsoll_types::quantity::{display_bytes, format_cpu_millis, format_duration_ms, format_resource};
 use serde_json::Value;
 
 use super::document;
@@ -34,6 +34,11 @@ impl Shown for QueueRow {
                 0 => String::new(),
                 u64::MAX => "no weight".to_owned(),
                 ppm => format!("{}.{}%", ppm / 10_000, ppm % 10_000 / 1_000),
+            }),
+            Column::wide("BATCH", |q, _| {
+                q.queue.batch.map_or_else(String::new, |batch| {
+                    format!("{} every {}", batch.size, format_duration_ms(batch.interval_ms))
+                })
             }),
             Column::wide("REVISION", |q, _| q.queue.revision.to_string()),
         ];

@@ -54,6 +54,7 @@ impl ScheduleRow {
             ("", &self.schedule.pipelines),
             ("queue ", &self.schedule.queues),
             ("tenant ", &self.schedule.tenants),
+            ("class ", &self.schedule.classes),
         ];
         let all = lists.iter().flat_map(|(what, list)| list.iter().map(move |one| format!("{what}{one}")));
         let all: Vec<String> = all.collect();
