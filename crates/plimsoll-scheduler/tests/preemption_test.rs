@@ -603,3 +603,28 @@ fn devices_are_named_as_gpu_among_what_is_contested() {
     let contested = world.ledger.contested(world.get(one), &found[0].placement);
     assert!(contested.contains(GPU), "{contested:?}");
 }
+
+#[test]
+fn what_was_borrowed_is_taken_back_when_the_next_interval_of_rebalancing_begins() {
+    let mut world = one_node();
+    let pool = Pool { name: "default".into(), rebalance_interval_ms: 60_000, ..Pool::default() };
+    let queues =
+        [queue("org", "", (0, 0)), queue("vision", "org", (0, 4_000)), queue("speech", "org", (0, 4_000))];
+    put(&mut world, [vec![PolicyObject::Pool(pool)], queues.to_vec()].concat());
+    let borrowed: Vec<ReservationId> =
+        (0..2).map(|_| world.submit(&in_queue("vision", "standard", 4_000))).collect();
+    let owner = world.submit(&in_queue("speech", "standard", 4_000));
+    assert_eq!(world.plan(), vec![], "not in the interval that it came in");
+    assert_eq!(world.planner.next_eviction_at().map(|at| at.0), Some(60_000));
+    world.pass(58_999);
+    assert!(!world.planner.wants_evictions(&world.ledger));
+    world.pass(1);
+    assert!(world.planner.wants_evictions(&world.ledger));
+    let found = world.plan();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].reservation, found[0].victims.clone()),
+        (owner, vec![borrowed[0]]),
+        "the oldest of equals, as the order of victims says"
+    );
+}
