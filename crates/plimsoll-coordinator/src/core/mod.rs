@@ -41,7 +41,7 @@ use plimsoll_scheduler::forecast::{Change, Plan};
 use plimsoll_scheduler::{Explanation, Scene, StartEstimate};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
-pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, SessionClosed};
+pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, Sampled, SessionClosed};
 pub use config::{CallLimits, CoreConfig, Data, IntakeLimits, Stores, Timings};
 pub use digest::{StateDigest, StateDump};
 pub use error::{HistoryError, ReadError, StartError, SubmitError};

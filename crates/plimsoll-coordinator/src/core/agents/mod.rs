@@ -6,6 +6,7 @@
 //! nothing is declared lost.
 
 mod health;
+mod samples;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 use super::intake::Intake;
 use super::{Record, SubmitError};
 
+use samples::Kept;
+pub use samples::Sampled;
 use session::SessionState;
 pub use session::{AgentNotice, AgentSession, HeartbeatError, SessionClosed};
 
@@ -48,6 +51,8 @@ struct HubState {
     nodes: BTreeMap<NodeId, Attached>,
     /// Last word of each node, session or not.
     heard: BTreeMap<NodeId, Instant>,
+    /// What each node measured last; of nodes that the ledger has, and so as many as those at most.
+    samples: BTreeMap<NodeId, Kept>,
     /// Where reservations are, among attached nodes: an ended reservation no longer says so itself.
     held: BTreeMap<ReservationId, Vec<NodeId>>,
     /// Nodes with a change of health in flight.
@@ -120,6 +125,7 @@ impl AgentHub {
         state.stopped |= why == SessionClosed::Stopped;
         state.nodes.clear();
         state.heard.clear();
+        state.samples.clear();
         state.held.clear();
         state.judging.clear();
         for session in state.sessions.values_mut() {
@@ -140,7 +146,10 @@ impl AgentHub {
                         state.reservation(record.revision, reservation)
                     }
                     EventObject::Node(node) => state.node(record.revision, node),
-                    EventObject::NodeRemoved(id, _) => state.detach(*id),
+                    EventObject::NodeRemoved(id, _) => {
+                        state.detach(*id);
+                        state.samples.remove(id);
+                    }
                     EventObject::ReservationForgotten(_)
                     | EventObject::Pool(_)
                     | EventObject::PoolDeleted(_)
