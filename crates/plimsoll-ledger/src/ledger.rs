@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 8;
+pub const LATEST_VERSION: u32 = 9;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +179,7 @@ impl Ledger {
             Command::Relocate { reservation, placement } => {
                 self.apply_relocate(context, *reservation, placement)
             }
+            Command::Evict { reservation, overload } => self.apply_evict(context, *reservation, overload),
             Command::Confirm { reservation, token } => self.apply_confirm(context, *reservation, *token),
             Command::Renew { reservation, token, ttl_ms } => {
                 self.apply_renew(context, *reservation, *token, *ttl_ms)

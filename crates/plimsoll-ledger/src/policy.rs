@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator,
+    ContentionPolicy, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
+    Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -198,6 +199,8 @@ pub struct Class {
     /// Within so many milliseconds after its submission a request of this class should have its grant, 0 for at once; `None` for no such
     /// target. From ledger version 7 on.
     pub latency_target_ms: Option<u64>,
+    /// When its best-effort grants have to leave a node for what the node measures; `None` for never. From ledger version 9 on.
+    pub evict_when: Option<EvictWhen>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

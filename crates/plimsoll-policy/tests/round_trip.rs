@@ -6,9 +6,9 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption,
-    Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service,
-    Severity, Strategy as Choice, Users, Validator,
+    Balancing, Class, ContentionPolicy, EvictWhen, Fairness, Gauge, Measure, Meter, NodeLimits, PolicyObject,
+    Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule,
+    Scope, Service, Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -128,9 +128,15 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let ttl_ms = prop_oneof![Just(0), 10_000u64..3_600_000];
     let times = (ttl_ms, 0u64..3_600_000, 0u64..3_600_000);
     let qos = prop::option::of(prop::sample::select(Qos::NAMED.map(|(_, qos)| qos).to_vec()));
-    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]));
+    let gauge = prop::sample::select(Gauge::NAMED.map(|(_, gauge)| gauge).to_vec());
+    let when = (gauge, 1..=999u32, 1_000..=3_600_000u64)
+        .prop_map(|(gauge, above_permille, for_ms)| EvictWhen { gauge, above_permille, for_ms });
+    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), prop::option::of(when));
     let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64, service).prop_map(
-        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, (qos, latency_target_ms))| {
+        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, service)| {
+            let (qos, latency_target_ms, evict_when) = service;
+            // What is guaranteed leaves no node for what it measures.
+            let evict_when = evict_when.filter(|_| qos != Some(Qos::Guaranteed));
             PolicyObject::Class(Class {
                 name,
                 priority,
@@ -141,6 +147,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 default_duration_ms: longest,
                 qos,
                 latency_target_ms,
+                evict_when,
                 changed: Revision(0),
             })
         },

@@ -218,6 +218,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 min_run_ms: if rng.percent(30) { 2_000 } else { 0 },
                 qos: if rng.percent(25) { v1::Qos::BestEffort } else { v1::Qos::Unspecified }.into(),
                 latency_target_ms: rng.percent(25).then_some(500),
+                // Mostly: what agents play is above that for some seconds now and then. Without a choice of its own, so that older seeds stay what they were.
+                evict_when: if priority % 4 == 0 { "" } else { "memory > 90% for 1s" }.to_owned(),
                 revision: 0,
                 ..Default::default()
             })

@@ -62,6 +62,9 @@ impl Ledger {
         if put.iter().any(is_of_topology) {
             self.knows(topology::SINCE_VERSION, "topology of pools", &mut blockers);
         }
+        if put.iter().any(super::evict::is_of_eviction) {
+            self.knows(crate::eviction::SINCE_VERSION, "eviction thresholds", &mut blockers);
+        }
         self.check_queueing(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);

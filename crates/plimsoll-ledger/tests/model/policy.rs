@@ -28,6 +28,7 @@ impl Model {
         reasons.extend(self.queueing_reasons(put));
         reasons.extend(self.qos_reasons(put));
         reasons.extend(self.contention_reasons(put));
+        reasons.extend(self.eviction_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
@@ -83,6 +84,8 @@ impl Model {
                     self.rules.insert(c.name.clone(), (c.preemptible, c.grace_ms, c.min_run_ms));
                     self.qos.insert(c.name.clone(), c.qos);
                     self.targets.insert(c.name.clone(), c.latency_target_ms);
+                    self.leaves.remove(&c.name);
+                    self.leaves.extend(c.evict_when.map(|when| (c.name, when)));
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
@@ -112,6 +115,7 @@ impl Model {
                     self.rules.remove(n);
                     self.qos.remove(n);
                     self.targets.remove(n);
+                    self.leaves.remove(n);
                 }
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);

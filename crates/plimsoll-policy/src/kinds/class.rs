@@ -1,5 +1,6 @@
 //! `kind: Class`.
 
+use plimsoll_ledger::EvictWhen;
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_duration_ms, parse_duration_ms};
@@ -11,8 +12,17 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 8] =
-    ["priority", "preemptible", "defaultTtl", "defaultDuration", "grace", "minRun", "qos", "latencyTarget"];
+pub(crate) const SPEC: [&str; 9] = [
+    "priority",
+    "preemptible",
+    "defaultTtl",
+    "defaultDuration",
+    "grace",
+    "minRun",
+    "qos",
+    "latencyTarget",
+    "evictWhen",
+];
 
 /// The latency target of 0.
 pub(crate) const NOW: &str = "now";
@@ -63,6 +73,8 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let qos = spec.get("qos").and_then(|node| context.word(node, "spec.qos", &QOS));
     context.locate("class.latency_target_ms", spec.mark_of("latencyTarget"), "spec.latencyTarget");
     let latency_target_ms = spec.get("latencyTarget").and_then(|node| latency_target(context, node));
+    context.locate("class.evict_when", spec.mark_of("evictWhen"), "spec.evictWhen");
+    let evict_when = spec.get("evictWhen").and_then(|node| evict_when(context, node));
     v1::Class {
         name,
         priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
@@ -74,6 +86,19 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         min_run_ms,
         qos: qos.unwrap_or_default().into(),
         latency_target_ms,
+        evict_when: evict_when.unwrap_or_default(),
+    }
+}
+
+/// A threshold, in the spelling that is stored.
+fn evict_when(context: &mut Context<'_>, node: &Node) -> Option<String> {
+    let path = "spec.evictWhen";
+    match context.text(node, path)?.parse::<EvictWhen>() {
+        Ok(when) => Some(when.to_string()),
+        Err(error) => {
+            context.fail(node.mark, format!("{path}: {error}"));
+            None
+        }
     }
 }
 

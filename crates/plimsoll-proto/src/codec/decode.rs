@@ -11,7 +11,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, contention, mig, names, scale, service, usage};
+use super::{CodecError, contention, eviction, mig, names, scale, service, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -161,6 +161,7 @@ pub(super) fn class(from: log::Class) -> Result<Class> {
         changed: Revision(from.changed),
         qos: names::decode_qos(from.qos)?,
         latency_target_ms: from.latency_target_ms,
+        evict_when: eviction::decode_when(&from.evict_when)?,
     })
 }
 

@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{contention, mig, names, scale, service, usage};
+use super::{contention, eviction, mig, names, scale, service, usage};
 use crate::log;
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
@@ -155,6 +155,7 @@ pub(super) fn class(class: &Class) -> log::Class {
         default_duration_ms: class.default_duration_ms,
         qos: names::encode_qos(class.qos),
         latency_target_ms: class.latency_target_ms,
+        evict_when: eviction::encode_when(class.evict_when),
         changed: class.changed.0,
     }
 }

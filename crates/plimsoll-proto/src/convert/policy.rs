@@ -172,6 +172,7 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         revision: from.changed.0,
         qos: super::qos_to_v1(from.qos).into(),
         latency_target_ms: from.latency_target_ms,
+        evict_when: from.evict_when.map(|when| when.to_string()).unwrap_or_default(),
     }
 }
 
@@ -408,6 +409,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
         default_duration_ms: from.default_duration_ms,
         qos: super::qos::qos(check, from.qos),
         latency_target_ms: from.latency_target_ms,
+        evict_when: super::qos::evict_when(check, from),
         changed: Revision(0),
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use plimsoll_ledger::{
     Command, Entry, EventObject, Ledger, Node, NodeHealth, Outcome, Refusal, Registration, Reservation,
 };
+use plimsoll_scheduler::Closed;
 use plimsoll_types::{NodeEpoch, NodeId, ReservationId, Revision};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use super::intake::Intake;
 use super::{Record, SubmitError};
 
 use samples::Kept;
+pub(super) use samples::Latest;
 pub use samples::Sampled;
 use session::SessionState;
 pub use session::{AgentNotice, AgentSession, HeartbeatError, SessionClosed};
@@ -53,6 +55,8 @@ struct HubState {
     heard: BTreeMap<NodeId, Instant>,
     /// What each node measured last; of nodes that the ledger has, and so as many as those at most.
     samples: BTreeMap<NodeId, Kept>,
+    /// Classes whose best effort nodes take none of for now, by what the leader makes of samples.
+    closed: Arc<Closed>,
     /// Where reservations are, among attached nodes: an ended reservation no longer says so itself.
     held: BTreeMap<ReservationId, Vec<NodeId>>,
     /// Nodes with a change of health in flight.
@@ -126,6 +130,7 @@ impl AgentHub {
         state.nodes.clear();
         state.heard.clear();
         state.samples.clear();
+        state.closed = Arc::default();
         state.held.clear();
         state.judging.clear();
         for session in state.sessions.values_mut() {
@@ -136,7 +141,7 @@ impl AgentHub {
     /// Passes on what happened to attached nodes and to what they hold.
     pub(super) fn feed(&self, records: &[Arc<Record>]) {
         let mut state = self.shared.state.lock();
-        if state.nodes.is_empty() {
+        if state.nodes.is_empty() && state.samples.is_empty() {
             return;
         }
         for record in records {

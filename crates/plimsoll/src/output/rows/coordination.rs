@@ -99,6 +99,7 @@ impl Shown for Class {
             Some(0) => "now".to_owned(),
             Some(ms) => format_duration_ms(ms),
         }),
+        Column::wide("EVICT WHEN", |c, _| c.evict_when.clone()),
         Column::wide("REVISION", |c, _| c.revision.to_string()),
     ];
 
