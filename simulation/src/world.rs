@@ -8,7 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use plimsoll_agent::dial::LinkError;
 use plimsoll_agent::gpu::FakeGpus;
+use plimsoll_agent::host::HostReading;
 use plimsoll_agent::inventory::Inventory;
+use plimsoll_agent::sample::Sample;
 use plimsoll_agent::{FleetConfig, GrpcDial, SimulatedFleet, SimulatedNode};
 use plimsoll_coordinator::Coordinator;
 use plimsoll_coordinator::core::{Core, CoreConfig, Data, Stores, Timings};
@@ -275,6 +277,19 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a node measures: its memory is nearly full for three seconds of twelve, each node at other times.
+fn played(node: &str, now: plimsoll_agent::clock::BootTime) -> Sample {
+    let offset_ms = node.bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 12_000);
+    let is_full = (now.0 + offset_ms) % 12_000 < 3_000;
+    let used = if is_full { 31 << 30 } else { 8_u64 << 30 };
+    let host = HostReading {
+        memory_used_bytes: Some(used),
+        memory_available_bytes: Some((32 << 30) - used),
+        ..HostReading::default()
+    };
+    Sample { taken_at_ms: now.0, host, ..Sample::default() }
+}
+
 async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
     let gpus = |list: &str| list.parse::<FakeGpus>();
     let devices = [gpus("a100:2")?, gpus("a100:2,h100:1")?, gpus("t4:1")?, FakeGpus::default()];
@@ -285,7 +300,8 @@ async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
         extra: Resources::default().with("license/sim", 4),
     };
     let nodes = NODES.into_iter().zip(&devices).map(node).collect();
-    let config = FleetConfig { nodes_per_stream: 2, heartbeat_interval_ms: 400, incarnation };
+    let config =
+        FleetConfig { nodes_per_stream: 2, heartbeat_interval_ms: 400, incarnation, played: Some(played) };
     let members = MEMBERS.len() as u64;
     let dial = GrpcDial::new(move |attempt| {
         let address = format!("{}:{PORT}", host(MEMBERS[0] + attempt % members));

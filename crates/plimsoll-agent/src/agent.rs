@@ -20,7 +20,7 @@ use crate::inventory::Inventory;
 use crate::lease::SharedLeases;
 use crate::link::{Link, LinkStatus, LinkTiming};
 use crate::local_api::LocalApi;
-use crate::sample::Sampler;
+use crate::sample::{Readings, Sampler};
 use crate::session::{NodeIdentity, NodeSession};
 
 /// Heartbeat interval where none is configured, in milliseconds.
@@ -150,11 +150,11 @@ impl Agent {
             return Err(AgentError::Config(problems));
         }
         let processes = Processes::default();
-        let (inventory, sampler, fence): (_, _, Arc<dyn Fence>) = match &config.simulated {
+        let (inventory, readings, fence): (_, _, Arc<dyn Fence>) = match &config.simulated {
             Some(simulated) => {
                 let mut inventory = simulated.clone();
                 inventory.labels.extend(config.labels.clone());
-                (inventory, None, Arc::new(NoProcesses))
+                (inventory, Readings::None, Arc::new(NoProcesses))
             }
             None => {
                 let mut host: Box<dyn HostProbe> = Box::new(SysinfoProbe::new(&config.storage));
@@ -166,7 +166,7 @@ impl Agent {
                 let period = Duration::from_millis(config.heartbeat_interval_ms);
                 let sampler =
                     Sampler::start(host, gpus, clock.clone(), period).map_err(AgentError::Sensors)?;
-                (inventory, Some(sampler), Arc::new(processes.clone()))
+                (inventory, Readings::Machine(sampler), Arc::new(processes.clone()))
             }
         };
         let leases = SharedLeases::default();
@@ -178,7 +178,7 @@ impl Agent {
         };
         let node = NodeSession::new(identity, &inventory, &config.extra, leases.clone(), fence);
         let timing = LinkTiming::for_interval(config.heartbeat_interval_ms);
-        let link = Link::new(vec![node], dial, clock.clone(), timing, sampler);
+        let link = Link::new(vec![node], dial, clock.clone(), timing, readings);
         let listener = match config.local_listen {
             Some(address) => Some(
                 TcpListener::bind(address)

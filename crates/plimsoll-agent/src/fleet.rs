@@ -14,6 +14,7 @@ use crate::fence::NoProcesses;
 use crate::inventory::Inventory;
 use crate::lease::SharedLeases;
 use crate::link::{Link, LinkStatus, LinkTiming};
+use crate::sample::{Played, Readings};
 use crate::session::{NodeIdentity, NodeSession};
 
 /// A node that is only played.
@@ -38,6 +39,8 @@ pub struct FleetConfig {
     pub heartbeat_interval_ms: u64,
     /// Another value at each start.
     pub incarnation: u64,
+    /// What its nodes measure, by their names and the time of the clock; nothing without it.
+    pub played: Option<Played>,
 }
 
 impl Default for FleetConfig {
@@ -46,6 +49,7 @@ impl Default for FleetConfig {
             nodes_per_stream: 256,
             heartbeat_interval_ms: DEFAULT_HEARTBEAT_INTERVAL_MS,
             incarnation: 1,
+            played: None,
         }
     }
 }
@@ -87,7 +91,8 @@ impl SimulatedFleet {
                 NodeSession::new(identity, &node.inventory, &node.extra, table, Arc::new(NoProcesses))
             };
             let sessions = group.iter().map(session).collect();
-            links.push(Link::new(sessions, dial.clone(), clock.clone(), timing, None));
+            let readings = config.played.map_or(Readings::None, Readings::Played);
+            links.push(Link::new(sessions, dial.clone(), clock.clone(), timing, readings));
         }
         SimulatedFleet { links, leases }
     }

@@ -18,7 +18,7 @@ use crate::backoff::{Backoff, seed_from};
 use crate::clock::{BootTime, SharedClock};
 use crate::dial::{Conversation, Dial, LinkError};
 use crate::message::{FromCoordinator, RegisterAnswer, Registered, Report, ToCoordinator, Word};
-use crate::sample::Sampler;
+use crate::sample::Readings;
 use crate::session::{Heard, LedgerReading, NodeSession};
 
 /// Nodes in one message: with a dozen devices each, still far below the largest message that a coordinator takes.
@@ -80,7 +80,7 @@ pub struct Link {
     dial: Arc<dyn Dial>,
     clock: SharedClock,
     timing: LinkTiming,
-    sampler: Option<Sampler>,
+    readings: Readings,
     status: watch::Sender<LinkStatus>,
     news: Arc<Notify>,
     /// Until when the expiry loop sleeps. Written and read with `nodes` locked.
@@ -88,13 +88,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link for these nodes. `sampler` measures the machine, where there is a real one.
+    /// A link for these nodes.
     pub fn new(
         nodes: Vec<NodeSession>,
         dial: Arc<dyn Dial>,
         clock: SharedClock,
         timing: LinkTiming,
-        sampler: Option<Sampler>,
+        readings: Readings,
     ) -> Link {
         let nodes = nodes.into_iter().map(|node| (node.name().to_owned(), node)).collect();
         Link {
@@ -102,7 +102,7 @@ impl Link {
             dial,
             clock,
             timing,
-            sampler,
+            readings,
             status: watch::Sender::default(),
             news: Arc::default(),
             expiry_sleeps_until: Mutex::default(),
@@ -266,10 +266,11 @@ impl Talk<'_> {
     }
 
     fn beat(&mut self) -> Result<(), LinkError> {
-        let (sample, gpus) = match &self.link.sampler {
-            Some(sampler) => (sampler.latest(), sampler.gpus()),
-            None => (None, None),
+        let (sample, gpus) = match &self.link.readings {
+            Readings::Machine(sampler) => (sampler.latest(), sampler.gpus()),
+            Readings::None | Readings::Played(_) => (None, None),
         };
+        let now = self.link.clock.now();
         self.beats += 1;
         // Refused nodes ask again, but rarely: an operator may have made room, or the answer was lost.
         let ask_again = self.beats.is_multiple_of(ASK_AGAIN_EVERY);
@@ -279,7 +280,11 @@ impl Talk<'_> {
             if gpus.as_ref().is_some_and(|gpus| node.update_gpus(gpus)) {
                 self.again.insert(name.clone());
             }
-            match node.heartbeat(sample.clone()) {
+            let sample = match &self.link.readings {
+                Readings::Played(played) => Some(played(name, now)),
+                Readings::None | Readings::Machine(_) => sample.clone(),
+            };
+            match node.heartbeat(sample) {
                 Some(beat) => beats.push(beat),
                 None if ask_again => drop(self.again.insert(name.clone())),
                 None => {}

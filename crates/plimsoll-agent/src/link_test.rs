@@ -67,7 +67,8 @@ fn stage(nodes: usize) -> Stage {
         extra: Default::default(),
     };
     let nodes = (0..nodes).map(node).collect();
-    let config = FleetConfig { nodes_per_stream: 100, heartbeat_interval_ms: 1_000, incarnation: 3 };
+    let config =
+        FleetConfig { nodes_per_stream: 100, heartbeat_interval_ms: 1_000, incarnation: 3, played: None };
     let fleet = SimulatedFleet::new(nodes, config, dial.clone(), Arc::new(TokioClock::start()));
     Stage { dial, opened, fleet: Some(fleet), shutdown: CancellationToken::new() }
 }

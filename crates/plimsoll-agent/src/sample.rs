@@ -46,6 +46,20 @@ struct Latest {
     gpus: Option<Vec<GpuDevice>>,
 }
 
+/// What a simulated node measures, by its name and the time of its clock.
+pub type Played = fn(&str, BootTime) -> Sample;
+
+/// Where the samples of a link's nodes come from.
+#[derive(Clone)]
+pub enum Readings {
+    /// Nobody measures.
+    None,
+    /// The machine that all its nodes are.
+    Machine(Sampler),
+    /// They are played.
+    Played(Played),
+}
+
 /// How many samples pass between two looks at the list of devices.
 const SAMPLES_PER_DEVICE_LIST: u32 = 15;
 

@@ -101,6 +101,8 @@ verbs! { NodeServiceClient:
     read get_node(GetNodeRequest) -> GetNodeResponse;
     /// A page of nodes.
     read list_nodes(ListNodesRequest) -> ListNodesResponse;
+    /// What nodes measured last, as far as the leader has heard of it.
+    read get_node_samples(GetNodeSamplesRequest) -> GetNodeSamplesResponse;
     /// Keeps new work off a node.
     keyed cordon_node(CordonNodeRequest) -> CordonNodeResponse;
     /// Lets new work on a node again.

@@ -3,7 +3,7 @@
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
 use crate::{
-    Announcement, Blocker, IntentStep, LoadReport, NodeHealth, Placement, PolicyName, PolicyObject,
+    Announcement, Blocker, IntentStep, LoadReport, NodeHealth, Overload, Placement, PolicyName, PolicyObject,
     Registration, Request, ScaleDecided, ScalingTarget, Window,
 };
 
@@ -58,6 +58,13 @@ pub enum Command {
         placement: Placement,
         /// Who has to leave, in the order in which the rules are asked; nobody where no place is kept.
         victims: Vec<ReservationId>,
+    },
+    /// The leader's own: a node measures too full, and a grant of a class that leaves such a node is given notice. From ledger version 9 on.
+    Evict {
+        /// Who has to leave.
+        reservation: ReservationId,
+        /// What was seen of the node.
+        overload: Overload,
     },
     /// The holder takes up a held grant.
     Confirm {

@@ -43,6 +43,7 @@ impl Ledger {
             | Command::Resize { reservation, .. }
             | Command::Release { reservation, .. }
             | Command::Requeue { reservation, .. }
+            | Command::Evict { reservation, .. }
             | Command::Cancel { reservation } => BTreeSet::from([*reservation]),
             Command::SetEndpoint { reservation, announced, .. } => {
                 // Who has the address now loses it.

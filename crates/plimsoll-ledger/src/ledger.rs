@@ -182,6 +182,7 @@ impl Ledger {
             Command::Relocate { reservation, placement } => {
                 self.apply_relocate(context, *reservation, placement)
             }
+            Command::Evict { reservation, overload } => self.apply_evict(context, *reservation, overload),
             Command::Confirm { reservation, token } => self.apply_confirm(context, *reservation, *token),
             Command::Renew { reservation, token, ttl_ms } => {
                 self.apply_renew(context, *reservation, *token, *ttl_ms)

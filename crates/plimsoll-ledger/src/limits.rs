@@ -106,6 +106,10 @@ pub const MAX_RESOLUTIONS: usize = 64;
 pub const MAX_CONTENTION_CLASSES: usize = 8;
 /// Most that a pool offers of a resource beside what its nodes have, in thousandths of that.
 pub const MAX_OVERSUBSCRIPTION_PERMILLE: u32 = 100_000;
+/// Least and most time for which an eviction threshold has to be crossed, in milliseconds.
+pub const MIN_EVICT_FOR_MS: u64 = 1_000;
+/// See [`MIN_EVICT_FOR_MS`].
+pub const MAX_EVICT_FOR_MS: u64 = 3_600_000;
 /// Most validators.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most rules of a validator.

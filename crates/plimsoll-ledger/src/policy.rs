@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
+    Batch, ContentionPolicy, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
     Validator,
 };
 
@@ -212,6 +212,8 @@ pub struct Class {
     pub multiplier_milli: Option<u32>,
     /// What is kept of pools for requests of this class, whatever others want; `gpu` counts devices in thousandths. From ledger version 9 on.
     pub guaranteed: BTreeMap<String, Resources>,
+    /// When its best-effort grants have to leave a node for what the node measures; `None` for never. From ledger version 9 on.
+    pub evict_when: Option<EvictWhen>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

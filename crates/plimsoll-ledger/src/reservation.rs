@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
-use crate::{Blocker, Endpoint, MemberPlacement, Repaired, Request, Tab};
+use crate::{Blocker, Endpoint, Evicted, MemberPlacement, Repaired, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,12 +81,14 @@ pub enum PreemptionRule {
     BestEffort,
     /// To go elsewhere, so that its pool is less fragmented. From ledger version 8 on.
     Relocation,
+    /// For nobody: its node measured fuller than its class stays for. From ledger version 9 on.
+    Threshold,
 }
 
 /// How a grant was taken back, the latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preempted {
-    /// For which reservation; itself where it was relocated.
+    /// For which reservation; itself where it was relocated, and 0 for none by [`PreemptionRule::Threshold`].
     pub by: ReservationId,
     /// By which rule.
     pub rule: PreemptionRule,
@@ -98,6 +100,8 @@ pub struct Preempted {
     pub grace_ms: u64,
     /// The node on which there was a place for it, where it was relocated. From ledger version 8 on.
     pub to: Option<NodeId>,
+    /// What its node measured, by [`PreemptionRule::Threshold`]; `None` by all others. From ledger version 9 on.
+    pub evicted: Option<Evicted>,
 }
 
 impl PreemptionRule {
@@ -108,6 +112,7 @@ impl PreemptionRule {
             PreemptionRule::Reclaim => "reclaim",
             PreemptionRule::BestEffort => "best_effort",
             PreemptionRule::Relocation => "relocation",
+            PreemptionRule::Threshold => "threshold",
         }
     }
 }

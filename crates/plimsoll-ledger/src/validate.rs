@@ -7,15 +7,15 @@ use plimsoll_types::{Resources, Selector, check_name};
 
 use crate::apply::{validate_admins, validators};
 use crate::limits::{
-    MAX_DEVICES, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES, MAX_TTL_MS,
-    MAX_WEIGHT_MILLI, MIN_TTL_MS,
+    MAX_DEVICES, MAX_EVICT_FOR_MS, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES,
+    MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_EVICT_FOR_MS, MIN_TTL_MS,
 };
 use crate::processing;
 use crate::repair::validate_repair;
 use crate::role::validate_roles;
 use crate::topology::{validate_levels, validate_place};
 use crate::{
-    Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Reason, Registration, Request,
+    Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Qos, Reason, Registration, Request,
     Requirements, WHOLE_DEVICE_MILLI,
 };
 
@@ -186,6 +186,14 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             }
             range(&mut bad, "class.default_duration_ms", class.default_duration_ms, 0, MAX_TTL_MS);
             range(&mut bad, "class.latency_target_ms", class.latency_target_ms.unwrap_or(0), 0, MAX_TTL_MS);
+            if let Some(when) = class.evict_when {
+                range(&mut bad, "class.evict_when", when.above_permille.into(), 1, 999);
+                range(&mut bad, "class.evict_when", when.for_ms, MIN_EVICT_FOR_MS, MAX_EVICT_FOR_MS);
+                if class.qos == Some(Qos::Guaranteed) {
+                    let subject = "class.evict_when: what is guaranteed leaves no node for what it measures";
+                    bad.push(Blocker::new(Reason::InvalidArgument, subject, 1, 0));
+                }
+            }
         }
         PolicyObject::Quota(quota) => {
             name(&mut bad, "quota.name", &quota.name);

@@ -278,6 +278,9 @@ fn class_parts(class: &Class) -> (Value, Value) {
     if class.qos.is_some() {
         spec["qos"] = json!(word(&QOS, qos_to_v1(class.qos)));
     }
+    if let Some(when) = class.evict_when {
+        spec["evictWhen"] = json!(when.to_string());
+    }
     match class.latency_target_ms {
         None => {}
         Some(0) => spec["latencyTarget"] = json!(NOW),

@@ -9,6 +9,9 @@ use plimsoll_ledger::{
     Balancing, Batch, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool,
     Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope,
     Service, Severity, Strategy as Choice, Users, Validator,
+    Balancing, Class, ContentionPolicy, EvictWhen, Fairness, Gauge, Measure, Meter, NodeLimits, PolicyObject,
+    Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule,
+    Scope, Service, Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -134,16 +137,15 @@ fn object() -> impl Strategy<Value = PolicyObject> {
             kept.iter().fold(Resources::default(), |all, (name, amount)| all.with(name, *amount))
         });
     let counts = (prop::option::of(0..1_000_000u32), btree_map(name(), kept, 0..3));
-    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), counts);
+    let gauge = prop::sample::select(Gauge::NAMED.map(|(_, gauge)| gauge).to_vec());
+    let when = (gauge, 1..=999u32, 1_000..=3_600_000u64)
+        .prop_map(|(gauge, above_permille, for_ms)| EvictWhen { gauge, above_permille, for_ms });
+    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), prop::option::of(when), counts);
     let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64, service).prop_map(
-        |(
-            name,
-            priority,
-            preemptible,
-            (ttl, grace_ms, min_run_ms),
-            longest,
-            (qos, latency_target_ms, (multiplier_milli, guaranteed)),
-        )| {
+        |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, service)| {
+            let (qos, latency_target_ms, evict_when, (multiplier_milli, guaranteed)) = service;
+            // What is guaranteed leaves no node for what it measures.
+            let evict_when = evict_when.filter(|_| qos != Some(Qos::Guaranteed));
             PolicyObject::Class(Class {
                 name,
                 priority,
@@ -156,6 +158,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 latency_target_ms,
                 multiplier_milli,
                 guaranteed,
+                evict_when,
                 changed: Revision(0),
             })
         },

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, GpuShare, Ledger, ProfileName, Reason, Request, instances_left};
+use plimsoll_ledger::{Blocker, GpuShare, Ledger, ProfileName, Reason, Request, instances_left, percent};
 use plimsoll_types::{Amount, Resources};
 
 use crate::fit::{NodeView, Unfit};
@@ -147,7 +147,8 @@ fn by_node(fleet: &Fleet, request: &Request, amounts: &Resources, empty: bool) -
         };
         let Some(unfit) = unfit else { continue };
         let (asked, available, limit) = numbers(unfit, view, request, amounts, &names, empty);
-        let entry = found.entry(unfit).or_insert_with(|| blocker_of(unfit, view, &names, asked));
+        let entry =
+            found.entry(unfit).or_insert_with(|| blocker_of(unfit, view, &request.class, &names, asked));
         entry.available = entry.available.max(available);
         entry.limit = entry.limit.max(limit);
         entry.nodes += 1;
@@ -188,11 +189,23 @@ fn slices_left(fleet: &Fleet, request: &Request, asked: ProfileName, left: bool)
     format!("mig {asked} ({}: {words})", if left { "free" } else { "profiles here" })
 }
 
-fn blocker_of(unfit: Unfit, view: &NodeView, names: &[&str], asked: u64) -> Blocker {
+/// What a node measures that best effort of the class would have to leave again for: `memory at 95%, and class batch leaves above 90%`.
+fn too_full(view: &NodeView, class: &str) -> String {
+    view.closed_to.get(class).map_or_else(String::new, |evicted| {
+        let (gauge, measured) = (evicted.overload.gauge.name(), percent(evicted.overload.measured_permille));
+        format!("{gauge} at {measured}, and class {class} leaves above {}", percent(evicted.above_permille))
+    })
+}
+
+fn blocker_of(unfit: Unfit, view: &NodeView, class: &str, names: &[&str], asked: u64) -> Blocker {
     let (reason, subject) = match unfit {
         Unfit::NotAvailable => (
             Reason::NodeNotAvailable,
             format!("nodes such as {} ({})", view.node.name(), view.node.state_name()),
+        ),
+        Unfit::TooFull => (
+            Reason::NodeNotAvailable,
+            format!("nodes such as {} ({})", view.node.name(), too_full(view, class)),
         ),
         Unfit::Labels => (Reason::LabelMismatch, "labels".to_owned()),
         Unfit::Device => (Reason::DeviceMismatch, "gpu".to_owned()),
@@ -212,7 +225,7 @@ fn numbers(
     empty: bool,
 ) -> (u64, u64, u64) {
     match unfit {
-        Unfit::NotAvailable | Unfit::Labels => (1, 0, 0),
+        Unfit::NotAvailable | Unfit::TooFull | Unfit::Labels => (1, 0, 0),
         Unfit::Amount(index) => {
             let name = names[index];
             let loose = request.is_best_effort();

@@ -2,11 +2,12 @@
 //! planner's view of a node.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    DeviceGrant, DeviceUsage, GpuAsk, GpuShare, Ledger, Node, Request, SliceCost, WHOLE_DEVICE_MILLI,
-    best_grant, device_matches,
+    DeviceGrant, DeviceUsage, Evicted, GpuAsk, GpuShare, Ledger, Node, Request, SliceCost,
+    WHOLE_DEVICE_MILLI, best_grant, device_matches,
 };
 use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Resources};
 
@@ -20,6 +21,8 @@ pub(crate) struct NodeView {
     /// In pools that oversubscribe: what of the node itself is left for those who are backed.
     pub(crate) over: Option<Over>,
     pub(crate) devices: Vec<DeviceUsage>,
+    /// Classes whose best effort is not put here, since it would have to leave again for what the node measures.
+    pub(crate) closed_to: BTreeMap<String, Evicted>,
 }
 
 /// A node of which more is promised than it has.
@@ -43,6 +46,8 @@ pub(crate) struct Stock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unfit {
     NotAvailable,
+    /// It measures fuller than the class stays for.
+    TooFull,
     Labels,
     Device,
     /// The amount at this position of those asked.
@@ -76,7 +81,8 @@ impl NodeView {
         let node = Arc::clone(ledger.node(id)?);
         let offered = || ledger.offered(&node).into_owned();
         let over = ledger.open_backed(id).map(|solid| Over { solid, offered: offered() });
-        Some(NodeView { labels, free: ledger.open(id), over, devices: ledger.devices_spoken_for(id), node })
+        let (free, devices) = (ledger.open(id), ledger.devices_spoken_for(id));
+        Some(NodeView { labels, free, over, devices, node, closed_to: BTreeMap::new() })
     }
 
     /// What is left of a resource for a request of this kind.
@@ -114,6 +120,9 @@ impl NodeView {
     pub(crate) fn fit(&self, request: &Request, amounts: &Resources) -> Result<Vec<DeviceGrant>, Unfit> {
         if !self.node.is_eligible() {
             return Err(Unfit::NotAvailable);
+        }
+        if request.is_best_effort() && self.closed_to.contains_key(&request.class) {
+            return Err(Unfit::TooFull);
         }
         let required = &request.requirements.required;
         if !required.terms.is_empty() && !required.matches(&self.labels) {
@@ -225,6 +234,7 @@ impl NodeView {
                 .as_ref()
                 .map(|over| Over { solid: self.node.allocatable.clone(), offered: over.offered.clone() }),
             devices: vec![DeviceUsage::default(); self.devices.len()],
+            closed_to: BTreeMap::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use plimsoll_types::{Amount, DeviceIndex, Labels, NodeId, Operator, Resources, T
 use crate::fit::{NodeView, Stock};
 use crate::fragmentation::Gradients;
 use crate::order::Key;
+use crate::planner::Closed;
 use crate::topology::Tallies;
 use crate::views::{ViewId, Views};
 
@@ -62,6 +63,8 @@ pub(crate) struct Fleet {
     booked: BTreeMap<NodeId, Booked>,
     /// Changes of nodes so far: what was worked out over all nodes ages by these.
     changes: u64,
+    /// Classes whose best effort a node takes none of for now.
+    closed: Closed,
     /// Per pool and ticket: countables.
     booked_countables: BTreeMap<String, BTreeMap<u64, Resources>>,
 }
@@ -108,6 +111,7 @@ impl Fleet {
             return Change::default();
         };
         self.take_booked(&mut view);
+        view.closed_to = self.closed.get(&id).cloned().unwrap_or_default();
         self.nodes.entry(node.pool.clone()).or_default().insert(id);
         let labelled = self.labelled.entry(node.pool.clone()).or_default();
         for (key, value) in &view.labels {
@@ -123,6 +127,26 @@ impl Fleet {
         self.views.enter(&mut slot);
         self.slots[index] = Some(slot);
         Change { grew: node.is_eligible(), remade: true }
+    }
+
+    /// Puts no best effort of these classes on these nodes from now on, and on all others again. True where a node takes again what it did not.
+    pub(crate) fn close(&mut self, closed: Closed) -> bool {
+        let before = std::mem::replace(&mut self.closed, closed);
+        let nodes: BTreeSet<NodeId> = before.keys().chain(self.closed.keys()).copied().collect();
+        let mut opened = false;
+        for id in nodes {
+            let now = self.closed.get(&id).cloned().unwrap_or_default();
+            let was = before.get(&id).cloned().unwrap_or_default();
+            if !now.keys().eq(was.keys()) {
+                opened |= was.keys().any(|class| !now.contains_key(class));
+                self.changes += 1;
+                self.tallies.note(id);
+            }
+            if let Some(slot) = slot_mut(&mut self.slots, id) {
+                slot.view.closed_to = now;
+            }
+        }
+        opened
     }
 
     /// Books a placement under a ticket, of best effort or backed.

@@ -37,5 +37,5 @@ pub use defragment::{
 pub use explain::{
     Explanation, KeptPlaces, Scene, SingleChange, Suggestion, explain, explain_request, explain_request_of,
 };
-pub use planner::{Planner, Ticket};
+pub use planner::{Closed, Planner, Ticket};
 pub use preemption::Eviction;

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Affinity, Blocker, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request, Requirements,
-    Strategy, UsageKey, Verdict, WorkIndex,
+    Affinity, Blocker, Evicted, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request,
+    Requirements, Strategy, UsageKey, Verdict, WorkIndex,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 
@@ -33,6 +33,9 @@ impl Ticket {
         self.0
     }
 }
+
+/// Classes whose best effort nodes take none of for now, with what they measured: it would have to leave again.
+pub type Closed = BTreeMap<NodeId, BTreeMap<String, Evicted>>;
 
 /// The leader's scratch view: applied state less what its own proposals in flight will take.
 #[derive(Clone, Debug)]
@@ -141,6 +144,12 @@ impl Planner {
     pub fn sync_changed(&mut self, ledger: &Ledger, nodes: impl IntoIterator<Item = NodeId>) {
         let idle: Vec<NodeId> = nodes.into_iter().filter(|node| !self.fleet.is_booked(*node)).collect();
         self.sync(ledger, idle);
+    }
+
+    /// Puts no best effort of these classes on these nodes from now on, and on all others again: it would have to leave for what they measure.
+    /// The ledger would admit it: what a node measures is not in the log.
+    pub fn close(&mut self, closed: Closed) {
+        self.queue_pass_due |= self.fleet.close(closed);
     }
 
     /// Re-reads everything: pools or node limits changed.

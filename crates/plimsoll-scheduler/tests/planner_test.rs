@@ -3,13 +3,15 @@
 
 mod fixture;
 
+use std::collections::BTreeMap;
+
 use fixture::{apply, fleet, nodes_that_fit, plain, put_pool, request, sizes, strategy};
 use plimsoll_ledger::{
-    AdminChange, Command, GpuAsk, Ledger, Outcome, Pool, QueueOrder, Reason, Request,
-    Strategy as PoolStrategy, Verdict,
+    AdminChange, Command, Evicted, Gauge, GpuAsk, Ledger, Outcome, Overload, Pool, Qos, QueueOrder, Reason,
+    Request, Strategy as PoolStrategy, Verdict,
 };
-use plimsoll_scheduler::{Planner, SingleChange, explain, explain_request};
-use plimsoll_types::{NodeId, ReservationId};
+use plimsoll_scheduler::{Closed, Planner, Scene, SingleChange, explain, explain_request};
+use plimsoll_types::{NodeEpoch, NodeId, ReservationId};
 use proptest::prelude::*;
 
 proptest! {
@@ -249,4 +251,63 @@ fn a_walk_follows_class_then_age_and_tries_a_shape_once() {
     let order: Vec<ReservationId> = first.iter().chain(&second).map(|(id, ..)| *id).collect();
     assert_eq!(order, [urgent.id, old.id]);
     assert_eq!(planner.check(&ledger), Vec::<String>::new());
+}
+
+#[test]
+fn best_effort_of_a_class_is_kept_off_nodes_that_measure_too_full_for_it() {
+    let mut ledger = fleet(&[(8, 0, 0), (8, 0, 0)], PoolStrategy::FirstFit);
+    let mut planner = Planner::new(&ledger, 1);
+    let loose = |class: &str| Request { class: class.into(), qos: Some(Qos::BestEffort), ..plain(500) };
+    let node_of = |planner: &mut Planner, ledger: &Ledger, request: &Request| {
+        let (verdict, ticket) = planner.plan_batch(ledger, &[request]).pop().expect("one verdict");
+        if let Some(ticket) = ticket {
+            planner.settle(ledger, ticket);
+        }
+        match verdict {
+            Verdict::Place(place) => Ok(place.members[0].node.0),
+            Verdict::Blocked(blockers) | Verdict::Infeasible(blockers) => Err(blockers),
+        }
+    };
+    let closed = |nodes: &[u32]| -> Closed {
+        let close = |node: &u32| {
+            let (node, epoch) = (NodeId(*node), NodeEpoch(1));
+            let (measured_permille, over_ms) = (955, 9_000);
+            let overload = Overload { node, epoch, gauge: Gauge::Memory, measured_permille, over_ms };
+            (node, BTreeMap::from([("batch".to_owned(), Evicted { overload, above_permille: 900 })]))
+        };
+        nodes.iter().map(close).collect()
+    };
+    assert_eq!(node_of(&mut planner, &ledger, &loose("batch")), Ok(0));
+    planner.close(closed(&[0]));
+    assert_eq!(node_of(&mut planner, &ledger, &loose("batch")), Ok(1));
+    assert_eq!(node_of(&mut planner, &ledger, &loose("low")), Ok(0), "of another class");
+    let backed = Request { qos: None, ..loose("batch") };
+    assert_eq!(node_of(&mut planner, &ledger, &backed), Ok(0), "who is backed never has to leave");
+    planner.close(closed(&[0, 1]));
+    let blockers = node_of(&mut planner, &ledger, &loose("batch")).expect_err("both are closed to it");
+    assert_eq!((blockers[0].reason, blockers[0].nodes), (Reason::NodeNotAvailable, 2));
+    assert_eq!(
+        blockers[0].subject,
+        "nodes such as node-0 (memory at 95.5%, and class batch leaves above 90%)"
+    );
+    // Whoever explains it says the same where it is known, and otherwise that there is room.
+    let scene = || Scene::of_request(&ledger, &loose("batch"), "");
+    let told = scene().closing(closed(&[0, 1])).explain();
+    assert_eq!((told.admissible, told.nodes_feasible, &told.blockers), (false, 0, &blockers));
+    assert!(scene().explain().admissible);
+    let told = scene().closing(closed(&[0])).explain();
+    assert_eq!(told.placement.map(|place| place.members[0].node), Some(NodeId(1)));
+    // A change of the node keeps what is closed, and what opens again is offered to those who wait.
+    apply(
+        &mut ledger,
+        Command::SetNodeAdmin { node: NodeId(1), admin: AdminChange::Cordon { reason: "x".into() } },
+    );
+    apply(&mut ledger, Command::SetNodeAdmin { node: NodeId(1), admin: AdminChange::Uncordon });
+    planner.sync(&ledger, [NodeId(1)]);
+    planner.plan_queue(&ledger, 10);
+    assert!(node_of(&mut planner, &ledger, &loose("batch")).is_err());
+    assert!(!planner.wants_queue_pass());
+    planner.close(closed(&[0]));
+    assert!(planner.wants_queue_pass());
+    assert_eq!(node_of(&mut planner, &ledger, &loose("batch")), Ok(1));
 }

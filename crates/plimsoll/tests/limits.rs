@@ -161,3 +161,27 @@ fn a_command_that_takes_more_memory_than_it_was_granted_is_killed_where_the_host
     let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert!(!Path::new("/proc").join(pid).exists(), "{}", said(&output));
 }
+
+/// What the machine's own agent measures, from the command line.
+#[test]
+fn what_a_node_measures_is_shown_beside_what_was_granted() {
+    let dev = Dev::start(&[]);
+    let begun = Instant::now();
+    let measured = loop {
+        let (code, stdout, stderr) = run(dev.home.path(), &["get", "nodes", "-o", "wide"]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("MEASURED MEM") && stdout.contains("PRESSURE"), "{stdout}");
+        let name = common::json(dev.home.path(), &["get", "nodes"])[0]["id"].as_str().unwrap().to_owned();
+        let told = common::json(dev.home.path(), &["describe", "node", &name]);
+        let measured = &told["object"]["measured"];
+        if measured.is_object() {
+            break measured.clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is measured: {told}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(measured["stale"], false, "{measured}");
+    let bytes = |field: &str| measured[field].as_str().and_then(|text| text.parse::<u64>().ok());
+    assert!(bytes("memoryUsedBytes") > Some(0) && bytes("memoryAvailableBytes") > Some(0), "{measured}");
+    assert!(measured.get("swapUsedBytes") != Some(&serde_json::Value::Null), "{measured}");
+}

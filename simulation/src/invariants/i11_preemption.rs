@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Command, Reservation, State};
-use plimsoll_types::NodeId;
+use plimsoll_ledger::{Command, Overload, Preemption, Reservation, State};
+use plimsoll_types::{NodeId, ReservationId};
 
 use super::{Findings, Invariant, amounts_of};
 use crate::oracle::{Picture, Step};
@@ -51,8 +51,10 @@ fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<Stri
         let own = after.id == *reservation && preempted.by == *reservation && preempted.to.is_some();
         return (!may || !own).then(|| format!("relocated while {}", before.state.name()));
     }
-    let Command::Preempt { reservation, victims, .. } = &step.entry.command else {
-        return Some(format!("notice by {:?}", step.entry.command));
+    let (reservation, victims) = match &step.entry.command {
+        Command::Preempt { reservation, victims, .. } => (reservation, victims),
+        Command::Evict { reservation, overload } => return evicted(step, before, *reservation, overload),
+        other => return Some(format!("notice by {other:?}")),
     };
     let preempted = after.preempted()?;
     let by = step.before.reservations.get(reservation)?;
@@ -72,6 +74,34 @@ fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<Stri
     (before.request.pool != by.request.pool).then(|| "leaves for another pool".to_owned())
 }
 
+/// What is wrong with a notice for what a node measured: only best effort of a class that says so leaves, and for numbers as these.
+fn evicted(step: &Step, before: &Reservation, asked: ReservationId, seen: &Overload) -> Option<String> {
+    if before.id != asked || !matches!(before.state, State::Held | State::Active | State::Partial) {
+        return Some(format!("notice while {}, and {asked} was asked", before.state.name()));
+    }
+    if !before.is_best_effort() {
+        return Some("is backed, and leaves for what a node measures".to_owned());
+    }
+    if !before.members.iter().any(|member| member.node == seen.node) {
+        return Some(format!("leaves for node {}, and is not there", seen.node.0));
+    }
+    let class = step.before.classes.get(&before.request.class);
+    if step.after.log_time.0 < before.granted_at.0 + class.map_or(0, |class| class.min_run_ms) {
+        return Some(format!("ran since {} only", before.granted_at));
+    }
+    let when = class.and_then(|class| class.evict_when);
+    let crossed = when.is_some_and(|when| {
+        seen.gauge == when.gauge
+            && seen.measured_permille > when.above_permille
+            && seen.over_ms >= when.for_ms
+    });
+    if !crossed {
+        return Some(format!("leaves for {seen:?}, and its class stays for {when:?}"));
+    }
+    let allowed = step.before.pools.get(&before.request.pool).map(|pool| pool.preemption);
+    (allowed == Some(Preemption::Never)).then(|| "leaves in a pool that takes nothing back".to_owned())
+}
+
 /// What is wrong with how it waits again.
 fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<String> {
     let same = (before.id, before.priority, before.submitted_at, &before.request)
@@ -82,7 +112,8 @@ fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<St
     if after.token.0 > 0 || !after.members.is_empty() || after.tab.is_some() {
         return Some(format!("waits with token {} and what it had", after.token));
     }
-    let at_once = matches!(step.entry.command, Command::Preempt { .. }) && before.state == State::Held;
+    let by_notice = matches!(step.entry.command, Command::Preempt { .. } | Command::Evict { .. });
+    let at_once = by_notice && before.state == State::Held;
     let due = before.resume_state == State::Preempting && step.after.log_time >= before.deadline;
     (!at_once && !due)
         .then(|| format!("was taken back at {} while {}", step.after.log_time, before.state.name()))
@@ -116,7 +147,9 @@ fn overbooked(picture: &Picture) -> Vec<(NodeId, u64)> {
 mod tests {
     use std::sync::Arc;
 
-    use plimsoll_ledger::{Placement, Preempted as How, PreemptionRule};
+    use plimsoll_ledger::{
+        Class, EvictWhen, Evicted, Gauge, Placement, Pool, Preempted as How, PreemptionRule, Qos, Request,
+    };
     use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
     use super::*;
@@ -137,6 +170,7 @@ mod tests {
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,
+            evicted: None,
         }));
         change(&mut victim);
         let mut given = step(&[node(0)], &[victim, waiting]);
@@ -153,6 +187,57 @@ mod tests {
     fn a_notice_for_a_higher_class_is_right_and_for_an_equal_one_is_found() {
         assert_eq!(found(&mut Preempted, &noticed(75, |_| {})), Vec::<&str>::new());
         assert_eq!(found(&mut Preempted, &noticed(50, |_| {})), ["I11"]);
+    }
+
+    /// Reservation 1, of a class that stays for so much, leaves node 0, which measures 95 % of its memory for 9 s.
+    fn evicted_at(above_permille: u32, change: impl Fn(&mut Reservation), preemption: Preemption) -> Step {
+        let mut holder = reservation(1);
+        let request = Request {
+            pool: "default".to_owned(),
+            class: "low".to_owned(),
+            qos: Some(Qos::BestEffort),
+            ..Request::default()
+        };
+        holder.request = Arc::new(request);
+        change(&mut holder);
+        let evict_when = Some(EvictWhen { gauge: Gauge::Memory, above_permille, for_ms: 9_000 });
+        let prepare = |picture: &Picture| {
+            let mut picture = picture.clone();
+            let class = Class { name: "low".to_owned(), evict_when, ..Class::default() };
+            picture.classes.insert("low".to_owned(), Arc::new(class));
+            let pool = Pool { name: "default".to_owned(), preemption, ..Pool::default() };
+            picture.pools.insert("default".to_owned(), Arc::new(pool));
+            Arc::new(picture)
+        };
+        let before = step(&[node(0)], &[holder.clone()]).after;
+        let (measured_permille, over_ms) = (950, 9_000);
+        let (node_id, epoch) = (NodeId(0), node(0).epoch);
+        let overload = Overload { node: node_id, epoch, gauge: Gauge::Memory, measured_permille, over_ms };
+        (holder.state, holder.resume_state) = (State::Preempting, State::Preempting);
+        holder.preempted = Some(Box::new(How {
+            by: ReservationId(0),
+            rule: PreemptionRule::Threshold,
+            at: LedgerTime(1_000),
+            revision: Revision(10),
+            grace_ms: 5_000,
+            to: None,
+            evicted: Some(Evicted { overload, above_permille }),
+        }));
+        let mut given = step(&[node(0)], &[holder]);
+        given.before = prepare(&before);
+        given.after = prepare(&given.after);
+        given.entry.command = Command::Evict { reservation: ReservationId(1), overload };
+        given
+    }
+
+    #[test]
+    fn best_effort_may_leave_a_node_that_is_too_full_and_nobody_else() {
+        let sound = Vec::<&str>::new();
+        assert_eq!(found(&mut Preempted, &evicted_at(900, |_| {}, Preemption::Any)), sound);
+        assert_eq!(found(&mut Preempted, &evicted_at(950, |_| {}, Preemption::Any)), ["I11"], "not above it");
+        assert_eq!(found(&mut Preempted, &evicted_at(900, |_| {}, Preemption::Never)), ["I11"]);
+        let backed = |holder: &mut Reservation| Arc::make_mut(&mut holder.request).qos = None;
+        assert_eq!(found(&mut Preempted, &evicted_at(900, backed, Preemption::Any)), ["I11"]);
     }
 
     #[test]

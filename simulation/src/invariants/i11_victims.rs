@@ -203,6 +203,7 @@ mod tests {
             at: LedgerTime(1_000),
             revision: Revision(10),
             grace_ms: 5_000,
+            evicted: None,
         }));
         (victim.state, victim.resume_state) = (State::Preempting, State::Preempting);
         (waits.state, waits.members) = (State::Planned, members);

@@ -15,6 +15,7 @@ pub struct Seeded {
 
 const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
 const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
+const EVICTIONS: Net = Net::tests("plimsoll-ledger", "evictions", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
@@ -36,7 +37,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 55] = [
+pub const SEEDED: [Seeded; 56] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -99,6 +100,7 @@ pub const SEEDED: [Seeded; 55] = [
     bug("overlapping-slices", "an instance is granted where another lies", &[MODEL]),
     bug("sell-idle-as-guaranteed", "what is oversubscribed is granted as backed", &[QOS, MODEL, SEEDS]),
     bug("best-effort-stays", "best effort leaves for nobody of its own or a lower class", &[QOS, MODEL]),
+    bug("evict-the-backed", "what is backed leaves for what its node measures", &[EVICTIONS, MODEL]),
     // The scheduler.
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
     bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),

@@ -225,6 +225,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 latency_target_ms: rng.percent(25).then_some(500),
                 multiplier_milli: (priority % 3 == 0).then_some(factor),
                 guaranteed: if priority % 7 == 0 { vec![kept] } else { Vec::new() },
+                // Mostly: what agents play is above that for some seconds now and then. Without a choice of its own, so that older seeds stay what they were.
+                evict_when: if priority % 4 == 0 { "" } else { "memory > 90% for 1s" }.to_owned(),
                 revision: 0,
                 ..Default::default()
             })

@@ -319,6 +319,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::Resize { .. }
         | Command::Release { .. }
         | Command::Requeue { .. }
+        | Command::Evict { .. }
         | Command::Cancel { .. }
         | Command::Expire { .. }
         | Command::SetNodeHealth { .. }

@@ -355,6 +355,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
     match &entry.command {
         Command::Release { reservation, .. }
         | Command::Requeue { reservation, .. }
+        | Command::Evict { reservation, .. }
         | Command::Cancel { reservation } => members(*reservation),
         Command::SetNodeHealth { node, .. } | Command::RemoveNode { node } => {
             let holders: BTreeSet<NodeId> = ledger

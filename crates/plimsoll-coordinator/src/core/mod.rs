@@ -38,10 +38,10 @@ use plimsoll_consensus::Group;
 use plimsoll_ledger::{Answer, Entry, Ledger, Request, Reservation};
 use plimsoll_mutants::mutant;
 use plimsoll_scheduler::forecast::{Change, Plan};
-use plimsoll_scheduler::{Explanation, Scene, StartEstimate};
+use plimsoll_scheduler::{Closed, Explanation, Scene, StartEstimate};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
-pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, SessionClosed};
+pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, Sampled, SessionClosed};
 pub use config::{CallLimits, CoreConfig, Data, IntakeLimits, Stores, Timings};
 pub use digest::{StateDigest, StateDump};
 pub use error::{HistoryError, ReadError, StartError, SubmitError};
@@ -200,7 +200,7 @@ impl Core {
     pub fn explain(&self, id: ReservationId) -> Option<Explanation> {
         // The lock is held for the copy alone.
         let scene = Scene::of_reservation(&self.inner.ledger.read(), id)?;
-        Some(scene.explain())
+        Some(scene.closing(self.closed()).explain())
     }
 
     /// When one that waits is expected to start, by the state in `ledger`, which is this replica's; while it leads, with the starts that it keeps
@@ -217,7 +217,12 @@ impl Core {
     /// What would stand in the way of a request now.
     pub fn explain_request(&self, request: &Request, requester: &str) -> Explanation {
         let scene = Scene::of_request(&self.inner.ledger.read(), request, requester);
-        scene.explain()
+        scene.closing(self.closed()).explain()
+    }
+
+    /// Where this replica, while it leads, puts no best effort for now.
+    fn closed(&self) -> Closed {
+        Closed::clone(&self.inner.agents.closed())
     }
 
     /// Digest of the whole state and the chain hash. `at` 0 means now; otherwise waits for that revision.

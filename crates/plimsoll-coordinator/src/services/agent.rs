@@ -140,7 +140,7 @@ impl Served {
         let sequence = request.sequence;
         match request.message.ok_or_else(|| Problem::invalid("message", "is missing"))? {
             Up::Register(register) => self.register(sequence, register),
-            Up::Heartbeat(heartbeat) => self.heartbeat(sequence, &heartbeat).await,
+            Up::Heartbeat(heartbeat) => self.heartbeat(sequence, heartbeat).await,
             Up::LeaseReport(report) => self.lease_report(sequence, &report).await,
             Up::LeaseEnded(ended) => self.lease_ended(&ended),
             Up::DeviceReport(report) => self.device_report(&report),
@@ -213,21 +213,21 @@ impl Served {
         }
     }
 
-    async fn heartbeat(&mut self, sequence: u64, heartbeat: &v1::Heartbeat) -> Result<(), Problem> {
+    async fn heartbeat(&mut self, sequence: u64, heartbeat: v1::Heartbeat) -> Result<(), Problem> {
         check_count("heartbeat.nodes", heartbeat.nodes.len(), MOST_NODES)?;
         let mut refused = Vec::new();
-        for beat in &heartbeat.nodes {
+        for beat in heartbeat.nodes {
             check_count(
                 "heartbeat.nodes.sample.devices",
                 beat.sample.as_ref().map_or(0, |s| s.devices.len()),
                 MAX_DEVICES,
             )?;
-            let seen = match self.nodes.get(&beat.node) {
-                Some(id) => self.session.heartbeat(*id, NodeEpoch(beat.epoch)).is_ok(),
-                None => false,
-            };
-            if !seen {
-                refused.push(beat.node.clone());
+            let seen = self.nodes.get(&beat.node).copied();
+            let seen = seen.filter(|id| self.session.heartbeat(*id, NodeEpoch(beat.epoch)).is_ok());
+            match (seen, beat.sample) {
+                (None, _) => refused.push(beat.node),
+                (Some(id), Some(sample)) => self.session.sampled(id, sample),
+                (Some(_), None) => {}
             }
         }
         let clock_ms = self.now();

@@ -16,10 +16,13 @@ use super::intent::Intent;
 use super::names;
 use super::page::is_descending;
 use super::problem::Problem;
-use crate::core::Consistency;
+use crate::core::{Consistency, Sampled};
 
 /// Silent nodes named in one answer.
 const MOST_UNREACHABLE: usize = 1_000;
+
+/// Nodes whose samples one answer has.
+const MOST_SAMPLES: usize = 1_000;
 
 /// The id of no node: ids are given out from 0 on, and memory ends before they do.
 const NOBODY: NodeId = NodeId(u32::MAX);
@@ -145,6 +148,32 @@ impl NodeService for Nodes {
             next_page_token,
             unreachable: unreachable.take(MOST_UNREACHABLE).map(|node| node.name().to_owned()).collect(),
         }))
+    }
+
+    async fn get_node_samples(
+        &self,
+        request: Request<v1::GetNodeSamplesRequest>,
+    ) -> Result<Response<v1::GetNodeSamplesResponse>, Status> {
+        let asked = request.into_inner().names;
+        if asked.is_empty() || asked.len() > MOST_SAMPLES {
+            let given = asked.len();
+            return Err(
+                Problem::invalid("names", format!("{given} are given, not 1 to {MOST_SAMPLES}")).into()
+            );
+        }
+        let core = &self.api.core;
+        if !core.is_leader() {
+            return Err(Problem::not_leader(None).into());
+        }
+        let mut nodes = Vec::new();
+        for name in &asked {
+            let name = names::object("nodes", name)?;
+            let id = self.api.local().node_by_name(name).map(|node| node.id);
+            if let Some(Sampled { sample, stale }) = id.and_then(|id| core.agents().sample(id)) {
+                nodes.push(v1::MeasuredNode { node: name.to_owned(), sample: Some(sample), stale });
+            }
+        }
+        Ok(Response::new(v1::GetNodeSamplesResponse { nodes }))
     }
 
     async fn cordon_node(

@@ -175,6 +175,7 @@ impl Gatherer {
         page.rows("nodes", "Nodes, by pool and state", node_rows(&pools))?;
         self.scaling(page)?;
         self.contention(page)?;
+        self.measured(page, &ids)?;
         let oldest = ids.into_iter().filter_map(|id| self.core.agents().silent_ms(id)).max();
         page.rows(
             "node_heartbeat_age_seconds",
@@ -221,6 +222,14 @@ impl Gatherer {
         let help =
             "What was done about contentions since this coordinator started, by pool, resource and kind";
         page.counters("contention_resolutions", help, self.episodes.done())
+    }
+
+    /// What nodes measured last, as far as this leader has heard of it.
+    fn measured(&self, page: &mut Page<'_>, ids: &[plimsoll_types::NodeId]) -> fmt::Result {
+        for (name, help, rows) in super::measured::rows(&self.core, ids) {
+            page.rows(name, help, rows)?;
+        }
+        Ok(())
     }
 
     /// Targets of scaling: what they want and have.
@@ -325,7 +334,7 @@ fn node_rows(pools: &BTreeMap<String, PoolCapacity>) -> Vec<(Labels, f64)> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats; nothing decides by them")]
-fn to_f64(value: u64) -> f64 {
+pub(super) fn to_f64(value: u64) -> f64 {
     value as f64
 }
 

@@ -9,6 +9,7 @@ mod contention;
 mod gather;
 mod invariants;
 mod logging;
+mod measured;
 mod memory;
 mod pools;
 mod rates;

@@ -63,6 +63,9 @@ impl Ledger {
         if put.iter().any(is_of_topology) {
             self.knows(topology::SINCE_VERSION, "topology of pools", &mut blockers);
         }
+        if put.iter().any(super::evict::is_of_eviction) {
+            self.knows(crate::eviction::SINCE_VERSION, "eviction thresholds", &mut blockers);
+        }
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);

@@ -10,8 +10,8 @@ use super::submit::cap_deadline;
 use crate::ledger::Context;
 use crate::limits::{DEFAULT_GRACE_MS, MAX_VICTIMS};
 use crate::{
-    Blocker, EndReason, Ledger, Outcome, Placement, PolicyObject, Preempted, Preemption, PreemptionRule,
-    Reason, Refusal, Reservation, Resolve, State, Wait,
+    Blocker, EndReason, Evicted, Ledger, Outcome, Placement, PolicyObject, Preempted, Preemption,
+    PreemptionRule, Reason, Refusal, Reservation, Resolve, State, Wait,
 };
 
 /// First ledger version that knows preemption.
@@ -32,6 +32,17 @@ pub(super) fn is_of_preemption(object: &PolicyObject) -> bool {
         | PolicyObject::ScalingPolicy(_)
         | PolicyObject::Validator(_) => false,
     }
+}
+
+/// What a grant is given notice for.
+#[derive(Clone, Copy)]
+pub(super) enum Notice {
+    /// For this reservation, by this rule.
+    For(ReservationId, PreemptionRule),
+    /// To go to this node, against fragmentation.
+    GoTo(NodeId),
+    /// For nobody: its node measured fuller than its class stays for.
+    TooFull(Evicted),
 }
 
 impl Ledger {
@@ -56,7 +67,7 @@ impl Ledger {
         }
         let leaving = self.judge_victims(&old, placement, victims)?;
         for (victim, rule) in &leaving {
-            self.give_notice(context, victim, (old.id, *rule, None), "preempt/notice");
+            self.give_notice(context, victim, Notice::For(old.id, *rule));
             self.note_resolved(context, &old.request.pool, Resolve::Preempt, &victim.id.to_string());
         }
         let mut new = Reservation::clone(&old);
@@ -136,13 +147,25 @@ impl Ledger {
         &mut self,
         context: &mut Context<'_>,
         victim: &Arc<Reservation>,
-        (by, rule, to): (ReservationId, PreemptionRule, Option<NodeId>),
-        event: &'static str,
+        notice: Notice,
     ) -> Outcome {
         let class_grace_ms = self.class(&victim.request.class).map_or(0, |class| class.grace_ms);
         let grace_ms = if class_grace_ms > 0 { class_grace_ms } else { DEFAULT_GRACE_MS };
         let mut new = Reservation::clone(victim);
-        let preempted = Preempted { by, rule, at: context.now, revision: context.revision, grace_ms, to };
+        let (by, rule, event) = match notice {
+            Notice::For(by, rule) => (by, rule, "preempt/notice"),
+            Notice::GoTo(_) => (victim.id, PreemptionRule::Relocation, "relocate/notice"),
+            Notice::TooFull(_) => (ReservationId(0), PreemptionRule::Threshold, "evict/threshold"),
+        };
+        let preempted = Preempted {
+            by,
+            rule,
+            at: context.now,
+            revision: context.revision,
+            grace_ms,
+            to: if let Notice::GoTo(node) = notice { Some(node) } else { None },
+            evicted: if let Notice::TooFull(evicted) = notice { Some(evicted) } else { None },
+        };
         new.preempted = Some(Box::new(preempted));
         if victim.state == State::Held || mutant!("no-grace") {
             return self.take_back(context, &Arc::new(new));
@@ -158,7 +181,7 @@ impl Ledger {
         if !self.waits_again(old) {
             return self.end(context, "preempt/end", old, State::Preempted, EndReason::Preempted);
         }
-        let blockers = old.preempted().iter().map(taken_back_for).collect();
+        let blockers = old.preempted().iter().map(|preempted| self.taken_back_for(preempted)).collect();
         self.requeue(context, old, "preempt/requeue", blockers)
     }
 
@@ -191,6 +214,26 @@ impl Ledger {
         self.store(context, rule, new, Some(old.state))
     }
 
+    /// Why a grant that waits again was taken back.
+    fn taken_back_for(&self, preempted: &Preempted) -> Blocker {
+        if let Some(evicted) = preempted.evicted {
+            let node = self.node(evicted.overload.node).map_or("", |node| node.name());
+            let (measured, above) = (evicted.overload.measured_permille, evicted.above_permille);
+            let subject = format!("node {node}: {evicted}");
+            return Blocker::new(Reason::Preempted, subject, measured.into(), above.into());
+        }
+        if preempted.rule == PreemptionRule::Relocation {
+            return Blocker::new(
+                Reason::Preempted,
+                "to go elsewhere in its pool, against fragmentation",
+                1,
+                0,
+            );
+        }
+        let subject = format!("for {} by {}", preempted.by, preempted.rule.name());
+        Blocker::new(Reason::Preempted, subject, 1, 0)
+    }
+
     /// The place kept for a reservation is open to all again, and it waits on.
     fn keep_no_place(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) -> Outcome {
         let mut new = Reservation::clone(old);
@@ -214,12 +257,4 @@ impl Ledger {
 /// What a planned reservation waits for.
 fn awaited(victim: &Reservation) -> Blocker {
     Blocker::new(Reason::AwaitsPreemption, format!("{} is leaving", victim.id), 1, 0)
-}
-
-fn taken_back_for(preempted: &Preempted) -> Blocker {
-    if preempted.rule == PreemptionRule::Relocation {
-        return Blocker::new(Reason::Preempted, "to go elsewhere in its pool, against fragmentation", 1, 0);
-    }
-    let subject = format!("for {} by {}", preempted.by, preempted.rule.name());
-    Blocker::new(Reason::Preempted, subject, 1, 0)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use plimsoll_mutants::mutant;
 use plimsoll_types::ReservationId;
 
+use super::preempt::Notice;
 use crate::ledger::Context;
 use crate::relocation::SINCE_VERSION;
-use crate::{Ledger, Outcome, Placement, PreemptionRule, Reason, Refusal};
+use crate::{Ledger, Outcome, Placement, Reason, Refusal};
 
 impl Ledger {
     /// The law once more, then the place: with the grant gone it is admitted there, by what will be taken once those who were given notice have left.
@@ -30,14 +31,13 @@ impl Ledger {
             return Err(Refusal::one(Reason::NotPreemptible, subject, 1, 0));
         }
         let is_here = placement.members.iter().any(|to| old.members.iter().any(|from| from.node == to.node));
-        if placement.members.len() != 1 || is_here {
+        let ([to], false) = (placement.members.as_slice(), is_here) else {
             let subject = format!("{id}: a relocation is to one other node");
             return Err(Refusal::one(Reason::InvalidArgument, subject, placement.members.len() as u64, 1));
-        }
+        };
         let mut moved = (*old).clone();
         moved.request = Arc::new(old.request_as_held());
         self.without(&[Arc::clone(&old)], |ledger| ledger.admit_later(&moved, placement))?;
-        let to = placement.members.first().map(|member| member.node);
-        Ok(self.give_notice(context, &old, (id, PreemptionRule::Relocation, to), "relocate/notice"))
+        Ok(self.give_notice(context, &old, Notice::GoTo(to.node)))
     }
 }

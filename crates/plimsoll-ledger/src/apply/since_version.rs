@@ -1,6 +1,6 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
-use super::{administration, preempt, queueing, queues, repair, usage, validators};
+use super::{administration, evict, preempt, queueing, queues, repair, usage, validators};
 use crate::processing;
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling,
@@ -53,7 +53,10 @@ impl Command {
         let of_repair = self.says(repair::asks_for_repair, none, none);
         let of_roles = self.says(role::asks_for_roles, none, none);
         let of_relocation = matches!(self, Command::Relocate { .. });
+        let of_eviction =
+            matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
         let features = [
+            (of_eviction, crate::eviction::SINCE_VERSION),
             (of_roles, role::SINCE_VERSION),
             (of_contention, contention::SINCE_VERSION),
             (self.says(none, processing::is_of_processing, none), processing::SINCE_VERSION),

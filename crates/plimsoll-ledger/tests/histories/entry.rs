@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    AdminChange, Announcement, Command, Entry, IntentStep, Ledger, LoadReport, NodeHealth, Placement,
-    Registration, Reservation, ScaleDecided, ScalingTarget, Verdict, Window,
+    AdminChange, Announcement, Command, Entry, Gauge, IntentStep, Ledger, LoadReport, NodeHealth, Overload,
+    Placement, Registration, Reservation, ScaleDecided, ScalingTarget, Verdict, Window,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
@@ -121,6 +121,23 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
         }
         Step::Requeue(index, right) => {
             with(*index, &|r| Command::Requeue { reservation: r.id, token: token(r, *right) })
+        }
+        Step::Evict { pick: index, gauge, measured_permille, over_ms, right } => {
+            // One of best effort that holds something, where there is such; anybody now and then.
+            let holds = |r: &&Arc<Reservation>| r.state.is_occupying() && !r.members.is_empty();
+            let all: Vec<_> = ledger.reservations().filter(holds).collect();
+            let loose: Vec<_> = all.iter().filter(|r| r.is_best_effort()).copied().collect();
+            let chosen = if loose.is_empty() || index % 8 == 0 { &all } else { &loose };
+            let Some(r) = chosen.get(index % chosen.len().max(1)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            let node = r.members[0].node;
+            let epoch = ledger.node(node).map_or(NodeEpoch(0), |n| n.epoch);
+            let epoch = if *right { epoch } else { NodeEpoch(epoch.0.wrapping_sub(1)) };
+            let gauge = if *gauge { Gauge::Memory } else { Gauge::Cpu };
+            let (measured_permille, over_ms) = (*measured_permille, *over_ms);
+            let overload = Overload { node, epoch, gauge, measured_permille, over_ms };
+            Command::Evict { reservation: r.id, overload }
         }
         Step::Cancel(index) => with(*index, &|r| Command::Cancel { reservation: r.id }),
         Step::Expire(limit) => Command::Expire { limit: *limit },

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, Class, ContentionPolicy, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
-    Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
+    Batch, Class, ContentionPolicy, EvictWhen, Gauge, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool,
+    Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
     ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
@@ -107,6 +107,24 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![class("batch", 10, Qos::BestEffort), class("critical", 100, Qos::Guaranteed)], vec![])
         }
         45..=48 => (vec![resolving(change)], vec![]),
+        55..=57 => {
+            let when = EvictWhen { gauge: Gauge::Memory, above_permille: 900, for_ms: 5_000 };
+            let class = |name: &str, priority, evict_when| {
+                PolicyObject::Class(Class {
+                    name: name.into(),
+                    priority,
+                    preemptible: true,
+                    qos: Some(Qos::BestEffort),
+                    grace_ms: 2_000,
+                    min_run_ms: if change == 56 { 3_000 } else { 0 },
+                    evict_when,
+                    ..Class::default()
+                })
+            };
+            let nonsense = EvictWhen { above_permille: 1_000, ..when };
+            let other = if change == 57 { Some(nonsense) } else { None };
+            (vec![class("batch", 10, Some(when)), class("standard", 50, other)], vec![])
+        }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),

@@ -20,6 +20,7 @@ pub(crate) enum Step {
     Resize(usize, u64),
     Release(usize, bool),
     Requeue(usize, bool),
+    Evict { pick: usize, gauge: bool, measured_permille: u32, over_ms: u64, right: bool },
     Cancel(usize),
     Expire(u32),
     Register { index: u32, incarnation: u64, cpu_millis: u64, devices: usize, running: bool, cut: u8 },
@@ -64,6 +65,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), 0u64..9_000).prop_map(|(pick, cpu)| Step::Resize(pick, cpu)),
         8 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Release(pick, right)),
         3 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Requeue(pick, right)),
+        5 => (any::<usize>(), prop::bool::weighted(0.9), prop_oneof![3 => Just(950u32), 1 => Just(600)],
+            prop_oneof![3 => Just(9_000u64), 1 => Just(900)], right())
+            .prop_map(|(pick, gauge, measured_permille, over_ms, right)| Step::Evict { pick, gauge, measured_permille, over_ms, right }),
         3 => any::<usize>().prop_map(Step::Cancel),
         12 => (0u32..4).prop_map(Step::Expire),
         5 => (0u32..4, 1u64..3, prop_oneof![Just(8_000u64), Just(3_000)], 0usize..3, prop::bool::ANY, 0u8..8).prop_map(
@@ -73,12 +77,12 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..10).prop_map(Step::Upgrade),
+        1 => (0u32..11).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),

@@ -5,6 +5,7 @@ mod admission;
 mod calendar;
 pub(crate) mod clause;
 pub(crate) mod contention;
+mod eviction;
 mod life;
 mod nodes;
 mod policy;
@@ -145,6 +146,8 @@ pub(crate) struct Model {
     rules: BTreeMap<String, (bool, u64, u64)>,
     /// What a class says of those who say nothing.
     qos: BTreeMap<String, Option<plimsoll_ledger::Qos>>,
+    /// When best effort of a class leaves a node.
+    leaves: BTreeMap<String, plimsoll_ledger::EvictWhen>,
     /// Looks at the world as it will be once those who were given notice have left.
     later: std::cell::Cell<bool>,
     /// Looks at the world without these.
@@ -213,6 +216,7 @@ impl Model {
             | Command::Resize { reservation, .. }
             | Command::Release { reservation, .. }
             | Command::Requeue { reservation, .. }
+            | Command::Evict { reservation, .. }
             | Command::SetEndpoint { reservation, .. }
             | Command::Cancel { reservation } => Some(reservation.0),
             _ => None,
@@ -230,6 +234,7 @@ impl Model {
                 self.preempt(id, placement, &victims)?;
             }
             Command::Relocate { placement, .. } => self.relocate(id, placement)?,
+            Command::Evict { overload, .. } => self.evict(id, overload)?,
             Command::Confirm { token, .. } => self.confirm(id, token.0)?,
             Command::Renew { token, ttl_ms, .. } => self.renew(id, token.0, *ttl_ms)?,
             Command::Resize { token, amounts, .. } => self.resize(id, token.0, amounts)?,

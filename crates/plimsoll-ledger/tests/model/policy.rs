@@ -29,6 +29,7 @@ impl Model {
         reasons.extend(self.qos_reasons(put));
         reasons.extend(self.processing_reasons(put, delete));
         reasons.extend(self.contention_reasons(put));
+        reasons.extend(self.eviction_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
@@ -86,6 +87,8 @@ impl Model {
                     self.targets.insert(c.name.clone(), c.latency_target_ms);
                     self.multipliers.insert(c.name.clone(), c.multiplier_milli);
                     self.guaranteed.insert(c.name.clone(), c.guaranteed);
+                    self.leaves.remove(&c.name);
+                    self.leaves.extend(c.evict_when.map(|when| (c.name, when)));
                 }
                 PolicyObject::Queue(q) => {
                     self.queues.insert(q.name.clone(), q);
@@ -117,6 +120,7 @@ impl Model {
                     self.targets.remove(n);
                     self.multipliers.remove(n);
                     self.guaranteed.remove(n);
+                    self.leaves.remove(n);
                 }
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);

@@ -1,6 +1,6 @@
 //! `kind: Class`.
 
-use plimsoll_ledger::DEFAULT_POOL;
+use plimsoll_ledger::{DEFAULT_POOL, EvictWhen};
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_duration_ms, parse_cpu_millis, parse_duration_ms};
@@ -13,7 +13,7 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 10] = [
+pub(crate) const SPEC: [&str; 11] = [
     "priority",
     "preemptible",
     "defaultTtl",
@@ -24,6 +24,7 @@ pub(crate) const SPEC: [&str; 10] = [
     "latencyTarget",
     "multiplier",
     "guaranteed",
+    "evictWhen",
 ];
 
 /// The latency target of 0.
@@ -80,6 +81,8 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let multiplier =
         spec.get("multiplier").and_then(|node| context.quantity(node, "spec.multiplier", parse_cpu_millis));
     let guaranteed = spec.get("guaranteed").map(|node| guarantees(context, node)).unwrap_or_default();
+    context.locate("class.evict_when", spec.mark_of("evictWhen"), "spec.evictWhen");
+    let evict_when = spec.get("evictWhen").and_then(|node| evict_when(context, node));
     v1::Class {
         name,
         priority: priority.and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
@@ -93,6 +96,19 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         latency_target_ms,
         multiplier_milli: multiplier.map(|milli| u32::try_from(milli).unwrap_or(u32::MAX)),
         guaranteed,
+        evict_when: evict_when.unwrap_or_default(),
+    }
+}
+
+/// A threshold, in the spelling that is stored.
+fn evict_when(context: &mut Context<'_>, node: &Node) -> Option<String> {
+    let path = "spec.evictWhen";
+    match context.text(node, path)?.parse::<EvictWhen>() {
+        Ok(when) => Some(when.to_string()),
+        Err(error) => {
+            context.fail(node.mark, format!("{path}: {error}"));
+            None
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use plimsoll_ledger::{AdminChange, Blocker, Command, Entry, Verdict};
 use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, ReservationId, Revision};
 
 use super::decode::{self, Result, all};
-use super::{CodecError, contention, encode, names, request, reservation, scale, schedule, service};
+use super::{
+    CodecError, contention, encode, eviction, names, request, reservation, scale, schedule, service,
+};
 use crate::fields::{Reader, Writer};
 use crate::log;
 
@@ -107,6 +109,10 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
         Command::Relocate { reservation, placement } => to.message(65, |to| {
             to.number(1, reservation.0);
             to.message(2, |to| reservation::write_placement(to, placement));
+        }),
+        Command::Evict { reservation, overload } => to.message(75, |to| {
+            to.number(1, reservation.0);
+            to.message(2, |to| eviction::write_overload(to, overload));
         }),
         Command::OpenWindows { schedule, changed, windows, until } => {
             to.generated(30, &schedule::encode_open(schedule, *changed, windows, *until));
@@ -245,6 +251,10 @@ fn read_plain(from: &mut Reader<'_>, number: u32) -> Result<Command> {
         65 => Command::Relocate {
             reservation: ReservationId(from.number(1)?),
             placement: reservation::read_placement(from.some_message(2, "relocate.placement")?)?,
+        },
+        75 => Command::Evict {
+            reservation: ReservationId(from.number(1)?),
+            overload: eviction::read_overload(from.some_message(2, "evict.overload")?)?,
         },
         _ => return Err(unknown),
     };

@@ -11,7 +11,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, contention, mig, names, scale, service, usage};
+use super::{CodecError, contention, eviction, mig, names, scale, service, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -171,6 +171,7 @@ pub(super) fn class(from: log::Class) -> Result<Class> {
             .into_iter()
             .map(|kept| Ok((kept.pool, resources(kept.resources)?)))
             .collect::<Result<_>>()?,
+        evict_when: eviction::decode_when(&from.evict_when)?,
     })
 }
 

@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{contention, mig, names, scale, service, usage};
+use super::{contention, eviction, mig, names, scale, service, usage};
 use crate::log;
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
@@ -162,6 +162,7 @@ pub(super) fn class(class: &Class) -> log::Class {
         latency_target_ms: class.latency_target_ms,
         multiplier_milli: class.multiplier_milli,
         guaranteed: class.guaranteed.iter().map(of_pool).collect(),
+        evict_when: eviction::encode_when(class.evict_when),
         changed: class.changed.0,
     }
 }

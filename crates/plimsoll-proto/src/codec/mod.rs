@@ -7,6 +7,7 @@ mod command;
 mod contention;
 mod decode;
 mod encode;
+mod eviction;
 mod key;
 mod mig;
 mod names;

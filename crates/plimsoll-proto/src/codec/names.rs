@@ -1,8 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, EndReason, Fairness, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule, Qos,
-    QueueOrder, Reason, State, Strategy,
+    Balancing, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule,
+    Qos, QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -140,8 +140,9 @@ pair!(
     decode_preemption_rule,
     PreemptionRule,
     "preemption rule",
-    [LowerClass, Reclaim, BestEffort, Relocation]
+    [LowerClass, Reclaim, BestEffort, Relocation, Threshold]
 );
+pair!(encode_gauge, decode_gauge, Gauge, "gauge", [Cpu, Memory, CpuPressure, MemoryPressure, IoPressure]);
 pair!(encode_some_qos, decode_some_qos, Qos, "qos", [Guaranteed, Burstable, BestEffort]);
 
 /// `None` is 0.

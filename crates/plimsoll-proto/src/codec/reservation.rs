@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 
 use super::decode::Result;
-use super::{mig, names, request, service, usage};
+use super::{eviction, mig, names, request, service, usage};
 use crate::fields::{Reader, Writer};
 
 /// Fields of `Reservation`.
@@ -40,6 +40,9 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
             to.number(5, preempted.grace_ms);
             if let Some(node) = preempted.to {
                 to.some_number(6, node.0);
+            }
+            if let Some(evicted) = &preempted.evicted {
+                to.message(7, |to| eviction::write_evicted(to, evicted));
             }
         });
     }
@@ -225,6 +228,7 @@ fn read_preempted(mut from: Reader<'_>) -> Result<Preempted> {
             }
             _ => None,
         },
+        evicted: from.message(7, "evicted")?.map(eviction::read_evicted).transpose()?,
     };
     from.end().map(|()| preempted)
 }

@@ -56,6 +56,11 @@ pub fn event_to_v1(from: &Event, request_id: &str, ledger: &Ledger) -> v1::Event
                 to: state_to_v1(reservation.state).into(),
             });
             event.message = transition(reservation.id, *before, reservation.state, from.rule);
+            let noticed = reservation.preempted().filter(|preempted| preempted.revision == from.revision);
+            if let Some(evicted) = noticed.and_then(|preempted| preempted.evicted) {
+                let node = ledger.node(evicted.overload.node).map_or("its node", |node| node.name());
+                event.message.push_str(&format!(": {node} measured {evicted}"));
+            }
             event.object = Some(Object::Reservation(reservation_to_v1(reservation, ledger)));
         }
         EventObject::ReservationForgotten(id) => gone(&mut event, reservation_name("-", *id), "forgotten"),
@@ -190,7 +195,11 @@ fn transition(id: ReservationId, before: Option<State>, after: State, rule: &str
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_types::{LedgerTime, Revision};
+    use plimsoll_ledger::{
+        Class, Command, Entry, EvictWhen, Gauge, LATEST_VERSION, MemberPlacement, Overload, Placement,
+        PolicyObject, Qos, Registration, Request, Requirements, Stamp, Verdict,
+    };
+    use plimsoll_types::{LedgerTime, NodeId, Resources, Revision};
 
     use super::*;
 
@@ -212,6 +221,53 @@ mod tests {
         assert_eq!((event.name.as_str(), event.object), ("pools/gpu", None));
         let event = shown(EventObject::ReservationForgotten(ReservationId(1)));
         assert_eq!(event.name, "pools/-/reservations/r-0001");
+    }
+
+    #[test]
+    fn an_eviction_says_what_was_measured_and_what_follows_does_not_say_it_again() {
+        let mut ledger = Ledger::new();
+        let mut messages = Vec::new();
+        let when = EvictWhen { gauge: Gauge::Memory, above_permille: 900, for_ms: 30_000 };
+        let class = Class { name: "batch".into(), evict_when: Some(when), ..Class::default() };
+        let node = Registration {
+            name: "n1".into(),
+            capacity: Resources::new(1_000, 0),
+            incarnation: 1,
+            ..Registration::default()
+        };
+        let request = Request {
+            pool: "default".into(),
+            class: "batch".into(),
+            qos: Some(Qos::BestEffort),
+            auto_confirm: true,
+            requirements: Requirements { amounts: Resources::new(500, 0), ..Requirements::default() },
+            ..Request::default()
+        };
+        let member = MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 };
+        let verdict = Verdict::Place(Placement { members: vec![member] });
+        let mut apply = |ledger: &mut Ledger, command| {
+            let revision = Revision(ledger.revision().0 + 1);
+            let stamp = Stamp { revision, proposed_at: LedgerTime(1_000 + revision.0) };
+            let events = ledger.apply(stamp, &Entry::system(command)).events;
+            messages.extend(events.iter().map(|event| event_to_v1(event, "", ledger).message));
+        };
+        apply(&mut ledger, Command::Upgrade { to: LATEST_VERSION });
+        let put = vec![PolicyObject::Class(class)];
+        apply(&mut ledger, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) });
+        apply(&mut ledger, Command::RegisterNode(node));
+        apply(&mut ledger, Command::Submit { request, verdict });
+        let holder = ledger.reservations().next().expect("granted").id;
+        let (node, epoch) = (NodeId(0), ledger.node(NodeId(0)).expect("registered").epoch);
+        let (measured_permille, over_ms) = (955, 31_000);
+        let overload = Overload { node, epoch, gauge: Gauge::Memory, measured_permille, over_ms };
+        apply(&mut ledger, Command::Evict { reservation: holder, overload });
+        apply(&mut ledger, Command::Cancel { reservation: holder });
+        let said = format!(
+            "{holder} went from active to preempting (evict/threshold): n1 measured memory at 95.5%, above 90% for 31s"
+        );
+        let told = messages.iter().position(|message| *message == said);
+        let after = told.unwrap_or_else(|| panic!("{messages:#?}")) + 1;
+        assert!(messages.len() > after && messages[after..].iter().all(|message| !message.contains("95.5%")));
     }
 
     #[test]

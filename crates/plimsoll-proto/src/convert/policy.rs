@@ -177,6 +177,7 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         latency_target_ms: from.latency_target_ms,
         multiplier_milli: from.multiplier_milli,
         guaranteed: from.guaranteed.iter().map(pool_amounts_to_v1).collect(),
+        evict_when: from.evict_when.map(|when| when.to_string()).unwrap_or_default(),
     }
 }
 
@@ -423,6 +424,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
         latency_target_ms: from.latency_target_ms,
         multiplier_milli: from.multiplier_milli,
         guaranteed: guarantees(check, &from.guaranteed),
+        evict_when: super::qos::evict_when(check, from),
         changed: Revision(0),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::limits::{MAX_ITEMS, MAX_OVERSUBSCRIPTION_PERMILLE};
-use plimsoll_ledger::{GPU, Qos};
+use plimsoll_ledger::{EvictWhen, GPU, Qos};
 
 use super::check::Check;
 use crate::v1;
@@ -29,6 +29,18 @@ pub(super) fn qos(check: &mut Check, from: i32) -> Option<Qos> {
             None
         }
     }
+}
+
+/// The eviction threshold of a class.
+pub(super) fn evict_when(check: &mut Check, from: &v1::Class) -> Option<EvictWhen> {
+    if from.evict_when.is_empty() {
+        return None;
+    }
+    if from.qos() == v1::Qos::Guaranteed {
+        check.fail("evict_when", "what is guaranteed leaves no node for what it measures");
+    }
+    let read = from.evict_when.parse::<EvictWhen>();
+    read.map_err(|error| check.fail("evict_when", error.to_string())).ok()
 }
 
 pub(super) fn oversubscription(check: &mut Check, from: &v1::Pool) -> BTreeMap<String, u32> {

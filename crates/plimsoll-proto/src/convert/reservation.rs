@@ -1,8 +1,8 @@
 //! Reservations as the API shows them.
 
 use plimsoll_ledger::{
-    DeviceGrant, EndReason, GpuAsk, Ledger, MemberPlacement, Preempted, PreemptionRule, Request, Reservation,
-    State,
+    DeviceGrant, EndReason, Evicted, GpuAsk, Ledger, MemberPlacement, Overload, Preempted, PreemptionRule,
+    Request, Reservation, State,
 };
 use plimsoll_types::{ReservationId, Resources};
 
@@ -107,20 +107,33 @@ pub(super) fn held(from: &Reservation, ledger: &Ledger) -> Vec<v1::Allocation> {
     all
 }
 
+fn evicted_to_v1(from: &Evicted, ledger: &Ledger) -> v1::Evicted {
+    let Overload { node, gauge, measured_permille, over_ms, .. } = from.overload;
+    v1::Evicted {
+        node: ledger.node(node).map(|node| node.name().to_owned()).unwrap_or_default(),
+        gauge: gauge.name().to_owned(),
+        measured_permille,
+        above_permille: from.above_permille,
+        over_ms,
+    }
+}
+
 fn preempted_to_v1(from: &Preempted, ledger: &Ledger) -> v1::Preempted {
     let rule = match from.rule {
         PreemptionRule::LowerClass => v1::PreemptionRule::LowerClass,
         PreemptionRule::Reclaim => v1::PreemptionRule::Reclaim,
         PreemptionRule::BestEffort => v1::PreemptionRule::BestEffort,
         PreemptionRule::Relocation => v1::PreemptionRule::Relocation,
+        PreemptionRule::Threshold => v1::PreemptionRule::Threshold,
     };
     v1::Preempted {
-        by: from.by.to_string(),
+        by: if from.evicted.is_some() { String::new() } else { from.by.to_string() },
         rule: rule.into(),
         notice_time_ms: from.at.0,
         revision: from.revision.0,
         grace_ms: from.grace_ms,
         to_node: from.to.map(|node| node_name(ledger, node)).unwrap_or_default(),
+        evicted: from.evicted.map(|evicted| evicted_to_v1(&evicted, ledger)),
     }
 }
 

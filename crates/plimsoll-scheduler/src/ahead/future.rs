@@ -240,6 +240,7 @@ impl Future {
             free: view.free.clone(),
             over: view.over.clone(),
             devices: view.devices.clone(),
+            closed_to: view.closed_to.clone(),
         };
         let leaving = self.leaving.get(&node).into_iter().flatten();
         for (_, _, part) in leaving.take_while(|(at, ..)| *at <= moment) {

@@ -11,7 +11,6 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
-use crate::Planner;
 use crate::fit::NodeView;
 use crate::fleet::kinds;
 
@@ -111,7 +110,7 @@ impl Scene {
 
     fn explain_waiting(&self) -> Explanation {
         let (ledger, request) = (&self.ledger, &*self.request);
-        let mut planner = Planner::new(ledger, 0);
+        let mut planner = self.planner(ledger);
         let verdict = planner.place_for(ledger, request, &self.requester);
         let views = || planner.fleet().pool_views(&request.pool);
         let nodes_considered = views().count() as u64;
@@ -148,7 +147,7 @@ impl Scene {
     fn explain_lacking(&self, gang: &Reservation) -> Option<Explanation> {
         let ledger = &self.ledger;
         let lacking = ledger.lacking(gang)?;
-        let mut planner = Planner::new(ledger, 0);
+        let mut planner = self.planner(ledger);
         let own: Vec<NodeId> = gang.members.iter().map(|member| member.node).collect();
         planner.set_aside(own.iter().copied(), true);
         let (placement, blockers) = match planner.find(ledger, &lacking) {

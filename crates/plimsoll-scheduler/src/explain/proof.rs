@@ -7,7 +7,6 @@ use plimsoll_ledger::{
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use super::{Scene, SingleChange};
-use crate::Planner;
 
 /// Places of one walk over the queue.
 const PLACES: usize = 4_096;
@@ -21,19 +20,49 @@ impl Scene {
                 if let Some(id) = self.id {
                     apply(&mut fork, SYSTEM_ACTOR, Command::Cancel { reservation: id })?;
                 }
-                submit(&mut fork, request, &self.requester)
+                self.submit(&mut fork, request)
             }
             other => {
                 for command in commands(other) {
                     apply(&mut fork, SYSTEM_ACTOR, command)?;
                 }
                 match self.id {
-                    Some(id) => serve(&mut fork, id),
-                    None => submit(&mut fork, &self.request, &self.requester),
+                    Some(id) => self.serve(&mut fork, id),
+                    None => self.submit(&mut fork, &self.request),
                 }
             }
         }?;
         granted.state.is_occupying().then(|| granted.members.iter().map(|member| member.node).collect())
+    }
+
+    /// Submits it as the leader would, and says what became of it.
+    fn submit(&self, fork: &mut Ledger, request: &Request) -> Option<Reservation> {
+        let mut planner = self.planner(fork);
+        let (verdict, _) = planner.plan_batch_for(fork, &[request], &[self.requester.as_str()]).pop()?;
+        if !matches!(verdict, Verdict::Place(_)) {
+            return None;
+        }
+        // What would wait otherwise is no proof.
+        let request = Request { wait: Wait::Refuse, ..request.clone() };
+        let answer = apply(fork, &self.requester, Command::Submit { request, verdict })?;
+        match answer.outcome {
+            Outcome::Reservation(reservation) => Some(Reservation::clone(&reservation)),
+            _ => None,
+        }
+    }
+
+    /// One walk over the queue, as the leader makes it when something came free; what became of the one asked about.
+    fn serve(&self, fork: &mut Ledger, id: ReservationId) -> Option<Reservation> {
+        let mut planner = self.planner(fork);
+        for (reservation, placement, _) in planner.plan_queue(fork, PLACES) {
+            if reservation == id {
+                apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement })?;
+                return fork.reservation(id).map(|granted| Reservation::clone(granted));
+            }
+            // Who is served before takes what he gets.
+            apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement });
+        }
+        None
     }
 }
 
@@ -59,34 +88,4 @@ fn apply(fork: &mut Ledger, actor: &str, command: Command) -> Option<Answer> {
     let entry = Entry { actor: actor.to_owned(), ..Entry::system(command) };
     let answer = fork.apply(stamp, &entry).answer;
     (!matches!(answer.outcome, Outcome::Refused(_))).then_some(answer)
-}
-
-/// Submits it as the leader would, and says what became of it.
-fn submit(fork: &mut Ledger, request: &Request, requester: &str) -> Option<Reservation> {
-    let mut planner = Planner::new(fork, 0);
-    let (verdict, _) = planner.plan_batch_for(fork, &[request], &[requester]).pop()?;
-    if !matches!(verdict, Verdict::Place(_)) {
-        return None;
-    }
-    // What would wait otherwise is no proof.
-    let request = Request { wait: Wait::Refuse, ..request.clone() };
-    let answer = apply(fork, requester, Command::Submit { request, verdict })?;
-    match answer.outcome {
-        Outcome::Reservation(reservation) => Some(Reservation::clone(&reservation)),
-        _ => None,
-    }
-}
-
-/// One walk over the queue, as the leader makes it when something came free; what became of the one asked about.
-fn serve(fork: &mut Ledger, id: ReservationId) -> Option<Reservation> {
-    let mut planner = Planner::new(fork, 0);
-    for (reservation, placement, _) in planner.plan_queue(fork, PLACES) {
-        if reservation == id {
-            apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement })?;
-            return fork.reservation(id).map(|granted| Reservation::clone(granted));
-        }
-        // Who is served before takes what he gets.
-        apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement });
-    }
-    None
 }

@@ -7,6 +7,7 @@ use plimsoll_ledger::{Ledger, Request, State};
 use plimsoll_types::ReservationId;
 
 use super::suggest;
+use crate::{Closed, Planner};
 
 /// A request, who asks, and the part of the state that decides about it.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Scene {
     pub(super) requester: String,
     /// Grants of which one might end for it, in the order in which they are asked.
     pub(super) in_the_way: Vec<ReservationId>,
+    /// Nodes that the leader puts no best effort of some classes on, by what they measure.
+    pub(super) closed: Closed,
 }
 
 impl Scene {
@@ -49,7 +52,21 @@ impl Scene {
             request,
             requester: requester.to_owned(),
             in_the_way,
+            closed: Closed::new(),
         }
+    }
+
+    /// The scene as the leader sees it: it puts no best effort of these classes on these nodes.
+    #[must_use]
+    pub fn closing(self, closed: Closed) -> Scene {
+        Scene { closed, ..self }
+    }
+
+    /// The planner that decides over a state, which is this scene's or a fork of it.
+    pub(super) fn planner(&self, ledger: &Ledger) -> Planner {
+        let mut planner = Planner::new(ledger, 0);
+        planner.close(self.closed.clone());
+        planner
     }
 
     /// Revision of the state that it shows.

@@ -9,6 +9,7 @@ use plimsoll_client::v1::{
 };
 use serde_json::{Value, json};
 
+use super::get::node_rows;
 use super::lifecycle::look_up_at;
 use super::noun::Noun;
 use crate::args::{AsOf, Globals};
@@ -66,7 +67,9 @@ impl Describe {
                     as_of_ms,
                 };
                 let node = client.get_node(request).await.map_err(asked)?.node.unwrap_or_default();
-                (node.json(), node.name)
+                let full_name = node.name.clone();
+                let mut rows = node_rows(&client, vec![node], (as_of_revision, as_of_ms) == (0, 0)).await;
+                (rows.pop().unwrap_or_default().json(), full_name)
             }
             Noun::Pool => {
                 let request = GetPoolRequest {
@@ -326,8 +329,10 @@ fn section(value: &Value, depth: usize, is_data: bool, out: &Out, text: &mut Str
 
 /// `leaseDeadlineMs` as `Lease deadline`.
 fn title(key: &str) -> String {
-    let bare =
-        ["TimeMs", "Ms", "Bytes", "Millis"].iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(key);
+    let bare = ["TimeMs", "Ms", "Bytes", "Millis", "Permille"]
+        .iter()
+        .find_map(|unit| key.strip_suffix(unit))
+        .unwrap_or(key);
     let mut title = String::new();
     for (position, c) in bare.chars().enumerate() {
         match c {
@@ -358,6 +363,7 @@ fn scalar(key: &str, value: &Value, out: &Out) -> String {
         }
         key if key.ends_with("Ms") => format_duration_ms(number),
         key if key.ends_with("Bytes") => display_bytes(number),
+        key if key.ends_with("Permille") => format!("{}.{}%", number / 10, number % 10),
         key if key.ends_with("Millis") => format_cpu_millis(number),
         key if key.contains('/') => format_resource(key, number),
         _ => text,

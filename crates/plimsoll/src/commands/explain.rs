@@ -3,7 +3,7 @@
 use clap::Args;
 use plimsoll_client::reason;
 use plimsoll_client::v1::explain_reservation_request::Subject;
-use plimsoll_client::v1::{ExplainReservationRequest, Explanation};
+use plimsoll_client::v1::{ExplainReservationRequest, Explanation, ReservationState};
 
 use super::explain_scaling::explain;
 use super::lifecycle::look_up;
@@ -12,7 +12,8 @@ use crate::blockers::{by_weight, sentence};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    Out, absolute, asked, contention_line, expected_start, members, places, reservation_state, short_duration,
+    Out, absolute, asked, contention_line, expected_start, members, places, reservation_state,
+    short_duration, too_full,
 };
 
 /// Says why.
@@ -138,6 +139,16 @@ fn head(explanation: &Explanation, revision: u64, out: &Out) -> String {
     );
     if !reservation.allocations.is_empty() {
         text.push_str(&format!("on {}, token {}\n", places(&reservation.allocations), reservation.token));
+    }
+    let evicted = reservation.preempted.as_ref().and_then(|preempted| preempted.evicted.as_ref());
+    match (reservation.state(), evicted) {
+        (ReservationState::Preempting, Some(evicted)) => {
+            text.push_str(&format!("has to leave {}\n", too_full(evicted)));
+        }
+        (ReservationState::Pending | ReservationState::Preempted, Some(evicted)) => {
+            text.push_str(&format!("had to leave {}\n", too_full(evicted)));
+        }
+        _ => {}
     }
     if let Some(repair) = &reservation.repair {
         let until = absolute(repair.until_time_ms, out.view().utc);

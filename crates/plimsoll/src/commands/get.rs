@@ -1,11 +1,13 @@
 //! `plimsoll get`: lists of things, and lists that follow what happens.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use plimsoll_client::v1::policy_object::Object;
 use plimsoll_client::v1::{
-    Class, Contention, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetPoolRequest,
-    GetQueueRequest, GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest, GetServiceRequest,
-    GetValidatorRequest, ListClassesRequest, ListContentionsRequest, ListEndpointsRequest,
+    Class, Contention, GetClassRequest, GetNodeLimitsRequest, GetNodeRequest, GetNodeSamplesRequest,
+    GetPoolRequest, GetQueueRequest, GetQuotaRequest, GetScalingPolicyRequest, GetScheduleRequest,
+    GetServiceRequest, GetValidatorRequest, ListClassesRequest, ListContentionsRequest, ListEndpointsRequest,
     ListNodeLimitsRequest, ListNodesRequest, ListPoolsRequest, ListQueuesRequest, ListQuotasRequest,
     ListReservationsRequest, ListScalingPoliciesRequest, ListSchedulesRequest, ListServicesRequest,
     ListValidatorsRequest, Node, NodeLimits, NodeState, Reservation, ReservationState, Validator,
@@ -22,9 +24,12 @@ use crate::args::{AsOf, Globals, read_selector};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    DeviceRow, EndpointRow, Footer, Format, Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow,
-    ServiceRow, Shown, endpoint_state,
+    DeviceRow, EndpointRow, Footer, Format, NodeRow, Out, PoolRow, QueueRow, QuotaRow, ScalingRow,
+    ScheduleRow, ServiceRow, Shown, endpoint_state,
 };
+
+/// Nodes whose samples are asked for at once: as many as one answer has.
+const MOST_SAMPLES: usize = 1_000;
 
 /// Shows things.
 #[derive(Args, Clone, Debug, Default)]
@@ -125,7 +130,11 @@ impl Get {
         match noun {
             Noun::Node => {
                 let listed = self.nodes(&client, globals).await?;
-                out.list(&listed.items, Some(&self.footer(noun, &listed, "add -o wide for labels")))?;
+                let footer = self.footer(noun, &listed, "add -o wide for labels and what they measure");
+                // Of another time nothing is known: it is in no history.
+                let with_samples = matches!(out.format, Format::Wide | Format::Csv) && self.at() == (0, 0);
+                let rows = node_rows(&client, listed.items, with_samples).await;
+                out.list(&rows, Some(&footer))?;
             }
             Noun::Device => {
                 let listed = self.nodes(&client, globals).await?;
@@ -342,6 +351,22 @@ impl Get {
             hint: hint.to_owned(),
         }
     }
+}
+
+/// Nodes, with what they measured last where that is wanted and somebody knows it.
+pub(crate) async fn node_rows(client: &Client, nodes: Vec<Node>, with_samples: bool) -> Vec<NodeRow> {
+    let mut measured = BTreeMap::new();
+    let asked = if with_samples { nodes.as_slice() } else { &[] };
+    for part in asked.chunks(MOST_SAMPLES) {
+        let names = part.iter().map(|node| node.id.clone()).collect();
+        match client.get_node_samples(GetNodeSamplesRequest { names }).await {
+            Ok(answer) => measured.extend(answer.nodes.into_iter().map(|one| (one.node.clone(), one))),
+            // The nodes are worth showing without it: where nobody leads, or the leader is of an older build.
+            Err(error) => tracing::debug!(%error, "what nodes measure is not known"),
+        }
+    }
+    let row = |node: Node| NodeRow { measured: measured.remove(&node.id), node };
+    nodes.into_iter().map(row).collect()
 }
 
 /// Devices of nodes; only those named by id, by node, or by `node/index`, where any are named.

@@ -11,6 +11,7 @@ use plimsoll_client::v1::{
 use crate::args::{Globals, duration};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::output::NodeRow;
 
 /// Keeps new work off nodes.
 #[derive(Args, Debug)]
@@ -205,7 +206,8 @@ fn show(
     dry_run: bool,
 ) -> Result<Exit, CliError> {
     let out = globals.out();
-    out.list(nodes, None)?;
+    let rows: Vec<NodeRow> = nodes.iter().cloned().map(NodeRow::from).collect();
+    out.list(&rows, None)?;
     let names: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
     let would = if dry_run { " (nothing was changed)" } else { "" };
     out.done(&format!("{done} {}{would}", names.join(", ")));

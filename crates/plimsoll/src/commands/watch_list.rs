@@ -12,7 +12,7 @@ use crate::args::Globals;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{
-    DeviceRow, Format, Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow, ServiceRow, Shown,
+    DeviceRow, Format, NodeRow, Out, PoolRow, QueueRow, QuotaRow, ScalingRow, ScheduleRow, ServiceRow, Shown,
 };
 
 /// Follows a list until the process is ended.
@@ -81,7 +81,7 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
             Object::Reservation(reservation) => Some(reservation),
             _ => None,
         })),
-        Noun::Node => out.render(&pick(objects, node)),
+        Noun::Node => out.render(&pick(objects, |object| node(object).map(NodeRow::from))),
         Noun::Device => {
             let rows = pick(objects, node).into_iter().flat_map(|node| {
                 let name = node.id;

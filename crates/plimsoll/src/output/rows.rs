@@ -13,10 +13,10 @@ mod validator;
 
 pub(crate) use contention::contention_line;
 pub(crate) use coordination::{MemberRow, PoolRow, devices, stranded};
-pub(crate) use nodes::DeviceRow;
+pub(crate) use nodes::{DeviceRow, NodeRow};
 pub(crate) use queue::QueueRow;
 pub(crate) use quota::{QuotaRow, UsageRow};
-pub(crate) use reservations::{expected_start, members, reservation_state};
+pub(crate) use reservations::{expected_start, members, reservation_state, too_full};
 pub(crate) use scaling::{ScalingRow, intent_line};
 pub(crate) use schedule::ScheduleRow;
 pub(crate) use service::{EndpointRow, ServiceRow, endpoint_state};

@@ -6,6 +6,7 @@
 //! nothing is declared lost.
 
 mod health;
+mod samples;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use plimsoll_ledger::{
     Command, Entry, EventObject, Ledger, Node, NodeHealth, Outcome, Refusal, Registration, Reservation,
 };
+use plimsoll_scheduler::Closed;
 use plimsoll_types::{NodeEpoch, NodeId, ReservationId, Revision};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -22,6 +24,9 @@ use tokio::time::Instant;
 use super::intake::Intake;
 use super::{Record, SubmitError};
 
+use samples::Kept;
+pub(super) use samples::Latest;
+pub use samples::Sampled;
 use session::SessionState;
 pub use session::{AgentNotice, AgentSession, HeartbeatError, SessionClosed};
 
@@ -48,6 +53,10 @@ struct HubState {
     nodes: BTreeMap<NodeId, Attached>,
     /// Last word of each node, session or not.
     heard: BTreeMap<NodeId, Instant>,
+    /// What each node measured last; of nodes that the ledger has, and so as many as those at most.
+    samples: BTreeMap<NodeId, Kept>,
+    /// Classes whose best effort nodes take none of for now, by what the leader makes of samples.
+    closed: Arc<Closed>,
     /// Where reservations are, among attached nodes: an ended reservation no longer says so itself.
     held: BTreeMap<ReservationId, Vec<NodeId>>,
     /// Nodes with a change of health in flight.
@@ -120,6 +129,8 @@ impl AgentHub {
         state.stopped |= why == SessionClosed::Stopped;
         state.nodes.clear();
         state.heard.clear();
+        state.samples.clear();
+        state.closed = Arc::default();
         state.held.clear();
         state.judging.clear();
         for session in state.sessions.values_mut() {
@@ -130,7 +141,7 @@ impl AgentHub {
     /// Passes on what happened to attached nodes and to what they hold.
     pub(super) fn feed(&self, records: &[Arc<Record>]) {
         let mut state = self.shared.state.lock();
-        if state.nodes.is_empty() {
+        if state.nodes.is_empty() && state.samples.is_empty() {
             return;
         }
         for record in records {
@@ -140,7 +151,10 @@ impl AgentHub {
                         state.reservation(record.revision, reservation)
                     }
                     EventObject::Node(node) => state.node(record.revision, node),
-                    EventObject::NodeRemoved(id, _) => state.detach(*id),
+                    EventObject::NodeRemoved(id, _) => {
+                        state.detach(*id);
+                        state.samples.remove(id);
+                    }
                     EventObject::ReservationForgotten(_)
                     | EventObject::Pool(_)
                     | EventObject::PoolDeleted(_)

@@ -87,6 +87,11 @@ impl AgentSession {
         self.hub.heartbeat(self.id, node, epoch)
     }
 
+    /// The node measured this. Taken only where its heartbeat was.
+    pub fn sampled(&self, node: NodeId, sample: plimsoll_proto::v1::NodeSample) {
+        self.hub.keep_sample(self.id, node, sample);
+    }
+
     /// Notices since the last call, at least one and at most `limit`, waiting for one if need be. Safe to cancel.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! the next moment at which something is due.
 
 mod contention;
+mod overloads;
 mod round;
 mod windows;
 
@@ -76,7 +77,9 @@ struct Lead {
     observing: usize,
     /// When the leader looks for contention next.
     look_at: tokio::time::Instant,
-    /// When silent nodes are looked for next.
+    /// Which nodes measure too full.
+    overloads: overloads::Overloads,
+    /// When silent nodes are looked for next, and those that measure too full.
     check_nodes_at: tokio::time::Instant,
 }
 
@@ -103,6 +106,8 @@ enum Origin {
     Expiry,
     /// The look for silent nodes.
     Health(NodeId),
+    /// The look for nodes that measure too full.
+    Overload(NodeId),
     /// Windows of a schedule.
     Windows,
     /// Loads of endpoints.
@@ -120,6 +125,7 @@ impl Origin {
             Origin::Eviction(_)
             | Origin::Expiry
             | Origin::Health(_)
+            | Origin::Overload(_)
             | Origin::Windows
             | Origin::Loads
             | Origin::Contention => None,
@@ -235,6 +241,7 @@ impl LeaderLoop {
             passes: 0,
             pass_owed: false,
             queueing: BTreeMap::new(),
+            overloads: overloads::Overloads::default(),
             check_nodes_at: tokio::time::Instant::now(),
         })
     }
@@ -380,6 +387,9 @@ impl LeaderLoop {
                             || matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
                     }
                     Origin::Health(node) => self.agents.judged(node),
+                    Origin::Overload(node) => {
+                        lead.overloads.settled(node, matches!(answer.outcome, Outcome::Refused(_)));
+                    }
                 }
             }
         }

@@ -126,6 +126,15 @@ impl LeaderLoop {
         for (node, entry) in self.agents.due(ledger, now.0, most) {
             draft.push(entry, Origin::Health(node));
         }
+        let changed = lead.overloads.look(ledger, |node| self.agents.latest(node));
+        let closed = lead.overloads.closed();
+        if changed {
+            lead.planner.close(closed.clone());
+        }
+        self.agents.close_to(closed);
+        for (node, entry) in lead.overloads.due(ledger, most) {
+            draft.push(entry, Origin::Overload(node));
+        }
     }
 
     fn draft_queue(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {

@@ -62,6 +62,7 @@ pub(crate) const METHODS: &[Method] = &[
     stream(LEADER, "/plimsoll.v1.ReservationService/StreamReservations"),
     call(ANYONE, "/plimsoll.v1.NodeService/GetNode"),
     call(ANYONE, "/plimsoll.v1.NodeService/ListNodes"),
+    call(LEADER, "/plimsoll.v1.NodeService/GetNodeSamples"),
     call(LEADER, "/plimsoll.v1.NodeService/CordonNode"),
     call(LEADER, "/plimsoll.v1.NodeService/UncordonNode"),
     call(LEADER, "/plimsoll.v1.NodeService/DrainNode"),

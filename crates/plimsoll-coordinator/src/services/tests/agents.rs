@@ -63,6 +63,61 @@ async fn heartbeats_are_seen_and_unknown_nodes_are_told_to_register() {
 }
 
 #[tokio::test]
+async fn the_newest_sample_of_a_node_is_kept_and_any_coordinator_shows_it() {
+    let all = three().await;
+    let mut agent = all[0].agent("node-01").await;
+    let names = vec!["nodes/node-01".to_owned(), "nobody".to_owned()];
+    let request = v1::GetNodeSamplesRequest { names };
+    let none = all[0].nodes().get_node_samples(request.clone()).await.expect("answered").into_inner();
+    assert_eq!(none.nodes, [], "nothing is known yet, which is not zero");
+
+    let device = |uuid: &str| v1::DeviceSample {
+        uuid: uuid.to_owned(),
+        utilization_permille: Some(500),
+        ..Default::default()
+    };
+    let sample = |cpu_permille, devices: &[&str]| v1::NodeSample {
+        age_ms: 20,
+        cpu_permille,
+        devices: devices.iter().map(|uuid| device(uuid)).collect(),
+        ..Default::default()
+    };
+    let beats = [
+        (agent.node.epoch, Some(sample(Some(100), &[]))),
+        (agent.node.epoch, Some(sample(Some(900), &["GPU-node-01-0", "GPU-somewhere"]))),
+        (agent.node.epoch, None),
+        (agent.node.epoch + 1, Some(sample(Some(1), &[]))),
+    ];
+    for (epoch, sample) in beats {
+        let nodes = vec![v1::NodeHeartbeat { node: "node-01".to_owned(), epoch, sample }];
+        let message = Some(Up::Heartbeat(v1::Heartbeat { nodes }));
+        agent.up.send(v1::ConnectRequest { sequence: 9, message }).await.expect("open");
+        let Down::HeartbeatSeen(_) = agent.next().await else { panic!("an answer") };
+    }
+    for served in &all {
+        let answer = served.nodes().get_node_samples(request.clone()).await.expect("answered").into_inner();
+        let [measured] = answer.nodes.try_into().expect("one is known");
+        let found = measured.sample.clone().expect("readings");
+        assert_eq!(
+            (measured.node.as_str(), found.cpu_permille),
+            ("node-01", Some(900)),
+            "not of another epoch"
+        );
+        assert_eq!((found.memory_used_bytes, measured.stale), (None, false));
+        assert_eq!(found.devices, [device("GPU-node-01-0")], "only of what is registered");
+        assert!(found.age_ms >= 20 && found.age_ms < 10_000, "{}", found.age_ms);
+    }
+    assert_eq!(all[0].metric("plimsoll_node_measured_cpu_ratio{node=\"node-01\"}"), Some(0.9));
+    assert_eq!(all[1].metric("plimsoll_node_measured_cpu_ratio{node=\"node-01\"}"), None);
+    let none = v1::GetNodeSamplesRequest::default();
+    let refused = all[0].nodes().get_node_samples(none).await.expect_err("names nobody");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    for served in all {
+        served.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_registration_that_makes_no_sense_is_refused_alone() {
     let served = single().await;
     let agent = served.agent("node-01").await;

@@ -54,6 +54,8 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         (reservation(), token()).prop_map(|(reservation, token)| Command::Release { reservation, token }),
         (reservation(), token()).prop_map(|(reservation, token)| Command::Requeue { reservation, token }),
+        (reservation(), super::eviction::overload())
+            .prop_map(|(reservation, overload)| Command::Evict { reservation, overload }),
         reservation().prop_map(|reservation| Command::Cancel { reservation }),
         any::<u32>().prop_map(|limit| Command::Expire { limit }),
         registration().prop_map(Command::RegisterNode),

@@ -2,6 +2,7 @@
 
 mod contention;
 mod entry;
+mod eviction;
 mod node;
 mod policy;
 mod request;

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::contention::contention_policy;
+use super::eviction::evict_when;
 use super::request::{qos, selector};
 use super::scale::valid_scaling_policy;
 use super::service::service;
@@ -164,10 +165,12 @@ pub(super) fn class() -> impl Strategy<Value = Class> {
     let ttl = prop_oneof![Just(0), 1_000..1_000_000u64];
     let times = (ttl, 0..1_000_000u64, 0..1_000_000u64, 0..1_000_000u64);
     let counts = (prop::option::of(0..=1_000_000u32), btree_map(name(), kept_of_pool(), 0..3));
-    let service = (qos(), prop::option::of(0..1_000_000u64), counts);
+    let service = (qos(), prop::option::of(0..1_000_000u64), prop::option::of(evict_when()), counts);
     (name(), any::<i32>(), any::<bool>(), times, service).prop_map(
         |(name, priority, preemptible, times, service)| {
-            let (qos, latency_target_ms, (multiplier_milli, guaranteed)) = service;
+            let (qos, latency_target_ms, evict_when, (multiplier_milli, guaranteed)) = service;
+            // What is guaranteed leaves no node for what it measures.
+            let evict_when = evict_when.filter(|_| qos != Some(plimsoll_ledger::Qos::Guaranteed));
             let (default_ttl_ms, grace_ms, min_run_ms, default_duration_ms) = times;
             Class {
                 name,
@@ -178,6 +181,7 @@ pub(super) fn class() -> impl Strategy<Value = Class> {
                 min_run_ms,
                 default_duration_ms,
                 qos,
+                evict_when,
                 latency_target_ms,
                 multiplier_milli,
                 guaranteed,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, DeviceGrant, EndReason, MemberPlacement, Placement, Preempted, PreemptionRule, Reason, Repair,
-    Repaired, Reservation, State,
+    Blocker, DeviceGrant, EndReason, Evicted, MemberPlacement, Placement, Preempted, PreemptionRule, Reason,
+    Repair, Repaired, Reservation, State,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
@@ -118,13 +118,17 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
         PreemptionRule::Reclaim,
         PreemptionRule::BestEffort,
         PreemptionRule::Relocation,
+        PreemptionRule::Threshold,
     ]);
     let to = option::of(any::<u32>().prop_map(NodeId));
-    let preempted = (rule, [(); 4].map(|()| number()), to).prop_map(|(rule, numbers, to)| {
-        let [by, at, revision, grace_ms] = numbers;
-        let (by, at, revision) = (ReservationId(by), LedgerTime(at), Revision(revision));
-        Preempted { by, rule, at, revision, grace_ms, to }
-    });
+    let evicted = (super::eviction::overload(), any::<u32>())
+        .prop_map(|(overload, above_permille)| Evicted { overload, above_permille });
+    let preempted = (rule, [(); 4].map(|()| number()), to, option::of(evicted)).prop_map(
+        |(rule, [by, at, revision, grace_ms], to, evicted)| {
+            let (by, at, revision) = (ReservationId(by), LedgerTime(at), Revision(revision));
+            Preempted { by, rule, at, revision, grace_ms, to, evicted }
+        },
+    );
     let repair = ([(); 2].map(|()| number()), any::<u32>()).prop_map(|([since, until], members)| Repair {
         since: LedgerTime(since),
         until: LedgerTime(until),

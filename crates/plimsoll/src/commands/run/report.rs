@@ -7,7 +7,7 @@ use plimsoll_client::v1::{PreemptionRule, Quantities, Reservation};
 use plimsoll_types::quantity::{display_bytes, format_bytes, format_cpu_millis};
 
 use crate::host::host_name;
-use crate::output::{Out, granted, places, short_duration};
+use crate::output::{Out, granted, places, short_duration, too_full};
 
 /// Memory advice is never below this.
 const LEAST_ADVICE_BYTES: u64 = 64 << 20;
@@ -15,6 +15,9 @@ const LEAST_ADVICE_BYTES: u64 = 64 << 20;
 /// Why the grant is taken back.
 pub(super) fn notice_of(reservation: &Reservation) -> String {
     let preempted = reservation.preempted.clone().unwrap_or_default();
+    if let Some(evicted) = &preempted.evicted {
+        return format!("{} has to leave {}", reservation.id, too_full(evicted));
+    }
     let why = match preempted.rule() {
         PreemptionRule::Reclaim => "whose queue takes back what it had lent",
         PreemptionRule::BestEffort => "which is backed: best effort leaves first",

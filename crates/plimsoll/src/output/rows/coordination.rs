@@ -102,6 +102,7 @@ impl Shown for Class {
         Column::wide("MULTIPLIER", |c, _| {
             c.multiplier_milli.map_or_else(String::new, |milli| format_cpu_millis(milli.into()))
         }),
+        Column::wide("EVICT WHEN", |c, _| c.evict_when.clone()),
         Column::wide("REVISION", |c, _| c.revision.to_string()),
     ];
 

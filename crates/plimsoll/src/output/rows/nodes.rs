@@ -1,39 +1,113 @@
 //! Nodes and devices as rows.
 
-use plimsoll_client::v1::{Device, Node, Quantities};
+use plimsoll_client::v1::{Device, DeviceSample, MeasuredNode, Node, NodeSample, Quantities};
 use plimsoll_types::quantity::{display_bytes, format_cpu_millis};
 use serde_json::Value;
 
 use super::{document, word};
-use crate::output::{Column, Shown, absolute, ago, left, share};
+use crate::output::{Column, Shown, absolute, ago, left, share, short_duration};
 
-impl Shown for Node {
-    const COLUMNS: &'static [Column<Node>] = &[
-        Column::new("NODE", |n, _| n.id.clone()),
-        Column::new("STATE", |n, _| word(n.state().as_str_name(), "NODE_STATE_")),
-        Column::new("POOL", |n, _| n.pool.clone()),
-        Column::new("CPU", |n, _| share(used(n).cpu_millis, offered(n).cpu_millis, format_cpu_millis)),
-        Column::new("MEM", |n, _| share(used(n).memory_bytes, offered(n).memory_bytes, display_bytes)),
-        Column::new("GPU", gpus),
-        Column::new("GPU MEM", gpu_memory),
-        Column::new("LEASES", |n, _| n.reservations.len().to_string()),
-        Column::new("NOTE", note),
-        Column::wide("SINCE", |n, view| ago(n.health_since_ms, view.now_ms)),
-        Column::wide("NUMBER", |n, _| n.number.to_string()),
-        Column::wide("EPOCH", |n, _| n.epoch.to_string()),
-        Column::wide("SCHEDULABLE", |n, _| n.schedulable.to_string()),
+/// A node with what it measured last, where that was asked for and is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeRow {
+    /// The node.
+    pub(crate) node: Node,
+    /// What it measured.
+    pub(crate) measured: Option<MeasuredNode>,
+}
+
+impl From<Node> for NodeRow {
+    fn from(node: Node) -> NodeRow {
+        NodeRow { node, measured: None }
+    }
+}
+
+impl Shown for NodeRow {
+    const COLUMNS: &'static [Column<NodeRow>] = &[
+        Column::new("NODE", |n, _| n.node.id.clone()),
+        Column::new("STATE", |n, _| word(n.node.state().as_str_name(), "NODE_STATE_")),
+        Column::new("POOL", |n, _| n.node.pool.clone()),
+        Column::new("CPU", |n, _| {
+            share(used(&n.node).cpu_millis, offered(&n.node).cpu_millis, format_cpu_millis)
+        }),
+        Column::new("MEM", |n, _| {
+            share(used(&n.node).memory_bytes, offered(&n.node).memory_bytes, display_bytes)
+        }),
+        Column::new("GPU", |n, view| gpus(&n.node, view)),
+        Column::new("GPU MEM", |n, view| gpu_memory(&n.node, view)),
+        Column::new("LEASES", |n, _| n.node.reservations.len().to_string()),
+        Column::new("NOTE", |n, view| note(&n.node, view)),
+        Column::wide("MEASURED CPU", |n, _| {
+            sample(n).and_then(|s| s.cpu_permille).map_or_else(String::new, percent)
+        }),
+        Column::wide("MEASURED MEM", |n, _| sample(n).map_or_else(String::new, measured_memory)),
+        Column::wide("PRESSURE", |n, _| sample(n).map_or_else(String::new, pressure)),
+        Column::wide("MEASURED GPU", |n, _| sample(n).map_or_else(String::new, measured_gpus)),
+        Column::wide("SAMPLED", |n, _| n.measured.as_ref().map_or_else(String::new, sampled)),
+        Column::wide("SINCE", |n, view| ago(n.node.health_since_ms, view.now_ms)),
+        Column::wide("NUMBER", |n, _| n.node.number.to_string()),
+        Column::wide("EPOCH", |n, _| n.node.epoch.to_string()),
+        Column::wide("SCHEDULABLE", |n, _| n.node.schedulable.to_string()),
         Column::wide("LABELS", |n, _| {
-            n.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+            n.node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         }),
     ];
 
     fn id(&self) -> String {
-        self.id.clone()
+        self.node.id.clone()
     }
 
     fn json(&self) -> Value {
-        document(self)
+        let mut shown = document(&self.node);
+        if let Some(measured) = &self.measured {
+            shown["measured"] = document(&measured.sample);
+            shown["measured"]["stale"] = Value::Bool(measured.stale);
+        }
+        shown
     }
+}
+
+fn sample(row: &NodeRow) -> Option<&NodeSample> {
+    row.measured.as_ref()?.sample.as_ref()
+}
+
+/// Thousandths as people read them: `73%`, and below ten with a tenth.
+fn percent(permille: u32) -> String {
+    match permille {
+        0 => "0%".to_owned(),
+        permille if permille < 100 => format!("{}.{}%", permille / 10, permille % 10),
+        permille => format!("{}%", permille / 10),
+    }
+}
+
+/// In use, of what there is, where both can be read.
+fn measured_memory(sample: &NodeSample) -> String {
+    match (sample.memory_used_bytes, sample.memory_available_bytes) {
+        (Some(used), Some(left)) => share(used, used.saturating_add(left), display_bytes),
+        (Some(used), None) => display_bytes(used),
+        (None, _) => String::new(),
+    }
+}
+
+/// Time in which some task waited, of processor, memory and storage, over 10 seconds.
+fn pressure(sample: &NodeSample) -> String {
+    let of = |name: &str, value: Option<u32>| Some(format!("{name} {}", percent(value?)));
+    let parts = [
+        of("cpu", sample.cpu_pressure_permille),
+        of("mem", sample.memory_pressure_permille),
+        of("io", sample.io_pressure_permille),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn measured_gpus(sample: &NodeSample) -> String {
+    let busy = |device: &DeviceSample| device.utilization_permille.map_or_else(|| "?".to_owned(), percent);
+    sample.devices.iter().map(busy).collect::<Vec<_>>().join(" ")
+}
+
+fn sampled(measured: &MeasuredNode) -> String {
+    let age = short_duration(measured.sample.as_ref().map_or(0, |sample| sample.age_ms));
+    if measured.stale { format!("{age} (old)") } else { age }
 }
 
 /// A device with the node that it is in.
@@ -123,4 +197,36 @@ fn note(node: &Node, view: &crate::output::View) -> String {
         notes.push(format!("{} to fence", node.fence_pending.len()));
     }
     notes.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_is_shown_and_what_was_not_is_not() {
+        let nothing = NodeSample::default();
+        assert_eq!(
+            (measured_memory(&nothing), pressure(&nothing), measured_gpus(&nothing)),
+            Default::default()
+        );
+        let device = DeviceSample { utilization_permille: Some(873), ..DeviceSample::default() };
+        let sample = NodeSample {
+            age_ms: 61_000,
+            memory_used_bytes: Some(3 << 30),
+            memory_available_bytes: Some(1 << 30),
+            memory_pressure_permille: Some(5),
+            io_pressure_permille: Some(0),
+            devices: vec![device, DeviceSample::default()],
+            ..nothing
+        };
+        assert_eq!(measured_memory(&sample), "3Gi/4Gi");
+        assert_eq!(pressure(&sample), "mem 0.5%, io 0%");
+        assert_eq!(measured_gpus(&sample), "87% ?");
+        let measured = MeasuredNode { sample: Some(sample), stale: true, ..MeasuredNode::default() };
+        assert!(sampled(&measured).ends_with(" (old)"), "{}", sampled(&measured));
+        let row = NodeRow { node: Node::default(), measured: Some(measured) };
+        assert_eq!(row.json()["measured"]["stale"], true);
+        assert!(row.json()["measured"].get("cpuPermille").is_none(), "absent, not zero");
+    }
 }

@@ -1,8 +1,10 @@
 //! Reservations and events as rows.
 
 use plimsoll_client::v1::{
-    EndReason, Event, EventKind, ObjectKind, Reservation, ReservationState, StartEstimate,
+    EndReason, Event, EventKind, Evicted, ObjectKind, Reservation, ReservationState, StartEstimate,
 };
+use plimsoll_ledger::percent;
+use plimsoll_types::quantity::format_duration_ms;
 use serde_json::Value;
 
 use super::{document, word};
@@ -99,9 +101,10 @@ fn why(reservation: &Reservation, view: &crate::output::View) -> String {
         return word(reservation.end_reason().as_str_name(), "END_REASON_");
     }
     match &reservation.preempted {
-        Some(preempted) if reservation.state() == ReservationState::Preempting => {
-            format!("taken back for {}", preempted.by)
-        }
+        Some(preempted) if reservation.state() == ReservationState::Preempting => match &preempted.evicted {
+            Some(evicted) => format!("has to leave {}", too_full(evicted)),
+            None => format!("taken back for {}", preempted.by),
+        },
         _ => match &reservation.repair {
             Some(repair) => {
                 let left = left(repair.until_time_ms, view.now_ms);
@@ -110,6 +113,13 @@ fn why(reservation: &Reservation, view: &crate::output::View) -> String {
             None => summary(&reservation.blockers),
         },
     }
+}
+
+/// What a node measured that a grant has to leave it for: `n1: memory at 95%, above 90% for 31s`.
+pub(crate) fn too_full(evicted: &Evicted) -> String {
+    let [measured, above] = [evicted.measured_permille, evicted.above_permille].map(percent);
+    let over = format_duration_ms(evicted.over_ms);
+    format!("{}: {} at {measured}, above {above} for {over}", evicted.node, evicted.gauge)
 }
 
 /// `1 member`, `2 members`.
