@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 8;
+pub const LATEST_VERSION: u32 = 9;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +199,7 @@ impl Ledger {
                 self.apply_set_device_health(context, *node, *device, *failed)
             }
             Command::RemoveNode { node } => self.apply_remove_node(context, *node),
+            Command::MoveNode { node, from, to } => self.apply_move_node(context, *node, from, to),
             Command::ApplyPolicy { put, delete, if_revision } => {
                 self.apply_policy(context, put, delete, *if_revision)
             }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    ContentionPolicy, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, Validator,
+    ContentionPolicy, Elastic, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
+    Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -56,6 +57,8 @@ pub struct Pool {
     pub oversubscription: BTreeMap<ResourceName, u32>,
     /// What is done about contention; `None` for nothing. From ledger version 8 on.
     pub contention: Option<ContentionPolicy>,
+    /// How its nodes come and go. From ledger version 9 on.
+    pub elastic: Elastic,
     /// Revision of the latest change.
     pub changed: Revision,
 }

@@ -3,6 +3,7 @@
 mod administration;
 mod calendar;
 mod contention;
+mod elastic;
 mod expire;
 mod intents;
 mod lease;

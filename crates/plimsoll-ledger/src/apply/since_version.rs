@@ -51,11 +51,14 @@ impl Command {
             || self.says(none, contention::is_of_contention, none);
         let of_repair = self.says(repair::asks_for_repair, none, none);
         let of_roles = self.says(role::asks_for_roles, none, none);
+        let of_elastic =
+            matches!(self, Command::MoveNode { .. }) || self.says(none, crate::elastic::is_of_elastic, none);
         let of_relocation = matches!(self, Command::Relocate { .. });
         let features = [
             (of_roles, role::SINCE_VERSION),
             (of_contention, contention::SINCE_VERSION),
             (of_relocation, crate::relocation::SINCE_VERSION),
+            (of_elastic, crate::elastic::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
             (of_admins, administration::SINCE_VERSION),
             (of_scaling, scaling::SINCE_VERSION),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Class, ContentionPolicy, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
-    Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
+    Class, ContentionPolicy, Elastic, Elasticity, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool,
+    Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
     ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
@@ -106,6 +106,29 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![class("batch", 10, Qos::BestEffort), class("critical", 100, Qos::Guaranteed)], vec![])
         }
         45..=48 => (vec![resolving(change)], vec![]),
+        49..=53 => {
+            let elastic = |min_nodes, max_nodes, growth_nodes, idle_timeout_ms| Elastic {
+                elasticity: Elasticity::Elastic,
+                min_nodes,
+                max_nodes,
+                growth_nodes,
+                idle_timeout_ms,
+                ..Elastic::default()
+            };
+            let of = |name: &str, elastic| PolicyObject::Pool(Pool { elastic, ..pool(name, 0) });
+            let put = match change {
+                49 => vec![of("default", elastic(0, 0, 3, 1_000)), of("gpu", elastic(0, 0, 3, 1_000))],
+                50 => vec![of("default", elastic(2, 3, 1, 0)), of("gpu", elastic(0, 2, 2, 5_000))],
+                51 => vec![of("gpu", Elastic { elasticity: Elasticity::Static, ..Elastic::default() })],
+                52 => vec![of("gpu", Elastic { fragmentation_permille: 300, ..Elastic::default() })],
+                // Bounds of nothing, and bounds that cross.
+                _ => vec![
+                    of("gpu", Elastic { min_nodes: 1, ..Elastic::default() }),
+                    of("default", elastic(3, 2, 0, 0)),
+                ],
+            };
+            (put, vec![])
+        }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),

@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 16] = [
+pub(crate) const SPEC: [&str; 23] = [
     "select",
     "strategy",
     "countables",
@@ -29,6 +29,13 @@ pub(crate) const SPEC: [&str; 16] = [
     "starvationBound",
     "oversubscription",
     "contention",
+    "elasticity",
+    "minNodes",
+    "maxNodes",
+    "growthNodes",
+    "growthPeriod",
+    "idleTimeout",
+    "fragmentationThreshold",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -175,6 +182,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         }
     }
     pool.contention = spec.get("contention").map(|node| contention(context, node));
+    super::elastic::read(context, spec, &mut pool);
     pool
 }
 
