@@ -238,6 +238,15 @@ pub enum Command {
         /// Where there is a place for it.
         placement: Placement,
     },
+    /// The leader's own: an empty node goes from one elastic pool to another. From ledger version 9 on.
+    MoveNode {
+        /// Which.
+        node: NodeId,
+        /// The pool that it is in.
+        from: String,
+        /// The pool that it goes to.
+        to: String,
+    },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {
         /// New version.

@@ -19,7 +19,9 @@ impl Ledger {
             | Command::OpenWindows { .. }
             | Command::ObserveContention { .. }
             | Command::OpenIntent { .. }
-            | Command::StepIntent { .. } => {
+            | Command::StepIntent { .. }
+            // Bounds, growth, scaling and calendar of two pools.
+            | Command::MoveNode { .. } => {
                 return self.clone();
             }
             // Whether it may wait depends on how many do.

@@ -27,6 +27,7 @@ impl Ledger {
         self.check_usage(&mut found);
         self.check_scaling(&mut found);
         self.check_contentions(&mut found);
+        self.check_homes(&mut found);
         found
     }
 
@@ -59,6 +60,22 @@ impl Ledger {
             if counted != loose {
                 let detail = format!("node {}: loose {counted:?}, sum of best effort {loose:?}", node.name());
                 violation(found, "I27", detail);
+            }
+        }
+    }
+
+    /// I65: a node is in the pool that its registration gives it, or lent by one elastic pool to another.
+    fn check_homes(&self, found: &mut Vec<Violation>) {
+        let is_elastic = |name: &str| self.pool(name).is_some_and(|pool| pool.elastic.is_elastic());
+        for node in self.nodes() {
+            let home = self.pool_of(&node.registration);
+            let lent = node.moved.as_ref().is_some_and(|moved| moved.home == home)
+                && is_elastic(&home)
+                && is_elastic(&node.pool);
+            let at_home = node.pool == home && node.moved.is_none();
+            if !lent && !at_home {
+                let detail = format!("node {} of {home} is in {}: {:?}", node.name(), node.pool, node.moved);
+                violation(found, "I65", detail);
             }
         }
     }

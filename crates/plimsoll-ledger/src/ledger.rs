@@ -203,6 +203,7 @@ impl Ledger {
                 self.apply_set_device_health(context, *node, *device, *failed)
             }
             Command::RemoveNode { node } => self.apply_remove_node(context, *node),
+            Command::MoveNode { node, from, to } => self.apply_move_node(context, *node, from, to),
             Command::ApplyPolicy { put, delete, if_revision } => {
                 self.apply_policy(context, put, delete, *if_revision)
             }

@@ -12,6 +12,7 @@ mod command;
 mod contention;
 mod device;
 mod discipline;
+mod elastic;
 mod endpoints;
 mod ends;
 mod eviction;
@@ -59,6 +60,7 @@ pub use contention::{
 pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
 pub use discipline::QueueDiscipline;
 pub use eviction::{EvictWhen, EvictWhenError, Evicted, Gauge, Overload, percent};
+pub use elastic::{Elastic, Elasticity, Moved};
 pub use fork::{Fork, ForkedRows};
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};

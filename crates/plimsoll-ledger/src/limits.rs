@@ -124,6 +124,8 @@ pub const MAX_RULE_BYTES: usize = 2_048;
 pub const MAX_PATTERN_BYTES: usize = 128;
 /// Most schedules of one pool.
 pub const MAX_SCHEDULES: usize = 16;
+/// Most nodes that a bound of an elastic pool may say.
+pub const MAX_POOL_NODES: u64 = 1_000_000;
 /// Most advance reservations of one pool that have not started.
 pub const MAX_PLANNED: usize = 64;
 /// How long before a window grants are cut that would run into it, in milliseconds.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_types::{Amount, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
-use crate::{DeviceGrant, MigLayout};
+use crate::{DeviceGrant, MigLayout, Moved};
 
 /// What an agent says of its node when it registers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct Node {
     pub health_since: LedgerTime,
     /// What it may still be running after it was lost, ascending by reservation.
     pub fence_pending: Vec<FencePending>,
+    /// That it moved to the pool that it is in; `None` for one that never did. From ledger version 9 on.
+    pub moved: Option<Box<Moved>>,
     /// Revision of the latest change of a stored fact.
     pub changed: Revision,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
+    Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
     Validator,
 };
 
@@ -60,6 +60,8 @@ pub struct Pool {
     /// What others borrowed is taken back for those who waited when the present interval of so many milliseconds began; 0 for at once. From ledger
     /// version 9 on.
     pub rebalance_interval_ms: u64,
+    /// How its nodes come and go. From ledger version 9 on.
+    pub elastic: Elastic,
     /// Revision of the latest change.
     pub changed: Revision,
 }

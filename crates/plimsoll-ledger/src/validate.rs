@@ -161,6 +161,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             }
             bad.extend(crate::qos::validate_oversubscription(pool));
             bad.extend(crate::contention::validate_contention(pool));
+            bad.extend(crate::elastic::validate_elastic(pool));
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(

@@ -96,6 +96,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let fence_pending: Vec<u64> = n.fence_pending.iter().map(|p| p.reservation.0).collect();
         let pending: Vec<u64> = m.pending.iter().map(|(id, ..)| *id).collect();
         prop_assert_eq!((n.epoch.0, &n.pool, n.health, fence_pending), (m.epoch, &m.pool, m.health, pending));
+        let lent = n.moved.as_ref().map(|moved| (moved.home.as_str(), moved.at.0));
+        prop_assert_eq!(lent, m.lent.as_ref().map(|lent| (lent.home.as_str(), lent.at)), "{:?}", n);
         prop_assert_eq!((&n.allocatable, &n.registration.devices), (&m.allocatable, &m.reg.devices));
         for name in ["cpu", "memory", "license/x"] {
             let used = ledger.usage(n.id).expect("the node is there").used.get(name).0;

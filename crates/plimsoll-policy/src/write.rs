@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, ContentionPolicy, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption, Queue,
-    QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
+    Class, ContentionPolicy, Elastic, Elasticity, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption,
+    Queue, QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
 };
 use plimsoll_proto::convert::{
-    balancing_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, resolve_to_v1, severity_to_v1,
-    strategy_to_v1,
+    balancing_to_v1, elasticity_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, resolve_to_v1,
+    severity_to_v1, strategy_to_v1,
 };
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::API_VERSION;
 use crate::kinds::class::{NOW, QOS};
+use crate::kinds::elastic::ELASTICITY;
 use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, RESOLVE, SEVERITIES, STRATEGIES};
 use crate::kinds::service::balancing;
 use crate::label::kind_word;
@@ -113,6 +114,7 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     if let Some(policy) = &pool.contention {
         spec.insert("contention".to_owned(), contention(policy));
     }
+    elastic_parts(&pool.elastic, &mut spec);
     (metadata, Value::Object(spec))
 }
 
@@ -126,6 +128,34 @@ fn contention(policy: &ContentionPolicy) -> Value {
         block["from"] = json!(word(&SEVERITIES, severity_to_v1(policy.from)));
     }
     block
+}
+
+/// What a pool says of how its nodes come and go, where it says something.
+fn elastic_parts(elastic: &Elastic, spec: &mut Map<String, Value>) {
+    if elastic.elasticity != Elasticity::default() {
+        spec.insert("elasticity".to_owned(), json!(word(&ELASTICITY, elasticity_to_v1(elastic.elasticity))));
+    }
+    let numbers = [
+        ("minNodes", elastic.min_nodes),
+        ("maxNodes", elastic.max_nodes),
+        ("growthNodes", elastic.growth_nodes),
+    ];
+    for (key, value) in numbers.into_iter().filter(|(_, value)| *value > 0) {
+        spec.insert(key.to_owned(), json!(value));
+    }
+    let times = [("growthPeriod", elastic.growth_ms), ("idleTimeout", elastic.idle_timeout_ms)];
+    for (key, value) in times.into_iter().filter(|(_, value)| *value > 0) {
+        spec.insert(key.to_owned(), json!(format_duration_ms(value)));
+    }
+    match elastic.fragmentation_permille {
+        0 => {}
+        permille if permille % 10 == 0 => {
+            spec.insert("fragmentationThreshold".to_owned(), json!(format!("{}%", permille / 10)));
+        }
+        permille => {
+            spec.insert("fragmentationThreshold".to_owned(), number(format_cpu_millis(permille.into())));
+        }
+    }
 }
 
 fn queue_parts(queue: &Queue) -> (Value, Value) {

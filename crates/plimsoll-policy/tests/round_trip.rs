@@ -6,12 +6,7 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Batch, Class, ContentionPolicy, Fairness, Measure, Meter, NodeLimits, PolicyObject, Pool,
-    Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope,
-    Service, Severity, Strategy as Choice, Users, Validator,
-    Balancing, Class, ContentionPolicy, EvictWhen, Fairness, Gauge, Measure, Meter, NodeLimits, PolicyObject,
-    Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule,
-    Scope, Service, Severity, Strategy as Choice, Users, Validator,
+    Balancing, Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -67,6 +62,21 @@ fn term() -> impl Strategy<Value = Term> {
     ]
 }
 
+/// What a pool may say of its nodes: bounds only where they bound something.
+fn elastic() -> impl Strategy<Value = Elastic> {
+    let time = || prop_oneof![Just(0), 1_000..31_622_400_000u64];
+    let bounds = (0..1_000u32, 0..1_000u32, 0..1_000u32, time(), time());
+    let kind = select(Elasticity::NAMED.map(|(_, kind)| kind).to_vec());
+    (kind, bounds, 0..=1_000u32).prop_map(|(elasticity, bounds, fragmentation_permille)| {
+        let (min_nodes, more, growth_nodes, growth_ms, idle_timeout_ms) = bounds;
+        let said = Elastic { elasticity, fragmentation_permille, ..Elastic::default() };
+        if elasticity != Elasticity::Elastic {
+            return said;
+        }
+        Elastic { min_nodes, max_nodes: min_nodes + more, growth_nodes, growth_ms, idle_timeout_ms, ..said }
+    })
+}
+
 fn selector() -> impl Strategy<Value = Selector> {
     vec(term(), 0..3).prop_map(|terms| Selector { terms })
 }
@@ -98,10 +108,12 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     });
     let over = (over, prop::option::of(contention));
     let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64], over);
-    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
+    let price = (any::<u32>(), elastic());
+    let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
-            let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
+            let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
+            let (price_milli, elastic) = price;
             let (currency, topology): (String, Vec<String>) = words;
             let (queueing, starvation_bound_ms, (oversubscription, contention)) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -125,6 +137,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 oversubscription,
                 contention,
                 rebalance_interval_ms: starvation_bound_ms / 2 * u64::from(starvation_bound_ms >= 2_000),
+                elastic,
                 changed: Revision(0),
             })
         },

@@ -7,6 +7,7 @@ mod agenda;
 mod ahead;
 mod blockers;
 mod defragment;
+pub mod elastic;
 mod explain;
 mod fit;
 mod fleet;

@@ -57,6 +57,7 @@ fn what_is_stranded_is_what_the_expected_requests_cannot_use() {
     assert_eq!((found.devices, found.free_milli), (4, 3_000));
     // Halves can use all of it, pairs of whole boards nothing: the mean of 0 and 3,000.
     assert_eq!((found.stranded_milli, found.permille()), (1_500, 500));
+    assert!(found.is_over(500) && !found.is_over(501) && !found.is_over(0));
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub(super) fn node(id: u32) -> Node {
         health: NodeHealth::Available,
         health_since: LedgerTime(0),
         fence_pending: Vec::new(),
+        moved: None,
         changed: Revision(1),
     }
 }

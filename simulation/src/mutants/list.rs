@@ -19,11 +19,13 @@ const EVICTIONS: Net = Net::tests("plimsoll-ledger", "evictions", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
+const ELASTIC: Net = Net::tests("plimsoll-ledger", "elastic", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
+const MOVES: Net = Net::tests("plimsoll-scheduler", "elastic_test", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
@@ -37,7 +39,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 56] = [
+pub const SEEDED: [Seeded; 59] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -85,6 +87,8 @@ pub const SEEDED: [Seeded; 56] = [
         "a place that others leave for somebody is granted to another",
         &[MODEL, SEEDS],
     ),
+    bug("move-a-busy-node", "a node with work moves to another pool", &[ELASTIC, MODEL]),
+    bug("move-below-the-least", "moves leave a pool fewer nodes than its least", &[ELASTIC, MODEL]),
     bug(
         "relocate-anyone",
         "a grant is asked to go elsewhere whatever its class, protected or not",
@@ -105,6 +109,7 @@ pub const SEEDED: [Seeded; 56] = [
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
     bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),
     bug("backfill-delays-the-head", "who overtakes is not asked for how long it stays", &[AHEAD]),
+    bug("lend-what-is-missed", "a node that somebody at home waits for is lent", &[MOVES]),
     // Storage and consensus.
     bug("skip-fsync", "what was written counts before it is on disk", &[SEEDS]),
     bug("vote-not-persisted", "a vote is forgotten at a power cut", &[SEEDS]),

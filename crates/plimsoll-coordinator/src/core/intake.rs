@@ -314,6 +314,7 @@ fn weight_of(entry: &Entry) -> usize {
         Command::Place { .. }
         | Command::Preempt { .. }
         | Command::Relocate { .. }
+        | Command::MoveNode { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }

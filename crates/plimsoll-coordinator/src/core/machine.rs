@@ -120,13 +120,17 @@ impl LedgerMachine {
         self.endpoints.subscribe()
     }
 
-    /// Tells how many scaling policies there are.
+    /// Tells how many scaling policies and elastic pools there are.
     pub(super) fn scaling_changes(&self) -> watch::Receiver<usize> {
         self.scaling.subscribe()
     }
 
     fn tell_of_scaling(&self) {
-        let count = self.ledger.read().scaling_policies().count();
+        let count = {
+            let ledger = self.ledger.read();
+            let elastic = ledger.pools().filter(|pool| pool.elastic.is_elastic()).count();
+            ledger.scaling_policies().count() + elastic
+        };
         self.scaling.send_if_modified(|known| std::mem::replace(known, count) != count);
     }
 
@@ -369,6 +373,7 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::Place { .. }
         | Command::Preempt { .. }
         | Command::Relocate { .. }
+        | Command::MoveNode { .. }
         | Command::Confirm { .. }
         | Command::Renew { .. }
         | Command::Resize { .. }

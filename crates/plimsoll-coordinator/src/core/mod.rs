@@ -12,6 +12,7 @@ mod encoding;
 mod error;
 mod estimates;
 mod fork;
+mod fragmentation;
 mod history;
 mod identity;
 mod intake;
@@ -45,6 +46,7 @@ pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, Sampled, S
 pub use config::{CallLimits, CoreConfig, Data, IntakeLimits, Stores, Timings};
 pub use digest::{StateDigest, StateDump};
 pub use error::{HistoryError, ReadError, StartError, SubmitError};
+pub(crate) use fragmentation::{ByPool, Measured};
 pub use history::History;
 pub use identity::IdentityError;
 pub use loads::LoadBook;
@@ -271,7 +273,12 @@ impl Core {
         self.inner.machine.endpoint_changes()
     }
 
-    /// Tells how many scaling policies there are here.
+    /// How fragmented pools are.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.inner.measured
+    }
+
+    /// Tells how many scaling policies and elastic pools there are here.
     pub(crate) fn scaling_changes(&self) -> tokio::sync::watch::Receiver<usize> {
         self.inner.machine.scaling_changes()
     }

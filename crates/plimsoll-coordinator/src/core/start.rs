@@ -61,6 +61,7 @@ pub(super) struct Inner {
     pub(super) loads: Arc<LoadBook>,
     /// What the leader saw of targets of scaling.
     pub(super) looks: Looks,
+    pub(super) measured: super::Measured,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
     pub(super) machine: Arc<LedgerMachine>,
@@ -200,6 +201,7 @@ pub(super) async fn start(
         fault: OnceLock::new(),
         past,
         scratch: Semaphore::new(1),
+        measured: super::Measured::default(),
     });
     tokio::spawn(keep_bases(Arc::downgrade(&inner.past), inner.hub.changes()));
     tokio::spawn(lost::halt(inner.group.clone(), Arc::downgrade(&inner), inner.stop.subscribe()));

@@ -1,6 +1,6 @@
 //! Fragmentation, and plans against it, as the API shows them.
 
-use plimsoll_ledger::{Command, Ledger, Placement};
+use plimsoll_ledger::{Command, Ledger, Placement, Pool};
 use plimsoll_proto::{convert, v1};
 use plimsoll_scheduler::{Cost, Defragmentation, Fragmentation, Move, Opening, Stay, Terrain, Why};
 
@@ -9,17 +9,22 @@ use super::edge::Actor;
 use super::intent::Intent;
 use super::names;
 use super::problem::Problem;
+use crate::core::ByPool;
 
 /// Moves of a plan, where nobody says and at most.
 const MOVES: (usize, usize) = (32, 256);
 
-/// A pool's status with its fragmentation. O(nodes x shapes x devices + reservations looked at).
-pub(super) fn with_fragmentation(status: v1::PoolStatus, ledger: &Ledger, pool: &str) -> v1::PoolStatus {
-    if status.devices == 0 {
-        return status;
-    }
-    let fragmentation = Terrain::of_devices(ledger, pool).fragmentation();
-    v1::PoolStatus { fragmentation: fragmentation.into_iter().map(fragmentation_to_v1).collect(), ..status }
+/// A pool's status with its fragmentation, as it was measured for all.
+pub(super) fn with_fragmentation(status: v1::PoolStatus, all: &ByPool, pool: &Pool) -> v1::PoolStatus {
+    let measured = all.get(&pool.name).into_iter().flatten();
+    let threshold = pool.elastic.fragmentation_permille;
+    let fragmentation = measured.map(|one| fragmentation_to_v1(one.clone(), threshold)).collect();
+    v1::PoolStatus { fragmentation, ..status }
+}
+
+/// Thousandths of a class's free GPU from which on it is said to be fragmented when they are stranded; 0 for no such line.
+fn threshold_of(ledger: &Ledger, pool: &str) -> u32 {
+    ledger.pool(pool).map_or(0, |pool| pool.elastic.fragmentation_permille)
 }
 
 /// The plan for a pool, at the revision that this coordinator has applied.
@@ -49,7 +54,7 @@ pub(super) async fn carry_out(
     let moves = plan.moves.clone();
     let shown = {
         let _turn = api.turn().await;
-        answer(&api.local(), plan)
+        answer(&api.local(), &request.pool, plan)
     };
     let mut outcomes = Vec::with_capacity(moves.len());
     for one in moves {
@@ -75,11 +80,14 @@ pub(super) async fn carry_out(
 }
 
 /// A plan, with the names that the ledger has now.
-pub(super) fn answer(ledger: &Ledger, plan: Defragmentation) -> v1::PlanDefragmentationResponse {
+pub(super) fn answer(ledger: &Ledger, pool: &str, plan: Defragmentation) -> v1::PlanDefragmentationResponse {
+    let threshold = threshold_of(ledger, pool.strip_prefix("pools/").unwrap_or(pool));
+    let shown =
+        |all: Vec<Fragmentation>| all.into_iter().map(|one| fragmentation_to_v1(one, threshold)).collect();
     v1::PlanDefragmentationResponse {
         revision: plan.revision.0,
-        before: plan.before.into_iter().map(fragmentation_to_v1).collect(),
-        after: plan.after.into_iter().map(fragmentation_to_v1).collect(),
+        before: shown(plan.before),
+        after: shown(plan.after),
         moves: plan.moves.into_iter().filter_map(|one| move_to_v1(ledger, one)).collect(),
         opens: plan.opens.iter().map(opening_to_v1).collect(),
         stays: plan.stays.iter().map(|one| stay_to_v1(ledger, one)).collect(),
@@ -138,8 +146,9 @@ fn stay_to_v1(ledger: &Ledger, from: &Stay) -> v1::DefragmentationStay {
     }
 }
 
-fn fragmentation_to_v1(from: Fragmentation) -> v1::DeviceFragmentation {
+fn fragmentation_to_v1(from: Fragmentation, threshold_permille: u32) -> v1::DeviceFragmentation {
     v1::DeviceFragmentation {
+        over_threshold: from.is_over(threshold_permille),
         model: from.class.model,
         memory_bytes: from.class.memory_bytes,
         devices: from.devices,

@@ -97,7 +97,7 @@ impl PlanService for Plans {
         let request = request.into_inner();
         let plan = defragment::plan(&self.api, &request.pool, request.max_moves).await?;
         let _turn = self.api.turn().await;
-        Ok(Response::new(defragment::answer(&self.api.core.local(), plan)))
+        Ok(Response::new(defragment::answer(&self.api.core.local(), &request.pool, plan)))
     }
 
     async fn defragment(

@@ -114,37 +114,43 @@ impl PolicyService for Policies {
         &self,
         request: Request<v1::GetPoolRequest>,
     ) -> Result<Response<v1::GetPoolResponse>, Status> {
-        let (view, pool) = get!(self, request, "pools", "pool", pool);
-        Ok(Response::new(v1::GetPoolResponse {
-            revision: view.revision().0,
-            age_ms: view.age_ms(),
-            pool: Some(convert::pool_to_v1(&pool)),
-            status: Some(defragment::with_fragmentation(
-                convert::pool_status(&pool, &view),
-                &view,
-                &pool.name,
-            )),
-        }))
+        let (mut answer, pool, status, measure) = {
+            let (view, pool) = get!(self, request, "pools", "pool", pool);
+            let answer = v1::GetPoolResponse {
+                revision: view.revision().0,
+                age_ms: view.age_ms(),
+                pool: Some(convert::pool_to_v1(&pool)),
+                status: None,
+            };
+            let status = convert::pool_status(&pool, &view);
+            (answer, pool, status, self.api.core.measured().begin(&view))
+        };
+        let all = self.api.at_length(|| self.api.core.measured().finish(measure)).await;
+        answer.status = Some(defragment::with_fragmentation(status, &all, &pool));
+        Ok(Response::new(answer))
     }
 
     async fn list_pools(
         &self,
         request: Request<v1::ListPoolsRequest>,
     ) -> Result<Response<v1::ListPoolsResponse>, Status> {
-        let (view, pools, next_page_token) = list!(self, request, pools);
-        Ok(Response::new(v1::ListPoolsResponse {
-            revision: view.revision().0,
-            age_ms: view.age_ms(),
-            statuses: pools
-                .iter()
-                .map(|pool| {
-                    defragment::with_fragmentation(convert::pool_status(pool, &view), &view, &pool.name)
-                })
-                .collect(),
-            pools: pools.iter().map(|pool| convert::pool_to_v1(pool)).collect(),
-            next_page_token,
-            policy_revision: view.meta().policy_changed.0,
-        }))
+        let (mut answer, pools, measure) = {
+            let (view, pools, next_page_token) = list!(self, request, pools);
+            let answer = v1::ListPoolsResponse {
+                revision: view.revision().0,
+                age_ms: view.age_ms(),
+                statuses: pools.iter().map(|pool| convert::pool_status(pool, &view)).collect(),
+                pools: pools.iter().map(|pool| convert::pool_to_v1(pool)).collect(),
+                next_page_token,
+                policy_revision: view.meta().policy_changed.0,
+            };
+            (answer, pools, self.api.core.measured().begin(&view))
+        };
+        let all = self.api.at_length(|| self.api.core.measured().finish(measure)).await;
+        let statuses = std::mem::take(&mut answer.statuses).into_iter().zip(&pools);
+        answer.statuses =
+            statuses.map(|(status, pool)| defragment::with_fragmentation(status, &all, pool)).collect();
+        Ok(Response::new(answer))
     }
 
     async fn get_class(

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use plimsoll_ledger::Contention;
-use plimsoll_scheduler::Terrain;
+use plimsoll_ledger::{Contention, Ledger};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -17,7 +16,7 @@ use super::invariants::Invariants;
 use super::pools::{PoolCapacity, Split, capacities, in_base_unit};
 use super::tallies::{Row, Tallies};
 use crate::agreement::Agreement;
-use crate::core::{Core, Counters};
+use crate::core::{ByPool, Core, Counters};
 
 /// Reads a core, and what was counted along with its log.
 pub(super) struct Gatherer {
@@ -128,7 +127,7 @@ impl Gatherer {
 
     fn ledger(&self, page: &mut Page<'_>) -> fmt::Result {
         // The lock is held while summing only, not while writing.
-        let (queues, broken, terrains, pools, ids) = {
+        let (queues, broken, (measure, thresholds), lent, pools, ids) = {
             let view = self.core.local();
             let broken: Vec<_> = view
                 .pools()
@@ -141,10 +140,10 @@ impl Gatherer {
             let ids: Vec<_> =
                 if self.core.is_leader() { view.nodes().map(|node| node.id).collect() } else { Vec::new() };
             let capacities = capacities(&view);
-            let with_gpus = capacities.iter().filter(|(_, pool)| pool.resources.contains_key("gpu"));
-            let terrains: Vec<_> =
-                with_gpus.map(|(name, _)| (name.clone(), Terrain::of_devices(&view, name))).collect();
-            (queues, broken, terrains, capacities, ids)
+            let thresholds: BTreeMap<String, u32> =
+                view.pools().map(|pool| (pool.name.clone(), pool.elastic.fragmentation_permille)).collect();
+            let measure = self.core.measured().begin(&view);
+            (queues, broken, (measure, thresholds), lent(&view), capacities, ids)
         };
         let names = || queues.iter().map(|(name, _)| name.as_str());
         let live = self.tallies.reservations(names());
@@ -163,7 +162,8 @@ impl Gatherer {
         let help =
             "Gangs that lost members with their nodes and that nothing has taken the place of, by pool";
         page.rows("gangs_repairing", help, broken)?;
-        fragmentation(page, &terrains)?;
+        fragmentation(page, &self.core.measured().finish(measure), &thresholds)?;
+        page.rows("nodes_lent", "Nodes that a pool has lent to another, by the pool that lends them", lent)?;
         page.rows(
             "pool_capacity",
             "What pools have: granted (backed), free and lost sum to it (cpu in cores, gpu in devices, memory in bytes)",
@@ -267,15 +267,17 @@ impl Gatherer {
 }
 
 /// What is free of pools' devices, and what of that is stranded.
-fn fragmentation(page: &mut Page<'_>, terrains: &[(String, Terrain)]) -> fmt::Result {
-    let (mut free, mut stranded) = (Vec::new(), Vec::new());
-    for (pool, terrain) in terrains {
-        for one in terrain.fragmentation() {
+fn fragmentation(page: &mut Page<'_>, all: &ByPool, thresholds: &BTreeMap<String, u32>) -> fmt::Result {
+    let (mut free, mut stranded, mut over) = (Vec::new(), Vec::new(), Vec::new());
+    for (pool, measured) in all {
+        let threshold = thresholds.get(pool).copied().unwrap_or_default();
+        for one in measured {
             let labels = vec![
                 ("pool", pool.clone()),
                 ("model", one.class.model.clone()),
                 ("memory", one.class.memory_bytes.to_string()),
             ];
+            over.push((labels.clone(), f64::from(u8::from(one.is_over(threshold)))));
             free.push((labels.clone(), in_base_unit("gpu", one.free_milli)));
             stranded.push((labels, in_base_unit("gpu", one.stranded_milli)));
         }
@@ -289,7 +291,18 @@ fn fragmentation(page: &mut Page<'_>, terrains: &[(String, Terrain)]) -> fmt::Re
         "fragmentation_stranded_gpus",
         "Of these, what the requests that are expected cannot use",
         stranded,
-    )
+    )?;
+    let help = "1 where at least the pool's fragmentation threshold of what is free is stranded, else 0";
+    page.rows("fragmentation_over_threshold", help, over)
+}
+
+/// Nodes that pools have lent, by the pool that they are of: a row for each pool.
+fn lent(ledger: &Ledger) -> Vec<(Labels, f64)> {
+    let mut lent: BTreeMap<&str, u64> = ledger.pools().map(|pool| (pool.name.as_str(), 0)).collect();
+    for home in ledger.nodes().filter_map(|node| node.lent_by()) {
+        *lent.entry(home).or_default() += 1;
+    }
+    lent.into_iter().map(|(pool, count)| (vec![("pool", pool.to_owned())], to_f64(count))).collect()
 }
 
 fn gauges(rows: Vec<Row>) -> Vec<(Labels, f64)> {

@@ -3,6 +3,7 @@
 mod administration;
 mod calendar;
 mod contention;
+mod elastic;
 mod evict;
 mod expire;
 mod intents;

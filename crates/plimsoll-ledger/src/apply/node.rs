@@ -31,16 +31,18 @@ impl Ledger {
         }
         let old = self.node_by_name(&registration.name).cloned();
         let id = old.as_ref().map_or(NodeId(self.meta.next_node), |node| node.id);
+        let (pool, moved) = self.place_of(registration, old.as_deref());
         let mut node = Node {
             id,
             registration: registration.clone(),
             epoch: NodeEpoch(context.revision.0),
-            pool: self.pool_of(registration),
+            pool,
             allocatable: self.allocatable_of(registration),
             admin: NodeAdmin::Schedulable,
             health: NodeHealth::Available,
             health_since: context.now,
             fence_pending: Vec::new(),
+            moved,
             changed: context.revision,
         };
         let Some(old) = old else {

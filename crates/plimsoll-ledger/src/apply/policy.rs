@@ -70,6 +70,7 @@ impl Ledger {
         self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);
+        self.check_elastic(put, delete, &mut blockers);
         self.check_quotas(put, delete, &mut blockers);
         self.check_validators(put, delete, &mut blockers);
         self.check_schedules(put, delete, &mut blockers);
@@ -228,10 +229,11 @@ impl Ledger {
     fn review_nodes(&mut self, context: &mut Context<'_>) {
         let nodes: Vec<Arc<Node>> = self.nodes().cloned().collect();
         for node in nodes {
-            let pool = self.pool_of(&node.registration);
+            let (pool, moved) = self.place_of(&node.registration, Some(&node));
             let allocatable = self.allocatable_of(&node.registration);
-            if pool != node.pool || allocatable != node.allocatable {
-                self.store_node(context, "policy/node", Node { pool, allocatable, ..Node::clone(&node) });
+            if pool != node.pool || moved != node.moved || allocatable != node.allocatable {
+                let node = Node { pool, moved, allocatable, ..Node::clone(&node) };
+                self.store_node(context, "policy/node", node);
             }
         }
     }

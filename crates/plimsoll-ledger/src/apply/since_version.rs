@@ -52,6 +52,8 @@ impl Command {
             || self.says(none, contention::is_of_contention, none);
         let of_repair = self.says(repair::asks_for_repair, none, none);
         let of_roles = self.says(role::asks_for_roles, none, none);
+        let of_elastic =
+            matches!(self, Command::MoveNode { .. }) || self.says(none, crate::elastic::is_of_elastic, none);
         let of_relocation = matches!(self, Command::Relocate { .. });
         let of_eviction =
             matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
@@ -61,6 +63,7 @@ impl Command {
             (of_contention, contention::SINCE_VERSION),
             (self.says(none, processing::is_of_processing, none), processing::SINCE_VERSION),
             (of_relocation, crate::relocation::SINCE_VERSION),
+            (of_elastic, crate::elastic::SINCE_VERSION),
             (of_repair, crate::repair::SINCE_VERSION),
             (of_admins, administration::SINCE_VERSION),
             (of_scaling, scaling::SINCE_VERSION),

@@ -262,7 +262,7 @@ impl Ledger {
     }
 
     /// What a node has for its pool: what it offers, less what a lost workload may still run there; nothing while it takes no work.
-    fn offered_by(&self, node: &Node) -> Resources {
+    pub(crate) fn offered_by(&self, node: &Node) -> Resources {
         if !node.is_eligible() {
             return Resources::default();
         }

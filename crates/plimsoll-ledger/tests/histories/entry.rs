@@ -177,6 +177,21 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
         Step::Device(node, device, failed) => {
             Command::SetDeviceHealth { node: NodeId(*node), device: DeviceIndex(*device), failed: *failed }
         }
+        Step::MoveNode { pick: index, back, wait } => {
+            // Mostly one that is free to go, where both pools are elastic and there is such a one.
+            let pools = ["default", "gpu"];
+            let to = |from: &str| if from == pools[0] { pools[1] } else { pools[0] };
+            let may: Vec<_> =
+                ledger.nodes().filter(|n| ledger.may_move(n.id, &n.pool, to(&n.pool)).is_ok()).collect();
+            let all: Vec<_> = ledger.nodes().collect();
+            let from = if may.is_empty() || *wait { &all } else { &may };
+            let Some(n) = from.get(index % from.len().max(1)) else {
+                return Entry::system(Command::Cancel { reservation: nobody });
+            };
+            let (from, to) = (n.pool.clone(), to(&n.pool).to_owned());
+            let (from, to) = if *back && *wait { (to, from) } else { (from, to) };
+            Command::MoveNode { node: n.id, from, to }
+        }
         Step::RemoveNode(node) => Command::RemoveNode { node: NodeId(*node) },
         Step::Policy(change, stale) => {
             let (put, delete) = policy(*change);

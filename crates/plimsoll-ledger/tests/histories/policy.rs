@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, Class, ContentionPolicy, EvictWhen, Gauge, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool,
-    Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
-    ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
+    Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -124,6 +122,29 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             let nonsense = EvictWhen { above_permille: 1_000, ..when };
             let other = if change == 57 { Some(nonsense) } else { None };
             (vec![class("batch", 10, Some(when)), class("standard", 50, other)], vec![])
+        }
+        58..=62 => {
+            let elastic = |min_nodes, max_nodes, growth_nodes, idle_timeout_ms| Elastic {
+                elasticity: Elasticity::Elastic,
+                min_nodes,
+                max_nodes,
+                growth_nodes,
+                idle_timeout_ms,
+                ..Elastic::default()
+            };
+            let of = |name: &str, elastic| PolicyObject::Pool(Pool { elastic, ..pool(name, 0) });
+            let put = match change {
+                58 => vec![of("default", elastic(0, 0, 3, 1_000)), of("gpu", elastic(0, 0, 3, 1_000))],
+                59 => vec![of("default", elastic(2, 3, 1, 0)), of("gpu", elastic(0, 2, 2, 5_000))],
+                60 => vec![of("gpu", Elastic { elasticity: Elasticity::Static, ..Elastic::default() })],
+                61 => vec![of("gpu", Elastic { fragmentation_permille: 300, ..Elastic::default() })],
+                // Bounds of nothing, and bounds that cross.
+                _ => vec![
+                    of("gpu", Elastic { min_nodes: 1, ..Elastic::default() }),
+                    of("default", elastic(3, 2, 0, 0)),
+                ],
+            };
+            (put, vec![])
         }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),

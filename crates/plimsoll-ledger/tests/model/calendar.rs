@@ -164,6 +164,20 @@ impl Model {
         if cuts { Ok(at) } else { Err(Reason::ReservedByCalendar) }
     }
 
+    /// True where something is kept of a pool that it would be short of without this node.
+    pub(super) fn calendar_needs(&self, pool: &str, n: &super::Nod) -> bool {
+        let request = Request { pool: pool.to_owned(), ..Request::default() };
+        let countable = |name: &str| self.pools[pool].countables.contains_key(name);
+        let asked = |name: &str| match name {
+            _ if countable(name) => 0,
+            "gpu" => n.reg.devices.iter().filter(|device| !device.failed).count() as u128 * 1_000,
+            _ => n.allocatable.get(name).0.into(),
+        };
+        let (from, until) = (self.clock, u64::MAX);
+        let want = Want { request: &request, asked: &asked, from, until, plan: None, ahead: false };
+        self.first_short(&want).is_some()
+    }
+
     /// True where a holder may not grow.
     pub(super) fn calendar_stops(&self, r: &Res, new: &Resources) -> bool {
         let asked = |name: &str| {

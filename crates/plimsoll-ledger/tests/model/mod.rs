@@ -5,6 +5,7 @@ mod admission;
 mod calendar;
 pub(crate) mod clause;
 pub(crate) mod contention;
+mod elastic;
 mod eviction;
 mod life;
 mod nodes;
@@ -80,6 +81,14 @@ pub(crate) struct Nod {
     pub(crate) health: NodeHealth,
     pub(crate) since: u64,
     pub(crate) pending: Vec<(u64, Resources, Vec<DeviceGrant>)>,
+    pub(crate) lent: Option<Lent>,
+}
+
+/// A node that moved: the pool that it is of, and when it came to where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lent {
+    pub(crate) home: String,
+    pub(crate) at: u64,
 }
 
 /// A node that was removed: its name, its devices' uuids, and when.
@@ -311,6 +320,10 @@ impl Model {
                 }
                 self.forget_node(node.0);
                 return Ok(Came::To("done"));
+            }
+            Command::MoveNode { node, from, to } => {
+                self.move_node(node.0, from, to)?;
+                return Ok(Came::To("node"));
             }
             Command::ApplyPolicy { put, delete, if_revision } => {
                 self.policy(put, delete, if_revision.0)?;

@@ -17,10 +17,14 @@ impl Model {
         }
         let known = self.nodes.iter().find(|(_, n)| n.reg.name == reg.name).map(|(id, n)| (*id, n.clone()));
         let id = known.as_ref().map_or(self.next_node, |(id, _)| *id);
+        let was = known.as_ref().map(|(_, old)| (old.lent.as_ref(), old.pool.as_str()));
+        let (pool, lent) =
+            was.map_or_else(|| (self.pool_of(reg), None), |(lent, pool)| self.place_of(reg, lent, pool));
         let mut new = Nod {
             reg: reg.clone(),
             epoch: self.revision,
-            pool: self.pool_of(reg),
+            pool,
+            lent,
             allocatable: self.allocatable_of(reg),
             schedulable: true,
             drains: false,

@@ -30,6 +30,7 @@ impl Model {
         reasons.extend(self.processing_reasons(put, delete));
         reasons.extend(self.contention_reasons(put));
         reasons.extend(self.eviction_reasons(put));
+        reasons.extend(self.elastic_reasons(put, delete));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);
@@ -137,10 +138,12 @@ impl Model {
         self.policy_changed = self.revision;
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             let reg = self.nodes[&id].reg.clone();
-            let (pool, allocatable) = (self.pool_of(&reg), self.allocatable_of(&reg));
+            let (was, allocatable) = (self.nodes[&id].clone(), self.allocatable_of(&reg));
+            let (pool, lent) = self.place_of(&reg, was.lent.as_ref(), &was.pool);
             let n = self.nodes.get_mut(&id).expect("listed above");
             let moves = n.pool != pool;
             n.pool = pool;
+            n.lent = lent;
             n.allocatable = allocatable;
             if moves {
                 self.keep_no_places(id);

@@ -386,7 +386,7 @@ impl Model {
     }
 
     /// Nodes of the pool that are heard of, without those that leave.
-    fn present(&self, policy: &ScalingPolicy) -> u64 {
+    pub(super) fn present(&self, policy: &ScalingPolicy) -> u64 {
         let leaves = |n: &Nod| {
             let of = |one: &Wanted| one.open() && one.removes.is_some() && one.policy == policy.name;
             self.intents.values().any(|one| of(one) && one.node == n.reg.name)
@@ -395,7 +395,7 @@ impl Model {
         self.nodes.values().filter(in_pool).filter(|n| heard(n) && !leaves(n)).count() as u64
     }
 
-    fn coming(&self, policy: &ScalingPolicy) -> u64 {
+    pub(super) fn coming(&self, policy: &ScalingPolicy) -> u64 {
         let starts = self.intents.values().filter(|one| one.policy == policy.name && one.removes.is_none());
         starts.filter(|one| one.open() && !self.machine_is_present(policy, one)).count() as u64
     }

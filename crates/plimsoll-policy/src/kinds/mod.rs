@@ -1,6 +1,7 @@
 //! The kinds of objects, one file each: from the tree to the API's message, with the place of each field.
 
 pub(crate) mod class;
+pub(crate) mod elastic;
 pub(crate) mod node_limits;
 mod places;
 pub(crate) mod pool;

@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 17] = [
+pub(crate) const SPEC: [&str; 24] = [
     "select",
     "strategy",
     "countables",
@@ -30,6 +30,13 @@ pub(crate) const SPEC: [&str; 17] = [
     "rebalanceInterval",
     "oversubscription",
     "contention",
+    "elasticity",
+    "minNodes",
+    "maxNodes",
+    "growthNodes",
+    "growthPeriod",
+    "idleTimeout",
+    "fragmentationThreshold",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -181,6 +188,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         pool.rebalance_interval_ms = interval.unwrap_or_default();
     }
     pool.contention = spec.get("contention").map(|node| contention(context, node));
+    super::elastic::read(context, spec, &mut pool);
     pool
 }
 

@@ -114,6 +114,11 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
             to.number(1, reservation.0);
             to.message(2, |to| eviction::write_overload(to, overload));
         }),
+        Command::MoveNode { node, from, to: pool } => to.message(66, |to| {
+            to.number(1, node.0);
+            to.bytes(2, from);
+            to.bytes(3, pool);
+        }),
         Command::OpenWindows { schedule, changed, windows, until } => {
             to.generated(30, &schedule::encode_open(schedule, *changed, windows, *until));
         }
@@ -248,6 +253,7 @@ fn read_plain(from: &mut Reader<'_>, number: u32) -> Result<Command> {
             let announced = from.generated(3, "announcement")?.map(service::decode_announcement);
             Command::SetEndpoint { reservation, token, announced }
         }
+        66 => Command::MoveNode { node: NodeId(from.small(1)?), from: from.text(2)?, to: from.text(3)? },
         65 => Command::Relocate {
             reservation: ReservationId(from.number(1)?),
             placement: reservation::read_placement(from.some_message(2, "relocate.placement")?)?,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Batch, Class, Device, DeviceGrant, FencePending, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject,
-    Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
+    Batch, Class, Device, DeviceGrant, Elastic, FencePending, Moved, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject, Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,
@@ -61,6 +60,9 @@ pub(super) fn node(from: log::Node) -> Result<Node> {
         health: names::decode_health(from.health)?,
         health_since: LedgerTime(from.health_since_ms),
         fence_pending: all(from.fence_pending, pending)?,
+        moved: from
+            .moved
+            .map(|moved| Box::new(Moved { home: moved.home, from: moved.from, at: LedgerTime(moved.at_ms) })),
         changed: Revision(from.changed),
     })
 }
@@ -129,6 +131,15 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
         changed: Revision(from.changed),
         fairness: names::decode_fairness(from.fairness)?,
         price_milli: from.price_milli,
+        elastic: Elastic {
+            elasticity: names::decode_elasticity(from.elasticity)?,
+            min_nodes: from.min_nodes,
+            max_nodes: from.max_nodes,
+            growth_nodes: from.growth_nodes,
+            growth_ms: from.growth_ms,
+            idle_timeout_ms: from.idle_timeout_ms,
+            fragmentation_permille: from.fragmentation_permille,
+        },
         preemption: names::decode_preemption(from.preemption)?,
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: amounts(from.prices)?.into_iter().map(|(name, amount)| (name, amount.0)).collect(),

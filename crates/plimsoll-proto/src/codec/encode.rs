@@ -45,6 +45,11 @@ pub(super) fn node(node: &Node) -> log::Node {
         health: names::encode_health(node.health),
         health_since_ms: node.health_since.0,
         fence_pending: node.fence_pending.iter().map(pending).collect(),
+        moved: node.moved.as_deref().map(|moved| log::Moved {
+            home: moved.home.clone(),
+            from: moved.from.clone(),
+            at_ms: moved.at.0,
+        }),
         changed: node.changed.0,
     }
 }
@@ -126,6 +131,13 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         changed: pool.changed.0,
         fairness: names::encode_fairness(pool.fairness),
         price_milli: pool.price_milli,
+        elasticity: names::encode_elasticity(pool.elastic.elasticity),
+        min_nodes: pool.elastic.min_nodes,
+        max_nodes: pool.elastic.max_nodes,
+        growth_nodes: pool.elastic.growth_nodes,
+        growth_ms: pool.elastic.growth_ms,
+        idle_timeout_ms: pool.elastic.idle_timeout_ms,
+        fragmentation_permille: pool.elastic.fragmentation_permille,
         preemption: names::encode_preemption(pool.preemption),
         max_preemptions_per_hour: pool.max_preemptions_per_hour,
         prices: named(&pool.prices),

@@ -1,8 +1,7 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule,
-    Qos, QueueOrder, Reason, State, Strategy,
+    Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -199,6 +198,23 @@ pub(super) fn decode_preemption(number: i32) -> Result<Preemption, CodecError> {
         .into_iter()
         .find(|preemption| encode_preemption(*preemption) == number)
         .ok_or(CodecError::UnknownKind { what: "preemption" })
+}
+
+/// Dynamic is 0: pools had no word for it before ledger version 9.
+pub(super) fn encode_elasticity(elasticity: Elasticity) -> i32 {
+    match elasticity {
+        Elasticity::Dynamic => 0,
+        Elasticity::Static => 1,
+        Elasticity::Elastic => 2,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_elasticity(number: i32) -> Result<Elasticity, CodecError> {
+    [Elasticity::Dynamic, Elasticity::Static, Elasticity::Elastic]
+        .into_iter()
+        .find(|elasticity| encode_elasticity(*elasticity) == number)
+        .ok_or(CodecError::UnknownKind { what: "elasticity" })
 }
 
 /// Requeue is 0: requests had no word for it before ledger version 4.

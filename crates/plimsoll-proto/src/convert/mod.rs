@@ -6,6 +6,7 @@
 mod blocker;
 mod check;
 mod contention;
+mod elastic;
 mod event;
 mod mig;
 mod node;
@@ -27,6 +28,7 @@ pub use check::Violation;
 pub use contention::{
     contention_name, contention_to_v1, resolve_from_v1, resolve_to_v1, severity_from_v1, severity_to_v1,
 };
+pub use elastic::{elasticity_from_v1, elasticity_to_v1};
 pub use event::{event_to_v1, object_kind};
 pub use node::{node_lease, node_name, node_state, node_to_v1, registration_from_v1, registration_to_v1};
 pub use policy::{

@@ -9,6 +9,7 @@ use plimsoll_ledger::{
 use plimsoll_types::{Resources, Revision};
 
 use super::check::Check;
+use super::elastic::{self, elasticity_to_v1};
 use super::queue::{queue, queue_to_v1};
 use super::schedule::{schedule, schedule_to_v1};
 use super::{Violation, resources, resources_to_v1, selector_to_v1, topology, usage};
@@ -118,6 +119,13 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         revision: from.changed.0,
         fairness: fairness_to_v1(from.fairness).into(),
         price_milli: from.price_milli,
+        elasticity: elasticity_to_v1(from.elastic.elasticity).into(),
+        min_nodes: from.elastic.min_nodes,
+        max_nodes: from.elastic.max_nodes,
+        growth_nodes: from.elastic.growth_nodes,
+        growth_ms: from.elastic.growth_ms,
+        idle_timeout_ms: from.elastic.idle_timeout_ms,
+        fragmentation_permille: from.elastic.fragmentation_permille,
         preemption: preemption_to_v1(from.preemption).into(),
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: from.prices.clone(),
@@ -401,6 +409,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         oversubscription: super::qos::oversubscription(check, from),
         contention,
         rebalance_interval_ms: from.rebalance_interval_ms,
+        elastic: elastic::elastic(check, from),
     }
 }
 

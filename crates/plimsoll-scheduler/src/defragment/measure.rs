@@ -50,8 +50,13 @@ pub(super) struct Expected {
     classes: Vec<DeviceClass>,
 }
 
+/// What is asked in pools, by what runs, waits, or ended lately.
+pub(super) struct Asked {
+    shapes: BTreeMap<String, Vec<Shape>>,
+}
+
 #[derive(Clone, Debug)]
-struct Shape {
+pub(super) struct Shape {
     /// What one member takes of its node.
     amounts: Resources,
     gpu: GpuAsk,
@@ -91,34 +96,46 @@ impl Fragmentation {
     pub fn permille(&self) -> u64 {
         (self.stranded_milli * 1_000).checked_div(self.free_milli).unwrap_or(0)
     }
+
+    /// True where something is stranded, and at least so many thousandths of what is free; never for 0, which is no line.
+    pub fn is_over(&self, threshold_permille: u32) -> bool {
+        threshold_permille > 0 && self.permille() >= u64::from(threshold_permille)
+    }
+}
+
+impl Asked {
+    /// One walk over the newest reservations for all these pools. O(reservations looked at x shapes).
+    pub(super) fn of(ledger: &Ledger, of_interest: impl Fn(&str) -> bool) -> Asked {
+        let mut all: BTreeMap<String, Vec<Shape>> = BTreeMap::new();
+        for reservation in ledger.reservations().rev().take(MOST_LOOKED_AT) {
+            let pool = reservation.request.pool.as_str();
+            let Some(gpu) = asked(reservation).filter(|_| of_interest(pool)) else { continue };
+            let (amounts, _) = crate::fleet::split(ledger, &reservation.request);
+            if !all.contains_key(pool) {
+                all.insert(pool.to_owned(), Vec::new());
+            }
+            let shapes = all.get_mut(pool).expect("put there just now");
+            match shapes.iter_mut().find(|shape| shape.gpu == *gpu && shape.amounts == amounts) {
+                Some(shape) => shape.weight += 1,
+                None => shapes.push(Shape { amounts, gpu: gpu.clone(), weight: 1, classes: Vec::new() }),
+            }
+        }
+        Asked { shapes: all }
+    }
+
+    /// What is asked in one of them.
+    pub(super) fn take(&mut self, pool: &str) -> Vec<Shape> {
+        self.shapes.remove(pool).unwrap_or_default()
+    }
 }
 
 impl Expected {
-    /// What is asked in a pool with such nodes: by what runs, waits, or ended lately. Where nobody asks for devices of a class, one whole device of it is
-    /// expected. O(reservations looked at).
-    pub(super) fn of_pool<'a>(
-        ledger: &Ledger,
-        pool: &str,
-        nodes: impl Iterator<Item = &'a NodeView>,
-    ) -> Expected {
+    /// What is asked in a pool with such nodes. Where nobody asks for devices of a class, one whole device of it is expected. O(devices + shapes).
+    pub(super) fn of<'a>(mut shapes: Vec<Shape>, nodes: impl Iterator<Item = &'a NodeView>) -> Expected {
         let mut classes: BTreeMap<DeviceClass, Device> = BTreeMap::new();
         for view in nodes {
             for device in view.node.registration.devices.iter().filter(|device| device.mig.is_none()) {
                 classes.entry(class_of(device)).or_insert_with(|| device.clone());
-            }
-        }
-        let mut shapes: Vec<Shape> = Vec::new();
-        for reservation in ledger.reservations().rev().take(MOST_LOOKED_AT) {
-            if reservation.request.pool == pool
-                && let Some(gpu) = asked(reservation)
-            {
-                let (amounts, _) = crate::fleet::split(ledger, &reservation.request);
-                match shapes.iter_mut().find(|shape| shape.gpu == *gpu && shape.amounts == amounts) {
-                    Some(shape) => shape.weight += 1,
-                    None => {
-                        shapes.push(Shape { amounts, gpu: gpu.clone(), weight: 1, classes: Vec::new() });
-                    }
-                }
             }
         }
         shapes.sort_by_key(|shape| std::cmp::Reverse(shape.weight));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use plimsoll_ledger::{DeviceGrant, GpuAsk, GpuShare, Ledger, MemberPlacement, Reservation};
 use plimsoll_types::{NodeId, ReservationId, Resources, Revision};
 
-use super::measure::{Expected, Fragmentation, Part, total_milli};
+use super::measure::{Asked, Expected, Fragmentation, Part, Shape, total_milli};
 use crate::fit::NodeView;
 use crate::fleet::split;
 
@@ -132,14 +132,37 @@ struct Candidate {
 }
 
 impl Terrain {
-    /// The nodes of a pool that have devices, alone: enough to say how fragmented it is. O(nodes + reservations looked at).
-    pub fn of_devices(ledger: &Ledger, pool: &str) -> Terrain {
+    /// The nodes of each pool that has some with devices, these alone: enough to say how fragmented it is. O(nodes + reservations looked at).
+    pub fn of_all_devices(ledger: &Ledger) -> BTreeMap<String, Terrain> {
+        let mut views: BTreeMap<String, BTreeMap<NodeId, NodeView>> = BTreeMap::new();
+        for node in ledger.nodes().filter(|node| node.is_eligible() && !node.registration.devices.is_empty())
+        {
+            if let Some(view) = NodeView::applied(ledger, node.id, node.effective_labels()) {
+                views.entry(node.pool.clone()).or_default().insert(node.id, view);
+            }
+        }
+        let mut asked = Asked::of(ledger, |pool| views.contains_key(pool));
+        let terrain = |(pool, views): (String, _)| {
+            let asked = asked.take(&pool);
+            let terrain = Terrain::new(ledger, views, asked);
+            (pool, terrain)
+        };
+        views.into_iter().map(terrain).collect()
+    }
+
+    /// A pool's nodes that have devices. O(nodes + reservations looked at).
+    fn of_devices(ledger: &Ledger, pool: &str) -> Terrain {
         let has_devices =
             |node: &&Arc<plimsoll_ledger::Node>| node.pool == pool && !node.registration.devices.is_empty();
         let nodes = ledger.nodes().filter(has_devices).filter(|node| node.is_eligible());
         let views = nodes.filter_map(|node| NodeView::applied(ledger, node.id, node.effective_labels()));
         let views: BTreeMap<NodeId, NodeView> = views.map(|view| (view.node.id, view)).collect();
-        let expected = Expected::of_pool(ledger, pool, views.values());
+        let asked = Asked::of(ledger, |one| one == pool).take(pool);
+        Terrain::new(ledger, views, asked)
+    }
+
+    fn new(ledger: &Ledger, views: BTreeMap<NodeId, NodeView>, asked: Vec<Shape>) -> Terrain {
+        let expected = Expected::of(asked, views.values());
         Terrain {
             revision: ledger.revision(),
             views,
@@ -147,7 +170,7 @@ impl Terrain {
             candidates: Vec::new(),
             stays: Vec::new(),
             unmovable: 0,
-            preemptions_left: ledger.preemptions_left(pool),
+            preemptions_left: 0,
             work: 0,
         }
     }
@@ -155,6 +178,7 @@ impl Terrain {
     /// A pool as it is. O(nodes + reservations).
     pub fn of_pool(ledger: &Ledger, pool: &str) -> Terrain {
         let mut terrain = Terrain::of_devices(ledger, pool);
+        terrain.preemptions_left = ledger.preemptions_left(pool);
         let granted = ledger.reservations().filter(|one| one.request.pool == pool);
         for reservation in granted.filter(|one| one.state.is_occupying()) {
             let held_milli: u64 = reservation.members.iter().map(milli_of).sum();

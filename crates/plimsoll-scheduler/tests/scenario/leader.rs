@@ -7,6 +7,7 @@ use plimsoll_ledger::limits::MAX_WINDOWS;
 use plimsoll_ledger::{
     Command, Entry, Event, Ledger, Outcome, Request, SYSTEM_ACTOR, Stamp, Verdict, Window,
 };
+use plimsoll_scheduler::elastic::{self, IdleWatch};
 use plimsoll_scheduler::{Eviction, Planner};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
@@ -23,6 +24,8 @@ pub(crate) struct Leader {
     pub(crate) now: LedgerTime,
     /// What happened since it was last taken.
     pub(crate) events: Vec<Event>,
+    /// Since when nodes of elastic pools have had nothing on them.
+    idle: IdleWatch,
     /// The queue is walked though nothing came free: something ended, or a period is over.
     pass_owed: bool,
 }
@@ -30,7 +33,8 @@ pub(crate) struct Leader {
 impl Leader {
     pub(crate) fn new(now: LedgerTime) -> Leader {
         let ledger = Ledger::new();
-        Leader { planner: Planner::new(&ledger, 1), ledger, now, events: Vec::new(), pass_owed: false }
+        let (planner, idle) = (Planner::new(&ledger, 1), IdleWatch::default());
+        Leader { planner, ledger, now, events: Vec::new(), idle, pass_owed: false }
     }
 
     pub(crate) fn apply(&mut self, command: Command) -> Outcome {
@@ -117,11 +121,30 @@ impl Leader {
                     self.read_nodes();
                 }
             }
-            if self.ledger.revision() == before && !self.planner.wants_queue_pass() {
+            let rests = self.ledger.revision() == before && !self.planner.wants_queue_pass();
+            if rests && !self.move_nodes() {
                 return;
             }
         }
         panic!("it does not come to rest at {:?}", self.now);
+    }
+
+    /// Nodes that go from one elastic pool to another; false where none does.
+    fn move_nodes(&mut self) -> bool {
+        self.idle.look(&self.ledger, self.now);
+        if !elastic::may_want_moves(&self.ledger) {
+            return false;
+        }
+        let found = elastic::look(self.ledger.clone(), &self.idle, self.now);
+        let moves = !found.moves.is_empty();
+        for one in found.moves {
+            let came = self.apply(Command::MoveNode { node: one.node, from: one.from, to: one.to });
+            assert!(matches!(came, Outcome::Node(_)), "{came:?}");
+        }
+        if moves {
+            self.planner.sync_policies(&self.ledger);
+        }
+        moves
     }
 
     /// The next moment at which something is due, if nobody does anything.
@@ -133,7 +156,11 @@ impl Leader {
         let budget = self.planner.next_walk_at();
         let look = self.resolves_contention() && self.ledger.watches_contention();
         let look = look.then(|| self.now.plus_ms(LOOK_EVERY_MS));
-        let others = [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget, look];
+        // Nodes become idle as time goes by: it is looked once a minute while somebody may want one.
+        let minute = (self.now.0 / 60_000 + 1) * 60_000;
+        let elastic = elastic::may_want_moves(&self.ledger).then_some(LedgerTime(minute));
+        let others =
+            [self.ledger.next_due(), self.planner.next_eviction_at(), calendar, budget, look, elastic];
         others.into_iter().flatten().chain(planned).min()
     }
 

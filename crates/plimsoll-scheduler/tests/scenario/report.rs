@@ -83,6 +83,12 @@ impl Report {
         match &event.object {
             EventObject::Reservation(after, before) => self.change(at, event.rule, after, *before, ledger),
             EventObject::Node(node) => {
+                if let Some(moved) = node.moved.as_ref().filter(|_| event.rule == "pool/move") {
+                    let home = if moved.home == node.pool { ", home" } else { "" };
+                    let text =
+                        format!("{} goes from pool {} to {}{home}", node.name(), moved.from, node.pool);
+                    return self.say(at, &text);
+                }
                 let what = match &node.admin {
                     _ if event.rule == "node/fence-pending" => return,
                     _ if node.health == NodeHealth::Failed => "has failed",

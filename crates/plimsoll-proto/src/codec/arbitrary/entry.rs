@@ -71,6 +71,7 @@ fn command() -> impl Strategy<Value = Command> {
             failed
         }),
         node().prop_map(|node| Command::RemoveNode { node }),
+        (node(), text(), text()).prop_map(|(node, from, to)| Command::MoveNode { node, from, to }),
         (vec(valid_policy_object(), 0..3), vec(policy_name(), 0..3), token())
             .prop_map(|(put, delete, if_revision)| Command::ApplyPolicy { put, delete, if_revision }),
         number().prop_map(|leader| Command::BecomeLeader { leader }),

@@ -1,7 +1,7 @@
 //! Nodes, their devices and how these are cut.
 
 use plimsoll_ledger::{
-    Device, FencePending, MigLayout, MigProfile, MigSlices, Node, NodeAdmin, NodeHealth, Registration,
+    Device, FencePending, MigLayout, MigProfile, MigSlices, Moved, Node, NodeAdmin, NodeHealth, Registration,
 };
 use plimsoll_types::{LedgerTime, NodeEpoch, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
@@ -69,9 +69,11 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
         (number(), number(), resources(), grants()).prop_map(|(reservation, token, amounts, devices)| {
             FencePending { reservation: ReservationId(reservation), token: Revision(token), amounts, devices }
         });
+    let moved = (text(), text(), number())
+        .prop_map(|(home, from, at)| Box::new(Moved { home, from, at: LedgerTime(at) }));
     let facts = (any::<u32>(), registration(), number(), text(), resources(), admin);
-    (facts, health(), number(), vec(pending, 0..3), number()).prop_map(
-        |(facts, health, since, fence_pending, changed)| {
+    (facts, health(), number(), vec(pending, 0..3), option::of(moved), number()).prop_map(
+        |(facts, health, since, fence_pending, moved, changed)| {
             let (id, registration, epoch, pool, allocatable, admin) = facts;
             Node {
                 id: NodeId(id),
@@ -83,6 +85,7 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
                 health,
                 health_since: LedgerTime(since),
                 fence_pending,
+                moved,
                 changed: Revision(changed),
             }
         },

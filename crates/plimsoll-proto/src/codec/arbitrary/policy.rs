@@ -1,8 +1,7 @@
 //! Policy objects that make sense.
 
 use plimsoll_ledger::{
-    Batch, Class, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota,
-    Rule, Schedule, Users, Validator, Window,
+    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
@@ -22,6 +21,21 @@ fn queue_discipline() -> impl Strategy<Value = plimsoll_ledger::QueueDiscipline>
     select(names.to_vec()).prop_map(|name| name.parse().expect("it is one of the names"))
 }
 
+/// What a pool may say of its nodes: bounds only where they bound something.
+fn elastic() -> impl Strategy<Value = Elastic> {
+    let time = || prop_oneof![Just(0), 1_000..31_622_400_000u64];
+    let bounds = (0..1_000u32, 0..1_000u32, 0..1_000u32, time(), time());
+    let kind = select(Elasticity::NAMED.map(|(_, kind)| kind).to_vec());
+    (kind, bounds, 0..=1_000u32).prop_map(|(elasticity, bounds, fragmentation_permille)| {
+        let (min_nodes, more, growth_nodes, growth_ms, idle_timeout_ms) = bounds;
+        let said = Elastic { elasticity, fragmentation_permille, ..Elastic::default() };
+        if elasticity != Elasticity::Elastic {
+            return said;
+        }
+        Elastic { min_nodes, max_nodes: min_nodes + more, growth_nodes, growth_ms, idle_timeout_ms, ..said }
+    })
+}
+
 pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let strategy = select(plimsoll_ledger::Strategy::NAMED.map(|(_, strategy)| strategy).to_vec());
     let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
@@ -35,10 +49,12 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
     let over = (over, prop::option::of(contention_policy()), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
-    let more = (any::<u32>(), fairness, any::<u32>(), (preemption, any::<u32>()), (prices, words), queueing);
+    let price = (any::<u32>(), elastic());
+    let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
-            let (max_pending, fairness, price_milli, preemption, (prices, words), queueing) = more;
+            let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
+            let (price_milli, elastic) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -62,6 +78,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 oversubscription,
                 contention,
                 rebalance_interval_ms,
+                elastic,
                 changed: Revision(0),
             }
         },
