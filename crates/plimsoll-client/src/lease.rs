@@ -177,7 +177,7 @@ impl Lease {
         Error::LeaseLost { reservation: self.id.clone(), message }
     }
 
-    /// Resolves once the grant is being taken back for another reservation: whatever runs under it has until [`Lease::deadline`] to stop.
+    /// Resolves once the grant is being taken back: whatever runs under it has until [`Lease::deadline`] to stop.
     /// A renewal brings the news, so that it may come a third of the lease late. Cancel-safe; never resolves where that does not happen.
     pub async fn preempted(&self) -> Reservation {
         let mut state = self.state.clone();

@@ -125,7 +125,7 @@ fn best_effort_leaves_a_node_that_measures_too_full_and_comes_back_once_its_clas
     assert_eq!((&evicted["gauge"], &evicted["abovePermille"]), (&"memory".into(), &1.into()), "{told}");
     assert!(evicted["measuredPermille"].as_u64() > Some(1) && evicted["node"].is_string(), "{told}");
     let (_, events, _) = run(dev.home.path(), &["events"]);
-    assert!(events.contains("(evict/threshold)") && events.contains(", above 0.1% for "), "{events}");
+    assert!(events.contains("evict/threshold") && events.contains(", above 0.1% for "), "{events}");
     let (_, why, _) = run(dev.home.path(), &["explain", id]);
     assert!(why.contains("had to leave ") && why.contains(", above 0.1% for "), "{why}");
     assert!(why.contains("and class scavenger leaves above 0.1%"), "{why}");

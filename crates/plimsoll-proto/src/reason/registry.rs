@@ -269,7 +269,7 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             Code::Aborted,
             1,
             Later,
-            "its grant was taken back for another reservation",
+            "its grant was taken back",
             "wait: it has its old place in the queue; a higher class or quota of its own would protect it",
         ),
         ErrorReason::LimitExceeded => row(

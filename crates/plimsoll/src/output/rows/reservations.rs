@@ -1,7 +1,8 @@
 //! Reservations and events as rows.
 
+use plimsoll_client::v1::event::Object;
 use plimsoll_client::v1::{
-    EndReason, Event, EventKind, Evicted, ObjectKind, Reservation, ReservationState, StartEstimate,
+    EndReason, Event, EventKind, Evicted, ObjectKind, Preempted, Reservation, ReservationState, StartEstimate,
 };
 use plimsoll_ledger::percent;
 use plimsoll_types::quantity::format_duration_ms;
@@ -143,9 +144,19 @@ fn what(event: &Event, _: &crate::output::View) -> String {
         };
     };
     let (from, to) = (change.from(), change.to());
-    match from {
+    let moved = match from {
         ReservationState::Unspecified => reservation_state(to),
         from if from == to => format!("{} (changed)", reservation_state(to)),
         from => format!("{} to {}", reservation_state(from), reservation_state(to)),
+    };
+    match noticed(event).and_then(|preempted| preempted.evicted.as_ref()) {
+        Some(evicted) => format!("{moved}, {}", too_full(evicted)),
+        None => moved,
     }
+}
+
+/// The notice that a reservation was given by this very event.
+fn noticed(event: &Event) -> Option<&Preempted> {
+    let Some(Object::Reservation(reservation)) = &event.object else { return None };
+    reservation.preempted.as_ref().filter(|preempted| preempted.revision == event.revision)
 }
