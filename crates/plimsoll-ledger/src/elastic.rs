@@ -1,7 +1,7 @@
 //! Elastic pools: whole empty nodes that move from one to another, and the law of that (`docs/semantics.md` 5.15). One law for the leader, which looks
 //! for nodes to move, and for apply, which judges them again.
 //!
-//! Invariants (I65): a node is in the pool that its registration gives it, its home, or lent by one elastic pool to another; `MoveNode` moves it only
+//! Invariants (I65): a node that moved has as its home the pool that its registration gives it, and is lent by that to another, both elastic; `MoveNode` moves it only
 //! while nothing is on it, and takes no pool below its least number of nodes or above its most.
 
 use std::sync::Arc;

@@ -59,8 +59,8 @@ pub use contention::{
 };
 pub use device::{best_grant, device_has_room, device_matches, has_room_at, instances_left};
 pub use discipline::QueueDiscipline;
-pub use eviction::{EvictWhen, EvictWhenError, Evicted, Gauge, Overload, percent};
 pub use elastic::{Elastic, Elasticity, Moved};
+pub use eviction::{EvictWhen, EvictWhenError, Evicted, Gauge, Overload, percent};
 pub use fork::{Fork, ForkedRows};
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};

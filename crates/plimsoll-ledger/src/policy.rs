@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy, Schedule, Service,
-    Validator,
+    Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy,
+    Schedule, Service, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.

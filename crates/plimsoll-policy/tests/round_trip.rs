@@ -6,7 +6,9 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure, Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity, Strategy as Choice, Users, Validator,
+    Balancing, Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure,
+    Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate,
+    Reset, Resolve, Rule, Schedule, Scope, Service, Severity, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -153,7 +155,8 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let gauge = prop::sample::select(Gauge::NAMED.map(|(_, gauge)| gauge).to_vec());
     let when = (gauge, 1..=999u32, 1_000..=3_600_000u64)
         .prop_map(|(gauge, above_permille, for_ms)| EvictWhen { gauge, above_permille, for_ms });
-    let service = (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), prop::option::of(when), counts);
+    let service =
+        (qos, prop::option::of(prop_oneof![Just(0), 1..3_600_000u64]), prop::option::of(when), counts);
     let class = (name(), any::<i32>(), any::<bool>(), times, 0..1_000_000u64, service).prop_map(
         |(name, priority, preemptible, (ttl, grace_ms, min_run_ms), longest, service)| {
             let (qos, latency_target_ms, evict_when, (multiplier_milli, guaranteed)) = service;

@@ -55,6 +55,11 @@ impl Ledger {
             return Ok(self.store_node(context, "node/register", node));
         };
         node.registration.devices = merge_devices(&old.registration.devices, &registration.devices);
+        if self.meta.version >= crate::elastic::SINCE_VERSION {
+            // The label `gpu` is that of the first device that it ever had; older ledgers took that of the report, until policy changed.
+            (node.pool, node.moved) = self.place_of(&node.registration, Some(&old));
+            node.allocatable = self.allocatable_of(&node.registration);
+        }
         node.admin = old.admin.clone();
         if old.registration.incarnation == registration.incarnation {
             node.epoch = old.epoch;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
+    Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter, NodeLimits,
+    PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy,
+    Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 

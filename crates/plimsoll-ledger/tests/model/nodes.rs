@@ -56,6 +56,10 @@ impl Model {
             let fresh = reg.devices.iter().filter(|d| !old.reg.devices.iter().any(|o| o.uuid == d.uuid));
             devices.extend(fresh.cloned());
             new.reg.devices = devices;
+            if self.version >= 9 {
+                (new.pool, new.lent) = self.place_of(&new.reg, old.lent.as_ref(), &old.pool);
+                new.allocatable = self.allocatable_of(&new.reg);
+            }
             let eligible = new.schedulable;
             if !eligible || new.reg != old.reg || new.pool != old.pool {
                 self.keep_no_places(id);

@@ -1,7 +1,7 @@
 //! `kind: Class`.
 
-use plimsoll_ledger::{DEFAULT_POOL, EvictWhen};
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
+use plimsoll_ledger::{DEFAULT_POOL, EvictWhen};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_duration_ms, parse_cpu_millis, parse_duration_ms};
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Batch, Class, Device, DeviceGrant, Elastic, FencePending, Moved, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject, Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
+    Batch, Class, Device, DeviceGrant, Elastic, FencePending, Moved, Node, NodeAdmin, NodeLimits, PolicyName,
+    PolicyObject, Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule,
+    Validator,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,

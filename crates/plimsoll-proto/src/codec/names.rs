@@ -1,7 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption, PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
+    Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption,
+    PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 

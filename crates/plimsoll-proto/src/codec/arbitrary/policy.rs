@@ -1,7 +1,8 @@
 //! Policy objects that make sense.
 
 use plimsoll_ledger::{
-    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
+    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
+    Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
