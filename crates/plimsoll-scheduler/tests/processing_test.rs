@@ -133,7 +133,7 @@ fn within_one_walk_the_batch_is_not_overfilled_by_places_on_their_way() {
 fn nobody_overtakes_who_waits_in_a_queue_that_promises_to_process_it() {
     let sure = Queue { name: "sure".into(), guaranteed_processing: true, ..Queue::default() };
     for queueing in [QueueDiscipline::ByQueueOrder, QueueDiscipline::Skip, QueueDiscipline::Priority] {
-        let mut world = World::new(8, Pool { queueing, ..Pool::default() }, &[sure.clone()]);
+        let mut world = World::new(8, Pool { queueing, ..Pool::default() }, std::slice::from_ref(&sure));
         let held = world.submit_all(&[of("", 4_000), of("", 4_000)]);
         let whole = world.submit_all(&[of("sure", 8_000)])[0].0;
         assert_eq!(world.serve(), vec![]);
