@@ -2,6 +2,7 @@
 
 mod agents;
 mod edge;
+mod elastic;
 mod forwarding;
 mod harness;
 mod heads;

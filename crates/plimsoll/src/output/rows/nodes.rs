@@ -11,7 +11,10 @@ impl Shown for Node {
     const COLUMNS: &'static [Column<Node>] = &[
         Column::new("NODE", |n, _| n.id.clone()),
         Column::new("STATE", |n, _| word(n.state().as_str_name(), "NODE_STATE_")),
-        Column::new("POOL", |n, _| n.pool.clone()),
+        Column::new("POOL", |n, _| match n.home_pool.as_str() {
+            "" => n.pool.clone(),
+            home => format!("{} (of {home})", n.pool),
+        }),
         Column::new("CPU", |n, _| share(used(n).cpu_millis, offered(n).cpu_millis, format_cpu_millis)),
         Column::new("MEM", |n, _| share(used(n).memory_bytes, offered(n).memory_bytes, display_bytes)),
         Column::new("GPU", gpus),
