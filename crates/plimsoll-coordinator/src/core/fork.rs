@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plimsoll_ledger::{EventObject, Fork, ForkedRows};
+use plimsoll_ledger::{EventObject, Fork, ForkedRows, Ledger};
 use plimsoll_scheduler::forecast::{Change, Plan, Question, plan};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
@@ -44,6 +44,14 @@ impl Inner {
             }
             Err(_) => Err(SubmitError::Stopped),
         }
+    }
+
+    /// See [`super::Core::copy`].
+    pub(super) async fn copy(&self) -> Option<Ledger> {
+        let _turn = self.scratch.try_acquire().ok()?;
+        let forked = self.fork().await;
+        let made = plimsoll_consensus::at_length(|| forked.into_ledger());
+        made.inspect_err(|error| tracing::error!(%error, "the state could not be copied")).ok()
     }
 
     /// A copy of the ledger at one revision.

@@ -278,6 +278,11 @@ impl Core {
         &self.inner.measured
     }
 
+    /// A copy of the ledger, for what is tried on it and takes long; `None` while another is being tried on, or where it could not be made.
+    pub(crate) async fn copy(&self) -> Option<Ledger> {
+        self.inner.copy().await
+    }
+
     /// Tells how many scaling policies and elastic pools there are here.
     pub(crate) fn scaling_changes(&self) -> tokio::sync::watch::Receiver<usize> {
         self.inner.machine.scaling_changes()

@@ -1,11 +1,12 @@
 //! Scaling that acts: while this coordinator leads, it looks at each scaling policy about once a second, decides, and has machines started
-//! and stopped. What it needs to go on is in the ledger, so that the next leader does.
+//! and stopped; and at elastic pools, whose nodes it has moved. What it needs to go on is in the ledger, so that the next leader does.
 //!
 //! Invariants: nobody is called before the intent is in the log; a provider that fails or hangs holds up its own machine alone; this task
 //! decides nothing that apply does not look at again.
 
 mod act;
 mod contention;
+mod elastic;
 mod foresight;
 mod looks;
 mod need;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::core::Core;
 use foresight::Foresight;
 
+pub(crate) use elastic::pool_look;
 pub use looks::{Look, Looks};
 pub(crate) use need::may_come;
 
@@ -47,6 +49,8 @@ struct Lead {
     memories: BTreeMap<String, ScaleMemory>,
     /// Of those that are to foresee their load.
     foresights: BTreeMap<String, Foresight>,
+    /// Of nodes that move between elastic pools.
+    moves: elastic::Moves,
     calls: JoinSet<Revision>,
     /// Intents for which a provider is being called.
     called: BTreeMap<Revision, tokio::task::Id>,
@@ -98,7 +102,9 @@ impl Scaler {
         lead.foresights.retain(|name, _| {
             policies.iter().any(|policy| policy.name == *name && policy.rules.predictive.is_some())
         });
-        self.core.looks().retain(|name| policies.iter().any(|policy| policy.name == name));
+        self.core
+            .looks()
+            .retain(|name| elastic::is_pool(name) || policies.iter().any(|policy| policy.name == name));
         for policy in &policies {
             let look = self.decide(lead, policy).await;
             let problem = self.reconcile(lead, policy).await.err();
@@ -107,6 +113,7 @@ impl Scaler {
                 self.core.looks().put(&policy.name, Look { problem, ..look });
             }
         }
+        elastic::look(&self.core, &mut lead.moves).await;
     }
 
     /// Decides what a target wants, and proposes it where it is something else than before.

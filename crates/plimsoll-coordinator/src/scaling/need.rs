@@ -40,8 +40,12 @@ pub(super) fn waiting(ledger: &Ledger, policy: &ScalingPolicy, pool: &str, fleet
     placed(ledger, policy, pool, &requests, members.min(room).min(MOST_MACHINES))
 }
 
-/// True where a request that nothing now there can ever hold would fit on machines that a provider can start.
+/// True where a request that nothing now there can ever hold would fit on machines that a provider can start, or on a node that another elastic
+/// pool may lend.
 pub(crate) fn may_come(ledger: &Ledger, request: &Request) -> bool {
+    if plimsoll_scheduler::elastic::may_be_lent(ledger, request) {
+        return true;
+    }
     let target = ScalingTarget::Pool(request.pool.clone());
     let Some(policy) = ledger.scaling_policy_of(&target).filter(|policy| policy.provider.is_some()) else {
         return false;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_ledger::{Command, Ledger, ScalingPolicy, ScalingTarget};
+use plimsoll_ledger::{Command, Elasticity, Ledger, ScalingPolicy, ScalingTarget};
 use plimsoll_proto::v1::scaling_service_server::ScalingService;
 use plimsoll_proto::{convert, v1};
 use prost::Message;
@@ -14,6 +14,7 @@ use super::intent::Intent;
 use super::names;
 use super::page::list;
 use super::problem::Problem;
+use crate::scaling::pool_look;
 
 /// The service.
 #[derive(Clone)]
@@ -24,6 +25,29 @@ pub(super) struct Scalings {
 impl Scalings {
     pub(super) fn new(api: Api) -> Scalings {
         Scalings { api }
+    }
+
+    /// How a pool's nodes come and go, where `pool/NAME` is asked about and says something of it. O(nodes).
+    fn elastic(&self, ledger: &Ledger, name: &str) -> Option<v1::ElasticStatus> {
+        let Some(ScalingTarget::Pool(name)) = ScalingTarget::parse(name) else { return None };
+        let pool = ledger.pool(&name).filter(|pool| pool.elastic.elasticity != Elasticity::default())?;
+        let look = self.api.core.looks().get(&pool_look(&name)).unwrap_or_default();
+        let lent: Vec<_> = ledger.nodes().filter_map(|node| Some((node, node.lent_by()?))).collect();
+        let borrowed = lent.iter().filter(|(node, _)| node.pool == name);
+        let given = lent.iter().filter(|(_, home)| *home == name);
+        Some(v1::ElasticStatus {
+            moves: pool.elastic.is_elastic(),
+            min_nodes: pool.elastic.min_nodes,
+            max_nodes: pool.elastic.max_nodes,
+            nodes: ledger.nodes_heard(&name),
+            growth_left: ledger.growth_left(pool),
+            borrowed: borrowed.map(|(node, home)| format!("{} of {home}", node.name())).collect(),
+            lent: given.map(|(node, _)| format!("{} to {}", node.name(), node.pool)).collect(),
+            latest_look: look.lines,
+            latest_look_time_ms: look.at_ms,
+            refused: look.problem,
+            pool: name,
+        })
     }
 }
 
@@ -96,10 +120,24 @@ impl ScalingService for Scalings {
     ) -> Result<Response<v1::ExplainScalingResponse>, Status> {
         let request = request.into_inner();
         let view = self.api.local();
-        let policy = find(&view, &request.name)?;
+        let elastic = self.elastic(&view, &request.name);
+        let policy = match find(&view, &request.name) {
+            Ok(policy) => policy,
+            // A pool whose nodes move, and that no policy scales.
+            Err(_) if elastic.is_some() => {
+                let revision = view.revision().0;
+                return Ok(Response::new(v1::ExplainScalingResponse {
+                    revision,
+                    elastic,
+                    ..Default::default()
+                }));
+            }
+            Err(problem) => return Err(problem.into()),
+        };
         let look = self.api.core.looks().get(&policy.name).unwrap_or_default();
         Ok(Response::new(v1::ExplainScalingResponse {
             revision: view.revision().0,
+            elastic,
             scaling_policy: Some(convert::scaling_policy_to_v1(&policy)),
             status: Some(convert::scaling_status(&policy, &view)),
             latest_look: look.lines,

@@ -1,7 +1,9 @@
 //! `plimsoll explain pool/NAME`: why a target of scaling has as many as it has, and what it waits for.
 
 use plimsoll_client::Client;
-use plimsoll_client::v1::{ExplainScalingRequest, ExplainScalingResponse, IntentState, ScalingStatus};
+use plimsoll_client::v1::{
+    ElasticStatus, ExplainScalingRequest, ExplainScalingResponse, IntentState, ScalingStatus,
+};
 
 use crate::args::Globals;
 use crate::error::CliError;
@@ -28,6 +30,10 @@ pub(crate) async fn explain(client: &Client, name: &str, globals: &Globals) -> R
 
 fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
     let now = now_ms();
+    let elastic = answer.elastic.as_ref().map(|elastic| elastic_text(elastic, now)).unwrap_or_default();
+    if answer.scaling_policy.is_none() {
+        return elastic;
+    }
     let policy = answer.scaling_policy.clone().unwrap_or_default();
     let status = answer.status.clone().unwrap_or_default();
     let decision = status.decision.clone().unwrap_or_default();
@@ -80,6 +86,42 @@ fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
             };
             text.push_str(&format!("  {:>6}  {}{again}\n", intent.id, intent_line(intent)));
         }
+    }
+    if !elastic.is_empty() {
+        text.push_str(&format!("\n{elastic}"));
+    }
+    text
+}
+
+/// How a pool's nodes come and go, and why none came or went lately.
+fn elastic_text(elastic: &ElasticStatus, now: u64) -> String {
+    let most =
+        if elastic.max_nodes == 0 { "no max".to_owned() } else { format!("max {}", elastic.max_nodes) };
+    if !elastic.moves {
+        return format!(
+            "pool/{} is static: its {} nodes neither come nor go by policy\n",
+            elastic.pool, elastic.nodes
+        );
+    }
+    let mut text = format!(
+        "pool/{} is elastic and has {} nodes (min {}, {most}); {} may come now\n",
+        elastic.pool, elastic.nodes, elastic.min_nodes, elastic.growth_left
+    );
+    for (what, nodes) in [("borrowed", &elastic.borrowed), ("lent", &elastic.lent)] {
+        if !nodes.is_empty() {
+            text.push_str(&format!("  {what}: {}\n", nodes.join(", ")));
+        }
+    }
+    if elastic.latest_look_time_ms == 0 {
+        text.push_str(
+            "\nNobody waits in an elastic pool, and none of two or more is below its least: nothing moves\n",
+        );
+        return text;
+    }
+    text.push_str(&format!("\nLatest look at its nodes ({} ago)\n", ago(elastic.latest_look_time_ms, now)));
+    lines(&mut text, &elastic.latest_look);
+    if !elastic.refused.is_empty() {
+        text.push_str(&format!("\nA move came to nothing: {}\n", elastic.refused));
     }
     text
 }

@@ -298,3 +298,37 @@ async fn a_provider_that_fails_for_good_is_left_alone_longer_each_time_and_is_to
     in_the_end("the failures are forgotten", || failures() == Some(0)).await;
     leader.crash().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_lent_to_the_pool_in_which_somebody_waits_whoever_leads() {
+    let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let elastic = |name: &str| {
+        let elasticity = plimsoll_ledger::Elasticity::Elastic;
+        let elastic = plimsoll_ledger::Elastic { elasticity, idle_timeout_ms: 5_000, ..Default::default() };
+        PolicyObject::Pool(plimsoll_ledger::Pool { name: name.into(), elastic, ..Default::default() })
+    };
+    let put = vec![elastic("default"), elastic("other")];
+    do_it(&leader.core, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) }).await;
+    do_it(&leader.core, Command::RegisterNode(registration("n1", 1, 2_000, 0))).await;
+    let waits = plimsoll_ledger::Request { pool: "other".into(), ..queued(request(1_000)) };
+    let waits = reserve(&leader.core, waits).await.id;
+    let pool_of = |core: &Core| core.local().node_by_name("n1").map(|node| node.pool.clone());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(pool_of(&leader.core).as_deref(), Some("default"), "it is not idle for long enough");
+    let said = leader.core.looks().get("pool/default").map(|look| look.lines).unwrap_or_default();
+    assert!(said.iter().any(|line| line.contains("n1 stays: idle for")), "{said:?}");
+    // The next leader counts anew.
+    leader.crash().await;
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let core = &leader.core;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(pool_of(core).as_deref(), Some("default"));
+    until("it is lent", || pool_of(core).as_deref() == Some("other")).await;
+    until("who waited has it", || state(core, waits) == plimsoll_ledger::State::Active).await;
+    assert_eq!(
+        core.local().node_by_name("n1").and_then(|n| n.lent_by().map(str::to_owned)).as_deref(),
+        Some("default")
+    );
+    leader.crash().await;
+}

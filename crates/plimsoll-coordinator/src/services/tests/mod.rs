@@ -2,6 +2,7 @@
 
 mod agents;
 mod edge;
+mod elastic;
 mod evictions;
 mod forwarding;
 mod harness;

@@ -19,10 +19,11 @@ pub(crate) struct PoolRow {
     pub(crate) status: PoolStatus,
 }
 
-/// `12% of 3.5 free`: what is free of devices and of no use to what is expected.
+/// `12% of 3.5 free stranded`: what is free of devices and of no use to what is expected.
 pub(crate) fn stranded(one: &DeviceFragmentation) -> String {
     let percent = (one.stranded_milli * 100).checked_div(one.free_milli).unwrap_or(0);
-    format!("{percent}% of {} free stranded", devices(one.free_milli))
+    let over = if one.over_threshold { " (over its threshold)" } else { "" };
+    format!("{percent}% of {} free stranded{over}", devices(one.free_milli))
 }
 
 /// Thousandths of devices as devices: 2, 0.5, 1.25.
@@ -54,6 +55,14 @@ impl Shown for PoolRow {
             format!("{}{part}/{}", milli / 1000, p.status.devices)
         }),
         Column::new("PENDING", |p, _| p.status.pending.to_string()),
+        Column::wide("ELASTICITY", |p, _| {
+            let bounds = match (p.pool.min_nodes, p.pool.max_nodes) {
+                (0, 0) => String::new(),
+                (min, 0) => format!(" {min}.."),
+                (min, max) => format!(" {min}..{max}"),
+            };
+            format!("{}{bounds}", word(p.pool.elasticity().as_str_name(), "ELASTICITY_"))
+        }),
         Column::wide("STRANDED", |p, _| {
             let classes = p.status.fragmentation.iter();
             classes.map(|one| format!("{} {}", one.model, stranded(one))).collect::<Vec<_>>().join(", ")

@@ -26,7 +26,10 @@ impl Shown for NodeRow {
     const COLUMNS: &'static [Column<NodeRow>] = &[
         Column::new("NODE", |n, _| n.node.id.clone()),
         Column::new("STATE", |n, _| word(n.node.state().as_str_name(), "NODE_STATE_")),
-        Column::new("POOL", |n, _| n.node.pool.clone()),
+        Column::new("POOL", |n, _| match n.node.home_pool.as_str() {
+            "" => n.node.pool.clone(),
+            home => format!("{} (of {home})", n.node.pool),
+        }),
         Column::new("CPU", |n, _| {
             share(used(&n.node).cpu_millis, offered(&n.node).cpu_millis, format_cpu_millis)
         }),
