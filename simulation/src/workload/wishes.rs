@@ -183,6 +183,8 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 [v1::Fairness::Priority, v1::Fairness::Fair, v1::Fairness::Quota, v1::Fairness::Weighted];
             let (prices, currency) = rules::prices(rng);
             Object::Pool(v1::Pool {
+                elasticity: elasticity(strict).into(),
+                idle_timeout_ms: if strict { 0 } else { 1_000 },
                 name,
                 prices: prices.into_iter().collect(),
                 currency,
@@ -205,7 +207,11 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
             // Mostly a pool without nodes; else one that takes nodes, and what runs there, away from the default pool.
             let (key, value) = if rng.percent(30) { ("gpu", "a100") } else { ("simulated", "no") };
             let select = vec![term(key, &[value])];
-            Object::Pool(v1::Pool { name: SIDE_POOL.to_owned(), select, ..Default::default() })
+            let elastic = elasticity(false).into();
+            let (name, growth_ms) = (SIDE_POOL.to_owned(), 1_000);
+            let rest =
+                v1::Pool { elasticity: elastic, growth_ms, idle_timeout_ms: 1_000, ..Default::default() };
+            Object::Pool(v1::Pool { name, select, ..rest })
         }
         2 => {
             let priority = i32::try_from(rng.between(0, 100)).unwrap_or(0);
@@ -251,6 +257,11 @@ fn contention(drawn: u32) -> Option<v1::ContentionPolicy> {
     };
     let resolve = resolve.iter().map(|kind| i32::from(*kind)).collect();
     Some(v1::ContentionPolicy { resolve, ..Default::default() })
+}
+
+/// Whether idle nodes go to and fro between the two pools, by something else that was drawn.
+fn elasticity(strict: bool) -> v1::Elasticity {
+    if strict { v1::Elasticity::Dynamic } else { v1::Elasticity::Elastic }
 }
 
 /// What is promised beside what there is: mostly nothing, now and then half as much again.
