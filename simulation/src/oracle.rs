@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Class, Contention, Entry, Event, EventObject, Ledger, Node, NodeUsage, Outcome, Pool, Queue, QuotaPolicy,
-    Reservation, Stamp, Usage, UsageKey, Violation,
+    Class, Command, Contention, Entry, Event, EventObject, Ledger, Node, NodeHealth, NodeUsage, Outcome,
+    Pool, Queue, QuotaPolicy, Reservation, Stamp, Usage, UsageKey, Violation,
 };
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
@@ -275,6 +275,23 @@ impl Step {
             }
         }
         ids
+    }
+
+    /// True where this entry takes the node of a grant away, and its queue promises that it is processed all the same: it waits again.
+    pub fn interrupts(&self, before: &Reservation) -> bool {
+        let queue = self.before.queues.get(&before.request.queue);
+        if queue.is_none_or(|queue| !queue.guaranteed_processing) {
+            return false;
+        }
+        let given_up = [NodeHealth::Lost, NodeHealth::Failed, NodeHealth::Fenced];
+        before.members.iter().any(|member| match &self.entry.command {
+            Command::SetNodeHealth { node, health, .. } => *node == member.node && given_up.contains(health),
+            Command::Expire { .. } => {
+                let drained = self.before.nodes.get(&member.node).and_then(|node| node.drain_deadline());
+                drained.is_some_and(|deadline| deadline <= self.after.log_time)
+            }
+            _ => false,
+        })
     }
 
     /// It changed something, by its own word.

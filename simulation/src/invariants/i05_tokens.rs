@@ -30,7 +30,11 @@ impl Invariant for Tokens {
                 continue;
             }
             // Who was taken back has none until the next grant.
-            if after.token == Revision(0) && after.is_waiting() && after.preempted.is_some() {
+            let interrupted = || before.is_some_and(|before| step.interrupts(before));
+            if after.token == Revision(0)
+                && after.is_waiting()
+                && (after.preempted.is_some() || interrupted())
+            {
                 continue;
             }
             if after.token != step.revision || after.token <= self.largest {

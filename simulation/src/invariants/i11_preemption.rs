@@ -115,7 +115,7 @@ fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<St
     let by_notice = matches!(step.entry.command, Command::Preempt { .. } | Command::Evict { .. });
     let at_once = by_notice && before.state == State::Held;
     let due = before.resume_state == State::Preempting && step.after.log_time >= before.deadline;
-    (!at_once && !due)
+    (!at_once && !due && !step.interrupts(before))
         .then(|| format!("was taken back at {} while {}", step.after.log_time, before.state.name()))
 }
 
