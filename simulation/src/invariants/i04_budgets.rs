@@ -143,7 +143,7 @@ fn uncharged(step: &Step, granted: &Reservation) -> Option<String> {
                 },
             };
             let (flat, per_hour) = price(&step.after, granted, meter.measure);
-            let expected = flat + by_time(per_hour, length_ms);
+            let expected = flat + by_time(multiplied(&step.after, granted, per_hour), length_ms);
             let mine = |charge: &&Charge| {
                 charge.key.quota == quota.name
                     && charge.key.of == UsageOf::Meter(*meter)
@@ -160,6 +160,13 @@ fn uncharged(step: &Step, granted: &Reservation) -> Option<String> {
         }
     }
     None
+}
+
+/// What the class of a grant makes of it.
+fn multiplied(picture: &Picture, granted: &Reservation, per_hour: u64) -> u64 {
+    let class = picture.classes.get(&granted.request.class);
+    let thousandths = class.and_then(|class| class.multiplier_milli).map_or(1_000, u128::from);
+    u64::try_from((u128::from(per_hour) * thousandths).div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// A queue and all above it.
