@@ -9,6 +9,7 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use super::LOOKS_PER_PASS;
 use crate::Planner;
+use crate::blockers::infeasible;
 use crate::fit::NodeView;
 use crate::fleet::kinds;
 use crate::planner::{priority_of, requester_of};
@@ -133,7 +134,7 @@ impl Planner {
         overdue.for_room = oldest.map(|(_, id)| id);
     }
 
-    /// True where others who hold back help it to its room. Who waits for quota is noted with the queue that binds.
+    /// True where others who hold back help it to its room. Who waits for quota is noted with the queue that binds. O(nodes of the pool).
     fn may_be_overdue(
         &self,
         ledger: &Ledger,
@@ -145,6 +146,10 @@ impl Planner {
             || self.placing.contains(&id)
             || self.batch_blocker(ledger, waiting).is_some()
         {
+            return false;
+        }
+        // Nobody makes room for what an empty fleet has no place for: a node is gone, or its labels.
+        if infeasible(ledger, self.fleet(), &waiting.request).is_some() {
             return false;
         }
         if let Some(queue) = self.headroom.binding(&waiting.request) {
