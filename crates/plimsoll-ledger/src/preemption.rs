@@ -113,7 +113,8 @@ impl Ledger {
         if now < protected_until && !lenient {
             return no("protected from preemption until then", now.0, protected_until.0);
         }
-        let allowed = self.pool(&request.pool).map_or(Preemption::Never, |pool| self.preemption_of(pool));
+        let pool = self.pool(&request.pool);
+        let allowed = pool.map_or(Preemption::Never, |pool| self.preemption_of(pool));
         if gives_way && allowed != Preemption::Never {
             return Ok(PreemptionRule::BestEffort);
         }
@@ -128,10 +129,8 @@ impl Ledger {
         {
             return Ok(PreemptionRule::LowerClass);
         }
-        let from = self.pool(&request.pool).map(|pool| pool.reclaims_from(claimant.reservation.submitted_at));
-        let waits_on = from.filter(|from| now < *from);
         if matches!(allowed, Preemption::Any | Preemption::Reclaim)
-            && waits_on.is_none()
+            && pool.is_none_or(|pool| now >= pool.reclaims_from(claimant.reservation.submitted_at))
             && quota.may_reclaim(
                 (&request.queue, &claimant.asked),
                 (&victim.request.queue, &taken),

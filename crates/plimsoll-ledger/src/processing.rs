@@ -5,9 +5,10 @@
 //! granted in a queue of guaranteed processing ends by its holder, its lease or its duration, never because others or a node took its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{LedgerTime, ReservationId, Resources};
+use plimsoll_types::{LedgerTime, Resources};
 
 use crate::limits::{
     MAX_BATCH, MAX_BATCH_INTERVAL_MS, MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MIN_TTL_MS,
@@ -65,13 +66,14 @@ impl Class {
 
 impl Ledger {
     /// What keeps a request of a queue that decides in batches from being granted now, beside `booked` grants of the queue on their way. `None`
-    /// where the queue has none, and for advance reservations, which have a time of their own. O(grants of the batch).
+    /// where the queue has none, and for advance reservations, which have a time of their own. O(log intervals).
     pub fn batch_blocker(&self, request: &Request, submitted_at: LedgerTime, booked: u64) -> Option<Blocker> {
         let batch = self.batch_of(&request.queue).filter(|_| request.start_at_ms == 0)?;
         let now = self.clock();
         let begun = batch.begun_at(now);
         let size = u64::from(batch.size);
-        let left = size.saturating_sub(self.granted_since(&request.queue, begun)).saturating_sub(booked);
+        let granted = self.batched.get(&request.queue).and_then(|intervals| intervals.get(&begun));
+        let left = size.saturating_sub(granted.copied().unwrap_or(0)).saturating_sub(booked);
         let came_before = submitted_at < begun;
         if came_before && left > 0 {
             return None;
@@ -105,45 +107,46 @@ impl Ledger {
         self.queue(queue).is_some_and(|queue| queue.guaranteed_processing)
     }
 
-    /// True where an interrupted grant waits again in its old place, and does not end.
+    /// True where a grant that is interrupted, by whatever, has to be processed all the same.
+    pub(crate) fn is_promised(&self, granted: &Reservation) -> bool {
+        let waits = matches!(granted.request.wait, Wait::Queue { .. });
+        waits && self.is_processed_for_sure(&granted.request.queue) && !mutant!("break-the-promise")
+    }
+
+    /// True where a grant that is taken back waits again in its old place, and does not end.
     pub(crate) fn waits_again(&self, granted: &Reservation) -> bool {
         let request = &granted.request;
-        matches!(request.wait, Wait::Queue { .. })
-            && (request.on_preempt == OnPreempt::Requeue
-                || self.is_processed_for_sure(&request.queue) && !mutant!("break-the-promise"))
+        let asks_to = matches!(request.wait, Wait::Queue { .. }) && request.on_preempt == OnPreempt::Requeue;
+        asks_to || self.is_promised(granted)
     }
 
-    /// Grants of a queue with batches since then, as far as they are still known. O(them).
-    fn granted_since(&self, queue: &str, since: LedgerTime) -> u64 {
-        let from = (since, ReservationId(0))..;
-        self.batched.get(queue).map_or(0, |grants| grants.range(from).count() as u64)
-    }
-
-    /// Keeps the grants of queues with batches: notes this one, or forgets it.
+    /// Keeps the grants of queues with batches: counts this one in its interval, or takes it out.
     pub(crate) fn count_in_batch(&mut self, reservation: &Reservation, is_there: bool) {
-        if reservation.granted_at.0 == 0 {
+        let queue = &reservation.request.queue;
+        let Some(batch) = self.batch_of(queue).filter(|_| reservation.granted_at.0 > 0) else { return };
+        let Some(intervals) = self.batched.get_mut(queue) else { return };
+        let begun = batch.begun_at(reservation.granted_at);
+        let granted = intervals.entry(begun).or_default();
+        if is_there {
+            *granted += 1;
             return;
         }
-        if let Some(grants) = self.batched.get_mut(&reservation.request.queue) {
-            let grant = (reservation.granted_at, reservation.id);
-            match is_there {
-                true => grants.insert(grant),
-                false => grants.remove(&grant),
-            };
+        *granted = granted.saturating_sub(1);
+        if *granted == 0 {
+            intervals.remove(&begun);
         }
     }
 
     /// The same from nothing: queues were put or deleted, or all rows are there. O(reservations) where a queue has batches.
     pub(crate) fn recount_batches(&mut self) {
         let with_batches = self.queues.values().filter(|queue| queue.batch.is_some());
-        self.batched = with_batches.map(|queue| (queue.name.clone(), Default::default())).collect();
+        self.batched = with_batches.map(|queue| (queue.name.clone(), BTreeMap::new())).collect();
         if self.batched.is_empty() {
             return;
         }
-        for reservation in self.reservations.values().filter(|reservation| reservation.granted_at.0 > 0) {
-            if let Some(grants) = self.batched.get_mut(&reservation.request.queue) {
-                grants.insert((reservation.granted_at, reservation.id));
-            }
+        let all: Vec<Arc<Reservation>> = self.reservations.values().cloned().collect();
+        for reservation in &all {
+            self.count_in_batch(reservation, true);
         }
     }
 
@@ -231,8 +234,8 @@ fn told(at: LedgerTime) -> String {
     format!("{} {:02}:{:02}:{:02} UTC", date_of(at), second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// Queues with batches, with when their grants were made, to whom.
-pub(crate) type Batched = BTreeMap<String, std::collections::BTreeSet<(LedgerTime, ReservationId)>>;
+/// Queues with batches: how many of their grants, as far as they are still known, were made in which interval, by its beginning.
+pub(crate) type Batched = BTreeMap<String, BTreeMap<LedgerTime, u64>>;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
-use crate::{Blocker, Endpoint, Evicted, MemberPlacement, Repaired, Request, Tab};
+use crate::{Blocker, Endpoint, Evicted, MemberPlacement, Reason, Repaired, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,6 +181,21 @@ impl Reservation {
         let mut request = Request::clone(&self.request);
         request.requirements.amounts = self.amounts.clone();
         request
+    }
+
+    /// True where another node might help one that waits: it is not best effort, which takes what is idle and no more, and no quota, limit, budget
+    /// or licence is what it waits for.
+    pub fn lacks_nodes(&self) -> bool {
+        let elsewhere = |blocker: &Blocker| {
+            matches!(
+                blocker.reason,
+                Reason::QuotaExceeded
+                    | Reason::LimitExceeded
+                    | Reason::BudgetExhausted
+                    | Reason::CountableExhausted
+            )
+        };
+        !self.is_best_effort() && !self.blockers.iter().any(elsewhere)
     }
 
     /// How its grant was taken back, the latest time.

@@ -223,6 +223,13 @@ impl NodeView {
         }
     }
 
+    /// True where a member of this kind, which takes so much of its node, would fit if nothing were there.
+    pub(crate) fn could_hold(&self, kind: &Request, amounts: &Resources) -> bool {
+        let required = &kind.requirements.required;
+        let is_wanted = required.terms.is_empty() || required.matches(&self.labels);
+        is_wanted && self.emptied().fit_amounts(kind, amounts).is_ok()
+    }
+
     /// The same node with nothing on it: what it could hold at best. Its labels are left out.
     pub(crate) fn emptied(&self) -> NodeView {
         NodeView {

@@ -499,20 +499,24 @@ impl Planner {
         per_resource.fold(wanted, u32::min)
     }
 
+    /// What stands in the way even of an empty fleet; `None` where nothing does. O(nodes of the pool) for a new shape.
+    pub(crate) fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
+        let shape = self.shape(ledger, request);
+        if let Some(known) = self.infeasible.get(&shape) {
+            return known.clone();
+        }
+        let found = blockers::infeasible(ledger, &self.fleet, request);
+        if self.infeasible.len() >= MOST_SHAPES {
+            self.infeasible.clear();
+        }
+        self.infeasible.insert(shape, found.clone());
+        found
+    }
+
     /// `spent`: what limits and budgets stand in the way already.
     pub(crate) fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
         let shape = self.shape(ledger, request);
-        let infeasible = match self.infeasible.get(&shape) {
-            Some(known) => known.clone(),
-            None => {
-                let found = blockers::infeasible(ledger, &self.fleet, request);
-                if self.infeasible.len() >= MOST_SHAPES {
-                    self.infeasible.clear();
-                }
-                self.infeasible.insert(shape, found.clone());
-                found
-            }
-        };
+        let infeasible = self.never_fits(ledger, request);
         let never = [self.headroom.infeasible(request), infeasible.unwrap_or_default()].concat();
         if !never.is_empty() {
             return Verdict::Infeasible(never);

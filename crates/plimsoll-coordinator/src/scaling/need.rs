@@ -116,22 +116,10 @@ fn add_to(sum: &mut Resources, more: &Resources) {
     let _ = sum.add_assign(more);
 }
 
-/// True where it is room of its own that a request lacks, and not quota, budget or licences.
+/// True where it is room of its own that a request lacks, now: no machine is bought for what the calendar keeps, or for later.
 fn lacks_room(reservation: &Reservation) -> bool {
-    let elsewhere = |reason: Reason| {
-        matches!(
-            reason,
-            Reason::QuotaExceeded
-                | Reason::LimitExceeded
-                | Reason::BudgetExhausted
-                | Reason::CountableExhausted
-                | Reason::ReservedByCalendar
-        )
-    };
-    reservation.request.start_at_ms == 0
-        // Who takes what is idle waits until something is: no machine is bought for it.
-        && !reservation.is_best_effort()
-        && !reservation.blockers.iter().any(|blocker| elsewhere(blocker.reason))
+    let is_kept = reservation.blockers.iter().any(|blocker| blocker.reason == Reason::ReservedByCalendar);
+    reservation.request.start_at_ms == 0 && !is_kept && reservation.lacks_nodes()
 }
 
 /// The request as it is about machines alone: queue and service are looked at where it is placed.

@@ -44,16 +44,8 @@ impl Ledger {
             let now = || self.pool(name).map(|pool| pool.elastic.elasticity);
             new.or_else(now) == Some(Elasticity::Static)
         };
-        let put_policies = put.iter().filter_map(|object| match object {
-            PolicyObject::ScalingPolicy(policy) => Some(policy),
-            _ => None,
-        });
-        let replaced = |name: &str| put_policies.clone().any(|policy| policy.name == name);
-        let kept = self.scaling_policies().map(AsRef::as_ref).filter(|policy| !replaced(&policy.name));
-        for policy in kept.chain(put_policies.clone()) {
-            let stays = !delete.contains(&PolicyName::ScalingPolicy(policy.name.clone()));
+        for policy in self.scaling_policies_after(put, delete).into_values() {
             if let ScalingTarget::Pool(pool) = &policy.target
-                && stays
                 && is_static(pool)
             {
                 let subject = format!("scaling policy {} of pool {pool}, which is static", policy.name);

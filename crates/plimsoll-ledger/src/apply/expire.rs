@@ -33,7 +33,7 @@ impl Ledger {
         }
         while ended < limit {
             let Some(reservation) = self.next_drained(context.now) else { break };
-            if self.is_processed_for_sure(&reservation.request.queue) && self.waits_again(&reservation) {
+            if self.is_promised(&reservation) {
                 self.requeue(context, &reservation, "expire/drained", Vec::new());
             } else {
                 self.end(context, "expire/drained", &reservation, State::Preempted, EndReason::Drained);

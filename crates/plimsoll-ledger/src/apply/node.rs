@@ -31,13 +31,20 @@ impl Ledger {
         }
         let old = self.node_by_name(&registration.name).cloned();
         let id = old.as_ref().map_or(NodeId(self.meta.next_node), |node| node.id);
-        let (pool, moved) = self.place_of(registration, old.as_deref());
+        let mut stored = registration.clone();
+        if let Some(old) = &old {
+            stored.devices = merge_devices(&old.registration.devices, &registration.devices);
+        }
+        // The label `gpu` is that of the first device that it ever had; older ledgers took that of the report, until policy changed.
+        let seen = if self.meta.version >= crate::elastic::SINCE_VERSION { &stored } else { registration };
+        let (pool, moved) = self.place_of(seen, old.as_deref());
+        let allocatable = self.allocatable_of(seen);
         let mut node = Node {
             id,
-            registration: registration.clone(),
+            registration: stored,
             epoch: NodeEpoch(context.revision.0),
             pool,
-            allocatable: self.allocatable_of(registration),
+            allocatable,
             admin: NodeAdmin::Schedulable,
             health: NodeHealth::Available,
             health_since: context.now,
@@ -54,12 +61,6 @@ impl Ledger {
             }
             return Ok(self.store_node(context, "node/register", node));
         };
-        node.registration.devices = merge_devices(&old.registration.devices, &registration.devices);
-        if self.meta.version >= crate::elastic::SINCE_VERSION {
-            // The label `gpu` is that of the first device that it ever had; older ledgers took that of the report, until policy changed.
-            (node.pool, node.moved) = self.place_of(&node.registration, Some(&old));
-            node.allocatable = self.allocatable_of(&node.registration);
-        }
         node.admin = old.admin.clone();
         if old.registration.incarnation == registration.incarnation {
             node.epoch = old.epoch;
@@ -288,7 +289,7 @@ impl Ledger {
             if self.lose_members(context, &old, |member| member.node == id, rule) {
                 continue;
             }
-            if self.is_processed_for_sure(&old.request.queue) && self.waits_again(&old) {
+            if self.is_promised(&old) {
                 self.process_again(context, &old, id);
             } else {
                 self.end(context, rule, &old, State::Failed, reason);

@@ -111,6 +111,27 @@ impl Ledger {
         Ok(self.store_scaling(context, "scale/pinned", new))
     }
 
+    /// Scaling policies by name, once all is put and deleted.
+    pub(super) fn scaling_policies_after<'a>(
+        &'a self,
+        put: &'a [PolicyObject],
+        delete: &[PolicyName],
+    ) -> BTreeMap<&'a str, &'a ScalingPolicy> {
+        let mut after: BTreeMap<&str, &ScalingPolicy> =
+            self.scaling_policies.iter().map(|(name, policy)| (name.as_str(), policy.as_ref())).collect();
+        for object in put {
+            if let PolicyObject::ScalingPolicy(policy) = object {
+                after.insert(&policy.name, policy);
+            }
+        }
+        for name in delete {
+            if let PolicyName::ScalingPolicy(name) = name {
+                after.remove(name.as_str());
+            }
+        }
+        after
+    }
+
     /// Everything that keeps scaling policies from being put, or deleted, or what they scale from being deleted.
     pub(crate) fn check_scaling_policies(
         &self,
@@ -123,17 +144,13 @@ impl Ledger {
         if touched && !self.knows(SINCE_VERSION, "scaling", blockers) {
             return;
         }
-        let mut after: BTreeMap<&str, &ScalingPolicy> =
-            self.scaling_policies.iter().map(|(name, policy)| (name.as_str(), policy.as_ref())).collect();
         for object in put {
             if let PolicyObject::ScalingPolicy(policy) = object {
                 self.check_retargeted(policy, blockers);
-                after.insert(&policy.name, policy);
             }
         }
         for name in delete {
             if let PolicyName::ScalingPolicy(name) = name {
-                after.remove(name.as_str());
                 let open = self.intents_of(name).filter(|intent| intent.is_open()).count() as u64;
                 if open > 0 {
                     let subject = format!("scaling policy {name}: machines on their way");
@@ -141,6 +158,7 @@ impl Ledger {
                 }
             }
         }
+        let after = self.scaling_policies_after(put, delete);
         if after.len() > MAX_SCALING {
             let (count, most) = (after.len() as u64, MAX_SCALING as u64);
             blockers.push(Blocker::new(Reason::TableFull, "scaling policies", count, most));

@@ -5,8 +5,7 @@ use plimsoll_ledger::{DEFAULT_POOL, EvictWhen};
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_duration_ms, parse_cpu_millis, parse_duration_ms};
 
-use super::queue::read_amount;
-use super::{name, resources};
+use super::{kept, name};
 use crate::context::{Block, Context};
 use crate::node::{Node, Value};
 
@@ -135,16 +134,9 @@ fn amounts_of(
     node: &Node,
     path: &str,
 ) -> v1::PoolAmounts {
-    context.locate(format!("class.guaranteed[{index}].resources"), node.mark, path);
-    let mut kept = v1::PoolAmounts { pool: pool.to_owned(), ..v1::PoolAmounts::default() };
-    for (resource, mark, node) in resources(context, node, path) {
-        let path = format!("{path}.{resource}");
-        context.locate(format!("class.guaranteed[{index}].resources[{resource:?}]"), mark, path.clone());
-        if let Some(amount) = context.quantity(node, &path, |text| read_amount(&resource, text)) {
-            kept.resources.insert(resource, amount);
-        }
-    }
-    kept
+    let wire = format!("class.guaranteed[{index}].resources");
+    context.locate(wire.clone(), node.mark, path);
+    v1::PoolAmounts { pool: pool.to_owned(), resources: kept(context, node, path, &wire) }
 }
 
 /// `now`, or a duration.

@@ -82,6 +82,19 @@ pub(crate) fn amounts(
     amounts
 }
 
+/// What is kept of a pool, by resource: devices as people count them. `wire` is the field of the message.
+pub(crate) fn kept(context: &mut Context<'_>, node: &Node, path: &str, wire: &str) -> BTreeMap<String, u64> {
+    let mut kept = BTreeMap::new();
+    for (resource, mark, node) in resources(context, node, path) {
+        let path = format!("{path}.{resource}");
+        context.locate(format!("{wire}[{resource:?}]"), mark, path.clone());
+        if let Some(amount) = context.quantity(node, &path, |text| queue::read_amount(&resource, text)) {
+            kept.insert(resource, amount);
+        }
+    }
+    kept
+}
+
 /// Entries of a block whose keys are resources; a key that means another resource is told and left out.
 pub(crate) fn resources<'n>(
     context: &mut Context<'_>,

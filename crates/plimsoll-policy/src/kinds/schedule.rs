@@ -3,8 +3,7 @@
 use plimsoll_calendar::Recurrence;
 use plimsoll_proto::v1;
 
-use super::queue::read_amount;
-use super::{labels, name, resources};
+use super::{kept, labels, name};
 use crate::context::{Block, Context};
 use crate::node::{Node, Value};
 use crate::problem::Mark;
@@ -46,13 +45,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     }
     context.locate("schedule.resources", spec.mark_of("resources"), "spec.resources");
     if let Some(node) = spec.get("resources") {
-        for (resource, mark, node) in resources(context, node, "spec.resources") {
-            let path = format!("spec.resources.{resource}");
-            context.locate(format!("schedule.resources[{resource:?}]"), mark, path.clone());
-            if let Some(amount) = context.quantity(node, &path, |text| read_amount(&resource, text)) {
-                schedule.resources.insert(resource, amount);
-            }
-        }
+        schedule.resources = kept(context, node, "spec.resources", "schedule.resources");
     }
     let rule = rule(context, spec);
     rule.locate(context, spec.mark);

@@ -9,7 +9,6 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
 use super::LOOKS_PER_PASS;
 use crate::Planner;
-use crate::blockers::infeasible;
 use crate::fit::NodeView;
 use crate::fleet::kinds;
 use crate::planner::{priority_of, requester_of};
@@ -90,7 +89,7 @@ impl Planner {
 
     /// Who must not be overtaken: the oldest that waits for room, whatever its class, and of each class the first that wait for quota. O(classes),
     /// and up to [`LOOKED_AT`] of each class while there are some.
-    fn overdue(&self, ledger: &Ledger, pool: &Pool) -> Overdue {
+    fn overdue(&mut self, ledger: &Ledger, pool: &Pool) -> Overdue {
         let mut overdue = Overdue::default();
         self.note_starving(ledger, pool, &mut overdue);
         if overdue.for_room.is_none() {
@@ -101,7 +100,7 @@ impl Planner {
 
     /// Of the queues that promise to process everything, whoever waits is overdue from the start: by class, then age. O(queues that wait), and up
     /// to [`LOOKED_AT`] of each such queue.
-    fn note_promised(&self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
+    fn note_promised(&mut self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
         let promised = ledger.queues_waiting(&pool.name).filter(|queue| ledger.is_processed_for_sure(queue));
         let firsts = promised.filter_map(|queue| {
             let mut waiting = ledger.pending_in(queue, &pool.name).take(LOOKED_AT);
@@ -113,7 +112,7 @@ impl Planner {
     }
 
     /// Who has waited past the pool's bound.
-    fn note_starving(&self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
+    fn note_starving(&mut self, ledger: &Ledger, pool: &Pool, overdue: &mut Overdue) {
         let Some(bound_ms) = pool.starvation_bound() else { return };
         let now = LedgerTime(self.ahead.now_ms);
         let mut oldest: Option<(LedgerTime, ReservationId)> = None;
@@ -134,9 +133,9 @@ impl Planner {
         overdue.for_room = oldest.map(|(_, id)| id);
     }
 
-    /// True where others who hold back help it to its room. Who waits for quota is noted with the queue that binds. O(nodes of the pool).
+    /// True where others who hold back help it to its room. Who waits for quota is noted with the queue that binds. O(nodes of the pool) for a new shape.
     fn may_be_overdue(
-        &self,
+        &mut self,
         ledger: &Ledger,
         id: ReservationId,
         for_quota: &mut Vec<(ReservationId, String)>,
@@ -149,7 +148,7 @@ impl Planner {
             return false;
         }
         // Nobody makes room for what an empty fleet has no place for: a node is gone, or its labels.
-        if infeasible(ledger, self.fleet(), &waiting.request).is_some() {
+        if self.never_fits(ledger, &waiting.request).is_some() {
             return false;
         }
         if let Some(queue) = self.headroom.binding(&waiting.request) {
@@ -164,12 +163,7 @@ impl Planner {
     fn could_hold(&self, ledger: &Ledger, request: &Request) -> BTreeSet<NodeId> {
         let kinds = kinds(ledger, request);
         let could = |view: &&NodeView| {
-            view.node.is_eligible()
-                && kinds.iter().any(|(amounts, asked)| {
-                    let required = &asked.requirements.required;
-                    (required.terms.is_empty() || required.matches(&view.labels))
-                        && view.emptied().fit_amounts(asked, amounts).is_ok()
-                })
+            view.node.is_eligible() && kinds.iter().any(|(amounts, asked)| view.could_hold(asked, amounts))
         };
         self.fleet.pool_views(&request.pool).filter(could).map(|view| view.node.id).collect()
     }

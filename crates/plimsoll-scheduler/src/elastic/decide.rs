@@ -4,9 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_ledger::{
-    Command, Entry, Ledger, Node, Outcome, PolicyObject, Pool, Reason, Refusal, Request, Reservation, Stamp,
-};
+use plimsoll_ledger::{Command, Entry, Ledger, Node, Outcome, PolicyObject, Pool, Refusal, Request, Stamp};
 use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
@@ -73,12 +71,7 @@ pub fn may_be_lent(ledger: &Ledger, request: &Request) -> bool {
         if ledger.machine_of_node(node.name()).is_none()
             && let Some(view) = NodeView::applied(ledger, node.id, node.effective_labels())
         {
-            let empty = view.emptied();
-            asked.retain(|(amounts, kind)| {
-                let required = &kind.requirements.required;
-                let matches = required.terms.is_empty() || required.matches(&view.labels);
-                !matches || empty.fit_amounts(kind, amounts).is_err()
-            });
+            asked.retain(|(amounts, kind)| !view.could_hold(kind, amounts));
         }
         if asked.is_empty() {
             return true;
@@ -203,7 +196,7 @@ impl Kind {
 fn waiting(ledger: &Ledger, pool: &str) -> Vec<Kind> {
     let claims = ledger.repair_claims(pool, ledger.clock());
     let claimed = claims.filter_map(|gang| Some((gang.id, Arc::new(ledger.lacking(gang)?))));
-    let waits = ledger.pending(pool).filter_map(|id| ledger.reservation(id)).filter(|one| lacks_room(one));
+    let waits = ledger.pending(pool).filter_map(|id| ledger.reservation(id)).filter(|one| one.lacks_nodes());
     let asked = claimed.chain(waits.map(|one| (one.id, Arc::clone(&one.request))));
     let mut found: Vec<Kind> = Vec::new();
     for (by, request) in asked.take(MOST_WAITING) {
@@ -216,20 +209,6 @@ fn waiting(ledger: &Ledger, pool: &str) -> Vec<Kind> {
         }
     }
     found
-}
-
-/// True where a node might help: it is not best effort, which takes what is idle and no more, and no quota, limit, budget or licence is what it waits for.
-fn lacks_room(reservation: &Reservation) -> bool {
-    let elsewhere = |reason: Reason| {
-        matches!(
-            reason,
-            Reason::QuotaExceeded
-                | Reason::LimitExceeded
-                | Reason::BudgetExhausted
-                | Reason::CountableExhausted
-        )
-    };
-    !reservation.is_best_effort() && !reservation.blockers.iter().any(|blocker| elsewhere(blocker.reason))
 }
 
 /// How many nodes a pool that may get some lacks of its least; else why it gets none, in one sentence. O(nodes).
