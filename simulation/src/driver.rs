@@ -108,15 +108,19 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<Evi
         tries += 1;
         let called_ms = Board::now_ms();
         let request = last_wish(board.seed, tries);
-        let answer = Answer::of(request.clone().send(client).await);
-        let (answered_ms, word) = (Board::now_ms(), answer.word());
-        board.trace.add(answered_ms, format_args!("last wish {tries}: {word}"));
+        let sent = request.clone().send(client).await;
+        let said = sent.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let answer = Answer::of(sent);
+        let answered_ms = Board::now_ms();
+        board.trace.add(answered_ms, format_args!("last wish {tries}: {}", answer.word()));
         let done = answer.done().is_some();
         board.history.add(Call { worker: WORKERS, request, called_ms, answered_ms, answer });
         if done {
             break;
         }
-        late("no new grant is served", word)?;
+        if Board::now_ms() > until_ms {
+            late("no new grant is served", format!("{said}; {}", holders(client).await))?;
+        }
         tokio::time::sleep(PAUSE).await;
     }
     // M4: whatever was interrupted, there is one set of voters in the end.
@@ -161,6 +165,30 @@ fn last_wish(seed: u64, tries: u64) -> Request {
     let spec = v1::ReservationSpec { requirements, ttl_ms: 60_000, auto_confirm: true, ..Default::default() };
     let request_id = format!("sim-{seed}-last-wish-{tries:05}");
     Request::Create(v1::CreateReservationRequest { request_id, spec: Some(spec), validate_only: false })
+}
+
+/// What lives in the ledger, for whoever asks why there is no room: each reservation with what it asked for, where it is and what it waits for.
+async fn holders(client: &Client) -> String {
+    let live = v1::ListReservationsRequest { live_only: true, ..Default::default() };
+    match client.list_reservations(live).await {
+        Ok(live) => {
+            let one = |one: &v1::Reservation| {
+                let spec = one.spec.clone().unwrap_or_default();
+                let amounts = spec.requirements.and_then(|required| required.amounts).unwrap_or_default();
+                let nodes: Vec<_> = one.allocations.iter().map(|allocation| &allocation.node).collect();
+                let blockers: Vec<_> = one.blockers.iter().map(|blocker| &blocker.message).collect();
+                format!(
+                    "{} {:?} queue {:?} {}m on {nodes:?} waits for {blockers:?}",
+                    one.id,
+                    one.state(),
+                    spec.queue,
+                    amounts.cpu_millis
+                )
+            };
+            live.reservations.iter().map(one).collect::<Vec<_>>().join("; ")
+        }
+        Err(error) => error.to_string(),
+    }
 }
 
 fn text(error: impl Display) -> String {

@@ -183,8 +183,8 @@ impl Reservation {
         request
     }
 
-    /// True where another node might help one that waits: it is not best effort, which takes what is idle and no more, and no quota, limit, budget
-    /// or licence is what it waits for.
+    /// True where another node might help one that waits: it is not best effort, which takes what is idle and no more, and no quota, limit, budget,
+    /// licence or batch is what it waits for.
     pub fn lacks_nodes(&self) -> bool {
         let elsewhere = |blocker: &Blocker| {
             matches!(
@@ -193,6 +193,7 @@ impl Reservation {
                     | Reason::LimitExceeded
                     | Reason::BudgetExhausted
                     | Reason::CountableExhausted
+                    | Reason::AwaitsBatch
             )
         };
         !self.is_best_effort() && !self.blockers.iter().any(elsewhere)

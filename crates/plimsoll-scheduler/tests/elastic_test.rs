@@ -163,7 +163,7 @@ fn a_node_that_fits_is_found_behind_many_that_do_not() {
 }
 
 #[test]
-fn who_waits_for_quota_or_takes_what_is_idle_moves_no_node_and_keeps_none() {
+fn who_waits_for_quota_or_a_batch_or_takes_what_is_idle_moves_no_node_and_keeps_none() {
     let mut leader = two();
     leader.submit("b", 8);
     let loose = Request { pool: "b".into(), qos: Some(Qos::BestEffort), ..plain(8_000) };
@@ -175,6 +175,16 @@ fn who_waits_for_quota_or_takes_what_is_idle_moves_no_node_and_keeps_none() {
     leader.seconds(60);
     assert_eq!(leader.moves, vec![], "best effort takes what is idle in its pool");
     leader.apply(Command::Cancel { reservation: loose.id });
+    let batch = Blocker::new(Reason::AwaitsBatch, "queue nightly", 1, 0);
+    let later = Request { pool: "b".into(), ..plain(8_000) };
+    let Outcome::Reservation(later) =
+        leader.apply(Command::Submit { request: later, verdict: Verdict::Blocked(vec![batch]) })
+    else {
+        panic!("it waits");
+    };
+    leader.seconds(60);
+    assert_eq!(leader.moves, vec![], "its batch begins when it begins");
+    leader.apply(Command::Cancel { reservation: later.id });
     // At home one waits for its quota, and could use the node otherwise.
     let quota = Blocker::new(Reason::QuotaExceeded, "quota of queue x", 1, 0);
     let mut pair = Request { pool: "a".into(), ..plain(8_000) };

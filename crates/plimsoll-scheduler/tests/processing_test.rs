@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use fixture::{apply_at, fleet, plain, put_pool};
 use plimsoll_ledger::{
-    Batch, Command, Ledger, Outcome, PolicyObject, Pool, Queue, QueueDiscipline, Reason, Request, State,
-    Strategy as PoolStrategy, Verdict, Wait,
+    Batch, Command, Ledger, Outcome, PolicyObject, Pool, Queue, QueueDiscipline, Quota, Reason, Request,
+    State, Strategy as PoolStrategy, Verdict, Wait,
 };
 use plimsoll_scheduler::Planner;
-use plimsoll_types::{ReservationId, Revision};
+use plimsoll_types::{Amount, ReservationId, Revision};
 use proptest::prelude::*;
 
 const INTERVAL_MS: u64 = 10_000;
@@ -151,6 +151,38 @@ fn nobody_overtakes_who_waits_in_a_queue_that_promises_to_process_it() {
             "{queueing:?}"
         );
     }
+}
+
+#[test]
+fn who_waits_for_more_than_its_queue_can_ever_have_holds_nobody_back() {
+    let quota = |cores: u64| {
+        let nominal = Amount(cores * 1_000);
+        let most = Quota { limit: Some(nominal), nominal, ..Quota::default() };
+        let of_cpu = BTreeMap::from([("cpu".into(), most)]);
+        Queue { name: "org".into(), quotas: BTreeMap::from([("default".into(), of_cpu)]), ..Queue::default() }
+    };
+    let below = |name: &str| Queue {
+        name: name.into(),
+        parent: "org".into(),
+        guaranteed_processing: true,
+        ..Queue::default()
+    };
+    let pool = Pool { starvation_bound_ms: 1_000, ..Pool::default() };
+    let mut world = World::new(8, pool, &[quota(8), below("speech"), below("vision")]);
+    let held = world.submit_all(&[of("", 8_000)])[0].0;
+    let large = world.submit_all(&[of("speech", 6_000)])[0].0;
+    let small = world.submit_all(&[of("vision", 1_000)])[0].0;
+    let less = Command::ApplyPolicy {
+        put: vec![PolicyObject::Queue(quota(4))],
+        delete: vec![],
+        if_revision: Revision(0),
+    };
+    assert_eq!(world.apply(less), Outcome::Done);
+    let token = world.ledger.reservation(held).expect("it is there").token;
+    world.apply(Command::Release { reservation: held, token });
+    world.pass_to(10_000);
+    assert_eq!(world.serve(), vec![small], "{large} asks for 6 of at most 4 cores");
+    assert!(matches!(world.submit_all(&[of("", 1_000)])[0].1, Verdict::Place(_)), "nor who comes now");
 }
 
 proptest! {
