@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 9;
+pub const LATEST_VERSION: u32 = 10;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! Invariants: nobody is relocated who could not be preempted by a higher class, who would not wait again by itself, or beyond what the pool may
 //! preempt in an hour.
 
+use crate::contention::REDISTRIBUTE_SINCE_VERSION;
 use crate::{Ledger, OnPreempt, Preemption, Reason, Refusal, Request, Reservation, State, Wait};
 
 /// First ledger version that knows relocations.
@@ -28,7 +29,11 @@ impl Ledger {
         if !would_wait_again(&one.request) {
             return no("it would end instead of waiting again", 1, 0);
         }
-        let allowed = self.pool(&one.request.pool).map_or(Preemption::Never, |pool| pool.preemption);
+        let allowed = self.pool(&one.request.pool).map_or(Preemption::Never, |pool| {
+            // Where the pool preempts to resolve a contention, nothing is taken back outside of one.
+            let by_now = self.meta.version >= REDISTRIBUTE_SINCE_VERSION;
+            if by_now { self.preemption_of(pool) } else { pool.preemption }
+        });
         let class = self.class(&one.request.class);
         let by_class = matches!(allowed, Preemption::Any | Preemption::LowerClass);
         let gives_way = one.is_best_effort() && allowed != Preemption::Never;

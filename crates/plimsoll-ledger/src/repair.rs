@@ -18,6 +18,8 @@ use crate::{
 
 /// First ledger version that knows repairs.
 pub(crate) const SINCE_VERSION: u32 = 7;
+/// First ledger version in which roles that have fewer members than are of use come before others.
+const ROLES_SINCE_VERSION: u32 = 10;
 
 /// A gang that lost members: until when it has the first claim on what takes their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +185,7 @@ impl Ledger {
         if missing == 0 {
             return None;
         }
-        let mut request = asked_again(gang, missing);
+        let mut request = asked_again(gang, missing, gang.lacks_a_role());
         request.requirements.required.terms.extend(self.domain_terms(gang)?);
         request.topology = Topology::default();
         request.max_duration_ms =
@@ -209,7 +211,8 @@ impl Ledger {
                 blockers: vec![Blocker { limit: missing.into(), ..blocker }],
             });
         }
-        let asked = asked_again(gang, missing);
+        let needed_only = self.meta.version >= ROLES_SINCE_VERSION && gang.lacks_a_role();
+        let asked = asked_again(gang, missing, needed_only);
         let mut blockers = Vec::new();
         let taken: BTreeSet<NodeId> = gang.members.iter().map(|member| member.node).collect();
         let nodes: BTreeSet<NodeId> = placement.members.iter().map(|member| member.node).collect();
@@ -277,10 +280,11 @@ impl Ledger {
     }
 }
 
-/// A gang's request for members in the place of those that it lost: of each role what it may still have.
-fn asked_again(gang: &Reservation, missing: u32) -> Request {
+/// A gang's request for members in the place of those that it lost: of each role what it may still have, or needs.
+fn asked_again(gang: &Reservation, missing: u32, needed_only: bool) -> Request {
     let mut request = gang.request_as_held();
-    request.roles = gang.roles_left();
-    request.gang = Gang { min_members: 1, max_members: missing, ..gang.request.gang };
+    request.roles = gang.roles_left(needed_only);
+    let max_members = if needed_only { missing.min(gang.lacking_by_role()) } else { missing };
+    request.gang = Gang { min_members: 1, max_members, ..gang.request.gang };
     request
 }

@@ -137,13 +137,24 @@ impl Reservation {
         self.request.roles.iter().enumerate().any(short)
     }
 
-    /// The roles with what each may still have, however few: what a gang that lost members asks for.
-    pub(crate) fn roles_left(&self) -> Vec<Role> {
+    /// How many members roles lack that have fewer than are of use.
+    pub(crate) fn lacking_by_role(&self) -> u32 {
+        let lack = |(index, role): (usize, &Role)| self.lack_of(index, role.min_members);
+        self.request.roles.iter().enumerate().map(lack).sum()
+    }
+
+    /// The roles with what each may still have, however few: what a gang that lost members asks for. `needed_only`: while a role has fewer members
+    /// than are of use, up to that and no more, so that others do not take the places of its members.
+    pub(crate) fn roles_left(&self, needed_only: bool) -> Vec<Role> {
         let left = |(index, role): (usize, &Role)| {
-            let max_members = role.max_members.saturating_sub(count_of(&self.members, index));
-            Role { min_members: 0, max_members, ..role.clone() }
+            let most = if needed_only { role.min_members } else { role.max_members };
+            Role { min_members: 0, max_members: self.lack_of(index, most), ..role.clone() }
         };
         self.request.roles.iter().enumerate().map(left).collect()
+    }
+
+    fn lack_of(&self, role: usize, wanted: u32) -> u32 {
+        wanted.saturating_sub(count_of(&self.members, role))
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fixture::{Fixture, active, gang, on, queued, request, reservation};
 use plimsoll_ledger::{
-    Class, Command, LATEST_VERSION, OnPreempt, Outcome, PolicyObject, Pool, Preemption, PreemptionRule,
-    Reason, Request, Reservation, State,
+    Blocker, Class, Command, ContentionPolicy, LATEST_VERSION, OnPreempt, Outcome, PolicyObject, Pool,
+    Preemption, PreemptionRule, Reason, Request, Reservation, Resolve, State, Verdict,
 };
 use plimsoll_types::{NodeId, Revision};
 
@@ -91,6 +91,53 @@ fn the_pool_says_whether_and_how_often() {
     let renewed = f.run(Command::Renew { reservation: second.id, token: second.token, ttl_ms: 0 });
     reservation(renewed);
     reservation(f.run(to(&second, 1)));
+}
+
+#[test]
+fn where_a_pool_preempts_only_in_contention_nobody_is_relocated_outside_of_one() {
+    for (version, let_go) in [(9, true), (10, false)] {
+        let mut f = Fixture::new(3);
+        f.run(Command::Upgrade { to: version });
+        let resolve = [Resolve::Preempt].into();
+        let contention = Some(ContentionPolicy { resolve, ..ContentionPolicy::default() });
+        put(&mut f, PolicyObject::Pool(Pool { name: "default".into(), contention, ..Pool::default() }));
+        let one = f.submit(batch(1_000), on(&[0]));
+        let came = f.run(to(&one, 1));
+        assert_eq!(matches!(came, Outcome::Reservation(_)), let_go, "version {version}: {came:?}");
+    }
+}
+
+#[test]
+fn redistribution_needs_version_ten_and_notes_who_goes_where() {
+    let resolve = || [Resolve::Redistribute].into();
+    let policy = || Some(ContentionPolicy { resolve: resolve(), ..ContentionPolicy::default() });
+    let pool =
+        || PolicyObject::Pool(Pool { name: "default".into(), contention: policy(), ..Pool::default() });
+    let command = || Command::ApplyPolicy { put: vec![pool()], delete: Vec::new(), if_revision: Revision(0) };
+    assert_eq!(command().since_version(), 10);
+    let mut old = Fixture::new(3);
+    old.run(Command::Upgrade { to: 9 });
+    assert_eq!(old.refused(command()), Reason::UnsupportedVersion);
+
+    let mut f = fixture();
+    put(&mut f, pool());
+    let long = |asked: Request| Request { ttl_ms: 3_600_000, ..asked };
+    let half = f.submit(long(batch(2_000)), on(&[0]));
+    let waits = Command::Submit { request: long(batch(4_000)), verdict: Verdict::Blocked(vec![no_room()]) };
+    reservation(f.run(waits));
+    f.now_ms += 10_000;
+    let look = Command::ObserveContention { pool: "default".into(), resource: "cpu".into() };
+    assert_eq!(f.run(look), Outcome::Done);
+    reservation(f.run(to(&half, 1)));
+    let open = f.ledger.open_contention("default", "cpu").expect("it is open");
+    let done: Vec<(&str, &str)> =
+        open.resolutions.iter().map(|one| (one.kind.name(), one.subject.as_str())).collect();
+    let goes = format!("{} from node-0 to node-1", half.id);
+    assert_eq!(done, [("redistribute", "pool/default"), ("redistribute", goes.as_str())]);
+}
+
+fn no_room() -> Blocker {
+    Blocker::new(Reason::NoCapacity, "cpu", 4_000, 2_000)
 }
 
 #[test]

@@ -157,7 +157,11 @@ fn one_that_lost_a_role_is_repaired_with_that_role_or_ends() {
         let lacking = f.ledger.lacking(&broken).expect("a launcher");
         let left: Vec<(u32, u32)> =
             lacking.roles.iter().map(|role| (role.min_members, role.max_members)).collect();
-        assert_eq!((left, lacking.gang.max_members), (vec![(0, 1), (0, 1)], 1));
+        assert_eq!(
+            (left, lacking.gang.max_members),
+            (vec![(0, 1), (0, 0)], 1),
+            "a launcher, and no other worker"
+        );
         f.run(Command::RegisterNode(registration(0, 2)));
         let place =
             |member| Command::Place { reservation: lease.id, placement: Placement { members: vec![member] } };

@@ -20,6 +20,7 @@ mod order;
 mod planner;
 mod preemption;
 pub mod queueing;
+mod redistribute;
 mod repairs;
 mod roles;
 mod score;
@@ -40,3 +41,4 @@ pub use explain::{
 };
 pub use planner::{Closed, Planner, Ticket};
 pub use preemption::Eviction;
+pub use redistribute::Relocation;

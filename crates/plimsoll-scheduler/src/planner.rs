@@ -20,6 +20,7 @@ use crate::fleet::{Fleet, split};
 use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
 use crate::preemption::Hunt;
+use crate::redistribute::Moving;
 use crate::repairs::Repairs;
 use crate::spending::Spending;
 use crate::topology::{BookedWork, Gate, Scope};
@@ -63,6 +64,7 @@ pub struct Planner {
     /// Who of the pool that is served is to be repaired and was not looked at yet.
     pub(crate) repairs: Repairs,
     pub(crate) hunt: Hunt,
+    pub(crate) moving: Moving,
     /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
     infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
     /// Per shape: what stood in the way lately, and after how many changes of nodes that was.
@@ -110,6 +112,7 @@ impl Planner {
             batch_at: None,
             repairs: Repairs::default(),
             hunt: Hunt::new(ledger),
+            moving: Moving::default(),
             infeasible: BTreeMap::new(),
             blocked: BTreeMap::new(),
         }

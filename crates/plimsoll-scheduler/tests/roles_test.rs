@@ -4,8 +4,9 @@ mod fixture;
 
 use fixture::{GIB, apply, apply_at, fleet, plain, put_pool, request, sizes, strategy};
 use plimsoll_ledger::{
-    Class, Command, Gang, Ledger, NodeHealth, Outcome, Placement, PolicyObject, Pool, Preemption, Reason,
-    Request, Requirements, Role, State, Strategy as PoolStrategy, Topology, Verdict,
+    AdminChange, Class, Command, Gang, Ledger, MemberPlacement, NodeHealth, Outcome, Placement, PolicyObject,
+    Pool, Preemption, Reason, Request, Requirements, Role, State, Strategy as PoolStrategy, Topology,
+    Verdict,
 };
 use plimsoll_scheduler::{Planner, explain, explain_request};
 use plimsoll_types::{NodeId, ReservationId, Resources, Revision};
@@ -139,6 +140,52 @@ fn lower_classes_leave_for_all_roles_of_a_gang() {
     let (placement, victims) = (found[0].placement.clone(), found[0].victims.clone());
     apply_at(&mut ledger, 1_000, Command::Preempt { reservation: gang, placement, victims });
     assert_eq!(ledger.reservation(gang).expect("there").state, State::Planned);
+}
+
+#[test]
+fn the_place_of_a_lost_role_is_not_taken_by_more_of_another() {
+    let mut ledger = fleet(&[(4, 0, 0), (2, 0, 0), (2, 0, 0), (2, 0, 0), (4, 0, 0)], PoolStrategy::FirstFit);
+    let turn = |ledger: &mut Ledger, node: u32, health| {
+        let epoch = ledger.node(NodeId(node)).expect("it is there").epoch;
+        apply_at(ledger, 1_000, Command::SetNodeHealth { node: NodeId(node), epoch, health });
+    };
+    let cordon = |ledger: &mut Ledger, node: u32| {
+        let admin = AdminChange::Cordon { reason: String::new() };
+        apply_at(ledger, 1_000, Command::SetNodeAdmin { node: NodeId(node), admin });
+    };
+    let open = |node: u32| Command::SetNodeAdmin { node: NodeId(node), admin: AdminChange::Uncordon };
+    cordon(&mut ledger, 3);
+    cordon(&mut ledger, 4);
+    let roles = vec![role("server", 3_000, (1, 1)), role("worker", 2_000, (1, 3))];
+    let gang = submit(&mut ledger, &Request { repair_within_ms: 60_000, ..of_roles(roles) });
+    let roles_now = |ledger: &Ledger| {
+        let held = ledger.reservation(gang).expect("it is there");
+        let mut roles: Vec<u16> = held.members.iter().map(|member| member.role).collect();
+        roles.sort_unstable();
+        (held.state, roles)
+    };
+    assert_eq!(roles_now(&ledger).1, [0, 1, 1]);
+    turn(&mut ledger, 0, NodeHealth::Fenced);
+    for (node, then) in [(3, vec![1, 1]), (4, vec![0, 1, 1])] {
+        apply_at(&mut ledger, 1_000, open(node));
+        for (reservation, placement, _) in Planner::new(&ledger, 0).plan_queue(&ledger, 10) {
+            let came = apply_at(&mut ledger, 1_000, Command::Place { reservation, placement });
+            assert!(matches!(came, Outcome::Reservation(_)), "{came:?}");
+        }
+        assert_eq!(roles_now(&ledger).1, then, "with node {node}");
+        assert_eq!(ledger.check_invariants(), vec![]);
+    }
+    // Whoever proposes it, a worker is not admitted in the server's place.
+    let mut other = fleet(&[(4, 0, 0), (2, 0, 0), (2, 0, 0)], PoolStrategy::FirstFit);
+    cordon(&mut other, 2);
+    let roles = vec![role("server", 3_000, (1, 1)), role("worker", 2_000, (1, 3))];
+    let broken = submit(&mut other, &Request { repair_within_ms: 60_000, ..of_roles(roles) });
+    turn(&mut other, 0, NodeHealth::Fenced);
+    apply_at(&mut other, 1_000, open(2));
+    let member = MemberPlacement { node: NodeId(2), devices: vec![], role: 1 };
+    let placement = Placement { members: vec![member] };
+    let came = apply_at(&mut other, 1_000, Command::Place { reservation: broken, placement });
+    assert!(matches!(came, Outcome::Refused(_)), "{came:?}");
 }
 
 fn any_roles() -> impl Strategy<Value = Request> {

@@ -26,6 +26,7 @@ const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
 const MOVES: Net = Net::tests("plimsoll-scheduler", "elastic_test", "");
+const REDISTRIBUTION: Net = Net::tests("plimsoll-scheduler", "redistribute_test", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
 const GROUP: Net = Net::tests("plimsoll-consensus", "plimsoll_consensus", "");
@@ -39,7 +40,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 59] = [
+pub const SEEDED: [Seeded; 60] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -107,6 +108,7 @@ pub const SEEDED: [Seeded; 59] = [
     bug("evict-the-backed", "what is backed leaves for what its node measures", &[EVICTIONS, MODEL]),
     // The scheduler.
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),
+    bug("redistribute-nowhere", "a grant is asked to go where it has no place", &[REDISTRIBUTION]),
     bug("overtake-the-head", "a strict queue does not stop at its head", &[PLANNER]),
     bug("backfill-delays-the-head", "who overtakes is not asked for how long it stays", &[AHEAD]),
     bug("lend-what-is-missed", "a node that somebody at home waits for is lent", &[MOVES]),

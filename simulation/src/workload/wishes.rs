@@ -252,7 +252,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
 fn contention(drawn: u32) -> Option<v1::ContentionPolicy> {
     let resolve: &[v1::ContentionResolve] = match drawn {
         1 => &[v1::ContentionResolve::Preempt, v1::ContentionResolve::Wait],
-        3 => &[v1::ContentionResolve::Priority],
+        3 => &[v1::ContentionResolve::Priority, v1::ContentionResolve::Redistribute],
         _ => return None,
     };
     let resolve = resolve.iter().map(|kind| i32::from(*kind)).collect();

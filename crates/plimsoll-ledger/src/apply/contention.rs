@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
 
-use crate::contention::SINCE_VERSION;
+use crate::contention::{REDISTRIBUTE_SINCE_VERSION, SINCE_VERSION};
 use crate::ledger::Context;
 use crate::limits::{CONTENTION_RETENTION_MS, MAX_ENDED_CONTENTIONS};
 use crate::{
@@ -106,10 +106,13 @@ impl Ledger {
         }
     }
 
-    /// What a pool does about contention is put from version 8 on.
+    /// What a pool does about contention is put from version 8 on, redistribution from version 10 on.
     pub(crate) fn check_contention_policy(&self, put: &[PolicyObject], blockers: &mut Vec<Blocker>) {
         if put.iter().any(crate::contention::is_of_contention) {
             self.knows(SINCE_VERSION, "contention", blockers);
+        }
+        if put.iter().any(crate::contention::redistributes) {
+            self.knows(REDISTRIBUTE_SINCE_VERSION, "resolve: redistribute", blockers);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Relocate`: notice to a grant that is to go elsewhere in its pool, so that the pool is less fragmented.
+//! `Relocate`: notice to a grant that is to go elsewhere in its pool, so that the pool is less fragmented, or one who waits fits where it was.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use plimsoll_types::ReservationId;
 use super::preempt::Notice;
 use crate::ledger::Context;
 use crate::relocation::SINCE_VERSION;
-use crate::{Ledger, Outcome, Placement, Reason, Refusal};
+use crate::{Ledger, Outcome, Placement, Reason, Refusal, Resolve};
 
 impl Ledger {
     /// The law once more, then the place: with the grant gone it is admitted there, by what will be taken once those who were given notice have left.
@@ -38,6 +38,10 @@ impl Ledger {
         let mut moved = (*old).clone();
         moved.request = Arc::new(old.request_as_held());
         self.without(&[Arc::clone(&old)], |ledger| ledger.admit_later(&moved, placement))?;
-        Ok(self.give_notice(context, &old, Notice::GoTo(to.node)))
+        let from = old.members.first().and_then(|from| self.node(from.node)).map_or("", |node| node.name());
+        let subject = format!("{id} from {from} to {}", self.node(to.node).map_or("", |node| node.name()));
+        let outcome = self.give_notice(context, &old, Notice::GoTo(to.node));
+        self.note_resolved(context, &old.request.pool, Resolve::Redistribute, &subject);
+        Ok(outcome)
     }
 }

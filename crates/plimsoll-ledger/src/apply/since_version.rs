@@ -58,6 +58,7 @@ impl Command {
         let of_eviction =
             matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
         let features = [
+            (self.says(none, contention::redistributes, none), contention::REDISTRIBUTE_SINCE_VERSION),
             (of_eviction, crate::eviction::SINCE_VERSION),
             (of_roles, role::SINCE_VERSION),
             (of_contention, contention::SINCE_VERSION),

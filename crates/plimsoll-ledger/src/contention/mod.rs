@@ -16,7 +16,7 @@ pub(crate) use book::Contentions;
 pub use measure::{Contended, PoolDemand};
 pub use object::{Contention, Resolution};
 pub use policy::{ContentionPolicy, Resolve};
-pub(crate) use policy::{is_of_contention, validate_contention};
+pub(crate) use policy::{REDISTRIBUTE_SINCE_VERSION, is_of_contention, redistributes, validate_contention};
 pub use severity::{Rung, Severity, pressure_permille};
 
 /// First ledger version that knows contention.

@@ -91,7 +91,9 @@ impl Ledger {
     fn resolved_by(&self, pool: &str, kind: Resolve) -> Option<String> {
         let target = ScalingTarget::Pool(pool.to_owned());
         match kind {
-            Resolve::Wait | Resolve::Priority | Resolve::Preempt => Some(target.path()),
+            Resolve::Wait | Resolve::Priority | Resolve::Preempt | Resolve::Redistribute => {
+                Some(target.path())
+            }
             Resolve::Scale => {
                 self.scaling_policy_of(&target).map(|policy| format!("scaling-policy/{}", policy.name))
             }

@@ -17,15 +17,21 @@ pub enum Resolve {
     Preempt,
     /// Machines are asked of the pool's scaling policy.
     Scale,
+    /// Who would come back by itself goes to other nodes of the pool, so that one who waits fits where it was. From ledger version 10 on.
+    Redistribute,
 }
+
+/// First ledger version that knows [`Resolve::Redistribute`].
+pub(crate) const REDISTRIBUTE_SINCE_VERSION: u32 = 10;
 
 impl Resolve {
     /// All of them, by the names that people write.
-    pub const NAMED: [(&str, Resolve); 4] = [
+    pub const NAMED: [(&str, Resolve); 5] = [
         ("wait", Resolve::Wait),
         ("priority", Resolve::Priority),
         ("preempt", Resolve::Preempt),
         ("scale", Resolve::Scale),
+        ("redistribute", Resolve::Redistribute),
     ];
 
     /// Lower-case name.
@@ -35,6 +41,7 @@ impl Resolve {
             Resolve::Priority => "priority",
             Resolve::Preempt => "preempt",
             Resolve::Scale => "scale",
+            Resolve::Redistribute => "redistribute",
         }
     }
 }
@@ -56,7 +63,10 @@ pub(crate) fn validate_contention(pool: &Pool) -> Vec<Blocker> {
     let mut bad = Vec::new();
     if policy.resolve.is_empty() {
         let field = "pool.contention.resolve";
-        bad.push(Blocker { limit: 4, ..Blocker::new(Reason::InvalidArgument, field, 0, 1) });
+        bad.push(Blocker {
+            limit: Resolve::NAMED.len() as u64,
+            ..Blocker::new(Reason::InvalidArgument, field, 0, 1)
+        });
     }
     if policy.after_ms > MAX_TTL_MS {
         let field = "pool.contention.after_ms";
@@ -69,4 +79,10 @@ pub(crate) fn validate_contention(pool: &Pool) -> Vec<Blocker> {
 /// True for policy that ledgers before [`super::SINCE_VERSION`] do not know.
 pub(crate) fn is_of_contention(object: &PolicyObject) -> bool {
     matches!(object, PolicyObject::Pool(pool) if pool.contention.is_some())
+}
+
+/// True for policy that ledgers before [`REDISTRIBUTE_SINCE_VERSION`] do not know.
+pub(crate) fn redistributes(object: &PolicyObject) -> bool {
+    let PolicyObject::Pool(pool) = object else { return false };
+    pool.contention.as_ref().is_some_and(|policy| policy.resolve.contains(&Resolve::Redistribute))
 }

@@ -192,7 +192,11 @@ pub(crate) fn oversubscribed(name: &str, ratios: &[(&str, u32)]) -> PolicyObject
 fn resolving(change: u8) -> PolicyObject {
     let (resolve, after_ms, from): (&[Resolve], u64, Severity) = match change {
         45 => (&[Resolve::Preempt], 0, Severity::Low),
-        46 => (&[Resolve::Wait, Resolve::Priority, Resolve::Scale], 15_000, Severity::Medium),
+        46 => (
+            &[Resolve::Wait, Resolve::Priority, Resolve::Scale, Resolve::Redistribute],
+            15_000,
+            Severity::Medium,
+        ),
         47 => (&[Resolve::Preempt, Resolve::Scale], 0, Severity::High),
         _ => (&[], 0, Severity::Low),
     };

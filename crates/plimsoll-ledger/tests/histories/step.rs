@@ -85,7 +85,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..11).prop_map(Step::Upgrade),
+        1 => (0u32..12).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_ledger::{Contention, Preemption, Resolve, ScaleDecided, ScalingTarget, Severity};
+use plimsoll_ledger::{
+    Contention, ContentionPolicy, Preemption, Resolve, ScaleDecided, ScalingTarget, Severity,
+};
 use plimsoll_types::ReservationId;
 
 use super::*;
@@ -134,7 +136,7 @@ impl Model {
                 let scaled = self.scaled.values().find(|scaled| scaled.target == target);
                 let subject = match kind {
                     Resolve::Scale => scaled.map(|scaled| format!("scaling-policy/{}", scaled.name)),
-                    Resolve::Wait | Resolve::Priority | Resolve::Preempt => Some(format!("pool/{pool}")),
+                    _ => Some(format!("pool/{pool}")),
                 };
                 if let Some(subject) = subject.filter(|_| one.resolving.insert(kind)) {
                     one.done.push((now, kind, subject, self.revision));
@@ -297,6 +299,12 @@ impl Model {
         self.note_done(pool, Resolve::Preempt, &ReservationId(victim).to_string());
     }
 
+    pub(super) fn note_moved(&mut self, pool: &str, moved: u64, from: u32, to: u32) {
+        let name = |node: u32| self.nodes[&node].reg.name.clone();
+        let subject = format!("{} from {} to {}", ReservationId(moved), name(from), name(to));
+        self.note_done(pool, Resolve::Redistribute, &subject);
+    }
+
     pub(super) fn note_scaled(&mut self, decided: &ScaleDecided) {
         let target = self.scaled.get(&decided.policy).map(|policy| policy.target.clone());
         if let Some(ScalingTarget::Pool(pool)) = target
@@ -346,9 +354,12 @@ impl Model {
         if self.version < 8 && !policies.is_empty() {
             reasons.push(Reason::UnsupportedVersion);
         }
-        let wrong = |policy: &plimsoll_ledger::ContentionPolicy| {
-            policy.resolve.is_empty() || policy.after_ms > 366 * 24 * HOUR_MS
-        };
+        let redistributes = |policy: &ContentionPolicy| policy.resolve.contains(&Resolve::Redistribute);
+        if (8..10).contains(&self.version) && policies.iter().any(redistributes) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        let wrong =
+            |policy: &ContentionPolicy| policy.resolve.is_empty() || policy.after_ms > 366 * 24 * HOUR_MS;
         if policies.iter().any(wrong) {
             reasons.push(Reason::InvalidArgument);
         }

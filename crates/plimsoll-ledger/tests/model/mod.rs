@@ -370,7 +370,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 9 {
+                if *to > 10 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;

@@ -17,7 +17,8 @@ impl Model {
         let returns =
             matches!(r.request.wait, Wait::Queue { .. }) && r.request.on_preempt == OnPreempt::Requeue;
         let best_effort = r.request.qos == Some(plimsoll_ledger::Qos::BestEffort);
-        let let_go = match pool.preemption {
+        let allowed = if self.version < 10 { pool.preemption } else { self.preemption_now(&pool.name) };
+        let let_go = match allowed {
             Preemption::Any | Preemption::LowerClass => preemptible || best_effort,
             Preemption::Reclaim => best_effort,
             Preemption::Never => false,
@@ -53,8 +54,10 @@ impl Model {
         let clock = self.clock;
         let r = self.reservations.get_mut(&id).expect("looked up above");
         r.preempted = Some((id, PreemptionRule::Relocation, clock, grace_ms));
+        let from = r.members[0].0;
         (r.state, r.resume) = (State::Preempting, State::Preempting);
         r.deadline = at_most(clock + grace_ms, r.hard_end);
+        self.note_moved(&pool.name, id, from, placement.members[0].node.0);
         Ok(())
     }
 }

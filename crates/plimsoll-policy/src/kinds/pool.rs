@@ -75,11 +75,12 @@ pub(crate) const PREEMPTION: [(&str, Preemption); 4] = [
 ];
 
 /// What is done about contention, as files write it.
-pub(crate) const RESOLVE: [(&str, ContentionResolve); 4] = [
+pub(crate) const RESOLVE: [(&str, ContentionResolve); 5] = [
     ("wait", ContentionResolve::Wait),
     ("priority", ContentionResolve::Priority),
     ("preempt", ContentionResolve::Preempt),
     ("scale", ContentionResolve::Scale),
+    ("redistribute", ContentionResolve::Redistribute),
 ];
 
 /// Severities as files write them.

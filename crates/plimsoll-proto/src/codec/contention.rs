@@ -125,6 +125,7 @@ fn encode_resolve(kind: Resolve) -> i32 {
         Resolve::Priority => 2,
         Resolve::Preempt => 3,
         Resolve::Scale => 4,
+        Resolve::Redistribute => 5,
     }
 }
 

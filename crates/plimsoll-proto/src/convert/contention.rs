@@ -105,6 +105,7 @@ pub fn resolve_to_v1(from: Resolve) -> v1::ContentionResolve {
         Resolve::Priority => v1::ContentionResolve::Priority,
         Resolve::Preempt => v1::ContentionResolve::Preempt,
         Resolve::Scale => v1::ContentionResolve::Scale,
+        Resolve::Redistribute => v1::ContentionResolve::Redistribute,
     }
 }
 
@@ -116,5 +117,6 @@ pub fn resolve_from_v1(from: i32) -> Option<Resolve> {
         v1::ContentionResolve::Priority => Some(Resolve::Priority),
         v1::ContentionResolve::Preempt => Some(Resolve::Preempt),
         v1::ContentionResolve::Scale => Some(Resolve::Scale),
+        v1::ContentionResolve::Redistribute => Some(Resolve::Redistribute),
     }
 }

@@ -6,4 +6,5 @@ mod measure;
 mod plan;
 
 pub use measure::{DeviceClass, Fragmentation};
+pub(crate) use plan::bound;
 pub use plan::{Cost, Defragmentation, LEAST_SCORE_PERMILLE, Move, Opening, Stay, Terrain, Why};

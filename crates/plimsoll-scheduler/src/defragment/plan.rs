@@ -298,7 +298,7 @@ fn milli_of(member: &MemberPlacement) -> u64 {
 }
 
 /// Why a grant is not to be moved, whatever that would save: it is not let go, or where it may be is not its node's affair alone.
-fn bound(ledger: &Ledger, one: &Reservation) -> Option<String> {
+pub(crate) fn bound(ledger: &Ledger, one: &Reservation) -> Option<String> {
     let request = &one.request;
     if let Err(refusal) = ledger.may_relocate(one) {
         let text = |blocker: &plimsoll_ledger::Blocker| match blocker.subject.split_once(": ") {

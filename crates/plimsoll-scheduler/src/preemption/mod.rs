@@ -12,6 +12,7 @@ use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, QueueOrder, Reservati
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::Planner;
+pub(crate) use search::later;
 
 /// A place that is free once others have left it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -468,7 +468,7 @@ impl Search<'_> {
 }
 
 /// The node as it will be once those who were given notice have left: less what is booked on it, as ever.
-fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
+pub(crate) fn later(ledger: &Ledger, view: &NodeView) -> NodeView {
     let mut later = view.clone();
     let Some(usage) = ledger.usage(view.node.id).filter(|usage| usage.kept.is_some()) else { return later };
     let (offered, open) = (ledger.offered(&view.node), ledger.open(view.node.id));

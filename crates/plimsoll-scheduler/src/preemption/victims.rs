@@ -51,9 +51,7 @@ impl Candidate {
         let request = &reservation.request;
         let quota: &QuotaTree = ledger.quota();
         let share = quota.share(&request.queue, prices_milli, true);
-        // Thousandths of a device weigh as so many thousandths of a hundred cores: what a machine's price is made of.
-        let size = u128::from(taken.get(GPU).0) * 100 + u128::from(taken.cpu_millis.0);
-        let run_ms = ledger.clock().0.saturating_sub(reservation.granted_at.0);
+        let size = weight_of(&taken);
         let backed = !reservation.is_best_effort();
         let preference = Preference {
             backed,
@@ -61,7 +59,7 @@ impl Candidate {
             keeps_to_its_own: share == Share::default(),
             share: Reverse(share),
             priority: reservation.priority,
-            lost: size.saturating_mul(run_ms.into()),
+            lost: work_lost(ledger, reservation, &taken),
             started: Reverse(reservation.granted_at),
             size,
         };
@@ -74,6 +72,16 @@ impl Candidate {
         let here = self.reservation.members.iter().filter(|member| member.node == node);
         here.map(|member| (shares.on_node(member).clone(), member.devices.clone())).collect()
     }
+}
+
+/// Thousandths of a device weigh as so many thousandths of a hundred cores: what a machine's price is made of.
+fn weight_of(taken: &Resources) -> u128 {
+    u128::from(taken.get(GPU).0) * 100 + u128::from(taken.cpu_millis.0)
+}
+
+/// What of a grant's work is lost where it has to leave and keeps no checkpoints: what it takes, times how long it has run.
+pub(crate) fn work_lost(ledger: &Ledger, reservation: &Reservation, taken: &Resources) -> u128 {
+    weight_of(taken).saturating_mul(ledger.clock().ms_since(reservation.granted_at).into())
 }
 
 impl Cost {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use plimsoll_ledger::{Command, Entry, Ledger};
+use plimsoll_scheduler::Relocation;
 use plimsoll_types::LedgerTime;
 
+use super::round::Draft;
 use super::{Lead, Origin};
 
 /// How often the leader looks.
@@ -25,6 +27,25 @@ pub(super) fn due(lead: &mut Lead, ledger: &Ledger, now: LedgerTime) -> Vec<(Ent
     let drafted: Vec<_> = due.into_iter().take(MOST_AT_ONCE).map(observe).collect();
     lead.observing = drafted.len();
     drafted
+}
+
+/// Notice to those who go elsewhere so that others fit, where a contention is resolved by redistribution: once a walk over the queue and the search
+/// for victims have found nothing more to do.
+pub(super) fn draft_relocations(lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
+    let present = tokio::time::Instant::now();
+    let is_settled = lead.is_served() && !lead.planner.wants_evictions(ledger);
+    if lead.relocating > 0 || present < lead.relocate_at || !is_settled {
+        return;
+    }
+    lead.relocate_at = present + LOOK_EVERY;
+    for Relocation { reservation, placement, helps } in lead.planner.plan_relocations(ledger, most) {
+        tracing::debug!(%reservation, %helps, "asked to go elsewhere");
+        lead.relocating += 1;
+        draft.push(
+            Entry::system(Command::Relocate { reservation, placement }),
+            Origin::Relocation(reservation),
+        );
+    }
 }
 
 /// When the next look is due; `None` while nobody waits and nothing is contended.

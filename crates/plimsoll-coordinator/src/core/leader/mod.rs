@@ -77,6 +77,10 @@ struct Lead {
     observing: usize,
     /// When the leader looks for contention next.
     look_at: tokio::time::Instant,
+    /// Relocations that are on their way.
+    relocating: usize,
+    /// When the leader looks next for who may go elsewhere.
+    relocate_at: tokio::time::Instant,
     /// Which nodes measure too full.
     overloads: overloads::Overloads,
     /// When silent nodes are looked for next, and those that measure too full.
@@ -102,6 +106,8 @@ enum Origin {
     Queue(Ticket),
     /// The search for victims, for this reservation.
     Eviction(ReservationId),
+    /// The search for who may go elsewhere: this grant.
+    Relocation(ReservationId),
     /// The sweep.
     Expiry,
     /// The look for silent nodes.
@@ -123,6 +129,7 @@ impl Origin {
             Origin::Caller(_, ticket) => *ticket,
             Origin::Queue(ticket) => Some(*ticket),
             Origin::Eviction(_)
+            | Origin::Relocation(_)
             | Origin::Expiry
             | Origin::Health(_)
             | Origin::Overload(_)
@@ -238,6 +245,8 @@ impl LeaderLoop {
             opening: false,
             observing: 0,
             look_at: tokio::time::Instant::now(),
+            relocating: 0,
+            relocate_at: tokio::time::Instant::now(),
             passes: 0,
             pass_owed: false,
             queueing: BTreeMap::new(),
@@ -375,6 +384,11 @@ impl LeaderLoop {
                     Origin::Eviction(reservation) => {
                         let refused = matches!(answer.outcome, Outcome::Refused(_));
                         lead.planner.settle_eviction(&ledger, reservation, refused);
+                    }
+                    Origin::Relocation(reservation) => {
+                        lead.relocating = lead.relocating.saturating_sub(1);
+                        let refused = matches!(answer.outcome, Outcome::Refused(_));
+                        lead.planner.settle_relocation(&ledger, reservation, refused);
                     }
                     Origin::Windows => lead.opening = false,
                     Origin::Contention => lead.observing = lead.observing.saturating_sub(1),

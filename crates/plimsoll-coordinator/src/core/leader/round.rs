@@ -26,7 +26,7 @@ const EXPIRE_LIMIT: u32 = 1_000;
 
 /// Commands of the next entry, with where each came from.
 #[derive(Default)]
-struct Draft {
+pub(super) struct Draft {
     entries: Vec<Entry>,
     origins: Vec<Origin>,
     /// See [`Settled::queueing`].
@@ -34,7 +34,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn push(&mut self, entry: Entry, origin: Origin) {
+    pub(super) fn push(&mut self, entry: Entry, origin: Origin) {
         self.entries.push(entry);
         self.origins.push(origin);
     }
@@ -76,6 +76,7 @@ impl LeaderLoop {
             lead.planner.tick(&ledger, now);
             self.draft_queue(lead, &ledger, most, &mut draft);
             self.draft_evictions(lead, &ledger, most, &mut draft);
+            super::contention::draft_relocations(lead, &ledger, most, &mut draft);
             self.draft_requests(lead, &ledger, most, &mut draft);
             let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             Counters::add(&self.counters.planning_ns, spent);
@@ -152,8 +153,7 @@ impl LeaderLoop {
 
     /// Notice to those who have to leave for somebody who waits, once a walk over the queue has found no place for him.
     fn draft_evictions(&self, lead: &mut Lead, ledger: &Ledger, most: usize, draft: &mut Draft) {
-        let settled = !lead.planner.wants_queue_pass() && !lead.pass_owed;
-        if !settled || !lead.planner.wants_evictions(ledger) {
+        if !lead.is_served() || !lead.planner.wants_evictions(ledger) {
             return;
         }
         for eviction in lead.planner.plan_evictions(ledger, most) {
@@ -227,6 +227,11 @@ pub(super) fn payload(proposed_at: LedgerTime, entries: Vec<Entry>) -> Payload {
 }
 
 impl Lead {
+    /// A walk over the queue has seen all that waits as it is now.
+    pub(super) fn is_served(&self) -> bool {
+        !self.planner.wants_queue_pass() && !self.pass_owed
+    }
+
     /// Notes a request that goes to the queue of a strict pool.
     fn note_queueing(&mut self, ledger: &Ledger, item: &Item, verdict: &Verdict, draft: &mut Draft) {
         let (Verdict::Blocked(_), Some(request)) = (verdict, request_of(item)) else { return };

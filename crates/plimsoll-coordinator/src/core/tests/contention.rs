@@ -64,6 +64,31 @@ async fn an_open_one_costs_an_entry_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_leader_has_one_go_elsewhere_so_that_another_fits() {
+    let core = patient().await;
+    register(&core, "node-01", 4_000, 0).await;
+    register(&core, "node-02", 4_000, 0).await;
+    let resolve = [Resolve::Redistribute].into();
+    let contention = Some(ContentionPolicy { resolve, ..ContentionPolicy::default() });
+    let strategy = plimsoll_ledger::Strategy::WorstFit;
+    put(&core, Pool { name: "default".to_owned(), contention, strategy, ..Pool::default() }).await;
+    let batch = |cpu_millis: u64| {
+        let mut asked = queued(request(cpu_millis));
+        // The slack on its grace is a tenth of its lease.
+        (asked.class, asked.ttl_ms) = ("batch".to_owned(), 400_000);
+        asked
+    };
+    let halves = [reserve(&core, batch(2_000)).await, reserve(&core, batch(2_000)).await];
+    let whole = reserve(&core, batch(4_000)).await;
+    assert_eq!(state(&core, whole.id), State::Pending, "there is room for it, but not in one place");
+    until("it has a node for itself", || state(&core, whole.id) == State::Active).await;
+    until("nobody waits", || halves.iter().all(|half| state(&core, half.id) == State::Active)).await;
+    let moved = |id| core.local().reservation(id).is_some_and(|one| one.preempted().is_some());
+    assert_eq!(halves.iter().filter(|half| moved(half.id)).count(), 1, "one goes, and once");
+    core.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_leader_preempts_once_that_resolves_it() {
     let core = patient().await;
     register(&core, "node-01", 4_000, 0).await;
