@@ -81,6 +81,8 @@ async fn the_leader_has_one_go_elsewhere_so_that_another_fits() {
     let halves = [reserve(&core, batch(2_000)).await, reserve(&core, batch(2_000)).await];
     let whole = reserve(&core, batch(4_000)).await;
     assert_eq!(state(&core, whole.id), State::Pending, "there is room for it, but not in one place");
+    // Ten seconds until it is contended, half a minute of grace, and the slack.
+    tokio::time::sleep(Duration::from_secs(70)).await;
     until("it has a node for itself", || state(&core, whole.id) == State::Active).await;
     until("nobody waits", || halves.iter().all(|half| state(&core, half.id) == State::Active)).await;
     let moved = |id| core.local().reservation(id).is_some_and(|one| one.preempted().is_some());
