@@ -1,11 +1,13 @@
 //! What the simulated hosts and the loop around them share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use plimsoll_consensus::{GroupStatus, Role};
 use tokio::sync::watch;
 
+use crate::cloud::Cloud;
 use crate::evidence::{Evidence, LogRecord};
 use crate::history::History;
 use crate::trace::Trace;
@@ -32,6 +34,8 @@ pub struct Board {
     pub trace: Trace,
     /// What clients saw.
     pub history: History,
+    /// Where machines come from.
+    pub cloud: Arc<Cloud>,
     inner: Mutex<Inner>,
 }
 
@@ -76,7 +80,8 @@ impl Board {
             restart_agents: false,
             unknown_command_at_ms: None,
         };
-        Board { seed, trace, history: History::default(), inner: Mutex::new(inner) }
+        let cloud = Arc::new(Cloud::new(seed));
+        Board { seed, trace, history: History::default(), cloud, inner: Mutex::new(inner) }
     }
 
     /// Simulated time, in milliseconds; 0 outside of a host.

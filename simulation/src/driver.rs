@@ -15,7 +15,7 @@ use crate::net::PORT;
 use crate::request::Request;
 use crate::upgrade;
 use crate::watcher::{Interest, watch};
-use crate::workload::{NODES, Operator, Worker, client, settle};
+use crate::workload::{NODES, Operator, Worker, client, scale, settle};
 
 /// Clients at the same time.
 const WORKERS: usize = 4;
@@ -52,7 +52,9 @@ pub async fn drive(board: Arc<Board>, members: Vec<u64>, spares: Vec<u64>) -> Re
     let copies = auditors.into_iter().map(|(id, client)| follow(id, client, Arc::clone(&board)));
     let upgrader = crate::workload::client(board.seed, "upgrader", &members).map_err(text)?;
     let insist = upgrade::insist(upgrader, Arc::clone(&board), WORKERS);
-    tokio::join!(work, operator.run(), insist, join_all(copies));
+    let scaler = crate::workload::client(board.seed, "scaler", &members).map_err(text)?;
+    let scale = scale(scaler, Arc::clone(&board), WORKERS);
+    tokio::join!(work, operator.run(), insist, scale, join_all(copies));
     let evidence = liveness(&board, &client, &members).await?;
     board.let_watchers_go(evidence.replicas.first().map_or(0, |replica| replica.revision.0));
     if tokio::time::timeout(WATCHERS_GO, join_all(watchers)).await.is_err() {
@@ -131,8 +133,13 @@ async fn liveness(board: &Board, client: &Client, members: &[u64]) -> Result<Evi
     upgrade::raise_at_last(client, board, WORKERS, until_ms).await?;
     loop {
         let voters = voters(board, client, members).await.map_err(text)?;
+        let before = board.cloud.running();
         let last = match collect(&auditors(board, &voters)?).await {
-            Ok(Some(evidence)) => return Ok(evidence),
+            Ok(Some(mut evidence)) => {
+                evidence.machines = board.cloud.running();
+                evidence.machines.retain(|machine| before.contains(machine));
+                return Ok(evidence);
+            }
             Ok(None) => "they are at different revisions".to_owned(),
             Err(error) => error,
         };

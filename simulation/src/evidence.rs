@@ -56,6 +56,8 @@ pub struct Evidence {
     pub seen: Vec<(u64, LogRecord)>,
     /// What watchers were given.
     pub watched: Vec<Segment>,
+    /// Numbers of intents whose machines ran both before and after all this was collected.
+    pub machines: Vec<u64>,
 }
 
 /// Evidence that cannot even be read.

@@ -13,6 +13,7 @@ compile_error!(
 pub mod board;
 pub mod child;
 pub mod clock;
+pub mod cloud;
 pub mod collect;
 pub mod cpu;
 pub mod driver;

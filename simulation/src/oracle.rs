@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Class, Command, Contention, Entry, Event, EventObject, Ledger, Node, NodeHealth, NodeUsage, Outcome,
-    Pool, Queue, QuotaPolicy, Reservation, Stamp, Usage, UsageKey, Violation,
+    Class, Command, Contention, Entry, Event, EventObject, Intent, Ledger, Node, NodeHealth, NodeUsage,
+    Outcome, Pool, Queue, QuotaPolicy, Reservation, ScalingPolicy, Stamp, Usage, UsageKey, Violation,
 };
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
@@ -41,6 +41,10 @@ pub struct Picture {
     pub quotas: BTreeMap<String, Arc<QuotaPolicy>>,
     /// What is spent and committed of each meter, and how far each rate is.
     pub book: BTreeMap<UsageKey, Arc<Usage>>,
+    /// Scaling policies, by name.
+    pub scaling_policies: BTreeMap<String, Arc<ScalingPolicy>>,
+    /// Machines that were asked for, or are to go.
+    pub intents: BTreeMap<Revision, Arc<Intent>>,
     /// Reservations, by id, ended ones included.
     pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     /// Derived by the ledger: what is taken of each node.
@@ -228,6 +232,8 @@ fn picture(ledger: &Ledger, self_check: bool) -> Picture {
         quotas: ledger.quota_policies().map(|quota| (quota.name.clone(), Arc::clone(quota))).collect(),
         book: ledger.usage_book().rows().map(|row| (row.key.clone(), Arc::clone(row))).collect(),
         queues: ledger.queues().map(|queue| (queue.name.clone(), Arc::clone(queue))).collect(),
+        scaling_policies: ledger.scaling_policies().map(|one| (one.name.clone(), Arc::clone(one))).collect(),
+        intents: ledger.intents().map(|one| (one.id, Arc::clone(one))).collect(),
         reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
         usage: ledger.nodes().filter_map(usage).collect(),
         live: ledger.live(),

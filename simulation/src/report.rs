@@ -88,6 +88,9 @@ fn describe(options: &Options, ended: &Ended, verdict: &Verdict) -> String {
         ),
     );
     line("log", format!("{} commands: {}", verdict.commands, list(&verdict.coverage)));
+    let cloud: BTreeMap<String, u64> =
+        ended.board.cloud.counts().into_iter().map(|(what, count)| (what.to_owned(), count)).collect();
+    line("machines", list(&cloud));
     line("watches", format!("{} segments of {} events", verdict.segments, verdict.watched));
     line("refusals", list(&reasons(&calls)));
     line("trace", format!("{hash} over {lines} lines"));

@@ -1,6 +1,7 @@
 //! The simulated world: three coordinators on disks that lose power and spare ones that may join, a machine of agents, a
 //! machine of clients, and the loop that moves time and faults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,12 +18,13 @@ use plimsoll_coordinator::core::{Core, CoreConfig, Data, Stores, Timings};
 use plimsoll_ledger::LATEST_VERSION;
 use plimsoll_store::sim::SimDisk;
 use plimsoll_types::Resources;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use turmoil::net::TcpListener;
 use turmoil::{Builder, Sim};
 
 use crate::board::{Board, Phase};
 use crate::clock::{AgentClock, EPOCH_MS, SimClock};
+use crate::cloud::{Cloud, CloudProviders};
 use crate::cpu::cpu_ms;
 use crate::driver::drive;
 use crate::faults::{Faults, panicked};
@@ -32,7 +34,7 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::upgrade;
 use crate::watchdog;
-use crate::workload::NODES;
+use crate::workload::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, NODES};
 
 /// Host of the agents.
 pub const AGENT: &str = "agent";
@@ -224,7 +226,10 @@ fn build(options: &Options, board: &Arc<Board>, members: &[Member], spares: &[u6
     }
     let starts = Arc::new(AtomicU64::new(0));
     let agent_drift_ppm = drift_ppm(&mut Rng::of(seed, "agent-clock"));
-    sim.host(AGENT, move || agents(starts.fetch_add(1, Ordering::Relaxed) + 1, agent_drift_ppm));
+    let cloud = Arc::clone(&board.cloud);
+    sim.host(AGENT, move || {
+        agents(Arc::clone(&cloud), starts.fetch_add(1, Ordering::Relaxed) + 1, agent_drift_ppm)
+    });
     let driven = drive(Arc::clone(board), MEMBERS.to_vec(), spares.to_vec());
     sim.client(LOAD, async move { Ok(Box::pin(driven).await?) });
     sim
@@ -238,6 +243,7 @@ async fn coordinator(member: Member, board: Arc<Board>) -> turmoil::Result {
         Err(error) => return stopped(&member, &board, &causes(&error)).await,
     };
     let coordinator = Coordinator::around(core.clone(), dialer, true);
+    coordinator.scale_with(Arc::new(CloudProviders(Arc::clone(&board.cloud))), "simulation");
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     coordinator.listen(incoming(listener), None, true);
     board.joined(member.id, core.group().watch());
@@ -290,7 +296,7 @@ fn played(node: &str, now: plimsoll_agent::clock::BootTime) -> Sample {
     Sample { taken_at_ms: now.0, host, ..Sample::default() }
 }
 
-async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
+async fn agents(cloud: Arc<Cloud>, incarnation: u64, drift_ppm: i64) -> turmoil::Result {
     let gpus = |list: &str| list.parse::<FakeGpus>();
     let devices = [gpus("a100:2")?, gpus("a100:2,h100:1")?, gpus("t4:1")?, FakeGpus::default()];
     let node = |(name, gpus): (&str, &FakeGpus)| SimulatedNode {
@@ -300,6 +306,45 @@ async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
         extra: Resources::default().with("license/sim", 4),
     };
     let nodes = NODES.into_iter().zip(&devices).map(node).collect();
+    let clock = AgentClock::start(drift_ppm);
+    tokio::select! {
+        biased;
+        () = fleet(nodes, incarnation, &clock).run(CancellationToken::new()) => {}
+        () = machines(&cloud, incarnation, &clock) => {}
+    }
+    Err("the agents ended by themselves".into())
+}
+
+/// Nodes of the machines that the cloud runs, as they come and go. Never ends.
+async fn machines(cloud: &Cloud, incarnation: u64, clock: &AgentClock) {
+    let mut running: BTreeMap<String, DropGuard> = BTreeMap::new();
+    loop {
+        let nodes = cloud.nodes(Board::now_ms());
+        running.retain(|name, _| nodes.contains(name));
+        for name in nodes {
+            running.entry(name).or_insert_with_key(|name| {
+                let node = SimulatedNode {
+                    name: name.clone(),
+                    pool: "default".to_owned(),
+                    inventory: Inventory::simulated(
+                        name,
+                        MACHINE_CPU_MILLIS,
+                        MACHINE_MEMORY_BYTES,
+                        &FakeGpus::default(),
+                    ),
+                    extra: Resources::default(),
+                };
+                let (stop, fleet) = (CancellationToken::new(), fleet(vec![node], incarnation, clock));
+                let stopped = stop.clone();
+                tokio::spawn(async move { fleet.run(stopped).await });
+                stop.drop_guard()
+            });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn fleet(nodes: Vec<SimulatedNode>, incarnation: u64, clock: &AgentClock) -> SimulatedFleet {
     let config =
         FleetConfig { nodes_per_stream: 2, heartbeat_interval_ms: 400, incarnation, played: Some(played) };
     let members = MEMBERS.len() as u64;
@@ -307,7 +352,5 @@ async fn agents(incarnation: u64, drift_ppm: i64) -> turmoil::Result {
         let address = format!("{}:{PORT}", host(MEMBERS[0] + attempt % members));
         SimNet.lazy(&address).map_err(|error| LinkError::new(error.to_string()))
     });
-    let fleet = SimulatedFleet::new(nodes, config, Arc::new(dial), Arc::new(AgentClock::start(drift_ppm)));
-    fleet.run(CancellationToken::new()).await;
-    Err("the agents ended by themselves".into())
+    SimulatedFleet::new(nodes, config, Arc::new(dial), Arc::new(*clock))
 }

@@ -19,6 +19,7 @@ mod i12_replicas;
 mod i13_determinism;
 mod i14_time;
 mod i15_order;
+mod i20_scaling;
 mod i21_arithmetic;
 mod i23_watch;
 mod m06_versions;
@@ -82,6 +83,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i13_determinism::Determinism),
         Box::new(i14_time::Time::default()),
         Box::new(i15_order::Order),
+        Box::new(i20_scaling::ScalingHolds),
         Box::new(i21_arithmetic::Arithmetic),
         Box::new(i23_watch::Watch),
         Box::new(m06_versions::Versions::default()),

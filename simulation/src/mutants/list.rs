@@ -20,6 +20,8 @@ const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
 const ELASTIC: Net = Net::tests("plimsoll-ledger", "elastic", "");
+const SCALING: Net = Net::tests("plimsoll-ledger", "scaling", "");
+const SCALING_RANDOM: Net = Net::tests("plimsoll-ledger", "scaling_random", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
@@ -40,7 +42,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 60] = [
+pub const SEEDED: [Seeded; 63] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -69,6 +71,17 @@ pub const SEEDED: [Seeded; 60] = [
     bug("forget-a-level", "what the queues above have left is not looked at", &[MODEL, SEEDS]),
     bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),
+    bug(
+        "buy-beyond-the-wish",
+        "a machine is asked for that nobody wants any more",
+        &[SCALING, SEEDS],
+    ),
+    bug("late-word-counts", "what an earlier leader heard of a machine counts", &[SCALING]),
+    bug(
+        "stop-a-busy-machine",
+        "a machine is stopped that holds something",
+        &[SCALING, SCALING_RANDOM, SEEDS],
+    ),
     bug("tokens-for-all", "a rate gives more tokens than there are", &[USAGE, SEEDS]),
     bug("reclaim-own-quota", "a reclaim takes a queue below its own quota", &[MODEL, SEEDS]),
     bug("no-grace", "who has to leave is out at once", &[MODEL, SEEDS]),

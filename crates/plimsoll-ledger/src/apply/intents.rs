@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, Revision};
 
 use crate::command::AdminChange;
@@ -57,7 +58,7 @@ impl Ledger {
             changed: id,
         };
         let Some(machine) = machine else {
-            if fleet.counted() >= state.desired {
+            if fleet.counted() >= state.desired && !mutant!("buy-beyond-the-wish") {
                 let subject = format!("machines of {}", policy.target.path());
                 return Err(Refusal::one(Reason::WrongState, subject, fleet.counted() + 1, state.desired));
             }
@@ -112,7 +113,7 @@ impl Ledger {
             return Err(Refusal::one(Reason::NotFound, format!("intent {id}"), 1, 0));
         };
         let policy = self.find_scaling(&old.policy)?;
-        if old.attempts != attempts {
+        if old.attempts != attempts && !mutant!("late-word-counts") {
             let subject = format!("attempts of intent {id}");
             return Err(Refusal::one(Reason::Fenced, subject, attempts.into(), old.attempts.into()));
         }
@@ -132,7 +133,7 @@ impl Ledger {
                     let subject = format!("intent {id} is tried again then");
                     return Err(Refusal::one(Reason::WrongState, subject, context.now.0, old.not_before.0));
                 }
-                if !old.starts() {
+                if !old.starts() && !mutant!("stop-a-busy-machine") {
                     self.require_empty(&policy, &old)?;
                 }
                 new.state = IntentState::Acting;
