@@ -135,6 +135,8 @@ impl Planner {
             && request.affinity.is_empty();
         if waiting.state != State::Pending
             || waiting.is_advance()
+            // Who takes what is idle waits until something is.
+            || waiting.is_best_effort()
             || !is_simple
             || self.placing.contains(&waiting.id)
             || self.batch_blocker(ledger, waiting).is_some()

@@ -4,8 +4,8 @@ mod fixture;
 
 use fixture::{apply_at, fleet, plain, put_pool, request, sizes};
 use plimsoll_ledger::{
-    Command, ContentionPolicy, Ledger, OnPreempt, Outcome, Placement, Pool, Preemption, Request, Resolve,
-    State, Strategy as PoolStrategy, Verdict, Wait,
+    Command, ContentionPolicy, Ledger, OnPreempt, Outcome, Placement, Pool, Preemption, Qos, Request,
+    Resolve, State, Strategy as PoolStrategy, Verdict, Wait,
 };
 use plimsoll_scheduler::{Planner, Relocation};
 use plimsoll_types::{NodeId, ReservationId};
@@ -130,6 +130,12 @@ fn nobody_goes_for_a_lower_class_or_more_often_than_the_pool_allows_or_without_a
     world.pass(12_000);
     let goes: Vec<String> = world.plan().iter().map(|one| one.reservation.to_string()).collect();
     assert_eq!(goes, ["r-0007"], "the other one is low, which is above batch");
+
+    let (mut world, _) = split(Request { qos: Some(Qos::BestEffort), ..loose(plain(4_000)) }, 0);
+    world.submit(loose(plain(4_000)), None);
+    world.pass(12_000);
+    let helps: Vec<String> = world.plan().iter().map(|one| one.helps.to_string()).collect();
+    assert_eq!(helps, ["r-0009"], "best effort takes what is idle, and no more");
 
     let (mut world, _) = split(loose(plain(4_000)), 1);
     world.pass(12_000);

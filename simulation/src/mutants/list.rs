@@ -71,11 +71,7 @@ pub const SEEDED: [Seeded; 63] = [
     bug("forget-a-level", "what the queues above have left is not looked at", &[MODEL, SEEDS]),
     bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),
-    bug(
-        "buy-beyond-the-wish",
-        "a machine is asked for that nobody wants any more",
-        &[SCALING, SEEDS],
-    ),
+    bug("buy-beyond-the-wish", "a machine is asked for that nobody wants any more", &[SCALING, SEEDS]),
     bug("late-word-counts", "what an earlier leader heard of a machine counts", &[SCALING]),
     bug(
         "stop-a-busy-machine",
