@@ -20,7 +20,7 @@ use crate::request::{Effect, Request, send_batch};
 use crate::rng::Rng;
 pub(crate) use operator::send;
 pub use operator::{Operator, settle};
-pub use scaling::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, scale};
+pub use scaling::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, rearrange};
 
 /// Nodes of the simulated fleet.
 pub const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];

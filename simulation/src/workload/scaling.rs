@@ -1,4 +1,5 @@
-//! A policy that has the pool grow and shrink while there is load, put again with other bounds now and then.
+//! What has the fleet rearranged while there is load: in some seeds a policy by which the pool grows and shrinks, in the others one that has grants go
+//! elsewhere so that larger requests fit, with a load for which that helps. Each is put again now and then, since the operator puts others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,69 @@ pub const MACHINE_MEMORY_BYTES: u64 = 16 << 30;
 /// So many of a hundred seeds scale.
 const SCALED_PERCENT: u64 = 50;
 
-/// Puts the policy until the chaos is over, in seeds that scale.
-pub async fn scale(client: Client, board: Arc<Board>, worker: usize) {
+/// So many of a hundred seeds redistribute.
+const REDISTRIBUTED_PERCENT: u64 = 25;
+/// Of a hundred turns of such a seed those that put the policy again.
+const POLICY_PERCENT: u64 = 10;
+
+/// Does what its seed does until the chaos is over: a quarter of them do nothing of this.
+pub async fn rearrange(client: Client, board: Arc<Board>, worker: usize) {
     let mut rng = Rng::of(board.seed, "scaling");
-    if !rng.percent(SCALED_PERCENT) {
-        return;
-    }
+    let drawn = rng.between(0, 99);
+    let (scales, longest_ms) = match drawn {
+        _ if drawn < SCALED_PERCENT => (true, 8_000),
+        _ if drawn < SCALED_PERCENT + REDISTRIBUTED_PERCENT => (false, 1_200),
+        _ => return,
+    };
     for number in 1_u64.. {
-        tokio::time::sleep(Duration::from_millis(rng.between(500, 8_000))).await;
+        tokio::time::sleep(Duration::from_millis(rng.between(400, longest_ms))).await;
         if board.phase() != Phase::Chaos {
             return;
         }
-        let objects = vec![v1::PolicyObject { object: Some(Object::ScalingPolicy(policy(&mut rng))) }];
         let request_id = format!("sim-{}-scaling-{number:05}", board.seed);
-        let request = v1::ApplyPolicyRequest { request_id, objects, ..Default::default() };
+        let object = if scales {
+            Some(Object::ScalingPolicy(policy(&mut rng)))
+        } else if number == 1 || rng.percent(POLICY_PERCENT) {
+            Some(Object::Pool(redistributing()))
+        } else {
+            None
+        };
+        let request = if object.is_some() {
+            let objects = vec![v1::PolicyObject { object }];
+            Request::Apply(v1::ApplyPolicyRequest { request_id, objects, ..Default::default() })
+        } else {
+            let spec = Some(small_or_large(&mut rng));
+            Request::Create(v1::CreateReservationRequest { request_id, spec, validate_only: false })
+        };
         let client = client.with_timeout(Duration::from_millis(rng.between(500, 5_000)));
-        send(&board, &client, worker, Request::Apply(request)).await;
+        send(&board, &client, worker, request).await;
+    }
+}
+
+/// A pool that spreads what it is asked for, and makes room where that is in the way.
+fn redistributing() -> v1::Pool {
+    let resolve = vec![v1::ContentionResolve::Redistribute.into()];
+    v1::Pool {
+        name: "default".to_owned(),
+        strategy: v1::Strategy::WorstFit.into(),
+        preemption: v1::Preemption::Any.into(),
+        contention: Some(v1::ContentionPolicy { resolve, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Three small requests for each that wants most of a node; all come back by themselves.
+fn small_or_large(rng: &mut Rng) -> v1::ReservationSpec {
+    let cpu_millis = if rng.percent(75) { 1_500 } else { 6_500 };
+    let amounts = v1::Quantities { cpu_millis, memory_bytes: 1 << 30, ..Default::default() };
+    v1::ReservationSpec {
+        class: "batch".to_owned(),
+        requirements: Some(v1::Requirements { amounts: Some(amounts), ..Default::default() }),
+        ttl_ms: rng.between(10_000, 30_000),
+        auto_confirm: true,
+        wait: Some(v1::WaitPolicy { queue: true, ..Default::default() }),
+        on_preempt: v1::OnPreempt::Requeue.into(),
+        ..Default::default()
     }
 }
 
