@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use parking_lot::Mutex;
 use plimsoll_ledger::ProviderKind;
 use plimsoll_provider::{Ask, Machines, ProviderError, Providers, Started};
@@ -94,6 +94,25 @@ impl Cloud {
         fate
     }
 
+    /// A call with what it does, or not; some are answered never.
+    async fn act(
+        &self,
+        what: &'static str,
+        ask: &Ask,
+        effect: fn(&Cloud, &Ask),
+        failure: &str,
+    ) -> Result<(), ProviderError> {
+        let fate = self.call(what, ask).await;
+        if let Fate::Fails = fate {
+            return Err(ProviderError::again(failure));
+        }
+        effect(self, ask);
+        if let Fate::Mute = fate {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
     fn begin(&self, ask: &Ask) {
         let mut rng = Rng::of(self.seed, &format!("cloud boot {}", ask.key()));
         let boot_ms = rng.between(200, MOST_BOOT_MS);
@@ -136,32 +155,11 @@ struct CloudMachines(Arc<Cloud>);
 
 impl Machines for CloudMachines {
     fn start<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Started, ProviderError>> {
-        async move {
-            match self.0.call("start", ask).await {
-                Fate::Fails => return Err(ProviderError::again("no machine of the kind just now")),
-                Fate::Mute => {
-                    self.0.begin(ask);
-                    std::future::pending::<()>().await;
-                }
-                Fate::Done => self.0.begin(ask),
-            }
-            Ok(Started { handle: ask.key(), node: String::new() })
-        }
-        .boxed()
+        let done = self.0.act("start", ask, Cloud::begin, "no machine of the kind just now");
+        done.map_ok(|()| Started { handle: ask.key(), node: String::new() }).boxed()
     }
 
     fn stop<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<(), ProviderError>> {
-        async move {
-            match self.0.call("stop", ask).await {
-                Fate::Fails => return Err(ProviderError::again("not just now")),
-                Fate::Mute => {
-                    self.0.end(ask);
-                    std::future::pending::<()>().await;
-                }
-                Fate::Done => self.0.end(ask),
-            }
-            Ok(())
-        }
-        .boxed()
+        self.0.act("stop", ask, Cloud::end, "not just now").boxed()
     }
 }

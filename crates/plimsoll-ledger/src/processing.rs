@@ -144,7 +144,8 @@ impl Ledger {
         if self.batched.is_empty() {
             return;
         }
-        let all: Vec<Arc<Reservation>> = self.reservations.values().cloned().collect();
+        let of_batches = |one: &&Arc<Reservation>| self.batched.contains_key(&one.request.queue);
+        let all: Vec<Arc<Reservation>> = self.reservations.values().filter(of_batches).cloned().collect();
         for reservation in &all {
             self.count_in_batch(reservation, true);
         }

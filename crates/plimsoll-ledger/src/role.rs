@@ -133,8 +133,7 @@ impl Reservation {
 
     /// True where some role has fewer members than are of use.
     pub(crate) fn lacks_a_role(&self) -> bool {
-        let short = |(index, role): (usize, &Role)| count_of(&self.members, index) < role.min_members;
-        self.request.roles.iter().enumerate().any(short)
+        self.lacking_by_role() > 0
     }
 
     /// How many members roles lack that have fewer than are of use.

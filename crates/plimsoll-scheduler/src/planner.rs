@@ -502,8 +502,14 @@ impl Planner {
         per_resource.fold(wanted, u32::min)
     }
 
-    /// What stands in the way even of an empty fleet; `None` where nothing does. O(nodes of the pool) for a new shape.
-    pub(crate) fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
+    /// What stands in the way even of an empty fleet where nobody has taken any quota; nothing where it may start one day. O(nodes of the pool) for a new shape.
+    pub(crate) fn never_starts(&mut self, ledger: &Ledger, request: &Request) -> Vec<Blocker> {
+        let by_nodes = self.never_fits(ledger, request).unwrap_or_default();
+        [self.headroom.infeasible(request), by_nodes].concat()
+    }
+
+    /// What of that is about nodes; `None` where nothing is.
+    fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
         let shape = self.shape(ledger, request);
         if let Some(known) = self.infeasible.get(&shape) {
             return known.clone();
@@ -519,8 +525,7 @@ impl Planner {
     /// `spent`: what limits and budgets stand in the way already.
     pub(crate) fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
         let shape = self.shape(ledger, request);
-        let infeasible = self.never_fits(ledger, request);
-        let never = [self.headroom.infeasible(request), infeasible.unwrap_or_default()].concat();
+        let never = self.never_starts(ledger, request);
         if !never.is_empty() {
             return Verdict::Infeasible(never);
         }

@@ -143,7 +143,7 @@ impl Planner {
             || !self.unpayable(ledger, request, &waiting.requester).is_empty()
             || self.headroom.binding(request).is_some()
             || self.agenda.most_members(request, 1) == 0
-            || self.never_fits(ledger, request).is_some()
+            || !self.never_starts(ledger, request).is_empty()
         {
             return false;
         }
@@ -170,6 +170,7 @@ impl Planner {
             fullest,
             refused,
             since,
+            movers: BTreeMap::new(),
             moved: BTreeSet::new(),
             most: left,
             looks: MOST_LOOKS,
@@ -189,6 +190,8 @@ struct Floor<'a> {
     refused: BTreeSet<ReservationId>,
     /// When the contention opened: who was given notice since stays.
     since: Revision,
+    /// By node, whatever the class of who waits; of the nodes that were looked at.
+    movers: BTreeMap<NodeId, Arc<[Arc<Mover>]>>,
     moved: BTreeSet<ReservationId>,
     most: usize,
     looks: usize,
@@ -199,6 +202,9 @@ struct Floor<'a> {
 struct Mover {
     lost: u128,
     reservation: Arc<Reservation>,
+    /// What it asks, with the amounts that it has now.
+    request: Request,
+    /// What of that counts against nodes.
     amounts: Resources,
 }
 
@@ -220,7 +226,7 @@ impl Mover {
 struct Clearing {
     node: NodeId,
     lost: u128,
-    moves: Vec<(Mover, MemberPlacement)>,
+    moves: Vec<(Arc<Mover>, MemberPlacement)>,
 }
 
 impl Floor<'_> {
@@ -272,7 +278,7 @@ impl Floor<'_> {
         }
         let mut here = view.clone();
         let mut around: BTreeMap<NodeId, NodeView> = BTreeMap::new();
-        let mut moves: Vec<(Mover, MemberPlacement)> = Vec::new();
+        let mut moves: Vec<(Arc<Mover>, MemberPlacement)> = Vec::new();
         for mover in self.movers(node, waiting) {
             if here.fit(request, amounts).is_ok() {
                 break;
@@ -304,21 +310,35 @@ impl Floor<'_> {
     }
 
     /// Who may leave a node for one who waits, those who lose least first.
-    fn movers(&self, node: NodeId, waiting: &Reservation) -> Vec<Mover> {
+    fn movers(&mut self, node: NodeId, waiting: &Reservation) -> Vec<Arc<Mover>> {
+        let all = match self.movers.get(&node) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let found: Arc<[Arc<Mover>]> = self.movers_on(node).into();
+                self.movers.insert(node, Arc::clone(&found));
+                found
+            }
+        };
+        let may_go = |mover: &&Arc<Mover>| {
+            mover.reservation.priority <= waiting.priority && !self.moved.contains(&mover.reservation.id)
+        };
+        all.iter().filter(may_go).cloned().collect()
+    }
+
+    fn movers_on(&self, node: NodeId) -> Vec<Arc<Mover>> {
         let ledger = self.ledger;
         let may_go = |one: &&Arc<Reservation>| {
-            !self.moved.contains(&one.id)
-                && !self.refused.contains(&one.id)
-                && one.priority <= waiting.priority
+            !self.refused.contains(&one.id)
                 && one.preempted().is_none_or(|notice| notice.revision < self.since)
                 && bound(ledger, one).is_none()
         };
         let mover = |one: &Arc<Reservation>| {
-            let (amounts, _) = split(ledger, &one.request_as_held());
+            let request = one.request_as_held();
+            let (amounts, _) = split(ledger, &request);
             let lost = work_lost(ledger, one, &one.charge().unwrap_or_default());
-            Mover { lost, reservation: Arc::clone(one), amounts }
+            Arc::new(Mover { lost, reservation: Arc::clone(one), request, amounts })
         };
-        let mut movers: Vec<Mover> = ledger.holders(node).filter(may_go).map(mover).collect();
+        let mut movers: Vec<Arc<Mover>> = ledger.holders(node).filter(may_go).map(mover).collect();
         movers.sort_by_key(|mover| (mover.lost, mover.reservation.id));
         movers
     }
@@ -334,14 +354,13 @@ impl Floor<'_> {
             let to = self.fullest.iter().find(|node| **node != from)?;
             return Some(MemberPlacement { node: *to, devices: mover.devices().to_vec(), role: 0 });
         }
-        let request = mover.reservation.request_as_held();
         for node in self.fullest.iter().filter(|node| **node != from) {
             self.looks = self.looks.saturating_sub(1);
             if self.looks == 0 {
                 return None;
             }
             let view = around.get(node).or_else(|| self.views.get(node))?;
-            if let Ok(devices) = view.fit(&request, &mover.amounts) {
+            if let Ok(devices) = view.fit(&mover.request, &mover.amounts) {
                 return Some(MemberPlacement { node: *node, devices, role: 0 });
             }
         }

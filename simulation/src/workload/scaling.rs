@@ -29,12 +29,13 @@ const POLICY_PERCENT: u64 = 10;
 /// Does what its seed does until the chaos is over: a quarter of them do nothing of this.
 pub async fn rearrange(client: Client, board: Arc<Board>, worker: usize) {
     let mut rng = Rng::of(board.seed, "scaling");
-    let drawn = rng.between(0, 99);
-    let (scales, longest_ms) = match drawn {
-        _ if drawn < SCALED_PERCENT => (true, 8_000),
-        _ if drawn < SCALED_PERCENT + REDISTRIBUTED_PERCENT => (false, 1_200),
-        _ => return,
-    };
+    let nothing = 100 - SCALED_PERCENT - REDISTRIBUTED_PERCENT;
+    let choices = [
+        (SCALED_PERCENT, Some((true, 8_000))),
+        (REDISTRIBUTED_PERCENT, Some((false, 1_200))),
+        (nothing, None),
+    ];
+    let Some((scales, longest_ms)) = rng.weighted(&choices).flatten() else { return };
     for number in 1_u64.. {
         tokio::time::sleep(Duration::from_millis(rng.between(400, longest_ms))).await;
         if board.phase() != Phase::Chaos {
@@ -48,12 +49,15 @@ pub async fn rearrange(client: Client, board: Arc<Board>, worker: usize) {
         } else {
             None
         };
-        let request = if object.is_some() {
-            let objects = vec![v1::PolicyObject { object }];
-            Request::Apply(v1::ApplyPolicyRequest { request_id, objects, ..Default::default() })
-        } else {
-            let spec = Some(small_or_large(&mut rng));
-            Request::Create(v1::CreateReservationRequest { request_id, spec, validate_only: false })
+        let request = match object {
+            Some(_) => {
+                let objects = vec![v1::PolicyObject { object }];
+                Request::Apply(v1::ApplyPolicyRequest { request_id, objects, ..Default::default() })
+            }
+            None => {
+                let spec = Some(small_or_large(&mut rng));
+                Request::Create(v1::CreateReservationRequest { request_id, spec, validate_only: false })
+            }
         };
         let client = client.with_timeout(Duration::from_millis(rng.between(500, 5_000)));
         send(&board, &client, worker, request).await;

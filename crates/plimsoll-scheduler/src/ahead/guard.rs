@@ -148,9 +148,7 @@ impl Planner {
             return false;
         }
         // Nobody makes room for what an empty fleet has no place for, or its queue none of: a node is gone, or its labels, or quota was lowered.
-        if self.never_fits(ledger, &waiting.request).is_some()
-            || !self.headroom.infeasible(&waiting.request).is_empty()
-        {
+        if !self.never_starts(ledger, &waiting.request).is_empty() {
             return false;
         }
         if let Some(queue) = self.headroom.binding(&waiting.request) {
