@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod gpu;
 pub mod grpc;
 pub mod host;
+pub mod interruption;
 pub mod inventory;
 pub mod lease;
 pub mod link;

@@ -109,6 +109,8 @@ verbs! { NodeServiceClient:
     keyed uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     /// Keeps new work off a node and ends what still runs at a deadline.
     keyed drain_node(DrainNodeRequest) -> DrainNodeResponse;
+    /// Says that the provider of a node takes it back.
+    keyed interrupt_node(InterruptNodeRequest) -> InterruptNodeResponse;
     /// Says that a node is off, so that what it held is free of claims.
     keyed fence_node(FenceNodeRequest) -> FenceNodeResponse;
     /// Says that a node is broken.

@@ -115,6 +115,7 @@ impl Ledger {
         self.check_quota(request, new, sight, blockers);
         self.check_topology(request, all, blockers);
         self.check_affinity(request, new, sight, blockers);
+        blockers.extend(self.spot_blockers(request, &new.members));
         true
     }
 

@@ -247,6 +247,15 @@ pub enum Command {
         /// The pool that it goes to.
         to: String,
     },
+    /// The provider of a node takes it back. From ledger version 11 on.
+    InterruptNode {
+        /// Which.
+        node: NodeId,
+        /// Incarnation that this is about; another is refused.
+        epoch: NodeEpoch,
+        /// It goes so many milliseconds after this entry.
+        in_ms: u64,
+    },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {
         /// New version.

@@ -58,6 +58,7 @@ impl Ledger {
                 self.node_by_name(&registration.name).map(|node| self.held_by(node.id)).unwrap_or_default()
             }
             Command::SetNodeHealth { node, .. }
+            | Command::InterruptNode { node, .. }
             | Command::SetNodeAdmin { node, .. }
             | Command::SetDeviceHealth { node, .. }
             | Command::RemoveNode { node } => self.held_by(*node),
@@ -127,6 +128,7 @@ impl Ledger {
             batched: self.batched.clone(),
             counts: self.counts.clone(),
             work: self.work.clone(),
+            spots: self.spots.clone(),
             ..Ledger::default()
         };
         for id in needed {

@@ -10,8 +10,8 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
 use crate::ledger::Slot;
 use crate::limits::{MAX_ENDED, expiry_slack_ms};
 use crate::{
-    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Queue, QuotaPolicy,
-    QuotaTree, Remembered, Reservation, RowPlace, State, Validator,
+    Class, DeviceGrant, DeviceUsage, Ledger, Node, NodeLimits, NodeUsage, Pool, Preempted, PreemptionRule,
+    Queue, QuotaPolicy, QuotaTree, Remembered, Reservation, RowPlace, State, Validator,
 };
 
 impl Ledger {
@@ -162,6 +162,9 @@ impl Ledger {
         }
         if old.registration != node.registration || old.pool != node.pool {
             self.chain_node(&node);
+            if old.spot_pool() != node.spot_pool() {
+                self.recount_spots();
+            }
         }
     }
 
@@ -235,7 +238,7 @@ impl Ledger {
     /// Puts a reservation into all indexes but those by id and by deadline. Returns the deadline.
     pub(crate) fn link_undated(&mut self, reservation: &Reservation) -> Option<LedgerTime> {
         *self.counts.entry(reservation.state).or_default() += 1;
-        if let Some(preempted) = &reservation.preempted {
+        if let Some(preempted) = chosen(reservation) {
             let pool = self.preempted.entry(reservation.request.pool.clone()).or_default();
             pool.insert((preempted.at, reservation.id));
         }
@@ -270,7 +273,7 @@ impl Ledger {
             self.deadlines.remove(&(due, reservation.id));
         }
         let pool = &reservation.request.pool;
-        if let Some(preempted) = &reservation.preempted {
+        if let Some(preempted) = chosen(reservation) {
             remove_from(&mut self.preempted, pool, &(preempted.at, reservation.id));
         }
         self.count_in_batch(reservation, false);
@@ -297,6 +300,7 @@ impl Ledger {
             return;
         }
         self.count_work(reservation, add);
+        self.count_on_spot(reservation, add);
         let shares = self.shares(reservation);
         for member in &reservation.members {
             let on_node = shares.on_node(member);
@@ -371,6 +375,7 @@ impl Ledger {
         self.countables_used.clear();
         self.countables_kept.clear();
         self.work.index = Default::default();
+        self.forget_spots();
         for slot in self.slots.iter_mut().flatten() {
             slot.usage = NodeUsage::none(slot.node.registration.devices.len());
         }
@@ -439,6 +444,11 @@ impl Ledger {
             .flat_map(|slot| &slot.usage.holders)
             .filter_map(|id| self.reservations.get(id))
     }
+}
+
+/// How a grant was taken back, where it was for the sake of others or of its node: what a provider takes counts against no bound.
+fn chosen(reservation: &Reservation) -> Option<&Preempted> {
+    reservation.preempted.as_deref().filter(|known| known.rule != PreemptionRule::Interruption)
 }
 
 /// Where a reservation that names a queue waits.

@@ -114,6 +114,7 @@ impl Ledger {
             ("batches", self.batched == rebuilt.batched),
             ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
+            ("spots", self.spots == rebuilt.spots),
             ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),
             ("calendar", self.calendar == rebuilt.calendar),
             ("ended", self.ended == rebuilt.ended),

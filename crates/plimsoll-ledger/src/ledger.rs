@@ -12,6 +12,7 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revis
 
 use crate::answers::Answers;
 use crate::calendar::{Calendar, Schedule};
+use crate::capacity;
 use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
@@ -20,6 +21,7 @@ use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
 use crate::removed::RemovedNodes;
 use crate::repair::Repairing;
+use crate::spot::SpotIndex;
 use crate::topology::Work;
 use crate::touched::Touched;
 use crate::usage::{QuotaIndex, UsageBook};
@@ -31,7 +33,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 10;
+pub const LATEST_VERSION: u32 = 11;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct Ledger {
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,
+    /// How much of which work is on spot nodes.
+    pub(crate) spots: SpotIndex,
     /// Who listens where, by service.
     pub(crate) endpoints: Endpoints,
     /// When anything of endpoints changed last. Not stored: after a restart it is that of the latest entry.
@@ -203,6 +207,9 @@ impl Ledger {
                 self.apply_set_device_health(context, *node, *device, *failed)
             }
             Command::RemoveNode { node } => self.apply_remove_node(context, *node),
+            Command::InterruptNode { node, epoch, in_ms } => {
+                self.apply_interrupt_node(context, *node, *epoch, *in_ms)
+            }
             Command::MoveNode { node, from, to } => self.apply_move_node(context, *node, from, to),
             Command::ApplyPolicy { put, delete, if_revision } => {
                 self.apply_policy(context, put, delete, *if_revision)
@@ -252,7 +259,10 @@ impl Ledger {
                 LATEST_VERSION.into(),
             ));
         }
-        self.meta.version = to;
+        let before = std::mem::replace(&mut self.meta.version, to);
+        if (before + 1..=to).contains(&capacity::SINCE_VERSION) {
+            self.fill_capacity_labels(context);
+        }
         context.event("upgrade", EventObject::Version(to));
         Ok(Outcome::Done)
     }

@@ -8,6 +8,7 @@ mod admit;
 mod answers;
 mod apply;
 mod calendar;
+mod capacity;
 mod command;
 mod contention;
 mod device;
@@ -20,6 +21,7 @@ mod excerpt;
 mod fork;
 mod guard;
 mod index;
+mod interruption;
 mod invariants;
 mod ledger;
 pub mod limits;
@@ -44,6 +46,7 @@ mod row;
 mod rows;
 mod scaling;
 mod service;
+mod spot;
 mod topology;
 mod touched;
 mod usage;
@@ -52,6 +55,9 @@ mod validator;
 
 pub use apply::ScaleDecided;
 pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, moment};
+pub use capacity::{
+    CAPACITY_TYPE, CapacityType, OnInterruption, PRICE_PERMILLE, SPOT_POOL, SpotPolicy, not_spot,
+};
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
 pub use contention::{
     Contended, Contention, ContentionPolicy, PoolDemand, Resolution, Resolve, Rung, Severity,
@@ -62,6 +68,7 @@ pub use discipline::QueueDiscipline;
 pub use elastic::{Elastic, Elasticity, Moved};
 pub use eviction::{EvictWhen, EvictWhenError, Evicted, Gauge, Overload, percent};
 pub use fork::{Fork, ForkedRows};
+pub use interruption::Interruption;
 pub use invariants::Violation;
 pub use ledger::{LATEST_VERSION, Ledger};
 pub use mig::{MAX_PROFILES, MAX_SLICES, MigLayout, MigProfile, MigSlices, ProfileName, SliceCost};
@@ -98,6 +105,7 @@ pub use scaling::{
 pub use service::{
     Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,
 };
+pub use spot::{SpotCount, SpotGroup, SpotRoom};
 pub use topology::{
     Affinity, Chain, Conflict, ConflictKind, Domain, NODE_LEVEL, Surroundings, Topology, WorkIndex,
 };

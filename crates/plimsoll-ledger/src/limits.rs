@@ -110,6 +110,12 @@ pub const MAX_OVERSUBSCRIPTION_PERMILLE: u32 = 100_000;
 pub const MIN_EVICT_FOR_MS: u64 = 1_000;
 /// See [`MIN_EVICT_FOR_MS`].
 pub const MAX_EVICT_FOR_MS: u64 = 3_600_000;
+/// Most that a node costs, in thousandths of its pool's prices.
+pub const MAX_PRICE_PERMILLE: u32 = 1_000_000;
+/// Longest word for what may be on spot nodes, in bytes.
+pub const MAX_TAG_BYTES: usize = 128;
+/// Longest notice of a provider that takes a node back, in milliseconds.
+pub const MAX_INTERRUPTION_MS: u64 = 24 * 3_600_000;
 /// Most validators.
 pub const MAX_VALIDATORS: usize = 256;
 /// Most rules of a validator.

@@ -75,6 +75,7 @@ impl Loading {
         ledger.answers = Answers::of(self.answers);
         ledger.recount_quota();
         ledger.recount_batches();
+        ledger.recount_spots();
         ledger.recount_calendar();
         ledger.touched.clear();
         ledger.note_endpoints();

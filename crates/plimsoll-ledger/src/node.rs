@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_types::{Amount, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
-use crate::{DeviceGrant, MigLayout, Moved};
+use crate::{DeviceGrant, Interruption, MigLayout, Moved};
 
 /// What an agent says of its node when it registers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +121,8 @@ pub struct Node {
     pub fence_pending: Vec<FencePending>,
     /// That it moved to the pool that it is in; `None` for one that never did. From ledger version 9 on.
     pub moved: Option<Box<Moved>>,
+    /// That its provider takes it back. From ledger version 11 on.
+    pub interruption: Option<Interruption>,
     /// Revision of the latest change of a stored fact.
     pub changed: Revision,
 }
@@ -231,7 +233,9 @@ impl Node {
 
     /// True where new work may be placed.
     pub fn is_eligible(&self) -> bool {
-        self.health == NodeHealth::Available && self.admin == NodeAdmin::Schedulable
+        self.health == NodeHealth::Available
+            && self.admin == NodeAdmin::Schedulable
+            && self.interruption.is_none()
     }
 
     /// When what still runs is ended; `None` without such a drain.
@@ -249,6 +253,7 @@ impl Node {
             (NodeHealth::Lost, _) => "lost",
             (NodeHealth::Fenced, _) => "fenced",
             (NodeHealth::Failed, _) => "failed",
+            (NodeHealth::Available, _) if self.interruption.is_some() => "interrupted",
             (NodeHealth::Available, NodeAdmin::Schedulable) => "available",
             (NodeHealth::Available, NodeAdmin::Cordoned { .. }) => "cordoned",
             (NodeHealth::Available, NodeAdmin::Draining { .. }) => "draining",

@@ -148,6 +148,8 @@ pub enum Reason {
     AwaitsBatch,
     /// Its grant was taken back for another reservation.
     Preempted,
+    /// So much of the same work is on spot nodes, or in one spot pool, as may be.
+    SpotShare,
     /// The queue is full.
     QueueFull,
     /// A table of the ledger is full.

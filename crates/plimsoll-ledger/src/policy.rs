@@ -6,7 +6,7 @@ use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector
 
 use crate::{
     Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy,
-    Schedule, Service, Validator,
+    Schedule, Service, SpotPolicy, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -62,6 +62,8 @@ pub struct Pool {
     pub rebalance_interval_ms: u64,
     /// How its nodes come and go. From ledger version 9 on.
     pub elastic: Elastic,
+    /// What of its work may be on spot nodes; `None` for anything. From ledger version 11 on.
+    pub spot: Option<SpotPolicy>,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -167,6 +169,8 @@ pub struct Queue {
     pub batch: Option<Batch>,
     /// Nobody overtakes those who wait in it, and who is interrupted waits again. From ledger version 9 on.
     pub guaranteed_processing: bool,
+    /// What of its work, and that of queues below it, may be on spot nodes; `None` for what the queue above or the pool says. From ledger version 11 on.
+    pub spot: Option<SpotPolicy>,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -183,6 +187,7 @@ impl Default for Queue {
             admins: Vec::new(),
             batch: None,
             guaranteed_processing: false,
+            spot: None,
             changed: Revision(0),
         }
     }
@@ -235,10 +240,6 @@ pub struct NodeLimits {
 
 /// Any policy object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few at a time, and they are read and put, not passed around"
-)]
 pub enum PolicyObject {
     /// A pool.
     Pool(Pool),

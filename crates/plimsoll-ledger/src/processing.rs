@@ -14,8 +14,8 @@ use crate::limits::{
     MAX_BATCH, MAX_BATCH_INTERVAL_MS, MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MIN_TTL_MS,
 };
 use crate::{
-    Blocker, Class, Ledger, OnPreempt, PolicyName, PolicyObject, Pool, Queue, Reason, Request, Reservation,
-    Wait, date_of,
+    Blocker, Class, Ledger, OnPreempt, PolicyName, PolicyObject, Pool, PreemptionRule, Queue, Reason,
+    Request, Reservation, Wait, date_of,
 };
 
 /// First ledger version that knows batches, guaranteed processing, intervals of rebalancing, and multipliers and guarantees of classes.
@@ -115,6 +115,9 @@ impl Ledger {
 
     /// True where a grant that is taken back waits again in its old place, and does not end.
     pub(crate) fn waits_again(&self, granted: &Reservation) -> bool {
+        if granted.preempted().is_some_and(|known| known.rule == PreemptionRule::Interruption) {
+            return self.waits_after_interruption(granted);
+        }
         let request = &granted.request;
         let asks_to = matches!(request.wait, Wait::Queue { .. }) && request.on_preempt == OnPreempt::Requeue;
         asks_to || self.is_promised(granted)

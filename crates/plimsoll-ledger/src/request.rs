@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
-use crate::{Affinity, ProfileName, Qos, Role, Topology};
+use crate::{Affinity, OnInterruption, ProfileName, Qos, Role, Topology};
 
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
@@ -56,6 +56,9 @@ pub struct Request {
     pub qos: Option<Qos>,
     /// Per member, of each resource named here: so much its holder may use while it is idle. Empty for no such bound. From ledger version 7 on.
     pub burst: Resources,
+    /// What becomes of it when the provider of its node takes that back; `None` for what the policy says, and where that says nothing for
+    /// `on_preempt`. From ledger version 11 on.
+    pub on_interruption: Option<OnInterruption>,
     /// How long a gang that lost members with their node has the first claim on what takes their place, in milliseconds; 0 where it ends
     /// with its first lost node. From ledger version 7 on.
     pub repair_within_ms: u64,

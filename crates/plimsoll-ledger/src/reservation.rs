@@ -81,6 +81,8 @@ pub enum PreemptionRule {
     BestEffort,
     /// To go elsewhere, so that its pool is less fragmented. From ledger version 8 on.
     Relocation,
+    /// For nobody: the provider of its node takes that back. From ledger version 11 on.
+    Interruption,
     /// For nobody: its node measured fuller than its class stays for. From ledger version 9 on.
     Threshold,
 }
@@ -88,7 +90,7 @@ pub enum PreemptionRule {
 /// How a grant was taken back, the latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preempted {
-    /// For which reservation; itself where it was relocated, and 0 for none by [`PreemptionRule::Threshold`].
+    /// For which reservation; itself where it was relocated, and 0 where it was for nobody.
     pub by: ReservationId,
     /// By which rule.
     pub rule: PreemptionRule,
@@ -112,6 +114,7 @@ impl PreemptionRule {
             PreemptionRule::Reclaim => "reclaim",
             PreemptionRule::BestEffort => "best_effort",
             PreemptionRule::Relocation => "relocation",
+            PreemptionRule::Interruption => "interruption",
             PreemptionRule::Threshold => "threshold",
         }
     }

@@ -162,6 +162,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             bad.extend(crate::qos::validate_oversubscription(pool));
             bad.extend(crate::contention::validate_contention(pool));
             bad.extend(crate::elastic::validate_elastic(pool));
+            bad.extend(pool.spot.iter().flat_map(|spot| spot.faults("pool.spot")));
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(
@@ -235,6 +236,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 name(&mut bad, "queue.parent", &queue.parent);
             }
             bad.extend(validate_admins(queue));
+            bad.extend(queue.spot.iter().flat_map(|spot| spot.faults("queue.spot")));
             for (field, value, least, most) in processing::queue_bounds(queue) {
                 range(&mut bad, field, value, least, most);
             }

@@ -45,6 +45,10 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let preempted = r.preempted().map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
         prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
         prop_assert_eq!((r.request.qos, &r.request.burst), (m.request.qos, &m.request.burst));
+        prop_assert_eq!(
+            (&r.request.requirements, r.request.on_interruption),
+            (&m.request.requirements, m.request.on_interruption)
+        );
         let repair = r.repair().map(|repair| (repair.since.0, repair.until.0, repair.members));
         let tokens: Vec<u64> = r.member_tokens().iter().map(|token| token.0).collect();
         prop_assert_eq!((repair, tokens), (m.repair, m.tokens.clone()), "{:?}", r);
@@ -99,6 +103,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let lent = n.moved.as_ref().map(|moved| (moved.home.as_str(), moved.at.0));
         prop_assert_eq!(lent, m.lent.as_ref().map(|lent| (lent.home.as_str(), lent.at)), "{:?}", n);
         prop_assert_eq!((&n.allocatable, &n.registration.devices), (&m.allocatable, &m.reg.devices));
+        let interruption = n.interruption.map(|known| (known.noticed_at.0, known.deadline.0));
+        prop_assert_eq!((&n.registration.labels, interruption), (&m.reg.labels, m.interruption));
         for name in ["cpu", "memory", "license/x"] {
             let used = ledger.usage(n.id).expect("the node is there").used.get(name).0;
             prop_assert_eq!(used, model.used(n.id.0, name), "{} of {}", name, n.name());

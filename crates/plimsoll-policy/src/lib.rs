@@ -19,6 +19,7 @@ mod variables;
 mod write;
 mod write_quota;
 mod write_scaling;
+mod write_spot;
 
 pub use changes::{Change, changes};
 pub use convert::{Converted, Remark, convert};

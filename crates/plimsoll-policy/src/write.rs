@@ -27,6 +27,7 @@ use crate::label::kind_word;
 use crate::variables::escaped;
 use crate::write_quota::{prices, quota_parts};
 use crate::write_scaling::scaling_parts;
+use crate::write_spot::spot_part;
 
 /// Documents of one file, separated by `---`.
 pub fn to_yaml<'a>(objects: impl IntoIterator<Item = &'a PolicyObject>) -> String {
@@ -115,6 +116,7 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
         spec.insert("contention".to_owned(), contention(policy));
     }
     elastic_parts(&pool.elastic, &mut spec);
+    spot_part(pool.spot.as_ref(), &mut spec);
     (metadata, Value::Object(spec))
 }
 
@@ -191,6 +193,7 @@ fn queue_parts(queue: &Queue) -> (Value, Value) {
     if queue.guaranteed_processing {
         spec.insert("guaranteedProcessing".to_owned(), json!(true));
     }
+    spot_part(queue.spot.as_ref(), &mut spec);
     (metadata, Value::Object(spec))
 }
 

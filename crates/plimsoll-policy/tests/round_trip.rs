@@ -6,9 +6,10 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure,
-    Meter, NodeLimits, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate,
-    Reset, Resolve, Rule, Schedule, Scope, Service, Severity, Strategy as Choice, Users, Validator,
+    Balancing, Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge,
+    Measure, Meter, NodeLimits, OnInterruption, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder,
+    Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity, SpotPolicy,
+    Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -64,6 +65,30 @@ fn term() -> impl Strategy<Value = Term> {
     ]
 }
 
+/// What may be on spot nodes.
+fn spot() -> impl Strategy<Value = SpotPolicy> {
+    let what = select(OnInterruption::NAMED.map(|(_, what)| what).to_vec());
+    let kinds = prop::sample::subsequence(vec![CapacityType::Reserved, CapacityType::OnDemand], 0..=2);
+    let ceiling = prop_oneof![Just(0), 1_000..=1_000_000u32];
+    (0..=1_000u32, any::<u32>(), kinds, ceiling, vec(text(), 0..3), prop::option::of(what), 0..=1_000u32)
+        .prop_map(
+            |(share_permille, base, fallback, max_price_permille, suitable_for, on_interruption, one)| {
+                SpotPolicy {
+                    share_permille,
+                    base,
+                    fallback,
+                    max_price_permille,
+                    suitable_for: suitable_for
+                        .into_iter()
+                        .filter(|tag| (1..=128).contains(&tag.len()))
+                        .collect(),
+                    on_interruption,
+                    max_in_one_permille: one,
+                }
+            },
+        )
+}
+
 /// What a pool may say of its nodes: bounds only where they bound something.
 fn elastic() -> impl Strategy<Value = Elastic> {
     let time = || prop_oneof![Just(0), 1_000..31_622_400_000u64];
@@ -110,12 +135,12 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     });
     let over = (over, prop::option::of(contention));
     let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64], over);
-    let price = (any::<u32>(), elastic());
+    let price = (any::<u32>(), elastic(), prop::option::of(spot()));
     let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (price_milli, elastic) = price;
+            let (price_milli, elastic, spot) = price;
             let (currency, topology): (String, Vec<String>) = words;
             let (queueing, starvation_bound_ms, (oversubscription, contention)) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -140,6 +165,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 contention,
                 rebalance_interval_ms: starvation_bound_ms / 2 * u64::from(starvation_bound_ms >= 2_000),
                 elastic,
+                spot,
                 changed: Revision(0),
             })
         },
@@ -199,7 +225,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     let admins = prop::collection::btree_set("[a-z][a-z*@.]{0,11}", 0..3);
     let batch =
         (1..100_000u32, 1_000..3_600_000u64).prop_map(|(size, interval_ms)| Batch { size, interval_ms });
-    let batch = prop::option::of(batch);
+    let batch = (prop::option::of(batch), prop::option::of(spot()));
     let queue = (
         name(),
         btree_map(text(), text(), 0..3),
@@ -208,22 +234,25 @@ fn object() -> impl Strategy<Value = PolicyObject> {
         quotas,
         (any::<u32>(), admins, batch),
     )
-        .prop_map(|(name, labels, parent, weight_milli, quotas, (max_pending, admins, batch))| {
-            let (changed, admins) = (Revision(0), admins.into_iter().collect());
-            let queue = Queue {
-                name,
-                labels,
-                parent,
-                weight_milli,
-                quotas,
-                max_pending,
-                admins,
-                batch,
-                guaranteed_processing: batch.is_some_and(|batch| batch.size % 2 == 0),
-                changed,
-            };
-            PolicyObject::Queue(queue)
-        });
+        .prop_map(
+            |(name, labels, parent, weight_milli, quotas, (max_pending, admins, (batch, spot)))| {
+                let (changed, admins) = (Revision(0), admins.into_iter().collect());
+                let queue = Queue {
+                    name,
+                    labels,
+                    parent,
+                    weight_milli,
+                    quotas,
+                    max_pending,
+                    admins,
+                    batch,
+                    guaranteed_processing: batch.is_some_and(|batch| batch.size % 2 == 0),
+                    spot,
+                    changed,
+                };
+                PolicyObject::Queue(queue)
+            },
+        );
     let rule = (
         select(vec!["request.gpu <= 8", "'team' in request.labels", "request.memory < 4Gi", "true"]),
         text(),

@@ -27,6 +27,7 @@ mod score;
 mod search;
 mod serve;
 mod spending;
+mod spot;
 mod topology;
 mod turns;
 mod views;

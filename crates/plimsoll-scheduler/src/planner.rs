@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use plimsoll_ledger::{
     Affinity, Blocker, Evicted, GpuAsk, Ledger, MemberPlacement, Placement, Pool, Reason, Request,
-    Requirements, Strategy, UsageKey, Verdict, WorkIndex,
+    Requirements, SpotCount, SpotRoom, Strategy, UsageKey, Verdict, WorkIndex,
 };
-use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Term};
 
 use crate::agenda::{Agenda, Taken};
 use crate::ahead::Ahead;
@@ -23,6 +23,7 @@ use crate::preemption::Hunt;
 use crate::redistribute::Moving;
 use crate::repairs::Repairs;
 use crate::spending::Spending;
+use crate::spot::{self, BookedSpots, Spots};
 use crate::topology::{BookedWork, Gate, Scope};
 
 /// A booking in flight.
@@ -56,6 +57,7 @@ pub struct Planner {
     pub(crate) heeds_work: bool,
     /// Labels, with their pool, that somebody who found no place since the last walk has to be near.
     pub(crate) missed_work: BTreeSet<Label>,
+    pub(crate) spots: Spots,
     next_ticket: u64,
     random: u64,
     pub(crate) queue_pass_due: bool,
@@ -81,6 +83,7 @@ struct Booking {
     spending: Vec<(UsageKey, u64)>,
     taken: Option<Taken>,
     work: Option<BookedWork>,
+    spots: Option<BookedSpots>,
 }
 
 /// Pool, key and value of a label that work carries.
@@ -106,6 +109,7 @@ impl Planner {
             booked_work: Arc::default(),
             heeds_work: false,
             missed_work: BTreeSet::new(),
+            spots: Spots::default(),
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
@@ -189,7 +193,7 @@ impl Planner {
 
     /// The same for somebody: limits and budgets go by who asks where the request names no tenant.
     pub fn place_for(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
-        let request = &*ledger.with_qos(request);
+        let request = &*ledger.filled(request);
         self.read_quota(ledger);
         let short = self.unpayable(ledger, request, requester);
         let found = if short.is_empty() { self.find(ledger, request) } else { None };
@@ -216,7 +220,7 @@ impl Planner {
         for request in requests {
             self.learn(request);
         }
-        let filled: Vec<_> = requests.iter().map(|request| ledger.with_qos(request)).collect();
+        let filled: Vec<_> = requests.iter().map(|request| ledger.filled(request)).collect();
         let requests: Vec<&Request> = filled.iter().map(AsRef::as_ref).collect();
         let requests = requests.as_slice();
         self.read_quota(ledger);
@@ -353,10 +357,11 @@ impl Planner {
     pub fn settle_all(&mut self, ledger: &Ledger, tickets: impl IntoIterator<Item = Ticket>) {
         let mut changed = BTreeSet::new();
         for ticket in tickets {
-            let Some(Booking { pool, nodes, charge, spending, taken, work }) = self.bookings.remove(&ticket)
-            else {
-                continue;
-            };
+            let Some(booking) = self.bookings.remove(&ticket) else { continue };
+            let Booking { pool, nodes, charge, spending, taken, work, spots } = booking;
+            if let Some(spots) = spots {
+                self.unbook_spots(&spots);
+            }
             if let Some(work) = work.filter(|_| self.heeds_work) {
                 work.count(Arc::make_mut(&mut self.booked_work), false);
                 // It is there now, and nothing came free: only another walk finds a place for who waited for it.
@@ -418,12 +423,13 @@ impl Planner {
         found
     }
 
-    /// All members, greedily: as many as fit up to the maximum, or nothing below the minimum.
-    pub(crate) fn find_by(
+    /// All members, greedily: as many as fit up to the maximum, or nothing below the minimum; on spot nodes no more than `room` has.
+    pub(crate) fn find_within(
         &mut self,
         ledger: &Ledger,
         request: &Request,
         strategy: Strategy,
+        room: Option<&SpotRoom>,
     ) -> Option<Placement> {
         if !request.roles.is_empty() {
             return self.find_roles(ledger, request, strategy);
@@ -444,13 +450,19 @@ impl Planner {
         let mut members: Vec<MemberPlacement> = Vec::new();
         // What the members found so far take while the others are being found; booking is the caller's.
         let mut taken = BTreeMap::new();
+        let mut on_spot = SpotCount::default();
         let wanted = parts.iter().flat_map(|part| std::iter::repeat_n(part, part.members as usize));
         for part in wanted {
             let random = self.draw();
-            let scope = Scope { terms: &part.terms, node: part.node, gate: gate.as_ref() };
+            let closed = room.and_then(|room| spot::closed(room, &on_spot));
+            let terms: Vec<Term> = part.terms.iter().cloned().chain(closed).collect();
+            let scope = Scope { terms: &terms, node: part.node, gate: gate.as_ref() };
             let Some((node, devices)) = self.fleet.best(request, &amounts, strategy, random, scope) else {
                 break;
             };
+            if let (Some(_), Some(view)) = (room, self.fleet.get(node)) {
+                on_spot.change(&view.node, true);
+            }
             if most > 1 {
                 if let Some(view) = self.fleet.get(node) {
                     taken.entry(node).or_insert_with(|| view.stock());
@@ -509,7 +521,7 @@ impl Planner {
     }
 
     /// What of that is about nodes; `None` where nothing is.
-    fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
+    pub(crate) fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
         let shape = self.shape(ledger, request);
         if let Some(known) = self.infeasible.get(&shape) {
             return known.clone();
@@ -530,7 +542,9 @@ impl Planner {
             return Verdict::Infeasible(never);
         }
         // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
-        let short = [spent, self.headroom.blockers(request), self.agenda.blockers(request)].concat();
+        let of_share = self.share_blockers(ledger, request);
+        let short =
+            [spent, self.headroom.blockers(request), self.agenda.blockers(request), of_share].concat();
         let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
         if let Some((_, blockers)) = recent {
             return Verdict::Blocked([short, blockers.clone()].concat());
@@ -588,7 +602,8 @@ impl Planner {
             work.count(Arc::make_mut(&mut self.booked_work), true);
         }
         let pool = request.pool.clone();
-        let booking = Booking { pool, nodes, charge, spending: Vec::new(), taken, work };
+        let spots = self.book_spots(ledger, request, placement);
+        let booking = Booking { pool, nodes, charge, spending: Vec::new(), taken, work, spots };
         self.bookings.insert(ticket, booking);
         self.ahead.booked(ledger, ticket, request, placement);
         ticket

@@ -13,6 +13,7 @@ use plimsoll_types::{NodeId, Operator, Term};
 use crate::Planner;
 use crate::fit::Stock;
 use crate::planner::size_of;
+use crate::spot::BookedSpots;
 use crate::topology::BookedWork;
 
 /// Most domains of a level in which all roles are tried.
@@ -97,6 +98,7 @@ struct Aside {
     tickets: Vec<u64>,
     work: Vec<BookedWork>,
     hidden: Vec<NodeId>,
+    spots: Vec<BookedSpots>,
 }
 
 impl Planner {
@@ -117,6 +119,7 @@ impl Planner {
             work.count(Arc::make_mut(&mut self.booked_work), true);
             aside.work.push(work);
         }
+        aside.spots.extend(self.book_spots(ledger, asked, placement));
         if asked.gang.spread {
             let nodes = placement.members.iter().map(|member| member.node);
             aside.hidden.extend(nodes.clone());
@@ -128,6 +131,9 @@ impl Planner {
         self.set_aside(aside.hidden, false);
         for ticket in aside.tickets {
             self.fleet.unbook(ticket, pool, aside.stocks.keys().copied());
+        }
+        for spots in &aside.spots {
+            self.unbook_spots(spots);
         }
         for work in aside.work {
             work.count(Arc::make_mut(&mut self.booked_work), false);

@@ -21,6 +21,7 @@ impl Planner {
         self.set_time(ledger.clock());
         self.queue_pass_due = false;
         self.missed_work.clear();
+        self.spots.is_missed = false;
         self.read_quota(ledger);
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         for pool in pools {

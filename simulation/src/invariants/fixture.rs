@@ -54,6 +54,7 @@ pub(super) fn node(id: u32) -> Node {
         health_since: LedgerTime(0),
         fence_pending: Vec::new(),
         moved: None,
+        interruption: None,
         changed: Revision(1),
     }
 }

@@ -324,6 +324,7 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::Cancel { .. }
         | Command::Expire { .. }
         | Command::SetNodeHealth { .. }
+        | Command::InterruptNode { .. }
         | Command::SetNodeAdmin { .. }
         | Command::SetDeviceHealth { .. }
         | Command::RemoveNode { .. }

@@ -361,7 +361,9 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::Requeue { reservation, .. }
         | Command::Evict { reservation, .. }
         | Command::Cancel { reservation } => members(*reservation),
-        Command::SetNodeHealth { node, .. } | Command::RemoveNode { node } => {
+        Command::SetNodeHealth { node, .. }
+        | Command::InterruptNode { node, .. }
+        | Command::RemoveNode { node } => {
             let holders: BTreeSet<NodeId> = ledger
                 .holders(*node)
                 .flat_map(|holder| holder.members.iter().map(|member| member.node))

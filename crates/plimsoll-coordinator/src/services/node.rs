@@ -218,6 +218,25 @@ impl NodeService for Nodes {
         })
     }
 
+    async fn interrupt_node(
+        &self,
+        request: Request<v1::InterruptNodeRequest>,
+    ) -> Result<Response<v1::InterruptNodeResponse>, Status> {
+        change!(
+            self,
+            request,
+            "interrupt",
+            InterruptNodeResponse,
+            |node: &Node, request: &v1::InterruptNodeRequest| {
+                Ok(Command::InterruptNode {
+                    node: node.id,
+                    epoch: epoch(node, request.epoch),
+                    in_ms: request.in_ms,
+                })
+            }
+        )
+    }
+
     async fn fence_node(
         &self,
         request: Request<v1::FenceNodeRequest>,

@@ -7,6 +7,7 @@ mod elastic;
 mod evict;
 mod expire;
 mod intents;
+mod interrupt;
 mod lease;
 mod node;
 mod policy;

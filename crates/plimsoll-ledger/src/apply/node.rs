@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId};
+use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId};
 
 use super::submit::cap_deadline;
 use crate::command::AdminChange;
 use crate::ledger::Context;
-use crate::mig;
 use crate::removed::{self, RemovedNode};
 use crate::validate::validate_registration;
 use crate::{
     Blocker, DEFAULT_POOL, Device, EndReason, EventObject, Ledger, Node, NodeAdmin, NodeHealth, Outcome,
-    Reason, Refusal, Registration, Reservation, State, effective_labels,
+    Preempted, PreemptionRule, Reason, Refusal, Registration, Reservation, State, effective_labels,
 };
+use crate::{capacity, mig};
 
 impl Ledger {
     pub(crate) fn apply_register_node(
@@ -25,13 +25,20 @@ impl Ledger {
         if mig::has_slices(registration) {
             self.require_version(mig::SINCE_VERSION, "devices cut into slices")?;
         }
-        let bad = validate_registration(registration);
+        let mut bad = validate_registration(registration);
+        let says_capacity = self.meta.version >= capacity::SINCE_VERSION;
+        if says_capacity {
+            bad.extend(capacity::label_faults(registration));
+        }
         if !bad.is_empty() {
             return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
         }
         let old = self.node_by_name(&registration.name).cloned();
         let id = old.as_ref().map_or(NodeId(self.meta.next_node), |node| node.id);
         let mut stored = registration.clone();
+        if says_capacity {
+            capacity::fill_labels(&mut stored.labels);
+        }
         if let Some(old) = &old {
             stored.devices = merge_devices(&old.registration.devices, &registration.devices);
         }
@@ -50,6 +57,7 @@ impl Ledger {
             health_since: context.now,
             fence_pending: Vec::new(),
             moved,
+            interruption: None,
             changed: context.revision,
         };
         let Some(old) = old else {
@@ -64,6 +72,7 @@ impl Ledger {
         node.admin = old.admin.clone();
         if old.registration.incarnation == registration.incarnation {
             node.epoch = old.epoch;
+            node.interruption = old.interruption;
         }
         if old.health == NodeHealth::Available {
             node.health_since = old.health_since;
@@ -289,11 +298,39 @@ impl Ledger {
             if self.lose_members(context, &old, |member| member.node == id, rule) {
                 continue;
             }
-            if self.is_promised(&old) {
+            if self.node(id).is_some_and(|node| node.interruption.is_some()) {
+                self.interrupted_away(context, &old);
+            } else if self.is_promised(&old) {
                 self.process_again(context, &old, id);
             } else {
                 self.end(context, rule, &old, State::Failed, reason);
             }
+        }
+    }
+
+    /// A node went as its provider had said: what was still on it waits again or ends as it would have after its notice.
+    fn interrupted_away(&mut self, context: &mut Context<'_>, old: &Arc<Reservation>) {
+        let known = old.preempted().filter(|known| known.rule == PreemptionRule::Interruption);
+        let noticed = known.map_or_else(
+            || {
+                let mut new = Reservation::clone(old);
+                new.preempted = Some(Box::new(Preempted {
+                    by: ReservationId(0),
+                    rule: PreemptionRule::Interruption,
+                    at: context.now,
+                    revision: context.revision,
+                    grace_ms: 0,
+                    to: None,
+                    evicted: None,
+                }));
+                Arc::new(new)
+            },
+            |_| Arc::clone(old),
+        );
+        let outcome = self.take_back(context, &noticed);
+        // One that ends keeps what it had there by itself.
+        if matches!(outcome, Outcome::Reservation(after) if !after.state.is_final()) {
+            self.keep_fence_pending(context, old);
         }
     }
 

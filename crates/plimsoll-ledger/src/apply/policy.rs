@@ -42,6 +42,7 @@ impl Ledger {
         if self.levels() != levels_before {
             self.recount_work();
         }
+        self.follow_spot_policies();
         if touches_queues(put, delete) {
             self.remake_quota();
             self.recount_batches();
@@ -66,6 +67,7 @@ impl Ledger {
         if put.iter().any(super::evict::is_of_eviction) {
             self.knows(crate::eviction::SINCE_VERSION, "eviction thresholds", &mut blockers);
         }
+        self.check_spot_policy(put, &mut blockers);
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);

@@ -43,6 +43,8 @@ pub(super) enum Notice {
     GoTo(NodeId),
     /// For nobody: its node measured fuller than its class stays for.
     TooFull(Evicted),
+    /// For nobody: its node goes in so many milliseconds.
+    Interrupted(u64),
 }
 
 impl Ledger {
@@ -150,12 +152,17 @@ impl Ledger {
         notice: Notice,
     ) -> Outcome {
         let class_grace_ms = self.class(&victim.request.class).map_or(0, |class| class.grace_ms);
-        let grace_ms = if class_grace_ms > 0 { class_grace_ms } else { DEFAULT_GRACE_MS };
+        let grace_ms = match notice {
+            Notice::Interrupted(in_ms) => in_ms,
+            _ if class_grace_ms > 0 => class_grace_ms,
+            _ => DEFAULT_GRACE_MS,
+        };
         let mut new = Reservation::clone(victim);
         let (by, rule, event) = match notice {
             Notice::For(by, rule) => (by, rule, "preempt/notice"),
             Notice::GoTo(_) => (victim.id, PreemptionRule::Relocation, "relocate/notice"),
             Notice::TooFull(_) => (ReservationId(0), PreemptionRule::Threshold, "evict/threshold"),
+            Notice::Interrupted(_) => (ReservationId(0), PreemptionRule::Interruption, "interrupt/notice"),
         };
         let preempted = Preempted {
             by,
@@ -229,6 +236,9 @@ impl Ledger {
                 1,
                 0,
             );
+        }
+        if preempted.rule == PreemptionRule::Interruption {
+            return Blocker::new(Reason::Preempted, "the provider took its node back", 1, 0);
         }
         let subject = format!("for {} by {}", preempted.by, preempted.rule.name());
         Blocker::new(Reason::Preempted, subject, 1, 0)

@@ -3,8 +3,8 @@
 use super::{administration, evict, preempt, queueing, queues, repair, usage, validators};
 use crate::processing;
 use crate::{
-    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling,
-    service, topology,
+    Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, capacity, contention, mig, qos, role,
+    scaling, service, topology,
 };
 
 impl Command {
@@ -57,7 +57,10 @@ impl Command {
         let of_relocation = matches!(self, Command::Relocate { .. });
         let of_eviction =
             matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
+        let of_spot = matches!(self, Command::InterruptNode { .. })
+            || self.says(capacity::asks_for_interruption, capacity::is_of_spot, none);
         let features = [
+            (of_spot, capacity::SINCE_VERSION),
             (self.says(none, contention::redistributes, none), contention::REDISTRIBUTE_SINCE_VERSION),
             (of_eviction, crate::eviction::SINCE_VERSION),
             (of_roles, role::SINCE_VERSION),

@@ -158,6 +158,7 @@ impl Ledger {
         if role::asks_for_roles(request) {
             self.require_version(role::SINCE_VERSION, "roles of a gang")?;
         }
+        self.check_interruption(request)?;
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }
@@ -181,11 +182,10 @@ impl Ledger {
     fn new_reservation(&mut self, context: &Context<'_>, request: &Request) -> Reservation {
         let lengths = self.lengths(request);
         let request = Request {
-            qos: self.qos_of(request),
             ttl_ms: lengths.ttl_ms,
             hold_ms: lengths.hold_ms,
             max_duration_ms: lengths.max_duration_ms,
-            ..request.clone()
+            ..self.filled(request).into_owned()
         };
         let request = self.recent.share(request);
         Reservation {

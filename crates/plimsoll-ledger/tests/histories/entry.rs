@@ -229,6 +229,11 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             };
             Command::ReportLoad { reports: ids.into_iter().map(report).collect() }
         }
+        Step::Interrupt { node, in_ms, right } => {
+            let epoch = ledger.node(NodeId(*node)).map_or(NodeEpoch(0), |n| n.epoch);
+            let epoch = if *right { epoch } else { NodeEpoch(epoch.0.wrapping_sub(1)) };
+            Command::InterruptNode { node: NodeId(*node), epoch, in_ms: *in_ms }
+        }
         Step::Leader => Command::BecomeLeader { leader: 1 },
         Step::Upgrade(to) => Command::Upgrade { to: *to },
         Step::Desire(desired, right) => {

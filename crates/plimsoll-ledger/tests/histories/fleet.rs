@@ -19,6 +19,21 @@ pub(crate) fn registration(index: u32, incarnation: u64, cpu_millis: u64, device
     } else if index == 1 {
         labels.insert("zone".into(), if cpu_millis > 5_000 { "b" } else { "a" }.into());
     }
+    // Every fourth or so is a spot node, in two markets, and some cost too much.
+    match (u64::from(index) + incarnation + cpu_millis / 1_000) % 4 {
+        0 => {
+            labels.insert("capacity_type".into(), "spot".into());
+            labels.insert("price_permille".into(), if incarnation == 1 { "350" } else { "1200" }.into());
+        }
+        1 if devices == 2 => {
+            labels.insert("capacity_type".into(), "spot".into());
+            labels.insert("spot_pool".into(), "b".into());
+        }
+        2 if devices == 0 && cpu_millis < 5_000 => {
+            labels.insert("capacity_type".into(), "cheap".into());
+        }
+        _ => {}
+    }
     Registration {
         name: format!("node-{index}"),
         incarnation,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter, NodeLimits,
-    PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy,
-    Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, Users, Validator,
+    Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter,
+    NodeLimits, OnInterruption, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos,
+    Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service,
+    Severity, SpotPolicy, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -147,6 +148,48 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
                 ],
             };
             (put, vec![])
+        }
+        110..=115 => {
+            let spot = SpotPolicy { share_permille: 500, ..SpotPolicy::default() };
+            let of_pool = |name: &str, spot| PolicyObject::Pool(Pool { spot: Some(spot), ..pool(name, 0) });
+            let put = match change {
+                110 => of_pool("default", spot),
+                111 => of_pool(
+                    "default",
+                    SpotPolicy {
+                        base: 1,
+                        share_permille: 1_000,
+                        max_in_one_permille: 400,
+                        on_interruption: Some(OnInterruption::Requeue),
+                        ..spot
+                    },
+                ),
+                112 => of_pool(
+                    "default",
+                    SpotPolicy {
+                        suitable_for: vec!["batch".into(), "app".into()],
+                        max_price_permille: 1_000,
+                        fallback: vec![CapacityType::OnDemand],
+                        on_interruption: Some(OnInterruption::Fail),
+                        ..spot
+                    },
+                ),
+                113 => of_pool("gpu", SpotPolicy { share_permille: 1_000, ..spot }),
+                114 => {
+                    PolicyObject::Queue(Queue { name: "org".into(), spot: Some(spot), ..Queue::default() })
+                }
+                // One kind twice, a share of more than all, a ceiling below what is usual.
+                _ => of_pool(
+                    "default",
+                    SpotPolicy {
+                        share_permille: 1_001,
+                        max_price_permille: 999,
+                        fallback: vec![CapacityType::Reserved; 2],
+                        ..spot
+                    },
+                ),
+            };
+            (vec![put], vec![])
         }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),

@@ -1,7 +1,8 @@
 //! Requests of histories: most make sense, some do not.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, ProfileName, Qos, Request, Requirements, Topology, Wait,
+    Affinity, Gang, GpuAsk, GpuShare, OnInterruption, OnPreempt, ProfileName, Qos, Request, Requirements,
+    Topology, Wait,
 };
 use plimsoll_types::{Operator, Resources, Selector, Term};
 use proptest::prelude::*;
@@ -96,6 +97,13 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 max_duration_ms: duration * 15_000,
                 auto_confirm,
                 wait,
+                on_interruption: [
+                    None,
+                    None,
+                    None,
+                    Some(OnInterruption::Fail),
+                    Some(OnInterruption::CheckpointAndRetry),
+                ][(ttl_ms % 5) as usize],
                 on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
                 start_at_ms,
                 qos,

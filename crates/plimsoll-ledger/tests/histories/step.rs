@@ -33,6 +33,7 @@ pub(crate) enum Step {
     Policy(u8, bool),
     Endpoint { pick: usize, right: bool, port: u8, draining: bool },
     Loads(Vec<usize>),
+    Interrupt { node: u32, in_ms: u64, right: bool },
     Leader,
     Upgrade(u32),
     Windows(u8, u64, u64, bool),
@@ -78,14 +79,16 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 110u8..116], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         5 => (any::<usize>(), prop::bool::weighted(0.3), prop::bool::weighted(0.1))
             .prop_map(|(pick, back, wait)| Step::MoveNode { pick, back, wait }),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
+        3 => (0u32..4, prop_oneof![4 => 0u64..20_000, 1 => Just(90_000_000)], right())
+            .prop_map(|(node, in_ms, right)| Step::Interrupt { node, in_ms, right }),
         2 => Just(Step::Leader),
-        1 => (0u32..12).prop_map(Step::Upgrade),
+        1 => (0u32..13).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),

@@ -56,7 +56,7 @@ impl Model {
             if n.pool != request.pool {
                 reasons.push(Reason::PoolMismatch);
             }
-            if n.health != NodeHealth::Available || !n.schedulable {
+            if n.health != NodeHealth::Available || !n.open() {
                 reasons.push(Reason::NodeNotAvailable);
             }
             if !request.requirements.required.matches(&labels(&n.reg)) {
@@ -81,6 +81,7 @@ impl Model {
         if self.quota_short(place, (&Resources::default(), &[]), (&request.requirements.amounts, members)) {
             reasons.push(Reason::QuotaExceeded);
         }
+        reasons.extend(self.spot_reasons(request, members));
         Ok(reasons)
     }
 

@@ -65,7 +65,7 @@ impl Model {
             return total.0.into();
         }
         let there = self.nodes.values().filter(|n| n.pool == pool && n.health == NodeHealth::Available);
-        let each = there.filter(|n| n.schedulable).map(|n| {
+        let each = there.filter(|n| n.open()).map(|n| {
             if name != "gpu" {
                 let pending: u64 = n.pending.iter().map(|(_, amounts, _)| amounts.get(name).0).sum();
                 return u128::from(n.allocatable.get(name).0.saturating_sub(pending));
@@ -87,7 +87,7 @@ impl Model {
         let mut sum = 0;
         for (node, grants) in &r.members {
             let n = &self.nodes[node];
-            if n.pool == pool && n.health == NodeHealth::Available && n.schedulable {
+            if n.pool == pool && n.health == NodeHealth::Available && n.open() {
                 sum += u128::from(r.amounts.get(name).0);
                 if name == "gpu" {
                     sum += grants.iter().map(|g| u128::from(g.milli)).sum::<u128>();

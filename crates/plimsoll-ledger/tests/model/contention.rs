@@ -247,7 +247,7 @@ impl Model {
 
     /// Nodes of a pool that take work.
     fn working<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = (u32, &'a Nod)> {
-        let works = move |n: &Nod| n.pool == pool && n.health == NodeHealth::Available && n.schedulable;
+        let works = move |n: &Nod| n.pool == pool && n.health == NodeHealth::Available && n.open();
         self.nodes.iter().filter(move |(_, n)| works(n)).map(|(id, n)| (*id, n))
     }
 

@@ -43,7 +43,7 @@ impl Model {
             || from == to
             || !self.is_elastic(from)
             || !self.is_elastic(to)
-            || !n.schedulable
+            || !n.open()
             || n.health != NodeHealth::Available
             || !n.pending.is_empty()
             || started

@@ -42,7 +42,9 @@ impl Model {
         let pool = &self.pools[&r.request.pool];
         let lately = self.reservations.values().filter(|one| {
             one.request.pool == pool.name
-                && one.preempted.is_some_and(|(_, _, at, _)| at >= self.clock.saturating_sub(HOUR_MS))
+                && one
+                    .preempted
+                    .is_some_and(|known| spot::counts(known) && known.2 >= self.clock.saturating_sub(HOUR_MS))
         });
         let most = pool.max_preemptions_per_hour as usize;
         let may = r.members.iter().any(|(node, _)| *node == seen.node.0)

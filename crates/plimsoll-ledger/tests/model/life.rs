@@ -28,6 +28,9 @@ impl Model {
         if request.repair_within_ms > 0 && self.version < 7 {
             return Err(Reason::UnsupportedVersion);
         }
+        if request.on_interruption.is_some() && self.version < 11 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
@@ -38,7 +41,7 @@ impl Model {
         if !makes_sense(request) || !self.levels_make_sense(request) {
             return Err(Reason::InvalidArgument);
         }
-        let mut request = self.with_qos(request)?;
+        let mut request = self.with_spot(self.with_qos(request)?);
         if request.ttl_ms == 0 {
             request.ttl_ms = if class_ttl_ms > 0 { class_ttl_ms } else { 60_000 };
         }

@@ -19,6 +19,7 @@ mod repair;
 pub(crate) mod scaling;
 mod service;
 mod slices;
+mod spot;
 mod topology;
 mod usage;
 
@@ -82,6 +83,8 @@ pub(crate) struct Nod {
     pub(crate) since: u64,
     pub(crate) pending: Vec<(u64, Resources, Vec<DeviceGrant>)>,
     pub(crate) lent: Option<Lent>,
+    /// When its provider gave notice, and when it goes.
+    pub(crate) interruption: Option<(u64, u64)>,
 }
 
 /// A node that moved: the pool that it is of, and when it came to where it is.
@@ -294,7 +297,7 @@ impl Model {
                     AdminChange::Drain { deadline_ms, .. } if *deadline_ms > 0 => now + deadline_ms,
                     _ => 0,
                 };
-                if !n.schedulable || n.health != NodeHealth::Available {
+                if !n.open() || n.health != NodeHealth::Available {
                     self.keep_no_places(node.0);
                 }
                 return Ok(Came::To("node"));
@@ -305,7 +308,7 @@ impl Model {
                 let index = usize::from(device.0);
                 let device = devices.get_mut(index).ok_or(Reason::NotFound)?;
                 let was = std::mem::replace(&mut device.failed, *failed);
-                if was != *failed || !n.schedulable || n.health != NodeHealth::Available {
+                if was != *failed || !n.open() || n.health != NodeHealth::Available {
                     self.keep_no_places(node.0);
                 }
                 if *failed && !was {
@@ -320,6 +323,10 @@ impl Model {
                 }
                 self.forget_node(node.0);
                 return Ok(Came::To("done"));
+            }
+            Command::InterruptNode { node, epoch, in_ms } => {
+                self.interrupt(node.0, epoch.0, *in_ms)?;
+                return Ok(Came::To("node"));
             }
             Command::MoveNode { node, from, to } => {
                 self.move_node(node.0, from, to)?;
@@ -370,10 +377,13 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 10 {
+                if *to > 11 {
                     return Err(Reason::UnsupportedVersion);
                 }
-                self.version = *to;
+                let before = std::mem::replace(&mut self.version, *to);
+                if before < 11 && *to >= 11 {
+                    self.fill_nodes();
+                }
                 return Ok(Came::To("done"));
             }
         }

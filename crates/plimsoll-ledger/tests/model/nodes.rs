@@ -15,6 +15,8 @@ impl Model {
         {
             return Err(Reason::InvalidArgument);
         }
+        let filled = self.with_capacity_labels(reg)?;
+        let reg = &filled;
         let known = self.nodes.iter().find(|(_, n)| n.reg.name == reg.name).map(|(id, n)| (*id, n.clone()));
         let id = known.as_ref().map_or(self.next_node, |(id, _)| *id);
         let was = known.as_ref().map(|(_, old)| (old.lent.as_ref(), old.pool.as_str()));
@@ -32,6 +34,7 @@ impl Model {
             health: NodeHealth::Available,
             since: self.clock,
             pending: Vec::new(),
+            interruption: None,
         };
         let before = known.as_ref().map(|(_, old)| old.reg.devices.clone());
         if let Some((_, old)) = known {
@@ -42,6 +45,7 @@ impl Model {
                 old.pending.into_iter().filter(|(r, ..)| reg.running.iter().any(|x| x.0 == *r)).collect();
             if old.reg.incarnation == reg.incarnation {
                 new.epoch = old.epoch;
+                new.interruption = old.interruption;
             }
             if old.health == NodeHealth::Available {
                 new.since = old.since;
@@ -60,7 +64,7 @@ impl Model {
                 (new.pool, new.lent) = self.place_of(&new.reg, old.lent.as_ref(), &old.pool);
                 new.allocatable = self.allocatable_of(&new.reg);
             }
-            let eligible = new.schedulable;
+            let eligible = new.open();
             if !eligible || new.reg != old.reg || new.pool != old.pool {
                 self.keep_no_places(id);
             }
@@ -96,7 +100,7 @@ impl Model {
             return Err(Reason::WrongState);
         }
         let holders = self.holders(id);
-        let schedulable = n.schedulable;
+        let schedulable = n.open();
         if health == Lost {
             let safe = holders.iter().map(|r| self.safe_end_on(&self.reservations[r], id)).max().unwrap_or(0);
             if self.clock < safe.max(n.since) {

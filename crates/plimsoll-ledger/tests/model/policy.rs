@@ -31,6 +31,7 @@ impl Model {
         reasons.extend(self.contention_reasons(put));
         reasons.extend(self.eviction_reasons(put));
         reasons.extend(self.elastic_reasons(put, delete));
+        reasons.extend(self.spot_policy_reasons(put));
         reasons.extend(self.usage_reasons(put, delete));
         if self.version < 4 && put.iter().any(|object| matches!(object, PolicyObject::Validator(_))) {
             reasons.push(Reason::UnsupportedVersion);

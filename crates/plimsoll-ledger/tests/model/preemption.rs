@@ -60,7 +60,8 @@ impl Model {
         let pool = self.pools[&r.request.pool].clone();
         let since = self.clock.saturating_sub(HOUR_MS);
         let lately = self.reservations.values().filter(|one| {
-            one.request.pool == pool.name && one.preempted.is_some_and(|(_, _, at, _)| at >= since)
+            one.request.pool == pool.name
+                && one.preempted.is_some_and(|known| spot::counts(known) && known.2 >= since)
         });
         let most = u64::from(pool.max_preemptions_per_hour);
         let too_many = most > 0 && victims.len() as u64 > most.saturating_sub(lately.count() as u64);
@@ -132,7 +133,8 @@ impl Model {
         });
         let bare = Placement { members: bare.collect() };
         labels_only.requirements.required = request.requirements.required.clone();
-        let of_usage = [Reason::LimitExceeded, Reason::BudgetExhausted, Reason::RateExceeded];
+        let of_usage =
+            [Reason::LimitExceeded, Reason::BudgetExhausted, Reason::RateExceeded, Reason::SpotShare];
         if self.fits(&labels_only, "", &bare).is_err_and(|reason| !of_usage.contains(&reason)) {
             return found;
         }
@@ -292,6 +294,9 @@ impl Model {
 
     pub(super) fn take_back(&mut self, id: u64) {
         let r = &self.reservations[&id];
+        if r.preempted.is_some_and(|known| !spot::counts(known)) && r.request.on_interruption.is_some() {
+            return self.take_back_interrupted(id);
+        }
         let Wait::Queue { deadline_ms } = r.request.wait else {
             return self.finish(id, State::Preempted, EndReason::Preempted);
         };

@@ -25,7 +25,8 @@ impl Model {
         };
         let since = self.clock.saturating_sub(HOUR_MS);
         let lately = self.reservations.values().filter(|one| {
-            one.request.pool == pool.name && one.preempted.is_some_and(|(_, _, at, _)| at >= since)
+            one.request.pool == pool.name
+                && one.preempted.is_some_and(|known| spot::counts(known) && known.2 >= since)
         });
         let most = u64::from(pool.max_preemptions_per_hour);
         let spent = most > 0 && lately.count() as u64 >= most;

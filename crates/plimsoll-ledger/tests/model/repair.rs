@@ -19,6 +19,8 @@ impl Model {
         let gone = |member: &Member| member.0 == node;
         if goes_on_without(&self.reservations[&id], &gone) {
             self.lose_some(id, &gone);
+        } else if self.nodes[&node].interruption.is_some() {
+            self.interrupted_away(id);
         } else if !self.process_again(id) {
             self.finish(id, State::Failed, reason);
         }

@@ -33,6 +33,9 @@ pub(super) fn read(tree: &Tree<'_>, out: &mut Output) {
     if let Some(packing) = root.at(&["cost_optimization", "strategies", "resource_packing"]) {
         self::packing(&packing, out);
     }
+    if let Some(at) = root.at(&["compute", "spot_instances"]) {
+        spot(&at, out);
+    }
     tenants::read(&root, out);
     work::read(&root, out);
     conditions(&root);
@@ -106,6 +109,37 @@ fn queue(name: &str, at: &At<'_, '_>, out: &mut Output) {
     {
         overflow.tell("a full queue refuses: reject is what there is");
     }
+}
+
+/// How much of the work goes to spot nodes, and what becomes of it there.
+fn spot(at: &At<'_, '_>, out: &mut Output) {
+    let spec = out.object("Pool", DEFAULT);
+    let share = at.get("percentage").and_then(|at| at.whole()).unwrap_or(100);
+    let share = if at.is("enabled", "false") { 0 } else { share };
+    let enabled = at.get("enabled");
+    if let Some(enabled) = enabled.filter(|at| matches!(at.peek(), Some("true" | "false"))) {
+        enabled.take();
+    }
+    let mut block = json!({ "share": format!("{share}%") });
+    if let Some(fallback) = at.get("fallback") {
+        for (key, as_) in [("on_interruption", "onInterruption"), ("max_price_increase", "maxPriceIncrease")]
+        {
+            if let Some(value) = fallback.get(key).and_then(|at| at.value()) {
+                block[as_] = value;
+            }
+        }
+    }
+    let suitable: Vec<Value> = at
+        .get("suitable_tasks")
+        .map(|at| at.items())
+        .unwrap_or_default()
+        .iter()
+        .filter_map(At::value)
+        .collect();
+    if !suitable.is_empty() {
+        block["suitableFor"] = suitable.into();
+    }
+    spec.insert("spot".to_owned(), block);
 }
 
 fn qos(name: &str, at: &At<'_, '_>, out: &mut Output) {

@@ -50,7 +50,7 @@ pub(crate) fn read(context: &mut Context<'_>, spec: &Block<'_>, pool: &mut v1::P
 }
 
 /// `30%` or `0.3`, in thousandths.
-fn parse_permille(text: &str) -> Result<u64, QuantityError> {
+pub(super) fn parse_permille(text: &str) -> Result<u64, QuantityError> {
     match text.strip_suffix('%') {
         Some(percent) => Ok(parse_cpu_millis(percent.trim())? / 100),
         None => parse_cpu_millis(text),

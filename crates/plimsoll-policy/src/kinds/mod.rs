@@ -12,6 +12,7 @@ pub(crate) mod scaling_policy;
 pub(crate) mod schedule;
 mod selector;
 pub(crate) mod service;
+mod spot;
 pub(crate) mod validator;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 24] = [
+pub(crate) const SPEC: [&str; 25] = [
     "select",
     "strategy",
     "countables",
@@ -37,6 +37,7 @@ pub(crate) const SPEC: [&str; 24] = [
     "growthPeriod",
     "idleTimeout",
     "fragmentationThreshold",
+    "spot",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -190,6 +191,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     }
     pool.contention = spec.get("contention").map(|node| contention(context, node));
     super::elastic::read(context, spec, &mut pool);
+    pool.spot = super::spot::read(context, spec, "pool");
     pool
 }
 

@@ -10,7 +10,7 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 9] = [
+pub(crate) const SPEC: [&str; 10] = [
     "parent",
     "weight",
     "quotas",
@@ -20,6 +20,7 @@ pub(crate) const SPEC: [&str; 9] = [
     "admins",
     "batch",
     "guaranteedProcessing",
+    "spot",
 ];
 /// Keys of a batch.
 const BATCH: [&str; 2] = ["size", "interval"];
@@ -87,6 +88,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     let promised =
         spec.get("guaranteedProcessing").and_then(|node| context.boolean(node, "spec.guaranteedProcessing"));
     queue.guaranteed_processing = promised.unwrap_or_default();
+    queue.spot = super::spot::read(context, spec, "queue");
     queue
 }
 

@@ -5,6 +5,7 @@ use plimsoll_proto::v1;
 use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis, parse_duration_ms, parse_gpu};
 
 use super::class::QOS;
+use super::spot::ON_INTERRUPTION;
 use super::{amounts, labels, places, quota, selector, text};
 use crate::context::{Block, Context};
 use crate::node::Node;
@@ -12,7 +13,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 31] = [
+pub(crate) const SPEC: [&str; 32] = [
     "pool",
     "class",
     "queue",
@@ -40,6 +41,7 @@ pub(crate) const SPEC: [&str; 31] = [
     "confirm",
     "wait",
     "onPreempt",
+    "onInterruption",
     "maxCost",
     "team",
     "qos",
@@ -91,6 +93,11 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         on_preempt: spec
             .get("onPreempt")
             .and_then(|node| context.word(node, "spec.onPreempt", &ON_PREEMPT))
+            .unwrap_or_default()
+            .into(),
+        on_interruption: spec
+            .get("onInterruption")
+            .and_then(|node| context.word(node, "spec.onInterruption", &ON_INTERRUPTION))
             .unwrap_or_default()
             .into(),
         limits: spec

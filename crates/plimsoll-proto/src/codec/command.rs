@@ -114,6 +114,11 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
             to.number(1, reservation.0);
             to.message(2, |to| eviction::write_overload(to, overload));
         }),
+        Command::InterruptNode { node, epoch, in_ms } => to.message(110, |to| {
+            to.number(1, node.0);
+            to.number(2, epoch.0);
+            to.number(3, *in_ms);
+        }),
         Command::MoveNode { node, from, to: pool } => to.message(66, |to| {
             to.number(1, node.0);
             to.bytes(2, from);
@@ -253,6 +258,11 @@ fn read_plain(from: &mut Reader<'_>, number: u32) -> Result<Command> {
             let announced = from.generated(3, "announcement")?.map(service::decode_announcement);
             Command::SetEndpoint { reservation, token, announced }
         }
+        110 => Command::InterruptNode {
+            node: NodeId(from.small(1)?),
+            epoch: NodeEpoch(from.number(2)?),
+            in_ms: from.number(3)?,
+        },
         66 => Command::MoveNode { node: NodeId(from.small(1)?), from: from.text(2)?, to: from.text(3)? },
         65 => Command::Relocate {
             reservation: ReservationId(from.number(1)?),

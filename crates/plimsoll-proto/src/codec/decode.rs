@@ -12,7 +12,7 @@ use plimsoll_types::{
     Term,
 };
 
-use super::{CodecError, contention, eviction, mig, names, scale, service, usage};
+use super::{CodecError, contention, eviction, mig, names, scale, service, spot, usage};
 use crate::log;
 
 pub(super) type Result<T> = std::result::Result<T, CodecError>;
@@ -62,6 +62,7 @@ pub(super) fn node(from: log::Node) -> Result<Node> {
         health: names::decode_health(from.health)?,
         health_since: LedgerTime(from.health_since_ms),
         fence_pending: all(from.fence_pending, pending)?,
+        interruption: from.interruption.map(spot::decode_interruption),
         moved: from
             .moved
             .map(|moved| Box::new(Moved { home: moved.home, from: moved.from, at: LedgerTime(moved.at_ms) })),
@@ -142,6 +143,7 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
             idle_timeout_ms: from.idle_timeout_ms,
             fragmentation_permille: from.fragmentation_permille,
         },
+        spot: from.spot.map(spot::decode_policy).transpose()?,
         preemption: names::decode_preemption(from.preemption)?,
         max_preemptions_per_hour: from.max_preemptions_per_hour,
         prices: amounts(from.prices)?.into_iter().map(|(name, amount)| (name, amount.0)).collect(),
@@ -233,6 +235,7 @@ pub(super) fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
         admins: from.admins,
         batch: from.batch.map(|batch| Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: from.guaranteed_processing,
+        spot: from.spot.map(spot::decode_policy).transpose()?,
         changed: Revision(from.changed),
     })
 }

@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
-use super::{contention, eviction, mig, names, scale, service, usage};
+use super::{contention, eviction, mig, names, scale, service, spot, usage};
 use crate::log;
 
 fn device_grants(grants: &[DeviceGrant]) -> Vec<log::DeviceGrant> {
@@ -50,6 +50,7 @@ pub(super) fn node(node: &Node) -> log::Node {
             from: moved.from.clone(),
             at_ms: moved.at.0,
         }),
+        interruption: node.interruption.map(spot::encode_interruption),
         changed: node.changed.0,
     }
 }
@@ -138,6 +139,7 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         growth_ms: pool.elastic.growth_ms,
         idle_timeout_ms: pool.elastic.idle_timeout_ms,
         fragmentation_permille: pool.elastic.fragmentation_permille,
+        spot: pool.spot.as_ref().map(spot::encode_policy),
         preemption: names::encode_preemption(pool.preemption),
         max_preemptions_per_hour: pool.max_preemptions_per_hour,
         prices: named(&pool.prices),
@@ -216,6 +218,7 @@ pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
         admins: queue.admins.clone(),
         batch: queue.batch.map(|batch| log::Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: queue.guaranteed_processing,
+        spot: queue.spot.as_ref().map(spot::encode_policy),
         changed: queue.changed.0,
     }
 }

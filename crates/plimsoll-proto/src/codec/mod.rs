@@ -19,6 +19,7 @@ mod scale;
 mod schedule;
 mod service;
 mod sharing;
+mod spot;
 mod topology;
 mod usage;
 

@@ -109,7 +109,8 @@ pair!(
         AffinityConflict,
         ServiceNotFound,
         PermissionDenied,
-        AwaitsBatch
+        AwaitsBatch,
+        SpotShare
     ]
 );
 pair!(
@@ -140,7 +141,7 @@ pair!(
     decode_preemption_rule,
     PreemptionRule,
     "preemption rule",
-    [LowerClass, Reclaim, BestEffort, Relocation, Threshold]
+    [LowerClass, Reclaim, BestEffort, Relocation, Threshold, Interruption]
 );
 pair!(encode_gauge, decode_gauge, Gauge, "gauge", [Cpu, Memory, CpuPressure, MemoryPressure, IoPressure]);
 pair!(encode_some_qos, decode_some_qos, Qos, "qos", [Guaranteed, Burstable, BestEffort]);

@@ -4,7 +4,7 @@ use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, 
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
 use super::decode::Result;
-use super::{CodecError, mig, names, topology};
+use super::{CodecError, mig, names, spot, topology};
 use crate::fields::{Reader, Writer};
 use crate::log;
 
@@ -57,6 +57,7 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
             to.number(4, role.max_members);
         });
     }
+    to.choice(110, spot::encode_on_interruption(request.on_interruption));
 }
 
 /// The request of its fields.
@@ -105,6 +106,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         };
         from.end().map(|()| role)
     })?;
+    let on_interruption = spot::decode_on_interruption(from.choice(110)?)?;
     from.end()?;
     Ok(Request {
         name,
@@ -129,6 +131,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         qos,
         burst: burst.unwrap_or_default(),
         repair_within_ms,
+        on_interruption,
         roles,
     })
 }

@@ -59,6 +59,7 @@ reasons!(
     TopologyMismatch,
     AffinityConflict,
     AwaitsBatch,
+    SpotShare,
     ServiceNotFound,
     PermissionDenied,
 );
@@ -109,6 +110,9 @@ fn sentence(from: &Blocker) -> String {
         Reason::InvalidArgument => format!("{subject}: {asked} given, {available} expected"),
         Reason::RevisionMoved => format!("{subject}: revision {asked} given, it is at {available}"),
         Reason::Fenced => format!("{subject}: {asked} given, {available} is the current one"),
+        Reason::SpotShare => {
+            return format!("{subject}: {asked} members asked on spot nodes, {available} more may be there");
+        }
         Reason::QueueFull | Reason::TableFull => format!("{subject}: full with {available}"),
         Reason::UnsupportedVersion => format!("{subject}: version {asked} asked, {available} is in force"),
         Reason::KeyConflict
@@ -210,6 +214,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 35);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 36);
     }
 }

@@ -19,6 +19,7 @@ mod resources;
 mod scaling;
 mod schedule;
 mod service;
+mod spot;
 mod topology;
 mod usage;
 mod validator;
@@ -56,6 +57,7 @@ pub use service::{
     announcement_from_v1, balancing_from_v1, balancing_to_v1, endpoint_to_v1, load_from_v1,
     service_endpoint_to_v1, service_from_v1, service_status, service_to_v1,
 };
+pub use spot::on_interruption_to_v1;
 pub use usage::{
     measure_from_v1, meter_from_v1, meter_to_v1, quota_from_v1, quota_status, quota_to_v1, reset_from_v1,
     scope_from_v1,

@@ -22,6 +22,7 @@ pub fn node_name(ledger: &Ledger, id: NodeId) -> String {
 /// How a node is, in one word.
 pub fn node_state(from: &Node) -> v1::NodeState {
     match from.health {
+        NodeHealth::Available if from.interruption.is_some() => v1::NodeState::Interrupted,
         NodeHealth::Available => admin_state(&from.admin),
         NodeHealth::Suspect => v1::NodeState::Suspect,
         NodeHealth::Lost => v1::NodeState::Lost,
@@ -46,6 +47,8 @@ pub fn node_to_v1(from: &Node, ledger: &Ledger) -> v1::Node {
         home_pool: from.lent_by().unwrap_or_default().to_owned(),
         came_from_pool: from.moved.as_ref().map(|moved| moved.from.clone()).unwrap_or_default(),
         came_time_ms: from.moved.as_ref().map_or(0, |moved| moved.at.0),
+        interruption_time_ms: from.interruption.map_or(0, |known| known.noticed_at.0),
+        interruption_deadline_ms: from.interruption.map_or(0, |known| known.deadline.0),
         labels: from.effective_labels(),
         capacity: Some(resources_to_v1(&from.registration.capacity)),
         allocatable: Some(resources_to_v1(&from.allocatable)),

@@ -12,7 +12,7 @@ use super::check::Check;
 use super::elastic::{self, elasticity_to_v1};
 use super::queue::{queue, queue_to_v1};
 use super::schedule::{schedule, schedule_to_v1};
-use super::{Violation, resources, resources_to_v1, selector_to_v1, topology, usage};
+use super::{Violation, resources, resources_to_v1, selector_to_v1, spot, topology, usage};
 use crate::limits::MAX_POLICY_OBJECTS;
 use crate::v1;
 
@@ -136,6 +136,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         oversubscription_permille: from.oversubscription.clone(),
         contention: from.contention.as_ref().map(super::contention::contention_policy_to_v1),
         rebalance_interval_ms: from.rebalance_interval_ms,
+        spot: from.spot.as_ref().map(spot::spot_to_v1),
     }
 }
 
@@ -410,6 +411,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         contention,
         rebalance_interval_ms: from.rebalance_interval_ms,
         elastic: elastic::elastic(check, from),
+        spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot::spot(check, from))),
     }
 }
 

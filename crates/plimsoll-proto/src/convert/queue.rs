@@ -10,6 +10,7 @@ use plimsoll_types::{Amount, Revision};
 
 use super::Violation;
 use super::check::Check;
+use super::spot::{spot, spot_to_v1};
 use crate::v1;
 
 /// Weight of a queue that names none, in thousandths.
@@ -49,6 +50,7 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
         admins: from.admins.clone(),
         batch: from.batch.map(|batch| v1::Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: from.guaranteed_processing,
+        spot: from.spot.as_ref().map(spot_to_v1),
         revision: from.changed.0,
     }
 }
@@ -107,6 +109,7 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
         }),
         batch: from.batch.map(|given| check.within("batch", |check| batch(check, given))),
         guaranteed_processing: from.guaranteed_processing,
+        spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot(check, from))),
         changed: Revision(0),
     }
 }

@@ -6,7 +6,7 @@ use plimsoll_ledger::{
 };
 
 use super::check::Check;
-use super::{Violation, qos, qos_to_v1, requirements_to_v1, resources, resources_to_v1, topology};
+use super::{Violation, qos, qos_to_v1, requirements_to_v1, resources, resources_to_v1, spot, topology};
 use crate::limits::MAX_GANG_MEMBERS;
 use crate::v1;
 
@@ -102,6 +102,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             .map(|burst| check.within("burst", |check| resources::resources(check, burst)))
             .unwrap_or_default(),
         repair_within_ms: from.repair_within_ms,
+        on_interruption: spot::on_interruption(&mut check, from.on_interruption),
         roles,
     };
     check.finish(request)
@@ -157,6 +158,7 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         qos: qos_to_v1(from.qos).into(),
         burst: (!from.burst.is_zero()).then(|| resources_to_v1(&from.burst)),
         repair_within_ms: from.repair_within_ms,
+        on_interruption: spot::on_interruption_to_v1(from.on_interruption).into(),
         roles: from.roles.iter().map(role_to_v1).collect(),
     }
 }

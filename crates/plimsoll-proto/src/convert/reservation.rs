@@ -125,6 +125,7 @@ fn preempted_to_v1(from: &Preempted, ledger: &Ledger) -> v1::Preempted {
         PreemptionRule::BestEffort => v1::PreemptionRule::BestEffort,
         PreemptionRule::Relocation => v1::PreemptionRule::Relocation,
         PreemptionRule::Threshold => v1::PreemptionRule::Threshold,
+        PreemptionRule::Interruption => v1::PreemptionRule::Interruption,
     };
     v1::Preempted {
         by: if from.evicted.is_some() { String::new() } else { from.by.to_string() },

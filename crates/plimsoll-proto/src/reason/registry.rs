@@ -265,6 +265,13 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "its queue decides in batches, and this one is full or began before it came",
             "wait in the queue: `plimsoll describe queue NAME` shows how many are granted at a time, and when",
         ),
+        ErrorReason::SpotShare => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "so much of the same work is on spot nodes, or in one spot pool, as may be",
+            "wait until more of it is on other nodes, allow other nodes, or raise `spot.share` or `spot.base` of the pool or queue",
+        ),
         ErrorReason::Preempted => row(
             Code::Aborted,
             1,

@@ -151,6 +151,10 @@ impl Planner {
         if !self.never_starts(ledger, &waiting.request).is_empty() {
             return false;
         }
+        // Its share grows with more of its work elsewhere, not with room.
+        if !self.share_blockers(ledger, &waiting.request).is_empty() {
+            return false;
+        }
         if let Some(queue) = self.headroom.binding(&waiting.request) {
             for_quota.push((id, queue));
             return false;

@@ -33,7 +33,7 @@ impl Scene {
 
     /// The scene of a request that nobody has submitted. Cost as above.
     pub fn of_request(ledger: &Ledger, request: &Request, requester: &str) -> Scene {
-        Scene::new(ledger, None, Arc::new(ledger.with_qos(request).into_owned()), requester, true)
+        Scene::new(ledger, None, Arc::new(ledger.filled(request).into_owned()), requester, true)
     }
 
     fn new(

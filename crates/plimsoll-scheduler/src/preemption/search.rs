@@ -1,7 +1,9 @@
 //! The search for victims: node by node the cheapest set that makes room for a member, then whoever else stands in the way of quotas and
 //! countables. Greedy until it fits, then back: nobody leaves who need not.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plimsoll_ledger::{
     Claimant, DeviceGrant, GPU, Ledger, MemberPlacement, Placement, QuotaTree, Request, Reservation,
@@ -74,6 +76,11 @@ impl Planner {
         spared: &BTreeSet<ReservationId>,
         nodes: &[NodeId],
     ) -> (Option<Found>, Option<LedgerTime>) {
+        let kept_off = match self.within_share(ledger, &waiting.request) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(request) => Some(Reservation { request: Arc::new(request), ..waiting.clone() }),
+        };
+        let waiting = kept_off.as_ref().unwrap_or(waiting);
         let request = &waiting.request;
         let kinds = kinds(ledger, request).into_iter().map(|(amounts, asked)| Kind { asked, amounts });
         let kinds: Vec<Kind> = kinds.collect();

@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Uncordon(commands::node_admin::Uncordon),
     /// Keep new work off a node and have it emptied
     Drain(commands::node_admin::Drain),
+    /// Say that the provider of a node takes it back: what is there is given notice until then
+    Interrupt(commands::node_admin::Interrupt),
     /// The operator's further words on nodes
     Node(commands::node_admin::Node),
     /// The coordinators: status and membership
@@ -179,6 +181,7 @@ impl Command {
             Command::Cordon(command) => Box::pin(command.run(globals)).await,
             Command::Uncordon(command) => Box::pin(command.run(globals)).await,
             Command::Drain(command) => Box::pin(command.run(globals)).await,
+            Command::Interrupt(command) => Box::pin(command.run(globals)).await,
             Command::Node(command) => Box::pin(command.run(globals)).await,
             Command::Cluster(command) => Box::pin(command.run(globals)).await,
             Command::Doctor(command) => Box::pin(command.run(globals)).await,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    Gang, GpuAsk, NodeSelectorTerm, OnPreempt, PreferredTerm, Qos, Quantities, RequestLimits, Requirements,
-    ReservationSpec, SelectorOperator,
+    Gang, GpuAsk, NodeSelectorTerm, OnInterruption, OnPreempt, PreferredTerm, Qos, Quantities, RequestLimits,
+    Requirements, ReservationSpec, SelectorOperator,
 };
 use plimsoll_types::quantity;
 
@@ -91,6 +91,9 @@ pub(crate) struct ResourceArgs {
     /// What becomes of it when its grant is taken back: it waits again, in its old place, or it ends
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_preempt: Option<Preempted>,
+    /// What becomes of it when the provider of its node takes that back; else what the policy about spot nodes says
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_interruption: Option<Interrupted>,
     /// What its holder may count on; else what the class says
     #[arg(long, value_name = "QOS", value_enum)]
     pub(crate) qos: Option<Service>,
@@ -123,6 +126,18 @@ pub(crate) enum Preempted {
     End,
 }
 
+/// What becomes of a reservation whose node is taken back by its provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Interrupted {
+    /// It is told to save what it has, and waits again, in its old place in the queue.
+    CheckpointAndRetry,
+    /// It waits again, in its old place in the queue.
+    Requeue,
+    /// It ends.
+    Fail,
+}
+
 impl ResourceArgs {
     /// The specification that it says.
     pub(crate) fn spec(&self) -> Result<ReservationSpec, CliError> {
@@ -147,6 +162,13 @@ impl ResourceArgs {
             .into(),
             ..ReservationSpec::default()
         };
+        spec.on_interruption = match self.on_interruption {
+            None => OnInterruption::Unspecified,
+            Some(Interrupted::CheckpointAndRetry) => OnInterruption::CheckpointAndRetry,
+            Some(Interrupted::Requeue) => OnInterruption::Requeue,
+            Some(Interrupted::Fail) => OnInterruption::Fail,
+        }
+        .into();
         spec.qos = match self.qos {
             None => Qos::Unspecified,
             Some(Service::Guaranteed) => Qos::Guaranteed,

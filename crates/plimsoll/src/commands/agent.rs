@@ -3,17 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use plimsoll_agent::clock::BootClock;
 use plimsoll_agent::dial::LinkError;
 use plimsoll_agent::gpu::FakeGpus;
+use plimsoll_agent::interruption::{LOOK_EVERY, NoticeSource};
 use plimsoll_agent::inventory::Inventory;
 use plimsoll_agent::{AgentConfig, GrpcDial, fresh_incarnation};
 use plimsoll_client::Client;
+use plimsoll_client::v1::InterruptNodeRequest;
+use plimsoll_ledger::{CAPACITY_TYPE, PRICE_PERMILLE, SPOT_POOL};
 use plimsoll_types::quantity::{self, display_bytes, format_cpu_millis};
-use plimsoll_types::{Amount, ResourceName, Resources};
+use plimsoll_types::{Amount, Labels, ResourceName, Resources};
 use tokio_util::sync::CancellationToken;
 
 use super::process::Signals;
@@ -46,6 +49,18 @@ pub(crate) struct Agent {
     /// Folder on the file system whose room is offered
     #[arg(long, value_name = "DIR", default_value = "/")]
     storage: PathBuf,
+    /// How the machine is paid for
+    #[arg(long, value_name = "TYPE", value_parser = ["on_demand", "reserved", "spot"])]
+    capacity_type: Option<String>,
+    /// What it costs beside its pool's prices: 0.35
+    #[arg(long, value_name = "FACTOR")]
+    price: Option<String>,
+    /// Market that a spot machine is bought in; what is in one may go at once
+    #[arg(long, value_name = "NAME")]
+    spot_pool: Option<String>,
+    /// Where notices are looked for that the provider takes the machine back: aws, gcp, file:PATH
+    #[arg(long, value_name = "SOURCE")]
+    interruption_notice: Option<NoticeSource>,
     /// Unix socket of the local API
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -59,13 +74,14 @@ impl Agent {
         let out = globals.out();
         let client = globals.client()?;
         let mut signals = Signals::listen()?;
-        let mut config = AgentConfig::new(&self.name.unwrap_or_else(host_name));
-        config.pool = self.pool;
+        let mut config = AgentConfig::new(&self.name.clone().unwrap_or_else(host_name));
+        config.pool = self.pool.clone();
         config.incarnation = fresh_incarnation();
         for label in &self.labels {
             let (key, value) = pair("--label", label)?;
             config.labels.insert(key.to_owned(), value.to_owned());
         }
+        config.labels.extend(self.capacity_labels()?);
         config.extra = extra_resources(&self.resources)?;
         config.fake_gpus = self.fake_gpu.as_deref().map(read_fake_gpus).transpose()?;
         config.heartbeat_interval_ms = u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX);
@@ -83,6 +99,9 @@ impl Agent {
         let agent = agent.map_err(|error| CliError::usage(chain(&error)))?;
         out.say(&format!("agent {name}: {}", inventory_line(agent.inventory())));
         let stop = CancellationToken::new();
+        if let Some(source) = self.interruption_notice {
+            tokio::spawn(pass_notices(source, client, name, stop.clone()));
+        }
         let running = tokio::spawn(agent.run(stop.clone()));
         tokio::pin!(running);
         let ended = tokio::select! {
@@ -97,6 +116,51 @@ impl Agent {
             Ok(Ok(())) => Ok(Exit::Done),
             Ok(Err(error)) => Err(CliError::local("the agent stopped", chain(&error))),
             Err(error) => Err(CliError::local("the agent stopped", error)),
+        }
+    }
+}
+
+impl Agent {
+    /// What it says of how the machine is paid for, as labels.
+    fn capacity_labels(&self) -> Result<Labels, CliError> {
+        let mut labels = Labels::new();
+        let price = self.price.as_deref().map(quantity::parse_cpu_millis).transpose();
+        let price = price.map_err(|_| CliError::usage("--price is a factor, as in 0.35"))?;
+        let said = [
+            (CAPACITY_TYPE, self.capacity_type.clone()),
+            (PRICE_PERMILLE, price.map(|permille| permille.to_string())),
+            (SPOT_POOL, self.spot_pool.clone()),
+        ];
+        for (key, value) in said {
+            labels.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        Ok(labels)
+    }
+}
+
+/// Looks for notices of the provider and passes the first one on, until that has been heard.
+async fn pass_notices(source: NoticeSource, client: Client, name: String, stop: CancellationToken) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match source.look(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)).await {
+            Ok(None) => {}
+            Ok(Some(in_ms)) => {
+                let request =
+                    InterruptNodeRequest { name: name.clone(), in_ms, ..InterruptNodeRequest::default() };
+                match client.interrupt_node(request).await {
+                    Ok(_) => {
+                        tracing::warn!(node = %name, in_ms, "the provider takes this machine back");
+                        return;
+                    }
+                    Err(error) => tracing::warn!(node = %name, %error, "the provider's notice was not heard"),
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no word of notices"),
         }
     }
 }

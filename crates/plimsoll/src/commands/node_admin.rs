@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plimsoll_client::v1::{
-    CordonNodeRequest, DrainNodeRequest, FailNodeRequest, FenceNodeRequest, RemoveNodeRequest,
-    SetDeviceHealthRequest, UncordonNodeRequest,
+    CordonNodeRequest, DrainNodeRequest, FailNodeRequest, FenceNodeRequest, InterruptNodeRequest,
+    RemoveNodeRequest, SetDeviceHealthRequest, UncordonNodeRequest,
 };
 
 use crate::args::{Globals, duration};
@@ -50,6 +50,20 @@ pub(crate) struct Drain {
     /// Why, for whoever wonders
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// Decide, but change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Says that the provider of nodes takes them back.
+#[derive(Args, Debug)]
+pub(crate) struct Interrupt {
+    /// Nodes
+    #[arg(value_name = "NODE", required = true)]
+    names: Vec<String>,
+    /// They go after so long
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration, default_value = "2m")]
+    within: Duration,
     /// Decide, but change nothing
     #[arg(long)]
     dry_run: bool,
@@ -157,6 +171,26 @@ impl Drain {
             nodes.extend(answer.node);
         }
         show(globals, &nodes, "Draining", self.dry_run)
+    }
+}
+
+impl Interrupt {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<Exit, CliError> {
+        let client = globals.client()?;
+        let mut nodes = Vec::new();
+        for name in self.names {
+            let asked = format!("cannot interrupt {name}");
+            let request = InterruptNodeRequest {
+                name,
+                in_ms: u64::try_from(self.within.as_millis()).unwrap_or(u64::MAX),
+                validate_only: self.dry_run,
+                ..InterruptNodeRequest::default()
+            };
+            let answer =
+                client.interrupt_node(request).await.map_err(|error| CliError::from(error).asked(asked))?;
+            nodes.extend(answer.node);
+        }
+        show(globals, &nodes, "Gave notice of", self.dry_run)
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) const METHODS: &[Method] = &[
     call(LEADER, "/plimsoll.v1.NodeService/CordonNode"),
     call(LEADER, "/plimsoll.v1.NodeService/UncordonNode"),
     call(LEADER, "/plimsoll.v1.NodeService/DrainNode"),
+    call(LEADER, "/plimsoll.v1.NodeService/InterruptNode"),
     call(LEADER, "/plimsoll.v1.NodeService/FenceNode"),
     call(LEADER, "/plimsoll.v1.NodeService/FailNode"),
     call(LEADER, "/plimsoll.v1.NodeService/RemoveNode"),

@@ -72,6 +72,11 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         node().prop_map(|node| Command::RemoveNode { node }),
         (node(), text(), text()).prop_map(|(node, from, to)| Command::MoveNode { node, from, to }),
+        (node(), number(), number()).prop_map(|(node, epoch, in_ms)| Command::InterruptNode {
+            node,
+            epoch: NodeEpoch(epoch),
+            in_ms
+        }),
         (vec(valid_policy_object(), 0..3), vec(policy_name(), 0..3), token())
             .prop_map(|(put, delete, if_revision)| Command::ApplyPolicy { put, delete, if_revision }),
         number().prop_map(|leader| Command::BecomeLeader { leader }),

@@ -10,6 +10,7 @@ mod reservation;
 mod row;
 mod scale;
 mod service;
+mod spot;
 mod usage;
 
 use plimsoll_types::{Amount, Labels, Resources};

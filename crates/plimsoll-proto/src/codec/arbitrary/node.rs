@@ -72,8 +72,9 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
     let moved = (text(), text(), number())
         .prop_map(|(home, from, at)| Box::new(Moved { home, from, at: LedgerTime(at) }));
     let facts = (any::<u32>(), registration(), number(), text(), resources(), admin);
-    (facts, health(), number(), vec(pending, 0..3), option::of(moved), number()).prop_map(
-        |(facts, health, since, fence_pending, moved, changed)| {
+    let moved = (option::of(moved), option::of(super::spot::interruption()));
+    (facts, health(), number(), vec(pending, 0..3), moved, number()).prop_map(
+        |(facts, health, since, fence_pending, (moved, interruption), changed)| {
             let (id, registration, epoch, pool, allocatable, admin) = facts;
             Node {
                 id: NodeId(id),
@@ -86,6 +87,7 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
                 health_since: LedgerTime(since),
                 fence_pending,
                 moved,
+                interruption,
                 changed: Revision(changed),
             }
         },

@@ -14,6 +14,7 @@ use super::eviction::evict_when;
 use super::request::{qos, selector};
 use super::scale::valid_scaling_policy;
 use super::service::service;
+use super::spot::spot_policy;
 use super::usage::quota;
 use super::{amount, labels, name, number, resources};
 
@@ -50,12 +51,12 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
     let over = (over, prop::option::of(contention_policy()), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
-    let price = (any::<u32>(), elastic());
+    let price = (any::<u32>(), elastic(), prop::option::of(spot_policy()));
     let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (price_milli, elastic) = price;
+            let (price_milli, elastic, spot) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -80,6 +81,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 contention,
                 rebalance_interval_ms,
                 elastic,
+                spot,
                 changed: Revision(0),
             }
         },
@@ -100,7 +102,7 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
     let admins = prop::collection::btree_set("[a-z*@.]{1,12}", 0..3);
     let batch =
         (1..=100_000u32, 1_000..=3_600_000u64).prop_map(|(size, interval_ms)| Batch { size, interval_ms });
-    let processing = (prop::option::of(batch), any::<bool>());
+    let processing = (prop::option::of(batch), any::<bool>(), prop::option::of(spot_policy()));
     (name(), labels(), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins, processing)).prop_map(
         |(name, labels, parent, weight_milli, quotas, (max_pending, admins, processing))| Queue {
             name,
@@ -112,6 +114,7 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
             admins: admins.into_iter().collect(),
             batch: processing.0,
             guaranteed_processing: processing.1,
+            spot: processing.2,
             changed: Revision(0),
         },
     )

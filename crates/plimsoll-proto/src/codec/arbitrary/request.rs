@@ -10,6 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::spot::on_interruption;
 use super::{amount, labels, name, number, resources};
 
 fn term() -> impl Strategy<Value = Term> {
@@ -117,7 +118,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let queue = prop_oneof![Just(String::new()), name()];
     let service = prop_oneof![Just(String::new()), name()];
     let words = ("[a-z ]{0,8}", name(), name(), "[a-z]{0,5}", labels(), (queue, service));
-    let on_preempt = select(vec![OnPreempt::Requeue, OnPreempt::End]);
+    let on_preempt = (select(vec![OnPreempt::Requeue, OnPreempt::End]), on_interruption());
     let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
     let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), (start, length()));
     let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
@@ -154,7 +155,8 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 max_duration_ms,
                 auto_confirm,
                 wait,
-                on_preempt,
+                on_preempt: on_preempt.0,
+                on_interruption: on_preempt.1,
                 max_cost_micros,
                 start_at_ms: if max_duration_ms >= 1_000 { start_at_ms } else { 0 },
                 topology,

@@ -43,6 +43,7 @@ pub(super) fn reason() -> impl Strategy<Value = Reason> {
         Reason::NotPreemptible,
         Reason::AwaitsPreemption,
         Reason::AwaitsBatch,
+        Reason::SpotShare,
         Reason::Preempted,
         Reason::LimitExceeded,
         Reason::BudgetExhausted,
@@ -119,6 +120,7 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
         PreemptionRule::BestEffort,
         PreemptionRule::Relocation,
         PreemptionRule::Threshold,
+        PreemptionRule::Interruption,
     ]);
     let to = option::of(any::<u32>().prop_map(NodeId));
     let evicted = (super::eviction::overload(), any::<u32>())

@@ -14,7 +14,8 @@ use nix::sys::signal::Signal;
 use plimsoll_agent::usage::UsageMeter;
 use plimsoll_client::v1::{
     CancelReservationRequest, ErrorReason, GetNodeRequest, GetReservationRequest, NodeSelectorTerm,
-    OnPreempt, Quantities, Reservation, ReservationSpec, ReservationState, SelectorOperator, WaitPolicy,
+    OnInterruption, OnPreempt, PreemptionRule, Quantities, Reservation, ReservationSpec, ReservationState,
+    SelectorOperator, WaitPolicy,
 };
 use plimsoll_client::{Client, Error, Lease, Standing};
 
@@ -29,6 +30,10 @@ use crate::exit::Exit;
 use crate::host::{attach_to_agent, host_name};
 use crate::output::Out;
 
+/// What a command is sent that is to save what it has.
+const CHECKPOINT: Signal = Signal::SIGUSR1;
+/// Time between TERM and KILL for a command that saved what it has, or half of what is left where that is less.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Time between TERM and KILL for a command whose lease is lost.
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest wait for the release at the end; the lease ends by itself where it fails.
@@ -188,6 +193,7 @@ impl Run {
         let mut sample = tokio::time::interval(Duration::from_millis(500));
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut kill_at: Option<tokio::time::Instant> = None;
+        let mut stop_at: Option<tokio::time::Instant> = None;
         let (mut lost, mut leaving, mut asked) = (false, false, false);
         loop {
             tokio::select! {
@@ -227,8 +233,17 @@ impl Run {
                     }
                     let left = lease.deadline().saturating_duration_since(tokio::time::Instant::now());
                     out.say(&format!("{} {}; the command has {} to stop", out.paint.bad("notice:"), notice_of(&notice), took(left)));
-                    running.send(Signal::SIGTERM);
                     kill_at = Some(lease.deadline());
+                    if saves_first(&notice) {
+                        running.send(CHECKPOINT);
+                        stop_at = Some(lease.deadline() - LAST_WORDS.min(left / 2));
+                    } else {
+                        running.send(Signal::SIGTERM);
+                    }
+                }
+                () = sleep_until(stop_at) => {
+                    running.send(Signal::SIGTERM);
+                    stop_at = None;
                 }
                 error = lease.lost(), if !lost => {
                     lost = true;
@@ -293,7 +308,23 @@ enum Stopped {
 /// True for a reservation that waits again in the queue when its grant is taken back.
 fn waits_again(reservation: &Reservation) -> bool {
     let spec = reservation.spec.clone().unwrap_or_default();
-    spec.on_preempt() != OnPreempt::End && spec.wait.is_some_and(|wait| wait.queue)
+    let ends = match (is_interrupted(reservation), spec.on_interruption()) {
+        (false, _) | (true, OnInterruption::Unspecified) => spec.on_preempt() == OnPreempt::End,
+        (true, what) => what == OnInterruption::Fail,
+    };
+    !ends && spec.wait.is_some_and(|wait| wait.queue)
+}
+
+/// True for a reservation that leaves since the provider takes its node back.
+fn is_interrupted(reservation: &Reservation) -> bool {
+    reservation.preempted.as_ref().is_some_and(|known| known.rule() == PreemptionRule::Interruption)
+}
+
+/// True where the command is to save what it has before it is asked to stop.
+fn saves_first(reservation: &Reservation) -> bool {
+    let spec = reservation.spec.as_ref();
+    is_interrupted(reservation)
+        && spec.is_some_and(|spec| spec.on_interruption() == OnInterruption::CheckpointAndRetry)
 }
 
 /// Gives up the rest of a grace, or finds out what became of a grant that is gone; the reservation where it waits for another one.

@@ -18,6 +18,9 @@ pub(super) fn notice_of(reservation: &Reservation) -> String {
     if let Some(evicted) = &preempted.evicted {
         return format!("{} has to leave {}", reservation.id, too_full(evicted));
     }
+    if preempted.rule() == PreemptionRule::Interruption {
+        return format!("{} has to leave: the provider takes its node back", reservation.id);
+    }
     let why = match preempted.rule() {
         PreemptionRule::Reclaim => "whose queue takes back what it had lent",
         PreemptionRule::BestEffort => "which is backed: best effort leaves first",

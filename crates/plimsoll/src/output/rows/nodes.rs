@@ -193,6 +193,12 @@ fn note(node: &Node, view: &crate::output::View) -> String {
     if node.drain_deadline_ms > 0 {
         notes.push(format!("empty in {}", left(node.drain_deadline_ms, view.now_ms)));
     }
+    if let Some(kind) = node.labels.get("capacity_type").filter(|kind| *kind != "on_demand") {
+        notes.push(kind.clone());
+    }
+    if node.interruption_deadline_ms > 0 {
+        notes.push(format!("taken back in {}", left(node.interruption_deadline_ms, view.now_ms)));
+    }
     if node.safe_end_ms > 0 {
         notes.push(format!("leases safe until {}", absolute(node.safe_end_ms, view.utc)));
     }
