@@ -285,6 +285,9 @@ impl Step {
 
     /// True where this entry takes the node of a grant away, and its queue promises that it is processed all the same: it waits again.
     pub fn interrupts(&self, before: &Reservation) -> bool {
+        if self.takes_back_node_of(before) {
+            return true;
+        }
         let queue = self.before.queues.get(&before.request.queue);
         if queue.is_none_or(|queue| !queue.guaranteed_processing) {
             return false;
@@ -298,6 +301,17 @@ impl Step {
             }
             _ => false,
         })
+    }
+
+    /// True where this entry gives up a node of a grant of which its provider had said that it goes.
+    pub fn takes_back_node_of(&self, before: &Reservation) -> bool {
+        let Command::SetNodeHealth { node, health, .. } = &self.entry.command else { return false };
+        let given_up = [NodeHealth::Lost, NodeHealth::Failed, NodeHealth::Fenced];
+        let was_told =
+            |id: &NodeId| self.before.nodes.get(id).is_some_and(|node| node.interruption.is_some());
+        given_up.contains(health)
+            && was_told(node)
+            && before.members.iter().any(|member| member.node == *node)
     }
 
     /// It changed something, by its own word.

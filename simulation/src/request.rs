@@ -104,6 +104,9 @@ requests! {
     /// Keeps new work off a node, and ends what runs there at a deadline.
     Drain(DrainNodeRequest) drain_node "drain" Logged
         about(request) request.name.clone(), done(answer) None;
+    /// Says that the provider of a node takes it back.
+    Interrupt(InterruptNodeRequest) interrupt_node "interrupt" Logged
+        about(request) request.name.clone(), done(answer) None;
     /// Says that a node is off.
     Fence(FenceNodeRequest) fence_node "fence" Logged
         about(request) request.name.clone(), done(answer) None;
@@ -177,6 +180,7 @@ impl Request {
             Request::Cordon(request) => &request.request_id,
             Request::Uncordon(request) => &request.request_id,
             Request::Drain(request) => &request.request_id,
+            Request::Interrupt(request) => &request.request_id,
             Request::Fence(request) => &request.request_id,
             Request::Fail(request) => &request.request_id,
             Request::Remove(request) => &request.request_id,

@@ -15,7 +15,7 @@ use plimsoll_agent::sample::Sample;
 use plimsoll_agent::{FleetConfig, GrpcDial, SimulatedFleet, SimulatedNode};
 use plimsoll_coordinator::Coordinator;
 use plimsoll_coordinator::core::{Core, CoreConfig, Data, Stores, Timings};
-use plimsoll_ledger::LATEST_VERSION;
+use plimsoll_ledger::{CAPACITY_TYPE, LATEST_VERSION, PRICE_PERMILLE, SPOT_POOL};
 use plimsoll_store::sim::SimDisk;
 use plimsoll_types::Resources;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -296,14 +296,22 @@ fn played(node: &str, now: plimsoll_agent::clock::BootTime) -> Sample {
     Sample { taken_at_ms: now.0, host, ..Sample::default() }
 }
 
+/// Nodes that are paid for by what others leave, and their markets.
+const SPOT_NODES: [(&str, &str); 2] = [("n2", "east"), ("n4", "west")];
+
 async fn agents(cloud: Arc<Cloud>, incarnation: u64, drift_ppm: i64) -> turmoil::Result {
     let gpus = |list: &str| list.parse::<FakeGpus>();
     let devices = [gpus("a100:2")?, gpus("a100:2,h100:1")?, gpus("t4:1")?, FakeGpus::default()];
-    let node = |(name, gpus): (&str, &FakeGpus)| SimulatedNode {
-        name: name.to_owned(),
-        pool: String::new(),
-        inventory: Inventory::simulated(name, 8_000, 32 << 30, gpus),
-        extra: Resources::default().with("license/sim", 4),
+    // Two of them may be taken back by their provider.
+    let node = |(name, gpus): (&str, &FakeGpus)| {
+        let mut inventory = Inventory::simulated(name, 8_000, 32 << 30, gpus);
+        if let Some((_, market)) = SPOT_NODES.iter().find(|(spot, _)| *spot == name) {
+            for (key, value) in [(CAPACITY_TYPE, "spot"), (PRICE_PERMILLE, "400"), (SPOT_POOL, *market)] {
+                inventory.labels.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        let extra = Resources::default().with("license/sim", 4);
+        SimulatedNode { name: name.to_owned(), pool: String::new(), inventory, extra }
     };
     let nodes = NODES.into_iter().zip(&devices).map(node).collect();
     let clock = AgentClock::start(drift_ppm);

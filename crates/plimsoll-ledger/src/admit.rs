@@ -89,7 +89,8 @@ impl Ledger {
             if self.counts_usage()
                 && let Some(total) = request.charge(&placement.members)
             {
-                blockers.extend(self.usage_blockers(request, requester, &total, &BTreeMap::new()));
+                let priced = self.priced(&total, &placement.members);
+                blockers.extend(self.usage_blockers(request, requester, priced, &BTreeMap::new()));
             }
             cut = self.check_calendar(request, placement, now, plan, &mut blockers);
         }

@@ -129,6 +129,7 @@ impl Ledger {
             counts: self.counts.clone(),
             work: self.work.clone(),
             spots: self.spots.clone(),
+            odd_prices: self.odd_prices.clone(),
             ..Ledger::default()
         };
         for id in needed {

@@ -142,6 +142,7 @@ impl Ledger {
             self.slots[index] = Some(Slot { node: Arc::clone(&node), usage: NodeUsage::none(devices) });
             self.count_fence_pending(&node, true);
             self.calendar_takes_in(&node, &[]);
+            self.count_price(&node, true);
             return;
         };
         let old = std::mem::replace(&mut slot.node, Arc::clone(&node));
@@ -162,6 +163,8 @@ impl Ledger {
         }
         if old.registration != node.registration || old.pool != node.pool {
             self.chain_node(&node);
+            self.count_price(&old, false);
+            self.count_price(&node, true);
             if old.spot_pool() != node.spot_pool() {
                 self.recount_spots();
             }
@@ -174,6 +177,7 @@ impl Ledger {
         if let Some(slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) {
             self.node_names.remove(slot.node.name());
             self.drains.retain(|(_, node)| *node != id);
+            self.count_price(&slot.node, false);
             self.unchain_node(id);
         }
     }

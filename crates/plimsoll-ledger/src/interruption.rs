@@ -1,9 +1,11 @@
 //! A node that its provider takes back: the notice, and what becomes of the work on it (`docs/semantics.md` 5.22).
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{LedgerTime, NodeId};
+use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
-use crate::{Ledger, OnInterruption, OnPreempt, Reservation, Wait};
+use crate::{
+    Ledger, MemberPlacement, OnInterruption, OnPreempt, Preempted, PreemptionRule, Reservation, Wait,
+};
 
 /// First ledger version that knows interruptions.
 pub(crate) const SINCE_VERSION: u32 = crate::capacity::SINCE_VERSION;
@@ -17,14 +19,21 @@ pub struct Interruption {
     pub deadline: LedgerTime,
 }
 
-impl Reservation {
-    /// True where a gang goes on without the members that it has on a node that goes: it may be repaired, and has others.
-    pub(crate) fn outlives(&self, node: NodeId) -> bool {
-        self.request.repair_within_ms > 0 && self.members.iter().any(|member| member.node != node)
+impl Preempted {
+    /// Taken back by the provider of its node, which left it so much time.
+    pub(crate) fn by_provider(at: LedgerTime, revision: Revision, grace_ms: u64) -> Preempted {
+        let (by, rule) = (ReservationId(0), PreemptionRule::Interruption);
+        Preempted { by, rule, at, revision, grace_ms, to: None, evicted: None }
     }
 }
 
 impl Ledger {
+    /// When the first of the nodes of these members goes; `None` where none is taken back.
+    pub(crate) fn goes_at(&self, members: &[MemberPlacement]) -> Option<LedgerTime> {
+        let nodes = members.iter().filter_map(|member| self.node(member.node));
+        nodes.filter_map(|node| node.interruption).map(|known| known.deadline).min()
+    }
+
     /// True where one that a node's going takes with it waits again.
     pub(crate) fn waits_after_interruption(&self, old: &Reservation) -> bool {
         let would_wait = matches!(old.request.wait, Wait::Queue { .. });

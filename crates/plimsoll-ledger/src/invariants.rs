@@ -115,6 +115,7 @@ impl Ledger {
             ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
             ("spots", self.spots == rebuilt.spots),
+            ("odd prices", self.odd_prices == rebuilt.odd_prices),
             ("usage", self.book == rebuilt.book && self.quota_index == rebuilt.quota_index),
             ("calendar", self.calendar == rebuilt.calendar),
             ("ended", self.ended == rebuilt.ended),

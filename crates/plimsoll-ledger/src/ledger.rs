@@ -24,7 +24,7 @@ use crate::repair::Repairing;
 use crate::spot::SpotIndex;
 use crate::topology::Work;
 use crate::touched::Touched;
-use crate::usage::{QuotaIndex, UsageBook};
+use crate::usage::{OddPrices, QuotaIndex, UsageBook};
 use crate::{
     Answer, Applied, Blocker, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event,
     EventObject, GENESIS_CLASSES, Intent, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue,
@@ -101,6 +101,8 @@ pub struct Ledger {
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,
+    /// Nodes that cost something else than their pool's prices.
+    pub(crate) odd_prices: OddPrices,
     /// How much of which work is on spot nodes.
     pub(crate) spots: SpotIndex,
     /// Who listens where, by service.

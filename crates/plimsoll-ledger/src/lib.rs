@@ -111,8 +111,8 @@ pub use topology::{
 };
 pub use touched::TouchedRow;
 pub use usage::{
-    Charge, MICRO, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tokens, Usage, UsageBook,
-    UsageKey, UsageOf, date_of, matches_pattern, month_of, price_per_hour,
+    Charge, MICRO, Measure, Meter, Priced, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tokens, Usage,
+    UsageBook, UsageKey, UsageOf, date_of, matches_pattern, month_of, price_per_hour,
 };
 pub use validate::{validate_amounts, validate_policy, validate_registration, validate_request};
 pub use validator::{Rule, Validator};

@@ -4,9 +4,9 @@ mod fixture;
 
 use fixture::{Fixture, active, gang, on, queued, registration, request};
 use plimsoll_ledger::{
-    CAPACITY_TYPE, CapacityType, Command, EndReason, LATEST_VERSION, NodeHealth, OnInterruption, OnPreempt,
-    Outcome, PRICE_PERMILLE, PolicyObject, Pool, PreemptionRule, Queue, Reason, Registration, Request,
-    SPOT_POOL, Service, SpotPolicy, State, Verdict,
+    AdminChange, CAPACITY_TYPE, CapacityType, Command, EndReason, LATEST_VERSION, NodeHealth, OnInterruption,
+    OnPreempt, Outcome, PRICE_PERMILLE, PolicyObject, Pool, PreemptionRule, Queue, Reason, Registration,
+    Request, SPOT_POOL, Service, SpotPolicy, State, Verdict,
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
@@ -266,6 +266,45 @@ fn what_was_granted_on_a_node_that_goes_before_anybody_heard_waits_again_all_the
     // It is another machine when it comes back.
     f.run(Command::RegisterNode(Registration { incarnation: 2, ..spot(2, "a") }));
     assert_eq!(f.ledger.node(NodeId(2)).unwrap().state_name(), "available");
+}
+
+#[test]
+fn a_node_that_was_silent_hears_of_its_notice_when_it_is_back_and_an_operator_may_take_it_back() {
+    let mut f = fixture();
+    pool(&mut f, SpotPolicy { share_permille: 1_000, ..SpotPolicy::default() });
+    let running = f.submit(queued(active(request(500))), on(&[2]));
+    f.health(2, NodeHealth::Suspect);
+    interrupt(&mut f, 2, 60_000);
+    let goes_at = f.now_ms + 60_000;
+    f.now_ms += 5_000;
+    f.health(2, NodeHealth::Available);
+    assert_eq!((f.get(running.id).state, f.get(running.id).deadline.0), (State::Preempting, goes_at));
+    assert_eq!(f.refused(place(active(request(500)), &[2])), Reason::NodeNotAvailable);
+    f.run(Command::SetNodeAdmin { node: NodeId(2), admin: AdminChange::Uncordon });
+    f.submit(active(request(500)), on(&[2]));
+    assert_eq!(f.get(running.id).state, State::Preempting, "who was given notice leaves all the same");
+}
+
+#[test]
+fn a_grant_costs_what_its_nodes_cost() {
+    let mut f = fixture();
+    let prices = [("cpu".to_owned(), 1_000_000)].into();
+    let spot = Some(SpotPolicy { share_permille: 1_000, ..SpotPolicy::default() });
+    f.run(put(PolicyObject::Pool(Pool { name: "default".into(), spot, prices, ..Pool::default() })));
+    let cost = |f: &mut Fixture, nodes: &[u32]| {
+        let members = nodes.len() as u32;
+        let hour = Request { ttl_ms: 3_600_000, ..active(gang(members, members, false)) };
+        let granted = f.submit(hour, on(nodes));
+        f.now_ms += 3_600_000;
+        f.run(Command::Release { reservation: granted.id, token: granted.token });
+        f.get(granted.id).cost_micros
+    };
+    assert_eq!(cost(&mut f, &[0]), 1_000_000);
+    assert_eq!(cost(&mut f, &[2]), 350_000, "spot");
+    assert_eq!(cost(&mut f, &[0, 2]), 1_350_000, "the mean of its nodes");
+    let most = Request { max_cost_micros: 400_000, ttl_ms: 3_600_000, ..active(request(1_000)) };
+    assert_eq!(f.refused(place(most.clone(), &[0])), Reason::LimitExceeded);
+    f.submit(most, on(&[2]));
 }
 
 #[test]

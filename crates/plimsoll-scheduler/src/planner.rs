@@ -536,13 +536,16 @@ impl Planner {
 
     /// `spent`: what limits and budgets stand in the way already.
     pub(crate) fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
-        let shape = self.shape(ledger, request);
         let never = self.never_starts(ledger, request);
         if !never.is_empty() {
             return Verdict::Infeasible(never);
         }
+        let of_share: Vec<Blocker> = self.share_blocker(ledger, request).into_iter().collect();
+        // What is open on spot nodes is not open to it then.
+        let elsewhere = (!of_share.is_empty()).then(|| request.off_spot());
+        let request = elsewhere.as_ref().unwrap_or(request);
+        let shape = self.shape(ledger, request);
         // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
-        let of_share = self.share_blockers(ledger, request);
         let short =
             [spent, self.headroom.blockers(request), self.agenda.blockers(request), of_share].concat();
         let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));

@@ -24,7 +24,9 @@ impl Spending {
         if !ledger.counts_usage() {
             return Vec::new();
         }
-        ledger.usage_blockers(request, requester, &least(request), &self.booked)
+        let total = least(request);
+        let least = ledger.cheapest(&total, &request.pool);
+        ledger.usage_blockers(request, requester, least, &self.booked)
     }
 
     /// Looks up when what fades has faded enough for somebody who waits: nothing else happens then. O(pools x `MOST_WAITING` x quotas).
@@ -44,7 +46,9 @@ impl Spending {
     /// The same for one who joined the queue.
     pub(crate) fn note_waiting(&mut self, ledger: &Ledger, waiting: &Reservation) {
         let request = &waiting.request;
-        if let Some(at) = ledger.usage_fades_at(request, &waiting.requester, &least(request)) {
+        let total = least(request);
+        let least = ledger.cheapest(&total, &request.pool);
+        if let Some(at) = ledger.usage_fades_at(request, &waiting.requester, least) {
             self.fades_at = Some(self.fades_at.map_or(at, |known| known.min(at)));
         }
     }
@@ -64,7 +68,8 @@ impl Spending {
         let least = request.gang.min_members.max(1) as usize;
         while ledger.counts_usage() && placement.members.len() >= least {
             let total = request.charge(&placement.members)?;
-            if ledger.usage_blockers(request, requester, &total, &self.booked).is_empty() {
+            let priced = ledger.priced(&total, &placement.members);
+            if ledger.usage_blockers(request, requester, priced, &self.booked).is_empty() {
                 break;
             }
             placement.members.pop();
@@ -85,7 +90,8 @@ impl Spending {
             return Vec::new();
         }
         let Some(total) = request.charge(&placement.members) else { return Vec::new() };
-        let wanted = ledger.usage_wanted(request, requester, &total);
+        let priced = ledger.priced(&total, &placement.members);
+        let wanted = ledger.usage_wanted(request, requester, priced);
         for (key, amount) in &wanted {
             let booked = self.booked.entry(key.clone()).or_default();
             *booked = booked.saturating_add(*amount);

@@ -55,21 +55,20 @@ impl Planner {
         }
     }
 
-    /// What keeps a request that can be on spot nodes alone from these: more of its work than there is would have to be elsewhere. O(nodes of the
-    /// pool) for a new shape.
-    pub(crate) fn share_blockers(&mut self, ledger: &Ledger, request: &Request) -> Vec<Blocker> {
+    /// What keeps the fewest members of a request that are of use from being on spot nodes, whether they could be elsewhere or not.
+    pub(crate) fn share_blocker(&self, ledger: &Ledger, request: &Request) -> Option<Blocker> {
         let least = u64::from(request.gang.min_members.max(1));
-        let Some(room) = self.spot_room(ledger, request, least).filter(|room| !room.is_free_for(least))
-        else {
-            return Vec::new();
-        };
-        let elsewhere = request.may_use(CapacityType::OnDemand) || request.may_use(CapacityType::Reserved);
-        if elsewhere && self.never_fits(ledger, &request.off_spot()).is_none() {
-            return Vec::new();
-        }
-        let group = SpotGroup::of(request).named();
+        let room = self.spot_room(ledger, request, least).filter(|room| !room.is_free_for(least))?;
         let left = room.in_new_pool.map_or(room.on_spot, |left| left.min(room.on_spot));
-        vec![Blocker::new(Reason::SpotShare, group, least, left)]
+        Some(Blocker::new(Reason::SpotShare, SpotGroup::of(request).named(), least, left))
+    }
+
+    /// True for one that no room on nodes helps: it could be on spot nodes alone, and more of its work than there is would have to be elsewhere. O(nodes
+    /// of the pool) for a new shape.
+    pub(crate) fn waits_for_its_share(&mut self, ledger: &Ledger, request: &Request) -> bool {
+        let elsewhere = request.may_use(CapacityType::OnDemand) || request.may_use(CapacityType::Reserved);
+        self.share_blocker(ledger, request).is_some()
+            && (!elsewhere || self.never_fits(ledger, &request.off_spot()).is_some())
     }
 
     /// What of `more` new members may be on spot nodes, those on their way counted; `None` where no policy bounds it.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Command, Overload, Preemption, Reservation, State};
+use plimsoll_ledger::{Command, Overload, Preemption, PreemptionRule, Reservation, State};
 use plimsoll_types::{NodeId, ReservationId};
 
 use super::{Findings, Invariant, amounts_of};
@@ -54,6 +54,8 @@ fn notice(step: &Step, before: &Reservation, after: &Reservation) -> Option<Stri
     let (reservation, victims) = match &step.entry.command {
         Command::Preempt { reservation, victims, .. } => (reservation, victims),
         Command::Evict { reservation, overload } => return evicted(step, before, *reservation, overload),
+        Command::InterruptNode { node, .. } => return interrupted(before, after, *node),
+        _ if step.takes_back_node_of(before) => return None,
         other => return Some(format!("notice by {other:?}")),
     };
     let preempted = after.preempted()?;
@@ -102,6 +104,14 @@ fn evicted(step: &Step, before: &Reservation, asked: ReservationId, seen: &Overl
     (allowed == Some(Preemption::Never)).then(|| "leaves in a pool that takes nothing back".to_owned())
 }
 
+/// What is wrong with a notice for a node that goes: whoever is there is told, and nobody else.
+fn interrupted(before: &Reservation, after: &Reservation, node: NodeId) -> Option<String> {
+    let told = after.preempted()?;
+    let is_there = before.members.iter().any(|member| member.node == node);
+    let wrong = !is_there || told.rule != PreemptionRule::Interruption || told.by != ReservationId(0);
+    wrong.then(|| format!("told by {:?} that node {} goes", told.rule, node.0))
+}
+
 /// What is wrong with how it waits again.
 fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<String> {
     let same = (before.id, before.priority, before.submitted_at, &before.request)
@@ -112,7 +122,10 @@ fn requeued(step: &Step, before: &Reservation, after: &Reservation) -> Option<St
     if after.token.0 > 0 || !after.members.is_empty() || after.tab.is_some() {
         return Some(format!("waits with token {} and what it had", after.token));
     }
-    let by_notice = matches!(step.entry.command, Command::Preempt { .. } | Command::Evict { .. });
+    let by_notice = matches!(
+        step.entry.command,
+        Command::Preempt { .. } | Command::Evict { .. } | Command::InterruptNode { .. }
+    );
     let at_once = by_notice && before.state == State::Held;
     let due = before.resume_state == State::Preempting && step.after.log_time >= before.deadline;
     (!at_once && !due && !step.interrupts(before))

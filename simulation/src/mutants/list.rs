@@ -16,6 +16,7 @@ pub struct Seeded {
 const MODEL: Net = Net::tests("plimsoll-ledger", "model_test", "");
 const QOS: Net = Net::tests("plimsoll-ledger", "qos", "");
 const EVICTIONS: Net = Net::tests("plimsoll-ledger", "evictions", "");
+const SPOT: Net = Net::tests("plimsoll-ledger", "spot", "");
 const USAGE: Net = Net::tests("plimsoll-ledger", "usage", "");
 const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
@@ -42,7 +43,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 63] = [
+pub const SEEDED: [Seeded; 67] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -114,6 +115,10 @@ pub const SEEDED: [Seeded; 63] = [
     bug("overlapping-slices", "an instance is granted where another lies", &[MODEL]),
     bug("sell-idle-as-guaranteed", "what is oversubscribed is granted as backed", &[QOS, MODEL, SEEDS]),
     bug("best-effort-stays", "best effort leaves for nobody of its own or a lower class", &[QOS, MODEL]),
+    bug("forget-the-spot-share", "more of the work is on spot nodes than may be", &[SPOT, MODEL]),
+    bug("no-notice-of-interruption", "who is on a node that goes is told nothing", &[SPOT, MODEL]),
+    bug("retry-what-fails", "what is to end with its node waits again", &[SPOT, MODEL]),
+    bug("one-price-for-all", "a spot node costs what every node costs", &[SPOT]),
     bug("evict-the-backed", "what is backed leaves for what its node measures", &[EVICTIONS, MODEL]),
     // The scheduler.
     bug("hash-order", "the planner takes nodes in the order of a hash map", &[PLANNER, TWICE]),

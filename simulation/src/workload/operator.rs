@@ -26,6 +26,7 @@ enum Choice {
     Cordon,
     Uncordon,
     Drain,
+    Interrupt,
     Fence,
     Fail,
     RemoveNode,
@@ -38,10 +39,11 @@ enum Choice {
     Members,
 }
 
-const WEIGHTS: [(u64, Choice); 13] = [
+const WEIGHTS: [(u64, Choice); 14] = [
     (3, Choice::Cordon),
     (9, Choice::Uncordon),
     (3, Choice::Drain),
+    (3, Choice::Interrupt),
     (2, Choice::Fence),
     (2, Choice::Fail),
     (2, Choice::RemoveNode),
@@ -129,6 +131,11 @@ impl Operator {
                 let deadline_ms = self.rng.weighted(&[(1, 0), (2, 500), (2, 3_000)])?;
                 let validate_only = false;
                 Request::Drain(v1::DrainNodeRequest { request_id, validate_only, name, reason, deadline_ms })
+            }
+            Choice::Interrupt => {
+                let in_ms = self.rng.weighted(&[(1, 0), (3, 1_500), (2, 6_000)])?;
+                let validate_only = false;
+                Request::Interrupt(v1::InterruptNodeRequest { request_id, validate_only, name, in_ms, epoch })
             }
             Choice::Fence => {
                 Request::Fence(v1::FenceNodeRequest { request_id, validate_only: false, name, epoch })

@@ -200,6 +200,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 oversubscription_permille: oversubscription(rng),
                 contention: contention(max_pending),
                 rebalance_interval_ms: if max_pending == 3 { 2_000 } else { 0 },
+                spot: spot(strategy),
                 ..Default::default()
             })
         }
@@ -259,6 +260,24 @@ fn contention(drawn: u32) -> Option<v1::ContentionPolicy> {
     Some(v1::ContentionPolicy { resolve, ..Default::default() })
 }
 
+/// What of a pool's work may be on spot nodes, by something else that was drawn.
+fn spot(strategy: i32) -> Option<v1::SpotPolicy> {
+    let greedy = strategy == i32::from(v1::Strategy::Greedy);
+    let batch_only = vec!["batch".to_owned(), "run".to_owned()];
+    let some = v1::SpotPolicy { base: 1, max_in_one_permille: 600, ..half(v1::OnInterruption::Fail) };
+    match strategy {
+        _ if greedy => Some(some),
+        _ if strategy == i32::from(v1::Strategy::WorstFit) => {
+            Some(v1::SpotPolicy { share_permille: 1_000, suitable_for: batch_only, ..some })
+        }
+        _ => None,
+    }
+}
+
+fn half(on_interruption: v1::OnInterruption) -> v1::SpotPolicy {
+    v1::SpotPolicy { share_permille: 500, on_interruption: on_interruption.into(), ..Default::default() }
+}
+
 /// Whether idle nodes go to and fro between the two pools, by something else that was drawn.
 fn elasticity(strict: bool) -> v1::Elasticity {
     if strict { v1::Elasticity::Dynamic } else { v1::Elasticity::Elastic }
@@ -289,6 +308,7 @@ fn queue(rng: &mut Rng) -> v1::Queue {
         // By what is drawn already, so that the course of a seed stays what it was.
         batch: (weight_milli == Some(1_500)).then_some(v1::Batch { size: 2, interval_ms: 2_000 }),
         guaranteed_processing: weight_milli == Some(2_000),
+        spot: (weight_milli == Some(500)).then(|| half(v1::OnInterruption::CheckpointAndRetry)),
         ..Default::default()
     }
 }

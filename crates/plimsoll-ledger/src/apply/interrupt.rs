@@ -10,7 +10,9 @@ use crate::capacity::{asks_for_interruption, is_of_spot};
 use crate::interruption::{Interruption, SINCE_VERSION};
 use crate::ledger::Context;
 use crate::limits::MAX_INTERRUPTION_MS;
-use crate::{Blocker, Ledger, Node, Outcome, PolicyObject, Reason, Refusal, Request, Reservation, State};
+use crate::{
+    Blocker, Ledger, Node, Outcome, PolicyObject, Preempted, Reason, Refusal, Request, Reservation, State,
+};
 
 impl Ledger {
     /// Nothing new is put on the node. A gang leaves as one, unless it goes on without these members. What is said again changes nothing, and an earlier
@@ -44,7 +46,8 @@ impl Ledger {
         let outcome =
             self.store_node(context, "node/interrupted", Node { interruption, ..Node::clone(&node) });
         let holders: Vec<Arc<Reservation>> = self.holders(id).cloned().collect();
-        for holder in holders.iter().filter(|holder| !holder.outlives(id)) {
+        let leaves = |holder: &&Arc<Reservation>| !holder.goes_on_without(|member| member.node == id);
+        for holder in holders.iter().filter(leaves) {
             match holder.state {
                 State::Held | State::Active | State::Partial if !mutant!("no-notice-of-interruption") => {
                     self.give_notice(context, holder, Notice::Interrupted(in_ms));
@@ -53,7 +56,14 @@ impl Ledger {
                     let new = Reservation { deadline, ..Reservation::clone(holder) };
                     self.store(context, "interrupt/sooner", new, Some(holder.state));
                 }
-                // On a silent node nobody hears of it: its fate is the node's.
+                // On a silent node nobody hears of it before the node is back.
+                State::Unknown if matches!(holder.resume_state, State::Active | State::Partial) => {
+                    let mut new = Reservation::clone(holder);
+                    new.resume_state = State::Preempting;
+                    new.preempted =
+                        Some(Box::new(Preempted::by_provider(context.now, context.revision, in_ms)));
+                    self.store(context, "interrupt/notice", new, Some(holder.state));
+                }
                 _ => {}
             }
         }

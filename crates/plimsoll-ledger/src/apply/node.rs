@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId};
+use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId};
 
 use super::submit::cap_deadline;
 use crate::command::AdminChange;
@@ -155,7 +155,11 @@ impl Ledger {
         }
         let mut node = Node::clone(self.find_node(id)?);
         let (rule, admin) = match change {
-            AdminChange::Uncordon => ("node/uncordon", NodeAdmin::Schedulable),
+            // The operator knows better than a notice.
+            AdminChange::Uncordon => {
+                node.interruption = None;
+                ("node/uncordon", NodeAdmin::Schedulable)
+            }
             AdminChange::Cordon { reason } => ("node/cordon", NodeAdmin::Cordoned { reason: reason.clone() }),
             AdminChange::Drain { reason, deadline_ms } => {
                 let deadline =
@@ -280,6 +284,11 @@ impl Ledger {
                 _ => old.ttl_ms,
             };
             new.deadline = old.deadline.max(context.now.plus_ms(length_ms));
+            if new.state == State::Preempting
+                && let Some(goes_at) = self.goes_at(&old.members)
+            {
+                new.deadline = new.deadline.min(goes_at.max(context.now));
+            }
             if new.state != State::Held {
                 cap_deadline(&mut new);
             }
@@ -313,17 +322,8 @@ impl Ledger {
         let known = old.preempted().filter(|known| known.rule == PreemptionRule::Interruption);
         let noticed = known.map_or_else(
             || {
-                let mut new = Reservation::clone(old);
-                new.preempted = Some(Box::new(Preempted {
-                    by: ReservationId(0),
-                    rule: PreemptionRule::Interruption,
-                    at: context.now,
-                    revision: context.revision,
-                    grace_ms: 0,
-                    to: None,
-                    evicted: None,
-                }));
-                Arc::new(new)
+                let preempted = Some(Box::new(Preempted::by_provider(context.now, context.revision, 0)));
+                Arc::new(Reservation { preempted, ..Reservation::clone(old) })
             },
             |_| Arc::clone(old),
         );

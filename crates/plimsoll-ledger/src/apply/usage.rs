@@ -70,7 +70,8 @@ impl Ledger {
             }
         }
         let total = crate::quota::least(request);
-        let short = self.shortages(request, requester, &total, &Default::default());
+        let least = self.cheapest(&total, &request.pool);
+        let short = self.shortages(request, requester, least, &Default::default());
         let refuse = request.wait == Wait::Refuse || short.iter().any(|short| short.at_once);
         if short.is_empty() || !refuse {
             return Ok(());

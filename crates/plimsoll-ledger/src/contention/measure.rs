@@ -179,7 +179,10 @@ impl Ledger {
             }
         }
         let requester = &reservation.requester;
-        self.counts_usage() && !self.usage_blockers(request, requester, asked, &BTreeMap::new()).is_empty()
+        self.counts_usage()
+            && !self
+                .usage_blockers(request, requester, self.cheapest(asked, &request.pool), &BTreeMap::new())
+                .is_empty()
     }
 
     /// A wait in thousandths of the latency target of its class; 0 where that has none. A target of less than a second counts as one second.

@@ -1,7 +1,8 @@
 //! When a budget that fades has enough again: nothing happens then but the passing of time, so whoever waits for it has to be woken.
 
-use plimsoll_types::{LedgerTime, Resources};
+use plimsoll_types::LedgerTime;
 
+use super::priced::Priced;
 use super::{Meter, Reset};
 use crate::quota::decay;
 use crate::{Ledger, Request};
@@ -23,7 +24,7 @@ impl Ledger {
         &self,
         request: &Request,
         requester: &str,
-        total: &Resources,
+        total: Priced<'_>,
     ) -> Option<LedgerTime> {
         if !self.counts_usage() {
             return None;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
-use plimsoll_types::{LedgerTime, Resources};
+use plimsoll_types::LedgerTime;
 
-use super::tab::{flat, multiplied, per_hour};
+use super::priced::Priced;
+use super::tab::{at_price, flat, multiplied, per_hour};
 use super::{Charge, Measure, Meter, QuotaPolicy, Reset, Scope, Usage, UsageBook, UsageKey, UsageOf};
 use crate::apply::usage::SINCE_VERSION;
 use crate::limits::{DEFAULT_HOLD_MS, DEFAULT_TTL_MS, MAX_USAGE};
@@ -106,7 +107,7 @@ impl Ledger {
         &self,
         request: &Request,
         requester: &str,
-        total: &Resources,
+        total: Priced<'_>,
         booked: &BTreeMap<UsageKey, u64>,
     ) -> Vec<Blocker> {
         self.shortages(request, requester, total, booked).into_iter().map(|short| short.blocker).collect()
@@ -117,7 +118,7 @@ impl Ledger {
         &self,
         request: &Request,
         requester: &str,
-        total: &Resources,
+        total: Priced<'_>,
     ) -> Vec<(UsageKey, u64)> {
         let now = self.meta.clock;
         let until = self.paid_until(request, now);
@@ -132,7 +133,7 @@ impl Ledger {
         &self,
         request: &Request,
         requester: &str,
-        total: &Resources,
+        total: Priced<'_>,
         booked: &BTreeMap<UsageKey, u64>,
     ) -> Vec<Short> {
         if !self.counts_usage() || mutant!("forget-quota") {
@@ -176,7 +177,7 @@ impl Ledger {
         &self,
         request: &Request,
         requester: &str,
-        total: &Resources,
+        Priced { total, permille }: Priced<'_>,
         from: LedgerTime,
     ) -> Vec<Charge> {
         let now = self.meta.clock;
@@ -191,7 +192,10 @@ impl Ledger {
                 key,
                 period: meter.reset.period(now),
                 from,
-                per_hour: multiplied(per_hour(meter.measure, total, prices), factor),
+                per_hour: multiplied(
+                    at_price(meter.measure, per_hour(meter.measure, total, prices), permille),
+                    factor,
+                ),
                 flat: flat(meter.measure, total),
             });
         };

@@ -11,6 +11,7 @@ mod fade;
 mod ledger;
 mod meter;
 mod policy;
+mod priced;
 mod rate;
 mod tab;
 mod tabs;
@@ -20,6 +21,8 @@ pub use calendar::{date_of, month_of};
 pub use ledger::Seen;
 pub use meter::{Measure, Meter, Reset, Scope};
 pub use policy::{QuotaPolicy, matches_pattern};
+pub(crate) use priced::OddPrices;
+pub use priced::Priced;
 pub use rate::{Rate, Tokens};
 pub use tab::{Charge, MICRO, Tab, price_per_hour};
 

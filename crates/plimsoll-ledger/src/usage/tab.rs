@@ -96,6 +96,15 @@ pub(super) fn per_hour(measure: Measure, total: &Resources, prices: &BTreeMap<St
     }
 }
 
+/// What the price of its nodes makes of money, in thousandths; rounded up. Hours are hours everywhere.
+pub(super) fn at_price(measure: Measure, per_hour: u64, permille: u32) -> u64 {
+    if measure == Measure::Cost && !mutant!("one-price-for-all") {
+        scaled(per_hour, permille.into(), 1_000)
+    } else {
+        per_hour
+    }
+}
+
 /// What a class makes of it, in thousandths; rounded up.
 pub(super) fn multiplied(per_hour: u64, factor_milli: u32) -> u64 {
     if mutant!("count-classes-alike") { per_hour } else { scaled(per_hour, factor_milli.into(), 1_000) }

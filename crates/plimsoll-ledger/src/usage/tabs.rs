@@ -7,7 +7,7 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, Resources};
 
 use super::ledger::Move;
-use super::tab::{flat, multiplied, per_hour};
+use super::tab::{at_price, flat, multiplied, per_hour};
 use super::{Charge, Measure, Reset, Tab, Usage};
 use crate::{Blocker, Ledger, Refusal, Reservation};
 
@@ -20,7 +20,8 @@ impl Ledger {
         let Some(total) = reservation.charge() else { return };
         let now = self.meta.clock;
         let until = self.paid_until(&reservation.request, now);
-        let charges = self.wanted(&reservation.request, &reservation.requester, &total, now);
+        let priced = self.priced(&total, &reservation.members);
+        let charges = self.wanted(&reservation.request, &reservation.requester, priced, now);
         let moves: Vec<Move> =
             charges.iter().map(|new| Move { old: None, spent: 0, new: new.clone() }).collect();
         self.carry_out(&moves, now, now, until);
@@ -47,7 +48,8 @@ impl Ledger {
         // Quotas and prices that came after the grant count from the end of what is paid for.
         if let Some(total) = reservation.charge() {
             let request = &reservation.request;
-            let wanted = self.wanted(request, &reservation.requester, &total, old.until);
+            let priced = self.priced(&total, &reservation.members);
+            let wanted = self.wanted(request, &reservation.requester, priced, old.until);
             let is_new =
                 |new: &Charge| new.per_hour > 0 && old.charges.iter().all(|charge| charge.key != new.key);
             moves.extend(wanted.into_iter().filter(is_new).map(|new| Move { old: None, spent: 0, new }));
@@ -85,7 +87,10 @@ impl Ledger {
         let none = BTreeMap::new();
         let prices = self.pool(&reservation.request.pool).map_or(&none, |pool| &pool.prices);
         let factor = self.counts_milli(&reservation.request);
-        let hour = |measure: Measure| multiplied(per_hour(measure, &total, prices), factor);
+        let permille = self.priced(&total, &reservation.members).permille;
+        let hour = |measure: Measure| {
+            multiplied(at_price(measure, per_hour(measure, &total, prices), permille), factor)
+        };
         let moves = old.charges.iter().map(|charge| resized(charge, old, &total, hour, self.meta.clock));
         Some((old.until, moves.collect()))
     }

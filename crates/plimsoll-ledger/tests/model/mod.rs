@@ -292,6 +292,9 @@ impl Model {
                 let now = self.clock;
                 let n = self.nodes.get_mut(&node.0).ok_or(Reason::NotFound)?;
                 n.schedulable = matches!(admin, AdminChange::Uncordon);
+                if n.schedulable {
+                    n.interruption = None;
+                }
                 n.drains = matches!(admin, AdminChange::Drain { .. });
                 n.drain = match admin {
                     AdminChange::Drain { deadline_ms, .. } if *deadline_ms > 0 => now + deadline_ms,

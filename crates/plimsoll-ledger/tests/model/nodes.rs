@@ -144,6 +144,10 @@ impl Model {
                     }
                     _ => at_most(r.deadline.max(self.clock + r.ttl_ms), r.hard_end),
                 };
+                let goes =
+                    r.members.iter().filter_map(|(n, _)| self.nodes[n].interruption).map(|(_, goes)| goes);
+                let goes = goes.min().filter(|_| r.resume == State::Preempting);
+                let deadline = goes.map_or(deadline, |goes| deadline.min(goes.max(self.clock)));
                 let r = self.reservations.get_mut(&holder).expect("a holder");
                 r.state = r.resume;
                 r.deadline = deadline;

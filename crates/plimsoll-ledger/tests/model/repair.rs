@@ -138,7 +138,7 @@ impl Model {
     }
 }
 
-fn goes_on_without(r: &Res, gone: &dyn Fn(&Member) -> bool) -> bool {
+pub(super) fn goes_on_without(r: &Res, gone: &dyn Fn(&Member) -> bool) -> bool {
     r.request.repair_within_ms > 0
         && matches!(r.resume, State::Active | State::Partial)
         && !r.members.iter().all(gone)

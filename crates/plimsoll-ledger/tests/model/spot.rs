@@ -191,7 +191,7 @@ impl Model {
         self.keep_no_places(id);
         for holder in self.holders(id) {
             let r = self.reservations.get_mut(&holder).expect("a holder");
-            if r.request.repair_within_ms > 0 && r.members.iter().any(|(node, _)| *node != id) {
+            if repair::goes_on_without(r, &|member| member.0 == id) {
                 continue;
             }
             match r.state {
@@ -204,6 +204,10 @@ impl Model {
                     }
                     (r.state, r.resume) = (State::Preempting, State::Preempting);
                     r.deadline = at_most(clock + in_ms, r.hard_end);
+                }
+                State::Unknown if matches!(r.resume, State::Active | State::Partial) => {
+                    r.preempted = Some((0, PreemptionRule::Interruption, clock, in_ms));
+                    r.resume = State::Preempting;
                 }
                 _ => {}
             }

@@ -152,7 +152,7 @@ impl Planner {
             return false;
         }
         // Its share grows with more of its work elsewhere, not with room.
-        if !self.share_blockers(ledger, &waiting.request).is_empty() {
+        if self.waits_for_its_share(ledger, &waiting.request) {
             return false;
         }
         if let Some(queue) = self.headroom.binding(&waiting.request) {
