@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Charge, Measure, Meter, QuotaPolicy, Reservation, Reset, Scope, Usage, UsageKey, UsageOf, matches_pattern,
+    Charge, Measure, Meter, Node, QuotaPolicy, Reservation, Reset, Scope, Usage, UsageKey, UsageOf,
+    matches_pattern,
 };
 use plimsoll_types::LedgerTime;
 
@@ -143,6 +144,7 @@ fn uncharged(step: &Step, granted: &Reservation) -> Option<String> {
                 },
             };
             let (flat, per_hour) = price(&step.after, granted, meter.measure);
+            let per_hour = at_price(&step.after, granted, meter.measure, per_hour);
             let expected = flat + by_time(multiplied(&step.after, granted, per_hour), length_ms);
             let mine = |charge: &&Charge| {
                 charge.key.quota == quota.name
@@ -160,6 +162,19 @@ fn uncharged(step: &Step, granted: &Reservation) -> Option<String> {
         }
     }
     None
+}
+
+/// What the nodes of a grant make of money: those that cost less, on average. Older ledgers do not look, and have nodes that say nothing of it.
+fn at_price(picture: &Picture, granted: &Reservation, measure: Measure, per_hour: u64) -> u64 {
+    let says = |node: &Arc<Node>| node.registration.labels.contains_key("capacity_type");
+    if measure != Measure::Cost || !picture.nodes.values().all(says) || granted.members.is_empty() {
+        return per_hour;
+    }
+    let nodes = granted.members.iter().filter_map(|member| picture.nodes.get(&member.node));
+    let price = |node: &Arc<Node>| node.registration.labels.get("price_permille")?.parse::<u64>().ok();
+    let sum: u64 = nodes.map(|node| price(node).unwrap_or(1_000)).sum();
+    let mean = u128::from(sum.div_ceil(granted.members.len() as u64));
+    u64::try_from((u128::from(per_hour) * mean).div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// What the class of a grant makes of it.

@@ -41,7 +41,8 @@ impl Invariant for Victims {
         let most = step.before.pools.get(pool).map_or(0, |pool| u64::from(pool.max_preemptions_per_hour));
         let since = step.after.log_time.0.saturating_sub(HOUR_MS);
         let lately = step.after.reservations.values().filter(|one| {
-            one.request.pool == *pool && one.preempted().is_some_and(|given| given.at.0 >= since)
+            let counts = |given: Preempted| given.at.0 >= since && given.rule != PreemptionRule::Interruption;
+            one.request.pool == *pool && one.preempted().is_some_and(counts)
         });
         let lately = lately.count() as u64;
         if most > 0 && lately > most {

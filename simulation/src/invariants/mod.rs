@@ -22,7 +22,7 @@ mod i15_order;
 mod i20_scaling;
 mod i21_arithmetic;
 mod i23_watch;
-mod i27_spot;
+mod i29_spot;
 mod m06_versions;
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i20_scaling::ScalingHolds),
         Box::new(i21_arithmetic::Arithmetic),
         Box::new(i23_watch::Watch),
-        Box::new(i27_spot::Spot),
+        Box::new(i29_spot::Spot),
         Box::new(m06_versions::Versions::default()),
     ]
 }

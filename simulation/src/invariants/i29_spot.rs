@@ -1,4 +1,4 @@
-//! I27: no more of the same work is put on spot nodes than its policy lets be there, nothing is put on a node that its provider takes back, and whoever
+//! I29: no more of the same work is put on spot nodes than its policy lets be there, nothing is put on a node that its provider takes back, and whoever
 //! is on one is told.
 
 use std::sync::Arc;
@@ -19,13 +19,13 @@ impl Invariant for Spot {
             for node in new().filter_map(|member| step.before.nodes.get(&member.node)) {
                 if node.interruption.is_some() && before.is_none_or(|before| before.members.is_empty()) {
                     let detail = format!("{} is put on {}, which goes", after.id, node.name());
-                    findings.add("I27", step.revision, detail);
+                    findings.add("I29", step.revision, detail);
                 }
             }
             if known.is_none()
                 && let Some(wrong) = beyond(&step.after, after)
             {
-                findings.add("I27", step.revision, format!("{}: {wrong}", after.id));
+                findings.add("I29", step.revision, format!("{}: {wrong}", after.id));
             }
         }
         if let Command::InterruptNode { node, .. } = &step.entry.command
@@ -40,7 +40,7 @@ impl Invariant for Spot {
             });
             if let Some(one) = untold {
                 findings.add(
-                    "I27",
+                    "I29",
                     step.revision,
                     format!("{} is on a node that goes, and was not told", one.id),
                 );
@@ -113,6 +113,6 @@ mod tests {
     #[test]
     fn what_is_beyond_the_share_is_found() {
         assert_eq!(found(&mut Spot, &came(1_000)), Vec::<&str>::new());
-        assert_eq!(found(&mut Spot, &came(999)), ["I27"]);
+        assert_eq!(found(&mut Spot, &came(999)), ["I29"]);
     }
 }
