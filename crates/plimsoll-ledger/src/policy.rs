@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy,
-    Schedule, Service, Validator,
+    Batch, ContentionPolicy, Elastic, EvictWhen, Overflow, Qos, QueueDiscipline, Quota, QuotaPolicy,
+    ScalingPolicy, Schedule, Service, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -167,6 +167,8 @@ pub struct Queue {
     pub batch: Option<Batch>,
     /// Nobody overtakes those who wait in it, and who is interrupted waits again. From ledger version 9 on.
     pub guaranteed_processing: bool,
+    /// What becomes of those past `max_pending`. From ledger version 11 on.
+    pub overflow: Overflow,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -183,6 +185,7 @@ impl Default for Queue {
             admins: Vec::new(),
             batch: None,
             guaranteed_processing: false,
+            overflow: Overflow::Reject,
             changed: Revision(0),
         }
     }

@@ -17,8 +17,8 @@ use model::contention::Episode;
 use model::scaling::{Stand, Wanted};
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
-    Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, Stamp,
-    TouchedRow, Verdict,
+    Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, RowPlace,
+    Stamp, TouchedRow, Verdict,
 };
 use plimsoll_types::{LedgerTime, Revision};
 use proptest::prelude::*;
@@ -45,6 +45,13 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let preempted = r.preempted().map(|p| (p.by.0, p.rule, p.at.0, p.grace_ms));
         prop_assert_eq!((r.granted_at.0, preempted), (m.granted_at, m.preempted));
         prop_assert_eq!((r.request.qos, &r.request.burst), (m.request.qos, &m.request.burst));
+        prop_assert_eq!(r.aside.is_some(), m.aside, "{:?}", r);
+        prop_assert!(
+            !r.is_waiting() || *r.request == m.request,
+            "{:?} asks otherwise than {:?}",
+            r,
+            m.request
+        );
         let repair = r.repair().map(|repair| (repair.since.0, repair.until.0, repair.members));
         let tokens: Vec<u64> = r.member_tokens().iter().map(|token| token.0).collect();
         prop_assert_eq!((repair, tokens), (m.repair, m.tokens.clone()), "{:?}", r);
@@ -131,6 +138,9 @@ proptest! {
             let mut put = if steps.len().is_multiple_of(4) { queues() } else { Vec::new() };
             if steps.len().is_multiple_of(8) {
                 put.extend(limits(40_000));
+            }
+            if steps.len().is_multiple_of(10) {
+                put.extend(policy(63).0);
             }
             put.push(service("web", "default", "standard"));
             if steps.len().is_multiple_of(3) {
@@ -228,6 +238,10 @@ fn run(ledger: &mut Ledger, model: &mut Model, now_ms: u64, entry: &Entry) -> Re
     let touched = ledger.take_rows();
     let mut patched = before;
     for TouchedRow { place, row, .. } in touched {
+        // Bodies are of the store alone.
+        if matches!(place, RowPlace::Body(_)) {
+            continue;
+        }
         match row {
             Some(row) => drop(patched.insert(place, row)),
             None => drop(patched.remove(&place)),

@@ -9,6 +9,7 @@ mod expire;
 mod intents;
 mod lease;
 mod node;
+mod overflow;
 mod policy;
 mod preempt;
 mod queueing;

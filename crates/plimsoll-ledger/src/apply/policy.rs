@@ -66,6 +66,7 @@ impl Ledger {
         if put.iter().any(super::evict::is_of_eviction) {
             self.knows(crate::eviction::SINCE_VERSION, "eviction thresholds", &mut blockers);
         }
+        self.check_overflow(put, &mut blockers);
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);

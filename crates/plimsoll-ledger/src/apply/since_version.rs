@@ -1,6 +1,6 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
-use super::{administration, evict, preempt, queueing, queues, repair, usage, validators};
+use super::{administration, evict, overflow, preempt, queueing, queues, repair, usage, validators};
 use crate::processing;
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, contention, mig, qos, role, scaling,
@@ -57,7 +57,10 @@ impl Command {
         let of_relocation = matches!(self, Command::Relocate { .. });
         let of_eviction =
             matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
+        let of_overflow = matches!(self, Command::SetAside { .. } | Command::Return { .. })
+            || self.says(none, overflow::is_of_overflow, none);
         let features = [
+            (of_overflow, crate::overflow::SINCE_VERSION),
             (self.says(none, contention::redistributes, none), contention::REDISTRIBUTE_SINCE_VERSION),
             (of_eviction, crate::eviction::SINCE_VERSION),
             (of_roles, role::SINCE_VERSION),

@@ -42,6 +42,8 @@ pub(crate) enum Step {
     Proceed(usize, u8, bool),
     Boot(usize),
     Observe(u8),
+    SetAside(usize, bool),
+    Return(usize, bool),
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -78,20 +80,22 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 63u8..66], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         5 => (any::<usize>(), prop::bool::weighted(0.3), prop::bool::weighted(0.1))
             .prop_map(|(pick, back, wait)| Step::MoveNode { pick, back, wait }),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
             .prop_map(|(pick, right, port, draining)| Step::Endpoint { pick, right, port, draining }),
         3 => prop::collection::vec(any::<usize>(), 0..3).prop_map(Step::Loads),
         2 => Just(Step::Leader),
-        1 => (0u32..12).prop_map(Step::Upgrade),
+        1 => (0u32..13).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => prop::option::weighted(0.5, any::<usize>()).prop_map(Step::Machine),
         9 => (any::<usize>(), 0u8..8, right()).prop_map(|(pick, what, right)| Step::Proceed(pick, what, right)),
         3 => any::<usize>().prop_map(Step::Boot),
         10 => (0u8..8).prop_map(Step::Observe),
+        7 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::SetAside(pick, right)),
+        5 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Return(pick, right)),
         4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
             .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]

@@ -9,6 +9,7 @@ mod elastic;
 mod eviction;
 mod life;
 mod nodes;
+mod overflow;
 mod policy;
 mod preemption;
 mod processing;
@@ -66,6 +67,8 @@ pub(crate) struct Res {
     pub(crate) repair: Option<(u64, u64, u32)>,
     /// Token of each member; none where all have the reservation's.
     pub(crate) tokens: Vec<u64>,
+    /// It is set aside from its queue, or ended so.
+    pub(crate) aside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -365,12 +368,20 @@ impl Model {
                 self.observe(pool, resource)?;
                 return Ok(Came::To("done"));
             }
+            Command::SetAside { aside } => {
+                self.set_aside(aside)?;
+                return Ok(Came::To("done"));
+            }
+            Command::Return { requests } => {
+                self.bring_back(requests)?;
+                return Ok(Came::To("done"));
+            }
             Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
             Command::Upgrade { to } => {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 10 {
+                if *to > 11 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 self.version = *to;
@@ -459,7 +470,8 @@ fn occupies(state: State) -> bool {
 
 impl Res {
     pub(crate) fn waits(&self) -> bool {
-        self.state == State::Pending || self.state == State::Planned && !self.members.is_empty()
+        self.state == State::Pending && !self.aside
+            || self.state == State::Planned && !self.members.is_empty()
     }
 
     pub(crate) fn is_advance(&self) -> bool {

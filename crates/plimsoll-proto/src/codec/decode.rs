@@ -233,6 +233,7 @@ pub(super) fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
         admins: from.admins,
         batch: from.batch.map(|batch| Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: from.guaranteed_processing,
+        overflow: names::decode_overflow(from.overflow)?,
         changed: Revision(from.changed),
     })
 }

@@ -216,6 +216,7 @@ pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
         admins: queue.admins.clone(),
         batch: queue.batch.map(|batch| log::Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: queue.guaranteed_processing,
+        overflow: names::encode_overflow(queue.overflow),
         changed: queue.changed.0,
     }
 }

@@ -59,6 +59,7 @@ reasons!(
     TopologyMismatch,
     AffinityConflict,
     AwaitsBatch,
+    Overflowed,
     ServiceNotFound,
     PermissionDenied,
 );
@@ -109,6 +110,7 @@ fn sentence(from: &Blocker) -> String {
         Reason::InvalidArgument => format!("{subject}: {asked} given, {available} expected"),
         Reason::RevisionMoved => format!("{subject}: revision {asked} given, it is at {available}"),
         Reason::Fenced => format!("{subject}: {asked} given, {available} is the current one"),
+        Reason::Overflowed => format!("{subject}: {asked} of those that are set aside go before it"),
         Reason::QueueFull | Reason::TableFull => format!("{subject}: full with {available}"),
         Reason::UnsupportedVersion => format!("{subject}: version {asked} asked, {available} is in force"),
         Reason::KeyConflict

@@ -265,6 +265,13 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "its queue decides in batches, and this one is full or began before it came",
             "wait in the queue: `plimsoll describe queue NAME` shows how many are granted at a time, and when",
         ),
+        ErrorReason::Overflowed => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "others of its queue go before it and are set aside, or it is itself",
+            "wait in the queue, or raise its `maxPending`: `plimsoll describe queue NAME` shows how many are set aside",
+        ),
         ErrorReason::Preempted => row(
             Code::Aborted,
             1,
