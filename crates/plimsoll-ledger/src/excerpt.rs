@@ -79,6 +79,7 @@ impl Ledger {
         if matches!(entry.command, Command::Submit { .. }) {
             excerpt.overflows.aside = self.overflows.aside.clone();
         }
+        excerpt.overflows.tallies = self.overflows.tallies.clone();
         excerpt
     }
 

@@ -202,6 +202,16 @@ impl Ledger {
         self.overflows.aside.keys().map(String::as_str)
     }
 
+    /// Whose bodies there are to be: those who are aside or ended so, and those whom an answer shows that were set aside after it. O(reservations + answers).
+    pub fn with_bodies(&self) -> BTreeSet<ReservationId> {
+        let aside = self.reservations.values().filter(|one| one.aside.is_some()).map(|one| one.id);
+        let shown = self.answers.sorted().into_iter().filter_map(|known| match &known.answer.outcome {
+            Outcome::Reservation(shown) if shown.aside.is_some() => Some(shown.id),
+            _ => None,
+        });
+        aside.chain(shown).collect()
+    }
+
     /// How many of a queue are aside, and with how many bytes.
     pub fn overflow_of(&self, queue: &str) -> OverflowTally {
         self.overflows.tallies.get(queue).copied().unwrap_or_default()

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use histories::entry::entry;
 use histories::fleet::{layout, registration};
-use histories::placing::{gang_apart, instance_at, replica, too_much};
+use histories::placing::{gang_apart, instance_at, replica, too_much, waits_in};
 use histories::policy::{limits, policy, queues, scaling, service};
 use histories::step::{Step, step};
 use model::contention::Episode;
 use model::scaling::{Stand, Wanted};
 use model::{Gone, Model, came};
 use plimsoll_ledger::{
-    Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, RowPlace,
-    Stamp, TouchedRow, Verdict,
+    Command, DeviceGrant, Entry, IntentAction, IntentState, LATEST_VERSION, Ledger, RemovedNode, Request,
+    RowPlace, Stamp, TouchedRow, Verdict,
 };
 use plimsoll_types::{LedgerTime, Revision};
 use proptest::prelude::*;
@@ -139,9 +139,6 @@ proptest! {
             if steps.len().is_multiple_of(8) {
                 put.extend(limits(40_000));
             }
-            if steps.len().is_multiple_of(10) {
-                put.extend(policy(63).0);
-            }
             put.push(service("web", "default", "standard"));
             if steps.len().is_multiple_of(3) {
                 put.push(scaling("grow", "default", 1, 5, if steps.len().is_multiple_of(6) { 4_000 } else { 0 }));
@@ -176,6 +173,22 @@ proptest! {
                     run(&mut ledger, &mut model, now_ms, &Entry::system(command))?;
                 }
             }
+        }
+        if steps.len() % 10 >= 6 && steps.len().is_multiple_of(2) {
+            // More wait than a queue has room for, some of a higher class.
+            let put = policy(63 + (steps.len() / 10 % 2) as u8).0;
+            let policy = Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) };
+            run(&mut ledger, &mut model, now_ms, &Entry::system(policy))?;
+            for number in 0..6 {
+                let class = if number % 4 == 3 { "critical" } else { "standard" };
+                let request = Request { class: class.to_owned(), ..waits_in("speech") };
+                let command = Command::Submit { request, verdict: Verdict::Blocked(Vec::new()) };
+                let request_id = if number < 3 { format!("key-{number}") } else { String::new() };
+                let entry = Entry { request_id, ..Entry::system(command) };
+                run(&mut ledger, &mut model, now_ms, &entry)?;
+            }
+            let entry = self::entry(&ledger, &Step::SetAside(2, true));
+            run(&mut ledger, &mut model, now_ms, &entry)?;
         }
         if steps.len() % 4 == 2 {
             let mut cut = registration(0, 1, 8_000, 2);

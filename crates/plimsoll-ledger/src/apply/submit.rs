@@ -102,7 +102,12 @@ impl Ledger {
         let queue = &coming.request.queue;
         match self.aside_before(queue, coming.priority) {
             0 => Ok(()),
-            before => Err(Refusal::one(Reason::Overflowed, format!("overflow of queue {queue}"), before, 0)),
+            before => Err(Refusal::one(
+                Reason::Overflowed,
+                format!("{before} of queue {queue} go before it and are set aside"),
+                before,
+                0,
+            )),
         }
     }
 

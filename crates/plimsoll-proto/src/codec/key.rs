@@ -83,6 +83,11 @@ pub fn encode_key(key: &RowKey) -> Bytes {
     bytes.into()
 }
 
+/// True for the canonical key of what one asked that is set aside.
+pub fn is_body(key: &[u8]) -> bool {
+    key.first() == Some(&BODY)
+}
+
 /// The key of canonical bytes.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ use prost::encoding::WireType;
 
 use crate::fields::{Reader, Writer, written};
 
-pub use key::{decode_key, encode_key, key_of};
+pub use key::{decode_key, encode_key, is_body, key_of};
 pub use sharing::SharedRequests;
 
 /// Commands that travel in one consensus entry, with the canonical bytes of each.
