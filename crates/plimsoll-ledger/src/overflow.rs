@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{ReservationId, Revision};
 
 use crate::index::place_in_queue;
@@ -316,7 +317,7 @@ impl Ledger {
 
     /// Lets go of a body that nobody needs any more.
     pub(crate) fn review_body(&mut self, id: ReservationId) {
-        if !self.needs_body(id) {
+        if !self.needs_body(id) || mutant!("drop-the-body") {
             self.touched.row(RowPlace::Body(id));
             self.overflows.bodies.remove(&id);
         }

@@ -1,4 +1,4 @@
-//! Overflow of the model: `docs/semantics.md` 5.17. Who belongs in memory is found by sorting everybody.
+//! Overflow of the model: `docs/semantics.md` 5.23. Who belongs in memory is found by sorting everybody.
 
 use plimsoll_ledger::{Overflow, SetAsideOne};
 use plimsoll_types::ReservationId;
