@@ -4,7 +4,7 @@ use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, 
 
 use crate::{
     Announcement, Blocker, IntentStep, LoadReport, NodeHealth, Overload, Placement, PolicyName, PolicyObject,
-    Registration, Request, ScaleDecided, ScalingTarget, Window,
+    Registration, Request, ScaleDecided, ScalingTarget, SetAsideOne, Window,
 };
 
 /// Identity of the command being applied.
@@ -255,6 +255,16 @@ pub enum Command {
         epoch: NodeEpoch,
         /// It goes so many milliseconds after this entry.
         in_ms: u64,
+    },
+    /// The leader's own: the last of a queue are set aside, past its `max_pending`. From ledger version 11 on.
+    SetAside {
+        /// Which, the last first.
+        aside: Vec<SetAsideOne>,
+    },
+    /// The leader's own: the first of those that are aside wait in their queue again. From ledger version 11 on.
+    Return {
+        /// Which, the first first, with what they asked.
+        requests: Vec<(ReservationId, Request)>,
     },
     /// Raises the ledger version: the only way that behaviour changes.
     Upgrade {

@@ -20,6 +20,8 @@ impl Ledger {
             | Command::ObserveContention { .. }
             | Command::OpenIntent { .. }
             | Command::StepIntent { .. }
+            | Command::SetAside { .. }
+            | Command::Return { .. }
             // Bounds, growth, scaling and calendar of two pools.
             | Command::MoveNode { .. } => {
                 return self.clone();
@@ -75,6 +77,10 @@ impl Ledger {
         if let Some(remembered) = self.remembered(&entry.actor, &entry.request_id) {
             excerpt.answers.put(Arc::clone(remembered));
         }
+        if matches!(entry.command, Command::Submit { .. }) {
+            excerpt.overflows.aside = self.overflows.aside.clone();
+        }
+        excerpt.overflows.tallies = self.overflows.tallies.clone();
         excerpt
     }
 

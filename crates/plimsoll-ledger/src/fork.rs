@@ -83,6 +83,7 @@ impl Fork {
         rows.extend(ledger.nodes().cloned().map(Row::Node));
         rows.extend(self.reservations.into_values().map(Row::Reservation));
         rows.extend(ledger.book.rows().cloned().map(Row::Usage));
+        rows.extend(ledger.overflows.bodies.values().cloned().map(Row::Body));
         ForkedRows { revision: ledger.revision(), rows }
     }
 }

@@ -115,6 +115,7 @@ impl Ledger {
     pub(crate) fn forget_answer(&mut self, remembered: &Remembered) {
         if let Some(forgotten) = self.answers.remove(&remembered.actor, &remembered.request_id) {
             self.touched.answer_gone(&forgotten);
+            self.review_body_of(&forgotten);
         }
     }
 
@@ -223,6 +224,9 @@ impl Ledger {
             self.touch_answer_of(&old);
             self.unlink(&old);
             self.touched.reservation(id);
+            if old.aside.is_some() {
+                self.review_body(id);
+            }
         }
     }
 
@@ -259,6 +263,7 @@ impl Ledger {
                 self.queued.entry(queue).or_default().insert(place);
             }
         }
+        self.overflows.count(reservation, true);
         if reservation.state.is_final() {
             self.ended.insert((reservation.ended_at, reservation.id));
         }
@@ -292,6 +297,7 @@ impl Ledger {
                 remove_from(&mut self.queued, &queue, &place);
             }
         }
+        self.overflows.count(reservation, false);
         if reservation.state.is_final() {
             self.ended.remove(&(reservation.ended_at, reservation.id));
         }
@@ -462,7 +468,7 @@ fn queue_and_pool(reservation: &Reservation) -> Option<(String, String)> {
 }
 
 /// The order of those who wait: priority descending, then age.
-fn place_in_queue(reservation: &Reservation) -> (Reverse<i32>, ReservationId) {
+pub(crate) fn place_in_queue(reservation: &Reservation) -> (Reverse<i32>, ReservationId) {
     (Reverse(reservation.priority), reservation.id)
 }
 

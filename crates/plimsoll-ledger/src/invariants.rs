@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_types::Resources;
 
-use crate::{Ledger, NodeHealth, State};
+use crate::{AsideHow, Ledger, NodeHealth, State};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ impl Ledger {
         self.check_scaling(&mut found);
         self.check_contentions(&mut found);
         self.check_homes(&mut found);
+        self.check_overflows(&mut found);
         found
     }
 
@@ -79,6 +80,30 @@ impl Ledger {
         }
     }
 
+    /// I66: who is aside is pending, or ended so, with a request that has nothing of what its body has; there is a body for each in memory that is to be there,
+    /// and none for anybody else.
+    fn check_overflows(&self, found: &mut Vec<Violation>) {
+        for r in self.reservations() {
+            let Some(aside) = &r.aside else { continue };
+            let stands = r.state == State::Pending || r.state.is_final();
+            if !stands || *r.request != r.request.thinned() || r.request.queue.is_empty() {
+                violation(
+                    found,
+                    "I66",
+                    format!("{} is aside and {}, of {:?}", r.id, r.state.name(), r.request),
+                );
+            }
+            let length = self.body(r.id).map(|body| body.bytes.len() as u64);
+            let is_lost = aside.how == AsideHow::Compressed && length.is_none();
+            if is_lost || length.is_some_and(|length| length != u64::from(aside.body_bytes)) {
+                violation(found, "I66", format!("{}: a body of {length:?}, not {}", r.id, aside.body_bytes));
+            }
+        }
+        for id in self.overflows.bodies.keys().filter(|id| !self.needs_body(**id)) {
+            violation(found, "I66", format!("a body of {id}, which is not aside"));
+        }
+    }
+
     /// I2: a device is taken whole by one, in parts that together fit, or in slices that do not overlap.
     fn check_devices(&self, found: &mut Vec<Violation>) {
         for node in self.nodes() {
@@ -109,6 +134,11 @@ impl Ledger {
         let checks = [
             ("node usage", slots(self) == slots(&rebuilt)),
             ("pending", self.pending == rebuilt.pending && self.queued == rebuilt.queued),
+            (
+                "overflow",
+                self.overflows.aside == rebuilt.overflows.aside
+                    && self.overflows.tallies == rebuilt.overflows.tallies,
+            ),
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),
             ("batches", self.batched == rebuilt.batched),

@@ -16,6 +16,7 @@ use crate::capacity;
 use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
+use crate::overflow::Overflows;
 use crate::processing::Batched;
 use crate::quota::QuotaTree;
 use crate::recent::RecentRequests;
@@ -79,6 +80,8 @@ pub struct Ledger {
     pub(crate) pending: BTreeMap<String, Waiting>,
     /// The same of those that name a queue: per queue and pool.
     pub(crate) queued: BTreeMap<(String, String), Waiting>,
+    /// Who is set aside from bounded queues, and what they asked.
+    pub(crate) overflows: Overflows,
     /// Gangs that lost members, per pool.
     pub(crate) repairing: BTreeMap<String, Repairing>,
     /// What queues have of their quotas.
@@ -232,6 +235,8 @@ impl Ledger {
             Command::ObserveContention { pool, resource } => {
                 self.apply_observe_contention(context, pool, resource)
             }
+            Command::SetAside { aside } => self.apply_set_aside(context, aside),
+            Command::Return { requests } => self.apply_return(context, requests),
             Command::BecomeLeader { leader } => Ok(self.apply_become_leader(context, *leader)),
             Command::Upgrade { to } => self.apply_upgrade(context, *to),
             Command::TakeTokens { quota, rate, scope, tokens } => {

@@ -29,6 +29,7 @@ mod loading;
 mod mig;
 mod node;
 mod outcome;
+mod overflow;
 mod placement;
 mod policy;
 mod preemption;
@@ -77,6 +78,7 @@ pub use node::{
     effective_labels,
 };
 pub use outcome::{Answer, Applied, Blocker, Event, EventObject, Outcome, Reason, Refusal};
+pub use overflow::{Aside, AsideHow, Body, Overflow, OverflowTally, SetAsideOne};
 pub use placement::{DeviceGrant, MemberPlacement, Placement};
 pub use policy::{
     Class, DEFAULT_CLASS, DEFAULT_POOL, Fairness, GENESIS_CLASSES, NodeLimits, PolicyName, PolicyObject,

@@ -56,6 +56,10 @@ pub const MAX_ENDPOINT_WEIGHT_MILLI: u32 = 1_000_000;
 pub const MAX_PRIORITY_LEVEL: u32 = 127;
 /// Most endpoints in a client's subset.
 pub const MAX_SUBSET: u32 = 100_000;
+/// Most requests that one entry sets aside or takes back from the overflow of a queue.
+pub const MAX_ASIDE: usize = 256;
+/// Most bytes of their bodies.
+pub const MAX_ASIDE_BYTES: usize = 8 << 20;
 /// Most reports of load in one entry.
 pub const MAX_LOADS: usize = 10_000;
 /// Most scaling policies.

@@ -1,6 +1,7 @@
 //! A ledger that is being built from its rows. The two kinds that there are a million of are put into their indexes all at
 //! once: a tree that is filled from sorted entries is twice as dense, and made in a fraction of the time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use plimsoll_mutants::mutant;
@@ -8,8 +9,8 @@ use plimsoll_types::{LedgerTime, ReservationId};
 
 use crate::answers::Answers;
 use crate::{
-    LATEST_VERSION, Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowError, StoredRow,
-    Usage,
+    AsideHow, LATEST_VERSION, Ledger, MemberPlacement, Outcome, Remembered, Reservation, Row, RowError,
+    StoredRow, Usage,
 };
 
 /// Rows so far. What a row needs comes before it, in canonical order and in that of places.
@@ -20,6 +21,8 @@ pub(crate) struct Loading {
     reservations: Vec<(ReservationId, Arc<Reservation>)>,
     deadlines: Vec<(LedgerTime, ReservationId)>,
     answers: Vec<Arc<Remembered>>,
+    /// Whose bodies were there.
+    bodies: BTreeSet<ReservationId>,
 }
 
 impl Default for Loading {
@@ -32,6 +35,7 @@ impl Default for Loading {
             reservations: Vec::new(),
             deadlines: Vec::new(),
             answers: Vec::new(),
+            bodies: BTreeSet::new(),
         }
     }
 }
@@ -66,13 +70,34 @@ impl Loading {
     ///
     /// # Errors
     /// Where there were none.
-    pub(crate) fn finish(mut self) -> Result<Ledger, RowError> {
+    pub(crate) fn finish(self) -> Result<Ledger, RowError> {
+        self.build(true)
+    }
+
+    /// The same of rows that may come without bodies.
+    ///
+    /// # Errors
+    /// As for [`Loading::finish`].
+    pub(crate) fn finish_without_bodies(self) -> Result<Ledger, RowError> {
+        self.build(false)
+    }
+
+    fn build(mut self, with_bodies: bool) -> Result<Ledger, RowError> {
         if !self.has_meta {
             return Err(RowError::NoMeta);
         }
         self.flush_reservations();
         let mut ledger = self.ledger;
         ledger.answers = Answers::of(self.answers);
+        if with_bodies {
+            let lacks = |r: &&Arc<Reservation>| r.aside.is_some() && !self.bodies.contains(&r.id);
+            if let Some(lost) = ledger.reservations.values().find(lacks) {
+                return Err(RowError::NoBody(lost.id));
+            }
+            if let Some(lone) = self.bodies.iter().find(|id| !ledger.needs_body(**id)) {
+                return Err(RowError::NoBody(*lone));
+            }
+        }
         ledger.recount_quota();
         ledger.recount_batches();
         ledger.recount_spots();
@@ -116,6 +141,12 @@ impl Loading {
             Row::Scaling(scaling) => ledger.put_scaling(scaling),
             Row::Intent(intent) => ledger.put_intent(intent),
             Row::Contention(contention) => ledger.put_contention(contention),
+            Row::Body(body) => {
+                if body.how == AsideHow::Compressed {
+                    ledger.overflows.bodies.insert(body.reservation, Arc::clone(&body));
+                }
+                self.bodies.insert(body.reservation);
+            }
             Row::Node(node) => ledger.put_node(node),
             Row::RemovedNode(removed) => ledger.put_removed(removed),
             Row::Idempotency(answer) => {

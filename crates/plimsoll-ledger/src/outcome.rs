@@ -146,6 +146,8 @@ pub enum Reason {
     AwaitsPreemption,
     /// Its queue decides in batches, and this one is full or began before it came.
     AwaitsBatch,
+    /// Others of its queue go before it and are set aside, or it is itself.
+    Overflowed,
     /// Its grant was taken back for another reservation.
     Preempted,
     /// So much of the same work is on spot nodes, or in one spot pool, as may be.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, Elastic, EvictWhen, Qos, QueueDiscipline, Quota, QuotaPolicy, ScalingPolicy,
-    Schedule, Service, SpotPolicy, Validator,
+    Batch, ContentionPolicy, Elastic, EvictWhen, Overflow, Qos, QueueDiscipline, Quota, QuotaPolicy,
+    ScalingPolicy, Schedule, Service, SpotPolicy, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -171,6 +171,8 @@ pub struct Queue {
     pub guaranteed_processing: bool,
     /// What of its work, and that of queues below it, may be on spot nodes; `None` for what the queue above or the pool says. From ledger version 11 on.
     pub spot: Option<SpotPolicy>,
+    /// What becomes of those past `max_pending`. From ledger version 11 on.
+    pub overflow: Overflow,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -188,6 +190,7 @@ impl Default for Queue {
             batch: None,
             guaranteed_processing: false,
             spot: None,
+            overflow: Overflow::Reject,
             changed: Revision(0),
         }
     }

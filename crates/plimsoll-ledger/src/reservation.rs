@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Revision};
 
-use crate::{Blocker, Endpoint, Evicted, MemberPlacement, Reason, Repaired, Request, Tab};
+use crate::{Aside, Blocker, Endpoint, Evicted, MemberPlacement, Reason, Repaired, Request, Tab};
 
 /// States of `docs/semantics.md` 4. RELEASING is reserved for later ledger versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,6 +169,8 @@ pub struct Reservation {
     pub endpoint: Option<Arc<Endpoint>>,
     /// What it lost, and the tokens of what took its place; `None` for nearly all, which lost nothing. From ledger version 7 on.
     pub repaired: Option<Box<Repaired>>,
+    /// While it is pending, that it is set aside from its queue, and once it ended, that it was: what it asked is in its body then. From ledger version 11 on.
+    pub aside: Option<Box<Aside>>,
 }
 
 impl Reservation {
@@ -212,10 +214,11 @@ impl Reservation {
         self.preempted().filter(|_| self.state == State::Pending)?.to
     }
 
-    /// True for those that wait: in a queue, or for a place that others are leaving. An advance reservation waits for its start alone, in no
+    /// True for those that wait: in a queue, of which they are not set aside, or for a place that others are leaving. An advance reservation waits for its start alone, in no
     /// queue.
     pub fn is_waiting(&self) -> bool {
-        self.state == State::Pending || self.state == State::Planned && !self.members.is_empty()
+        self.state == State::Pending && self.aside.is_none()
+            || self.state == State::Planned && !self.members.is_empty()
     }
 
     /// True for an advance reservation that has no place yet: what it will take is kept in the calendar of its pool.

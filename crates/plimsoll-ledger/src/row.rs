@@ -5,7 +5,7 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Class, Contention, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode,
+    Answer, Body, Class, Contention, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode,
     Reservation, Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
 };
 
@@ -50,6 +50,8 @@ pub enum RowKey {
     Intent(Revision),
     /// A contention, by its number.
     Contention(Revision),
+    /// What one that is set aside asked, by its reservation: no part of the state's digest, since the reservation's own row has its hash.
+    Body(ReservationId),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -94,6 +96,8 @@ pub enum RowPlace {
     Intent(Revision),
     /// A contention, by its number.
     Contention(Revision),
+    /// What one that is set aside asked, by its reservation.
+    Body(ReservationId),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -137,6 +141,8 @@ pub enum Row {
     Intent(Arc<Intent>),
     /// What those who wait for a pool lack, or lacked. From ledger version 8 on.
     Contention(Arc<Contention>),
+    /// What one that is set aside asked. From ledger version 11 on.
+    Body(Arc<Body>),
 }
 
 /// A row as a store gives it back.
@@ -171,6 +177,7 @@ impl Row {
             Row::Scaling(scaling) => RowPlace::Scaling(scaling.policy.clone()),
             Row::Intent(intent) => RowPlace::Intent(intent.id),
             Row::Contention(contention) => RowPlace::Contention(contention.id),
+            Row::Body(body) => RowPlace::Body(body.reservation),
         }
     }
 }

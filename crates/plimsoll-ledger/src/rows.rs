@@ -22,15 +22,22 @@ pub enum RowError {
     /// A reservation names a node or device that is not there, or an answer a reservation that is not.
     #[error("reservation {0} has no row, or is placed on a node or device that has none")]
     Dangling(plimsoll_types::ReservationId),
+    /// What one that is set aside asked is not there, or is there for nobody.
+    #[error("what {0} asked, which is set aside, has no row, or nobody needs it")]
+    NoBody(plimsoll_types::ReservationId),
 }
 
 impl Ledger {
-    /// Rebuilds a ledger and all its indexes from rows in canonical order. O(n log n) in rows.
+    /// Rebuilds a ledger and all its indexes from rows in canonical order; bodies of those that are set aside may be among them. O(n log n) in rows.
     ///
     /// # Errors
     /// Rows that do not belong together, or that a newer build wrote.
     pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Ledger, RowError> {
-        Ledger::from_stored(rows.into_iter().map(StoredRow::Whole))
+        let mut loading = Loading::default();
+        for row in rows {
+            loading.take(StoredRow::Whole(row))?;
+        }
+        loading.finish_without_bodies()
     }
 
     /// Like [`Ledger::from_rows`], from what a store made of [`Ledger::take_rows`], in order of places.
@@ -45,7 +52,7 @@ impl Ledger {
         loading.finish()
     }
 
-    /// Every row, in canonical order.
+    /// Every row, in canonical order, but for bodies of those that are set aside: the rows of those say all but the bytes.
     pub fn rows(&self) -> impl Iterator<Item = (RowKey, Row)> {
         let meta = std::iter::once((RowKey::Meta, Row::Meta(self.meta)));
         let pools =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_types::{ReservationId, Revision};
 
-use crate::{Ledger, Outcome, Remembered, Row, RowPlace};
+use crate::{AsideHow, Ledger, Outcome, Remembered, Row, RowPlace};
 
 /// A row that changed, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Touched {
 }
 
 impl Ledger {
-    /// Rows that changed since the last call, in order of their places. O(c log c) in changes.
+    /// Rows that changed since the last call, in order of their places. What is spilled is handed out once, and is not in memory from then on. O(c log c) in changes.
     pub fn take_rows(&mut self) -> Vec<TouchedRow> {
         let Touched { few, meta, mut reservations, mut answers } = std::mem::take(&mut self.touched);
         reservations.sort_unstable();
@@ -71,6 +71,7 @@ impl Ledger {
         answers.sort_by_key(|(revision, _)| *revision);
         answers.dedup_by_key(|(revision, _)| *revision);
         let mut rows = Vec::with_capacity(1 + few.len() + reservations.len() + answers.len());
+        let bodies: Vec<ReservationId> = few.iter().filter_map(body_of).collect();
         let meta = meta.then_some(RowPlace::Meta);
         let places = meta.into_iter().chain(few).chain(reservations.into_iter().map(RowPlace::Reservation));
         rows.extend(places.map(|place| TouchedRow { row: self.placed(&place), place, shows: None }));
@@ -79,6 +80,12 @@ impl Ledger {
             shows: answer.as_ref().and_then(|answer| self.shown_by(answer)),
             row: answer.map(Row::Idempotency),
         }));
+        // The store has them from here on.
+        for id in bodies {
+            if self.overflows.bodies.get(&id).is_some_and(|body| body.how == AsideHow::Spilled) {
+                self.overflows.bodies.remove(&id);
+            }
+        }
         rows
     }
 
@@ -113,10 +120,18 @@ impl Ledger {
             RowPlace::ScalingPolicy(name) => self.scaling_policies.get(name).cloned().map(Row::ScalingPolicy),
             RowPlace::Scaling(name) => self.scalings.get(name).cloned().map(Row::Scaling),
             RowPlace::Intent(id) => self.intents.get(id).cloned().map(Row::Intent),
+            RowPlace::Body(id) => self.overflows.bodies.get(id).cloned().map(Row::Body),
             RowPlace::Contention(id) => self.contentions.get(*id).cloned().map(Row::Contention),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.
             RowPlace::Answer(_) => None,
         }
+    }
+}
+
+fn body_of(place: &RowPlace) -> Option<ReservationId> {
+    match place {
+        RowPlace::Body(id) => Some(*id),
+        _ => None,
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, ContentionPolicy, Elastic, Elasticity, Fairness, GPU, NodeLimits, PolicyObject, Pool, Preemption,
-    Queue, QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
+    Class, ContentionPolicy, Elastic, Elasticity, Fairness, GPU, NodeLimits, Overflow, PolicyObject, Pool,
+    Preemption, Queue, QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
 };
 use plimsoll_proto::convert::{
     balancing_to_v1, elasticity_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, resolve_to_v1,
@@ -189,6 +189,9 @@ fn queue_parts(queue: &Queue) -> (Value, Value) {
     if let Some(batch) = queue.batch {
         let block = json!({ "size": batch.size, "interval": format_duration_ms(batch.interval_ms) });
         spec.insert("batch".to_owned(), block);
+    }
+    if queue.overflow != Overflow::Reject {
+        spec.insert("overflow".to_owned(), json!(queue.overflow.name()));
     }
     if queue.guaranteed_processing {
         spec.insert("guaranteedProcessing".to_owned(), json!(true));

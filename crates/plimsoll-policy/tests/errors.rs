@@ -253,7 +253,9 @@ fn other_words_for_the_same_are_taken_once() {
     assert!(
         one(&queue("maxSize: 1, maxPending: 2")).contains("spec.maxSize is another word for spec.maxPending")
     );
-    assert!(one(&queue("overflow: spill_to_disk")).contains("spec.overflow \"spill_to_disk\" is not known"));
+    let unbounded = one(&queue("overflow: spill_to_disk"));
+    assert!(unbounded.contains("spec.overflow needs max_pending"), "{unbounded}");
+    assert!(one(&queue("overflow: drop")).contains("spec.overflow \"drop\" is not known"));
     let limits = Source {
         name: "l".into(),
         text: "apiVersion: plimsoll/v1\nkind: NodeLimits\nmetadata: { name: l }\nspec: { maxCpu: 1.5, maxMemory: 1000Mi }\n".into(),

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     Balancing, Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge,
-    Measure, Meter, NodeLimits, OnInterruption, PolicyObject, Pool, Preemption, Qos, Queue, QueueOrder,
-    Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity, SpotPolicy,
-    Strategy as Choice, Users, Validator,
+    Measure, Meter, NodeLimits, OnInterruption, Overflow, PolicyObject, Pool, Preemption, Qos, Queue,
+    QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity,
+    SpotPolicy, Strategy as Choice, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -247,6 +247,11 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                     admins,
                     batch,
                     guaranteed_processing: batch.is_some_and(|batch| batch.size % 2 == 0),
+                    overflow: if max_pending > 0 {
+                        Overflow::ALL[max_pending as usize % 3]
+                    } else {
+                        Overflow::Reject
+                    },
                     spot,
                     changed,
                 };

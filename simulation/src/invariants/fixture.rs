@@ -85,6 +85,7 @@ pub(super) fn reservation(id: u64) -> Reservation {
         cost_micros: 0,
         endpoint: None,
         repaired: None,
+        aside: None,
     }
 }
 

@@ -28,6 +28,7 @@ const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
+const OVERFLOW: Net = Net::tests("plimsoll-ledger", "overflow", "");
 const MOVES: Net = Net::tests("plimsoll-scheduler", "elastic_test", "");
 const REDISTRIBUTION: Net = Net::tests("plimsoll-scheduler", "redistribute_test", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
@@ -43,7 +44,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 67] = [
+pub const SEEDED: [Seeded; 69] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -112,6 +113,12 @@ pub const SEEDED: [Seeded; 67] = [
     bug("time-goes-back", "ledger time follows the clock of the leader of the moment", &[MODEL, SEEDS]),
     bug("stale-queue", "what was placed stays in the queue", &[MODEL, SEEDS]),
     bug("endpoint-outlives-lease", "an endpoint is still there when its lease has ended", &[MODEL, SEEDS]),
+    bug("set-aside-the-first", "a queue sets aside those that its bound has room for", &[OVERFLOW, MODEL]),
+    bug(
+        "drop-the-body",
+        "what one asked that ended while it was aside goes before the answer that shows it",
+        &[OVERFLOW],
+    ),
     bug("overlapping-slices", "an instance is granted where another lies", &[MODEL]),
     bug("sell-idle-as-guaranteed", "what is oversubscribed is granted as backed", &[QOS, MODEL, SEEDS]),
     bug("best-effort-stays", "best effort leaves for nobody of its own or a lower class", &[QOS, MODEL]),

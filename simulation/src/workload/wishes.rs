@@ -309,6 +309,13 @@ fn queue(rng: &mut Rng) -> v1::Queue {
         batch: (weight_milli == Some(1_500)).then_some(v1::Batch { size: 2, interval_ms: 2_000 }),
         guaranteed_processing: weight_milli == Some(2_000),
         spot: (weight_milli == Some(500)).then(|| half(v1::OnInterruption::CheckpointAndRetry)),
+        overflow: match (max_pending, weight_milli) {
+            (0, _) => v1::Overflow::Unspecified,
+            (_, Some(0 | 1_500)) => v1::Overflow::SpillToDisk,
+            (_, Some(500 | 2_000)) => v1::Overflow::Compress,
+            _ => v1::Overflow::Reject,
+        }
+        .into(),
         ..Default::default()
     }
 }

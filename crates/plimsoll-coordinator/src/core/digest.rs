@@ -16,6 +16,8 @@ pub struct StateDump {
     pub chain: [u8; 32],
     /// Rows in canonical order; their contents are shared with the ledger.
     pub rows: Vec<(RowKey, Row)>,
+    /// What those asked who are set aside, in canonical order, which is after all other rows: no part of the digest, since rows have their hashes.
+    pub bodies: Vec<(RowKey, Row)>,
 }
 
 /// Digest of the state at one revision. Equal on all replicas, or one of them is wrong.

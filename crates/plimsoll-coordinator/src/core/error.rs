@@ -71,6 +71,9 @@ pub enum ReadError {
         /// What is applied.
         applied: Revision,
     },
+    /// What one asked that is set aside cannot be read.
+    #[error(transparent)]
+    Body(#[from] super::BodyError),
     /// The state at that revision is gone.
     #[error("the state is at revision {applied} already, {wanted} was asked")]
     Moved {

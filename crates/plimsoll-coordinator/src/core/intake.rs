@@ -335,6 +335,8 @@ fn weight_of(entry: &Entry) -> usize {
         | Command::StepIntent { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
+        | Command::SetAside { .. }
+        | Command::Return { .. }
         | Command::Upgrade { .. }
         | Command::TakeTokens { .. } => 0,
     }

@@ -20,6 +20,7 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 use tokio::sync::watch;
 
 use super::agents::AgentHub;
+use super::bodies::Bodies;
 use super::encoding::{self, Batch};
 use super::notice::{AppliedNotice, Changes};
 use super::stored::StoredRows;
@@ -36,6 +37,7 @@ pub struct LedgerMachine {
     pending: Mutex<Vec<Arc<Record>>>,
     /// Canonical bytes of outcomes that show a reservation, with that reservation, since the rows were last taken.
     shown: Mutex<HashMap<ReservationId, (Arc<Reservation>, Bytes)>>,
+    bodies: Arc<Bodies>,
     history: Arc<History>,
     hub: Arc<WatchHub>,
     notice: Arc<AppliedNotice>,
@@ -56,6 +58,7 @@ pub struct LedgerMachine {
 impl LedgerMachine {
     pub(super) fn new(
         ledger: Arc<RwLock<Ledger>>,
+        bodies: Arc<Bodies>,
         history: Arc<History>,
         hub: Arc<WatchHub>,
         notice: Arc<AppliedNotice>,
@@ -68,6 +71,7 @@ impl LedgerMachine {
             chain: Mutex::new([0; 32]),
             pending: Mutex::default(),
             shown: Mutex::default(),
+            bodies,
             history,
             hub,
             notice,
@@ -108,6 +112,11 @@ impl LedgerMachine {
             panic!("{why}: start a build that knows version {found}");
         }
         Err(MachineError(why))
+    }
+
+    /// What those asked who are set aside.
+    pub(super) fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
     }
 
     /// Chain hash after the latest command applied.
@@ -235,7 +244,12 @@ impl Machine for LedgerMachine {
         // Otherwise a power cut could leave rows without the records that led to them, and a hole in history. Records
         // ahead of the rows are written again with the same content.
         self.history.sync().unwrap_or_else(|error| panic!("history cannot be made durable: {error}"));
-        let touched = self.ledger.write().take_rows();
+        let touched = {
+            let mut ledger = self.ledger.write();
+            let touched = ledger.take_rows();
+            self.bodies.hand_out(&touched);
+            touched
+        };
         let shown = std::mem::take(&mut *self.shown.lock());
         rows.ops.reserve(touched.len() + 1);
         for row in &touched {
@@ -299,7 +313,11 @@ impl Machine for LedgerMachine {
         }
         let ledger = if any { self.check_version(ledger)? } else { Ledger::new() };
         let revision = ledger.revision();
-        *self.ledger.write() = ledger;
+        {
+            let mut now = self.ledger.write();
+            *now = ledger;
+            self.bodies.restored();
+        }
         *self.chain.lock() = chain;
         self.pending.lock().clear();
         self.shown.lock().clear();
@@ -393,6 +411,8 @@ fn note_before(ledger: &Ledger, entry: &Entry, changes: &mut Changes) {
         | Command::ApplyPolicy { .. }
         | Command::BecomeLeader { .. }
         | Command::OpenWindows { .. }
+        | Command::SetAside { .. }
+        | Command::Return { .. }
         | Command::Upgrade { .. }
         | Command::TakeTokens { .. } => {}
     }

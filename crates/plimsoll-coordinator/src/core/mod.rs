@@ -5,6 +5,7 @@
 
 mod agents;
 pub mod backup;
+mod bodies;
 mod config;
 mod digest;
 pub mod doctor;
@@ -36,13 +37,14 @@ mod tests;
 use std::sync::Arc;
 
 use plimsoll_consensus::Group;
-use plimsoll_ledger::{Answer, Entry, Ledger, Request, Reservation};
+use plimsoll_ledger::{Answer, Blocker, Entry, Ledger, Reason, Request, Reservation};
 use plimsoll_mutants::mutant;
 use plimsoll_scheduler::forecast::{Change, Plan};
 use plimsoll_scheduler::{Closed, Explanation, Scene, StartEstimate};
 use plimsoll_types::{LedgerTime, ReservationId, Revision};
 
 pub use agents::{AgentHub, AgentNotice, AgentSession, HeartbeatError, Sampled, SessionClosed};
+pub use bodies::BodyError;
 pub use config::{CallLimits, CoreConfig, Data, IntakeLimits, Stores, Timings};
 pub use digest::{StateDigest, StateDump};
 pub use error::{HistoryError, ReadError, StartError, SubmitError};
@@ -201,8 +203,27 @@ impl Core {
     /// Why a reservation is where it is, from the applied state of this replica.
     pub fn explain(&self, id: ReservationId) -> Option<Explanation> {
         // The lock is held for the copy alone.
-        let scene = Scene::of_reservation(&self.inner.ledger.read(), id)?;
-        Some(scene.closing(self.closed()).explain())
+        let (scene, aside) = {
+            let ledger = self.inner.ledger.read();
+            let known = ledger.reservation(id)?;
+            match overflowed(&ledger, known) {
+                Some(blocker) => {
+                    let asked = self.whole(&ledger, known).map(|whole| Arc::clone(&whole.request));
+                    // What it asked is only told of where it can be read: get says why not.
+                    let asked = asked.unwrap_or_else(|_| Arc::clone(&known.request));
+                    let scene = Scene::of_request(&ledger, &asked, &known.requester);
+                    (scene, Some((blocker, known.changed)))
+                }
+                None => (Scene::of_reservation(&ledger, id)?, None),
+            }
+        };
+        let mut explanation = scene.closing(self.closed()).explain();
+        if let Some((blocker, changed)) = aside {
+            explanation.blockers.insert(0, blocker);
+            (explanation.admissible, explanation.placement) = (false, None);
+            explanation.decision_revision = changed;
+        }
+        Some(explanation)
     }
 
     /// When one that waits is expected to start, by the state in `ledger`, which is this replica's; while it leads, with the starts that it keeps
@@ -214,6 +235,19 @@ impl Core {
         rank: impl FnOnce() -> u64,
     ) -> Option<StartEstimate> {
         self.inner.estimates.of(ledger, reservation, rank)
+    }
+
+    /// A reservation of a ledger with all that it asked, for who shows it: one that is set aside has that in its body. The ledger may be this replica's or one of
+    /// the past.
+    ///
+    /// # Errors
+    /// Where its body is lost or damaged.
+    pub fn whole(
+        &self,
+        ledger: &Ledger,
+        reservation: &Arc<Reservation>,
+    ) -> Result<Arc<Reservation>, BodyError> {
+        self.inner.machine.bodies().whole(ledger, reservation)
     }
 
     /// What would stand in the way of a request now.
@@ -232,7 +266,7 @@ impl Core {
     /// # Errors
     /// [`ReadError::Moved`] where the ledger is already past `at`; [`ReadError::TimedOut`] where it does not get there.
     pub async fn state_digest(&self, at: Revision) -> Result<StateDigest, ReadError> {
-        self.inner.dump(at).await.map(|dump| dump.digest())
+        self.inner.dump(at, false).await.map(|dump| dump.digest())
     }
 
     /// Every row of the state in canonical order. `at` as for [`Core::state_digest`].
@@ -240,7 +274,7 @@ impl Core {
     /// # Errors
     /// As for [`Core::state_digest`].
     pub async fn dump(&self, at: Revision) -> Result<StateDump, ReadError> {
-        self.inner.dump(at).await
+        self.inner.dump(at, true).await
     }
 
     /// How this replica and its group are.
@@ -373,4 +407,18 @@ impl Core {
     fn hint(&self) -> Option<(u64, String)> {
         self.inner.group.leader().filter(|(id, _)| *id != self.inner.config.node_id)
     }
+}
+
+/// Why one that is set aside is not looked at: how many of its queue go before it that are aside too, and how many wait in memory.
+fn overflowed(ledger: &Ledger, reservation: &Reservation) -> Option<Blocker> {
+    let aside = reservation.aside.as_ref().filter(|_| !reservation.state.is_final())?;
+    let queue = &reservation.request.queue;
+    let before = ledger.aside_in(queue).take_while(|id| *id != reservation.id).count() as u64;
+    let waiting = ledger.pending_of_queue(queue) as u64;
+    let subject = format!(
+        "set aside ({}): {waiting} of queue {queue} wait in memory, and of those set aside {before} go before it",
+        aside.how.name()
+    );
+    let limit = ledger.queue(queue).map_or(0, |queue| queue.max_pending.into());
+    Some(Blocker { limit, ..Blocker::new(Reason::Overflowed, subject, before, waiting) })
 }

@@ -243,7 +243,12 @@ fn load_event(
                 Row::Scaling(scaling) => EventObject::Scaling(scaling),
                 Row::Intent(intent) => EventObject::Intent(intent),
                 Row::Contention(one) => EventObject::Contention(one),
-                Row::Meta(_) | Row::Idempotency(_) | Row::RemovedNode(_) | Row::Usage(_) | Row::Load(_) => {
+                Row::Meta(_)
+                | Row::Idempotency(_)
+                | Row::RemovedNode(_)
+                | Row::Usage(_)
+                | Row::Load(_)
+                | Row::Body(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }
             }
@@ -337,6 +342,7 @@ mod tests {
             cost_micros: 0,
             endpoint: None,
             repaired: None,
+            aside: None,
         });
         let pool = Arc::new(Pool { name: "gpu".to_owned(), ..Pool::default() });
         let shown = Outcome::Reservation(Arc::clone(&reservation));

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::agents::{AgentHub, SessionClosed};
+use super::bodies::Bodies;
 use super::estimates::Estimates;
 use super::identity::Identity;
 use super::intake::Intake;
@@ -97,6 +98,7 @@ pub(super) async fn start(
         .map_err(|source| StartError::Store { place: "history".to_owned(), source })?;
     let history = Arc::new(history);
     let every = (config.history_revisions / BASES).max(LEAST_BETWEEN_BASES);
+    let bodies = Arc::new(Bodies::new(Arc::clone(&ledger), state_rows.clone()));
     let past = Past::new(Arc::clone(&history), state_rows, bases, every);
     let hub = Arc::new(WatchHub::new(Arc::clone(&history), config.watch_ring));
     let notice = Arc::new(AppliedNotice::new(Arc::clone(&wake)));
@@ -104,6 +106,7 @@ pub(super) async fn start(
     let agents = AgentHub::new(Arc::clone(&ledger), Arc::clone(&intake), config.timings.suspect_after_ms);
     let machine = Arc::new(LedgerMachine::new(
         Arc::clone(&ledger),
+        Arc::clone(&bodies),
         Arc::clone(&history),
         Arc::clone(&hub),
         Arc::clone(&notice),
@@ -142,6 +145,7 @@ pub(super) async fn start(
     let estimates = Arc::new(Estimates::default());
     let loads = Arc::new(LoadBook::new(Arc::clone(&wake)));
     let leader_loop = LeaderLoop {
+        bodies,
         estimates: Arc::clone(&estimates),
         loads: Arc::clone(&loads),
         config: Arc::clone(&config),
@@ -421,16 +425,17 @@ impl Inner {
     }
 
     /// See [`super::Core::dump`].
-    pub(super) async fn dump(&self, at: Revision) -> Result<StateDump, ReadError> {
+    pub(super) async fn dump(&self, at: Revision, with_bodies: bool) -> Result<StateDump, ReadError> {
         self.reach(at).await?;
         loop {
-            let (revision, log_time, rows) = {
+            let (revision, log_time, rows, bodies) = {
                 let ledger = self.ledger.read();
                 let revision = ledger.revision();
                 if at.0 != 0 && revision > at {
                     return Err(ReadError::Moved { wanted: at, applied: revision });
                 }
-                (revision, ledger.clock(), ledger.rows().collect())
+                let bodies = if with_bodies { self.machine.bodies().all(&ledger)? } else { Vec::new() };
+                (revision, ledger.clock(), ledger.rows().collect(), bodies)
             };
             // The records of what was just applied come a moment after the state.
             let mut changes = self.hub.changes();
@@ -444,7 +449,7 @@ impl Inner {
             let late = || ReadError::TimedOut { wanted: revision, applied: self.hub.latest() };
             tokio::time::timeout(self.read_timeout(), published).await.map_err(|_| late())?;
             if let Some(chain) = self.hub.chain_at(revision) {
-                return Ok(StateDump { revision, log_time, chain, rows });
+                return Ok(StateDump { revision, log_time, chain, rows, bodies });
             }
             // A snapshot was installed in between.
             tokio::task::yield_now().await;

@@ -33,6 +33,7 @@ const SCALING_POLICY: u8 = 25;
 const SCALING: u8 = 26;
 const INTENT: u8 = 27;
 const CONTENTION: u8 = 60;
+const BODY: u8 = 100;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -64,6 +65,7 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Scaling(name) => add(SCALING, name.as_bytes()),
         RowPlace::Intent(id) => add(INTENT, &id.0.to_be_bytes()),
         RowPlace::Contention(id) => add(CONTENTION, &id.0.to_be_bytes()),
+        RowPlace::Body(id) => add(BODY, &id.0.to_be_bytes()),
         RowPlace::Node(id) => add(NODE, &id.0.to_be_bytes()),
         RowPlace::Reservation(id) => add(RESERVATION, &id.0.to_be_bytes()),
         RowPlace::RemovedNode(id) => add(REMOVED_NODE, &id.0.to_be_bytes()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
-use plimsoll_ledger::{Answer, Command, Ledger, Outcome};
+use plimsoll_ledger::{Answer, Command, Ledger, Outcome, Reservation};
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::{LedgerTime, Revision};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -256,12 +256,20 @@ impl Api {
         view
     }
 
+    /// A reservation as the API shows it, with all that it asked.
+    pub(crate) fn show_whole(
+        &self,
+        ledger: &Ledger,
+        reservation: &Arc<Reservation>,
+    ) -> Result<v1::Reservation, Problem> {
+        let whole = self.core.whole(ledger, reservation).map_err(Problem::from)?;
+        Ok(convert::reservation_to_v1(&whole, ledger))
+    }
+
     /// The reservation of an answer that must have one, as the API shows it.
     pub(crate) fn reservation_of(&self, answer: &Answer) -> Result<v1::Reservation, Problem> {
         match &answer.outcome {
-            Outcome::Reservation(reservation) => {
-                Ok(convert::reservation_to_v1(reservation, &self.core.local()))
-            }
+            Outcome::Reservation(reservation) => self.show_whole(&self.core.local(), reservation),
             other => Err(Problem::internal(format!("an answer without a reservation: {other:?}"))),
         }
     }

@@ -117,7 +117,7 @@ impl AuditService for Audit {
         tokio::spawn(async move {
             let _place = place;
             let chain_hash = Bytes::copy_from_slice(&dump.chain);
-            for rows in dump.rows.chunks(BATCH) {
+            for rows in dump.rows.chunks(BATCH).chain(dump.bodies.chunks(BATCH)) {
                 answers.asked().await;
                 let response = v1::DumpStateResponse {
                     revision: dump.revision.0,

@@ -1,17 +1,17 @@
 //! Explanations of the planner as the API shows them.
 
-use plimsoll_ledger::{Blocker, Ledger, Placement, PolicyName, Request};
+use plimsoll_ledger::{Blocker, Ledger, Placement, PolicyName, Request, Reservation};
 use plimsoll_proto::{convert, reason, v1};
 use plimsoll_scheduler::{Explanation, KeptPlaces, SingleChange, Suggestion};
-use plimsoll_types::{ReservationId, Resources};
+use plimsoll_types::Resources;
 
 /// Why a reservation is where it is.
 pub(super) fn of_reservation(
     ledger: &Ledger,
-    id: ReservationId,
+    reservation: Option<&Reservation>,
     explanation: &Explanation,
 ) -> v1::Explanation {
-    let Some(reservation) = ledger.reservation(id) else {
+    let Some(reservation) = reservation else {
         // Forgotten since: what was found out still holds for its revision.
         return explained(ledger, &Request::default(), &Resources::default(), explanation);
     };

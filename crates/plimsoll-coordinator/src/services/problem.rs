@@ -8,7 +8,7 @@ use plimsoll_proto::v1::ErrorReason;
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::Revision;
 
-use crate::core::{HistoryError, ReadError, SubmitError};
+use crate::core::{BodyError, HistoryError, ReadError, SubmitError};
 
 /// What went wrong with one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,6 +273,12 @@ impl From<SubmitError> for Problem {
     }
 }
 
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Problem {
+        Problem::internal(error.to_string()).with("reservation", error.reservation.to_string())
+    }
+}
+
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         let message = error.to_string();
@@ -286,6 +292,7 @@ impl From<ReadError> for Problem {
             ReadError::TimedOut { wanted, applied } => Problem::new(ErrorReason::Unavailable, message)
                 .with("wanted", wanted.to_string())
                 .with("applied", applied.to_string()),
+            ReadError::Body(error) => Problem::from(error),
             ReadError::Moved { wanted, applied } => Problem::new(ErrorReason::RevisionMoved, message)
                 .with("wanted", wanted.to_string())
                 .with("applied", applied.to_string()),

@@ -208,7 +208,7 @@ impl ReservationService for Reservations {
         Ok(Response::new(v1::GetReservationResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
-            reservation: Some(v1::Reservation { start, ..convert::reservation_to_v1(reservation, &view) }),
+            reservation: Some(v1::Reservation { start, ..self.api.show_whole(&view, reservation)? }),
             rank: show::rank(&view, reservation),
             queue_length: show::queue_length(&view, reservation),
         }))
@@ -236,7 +236,9 @@ impl ReservationService for Reservations {
                 let mut found = found.ok_or_else(|| Problem::not_found("reservation", &name))?;
                 self.keep_allowed(&mut found);
                 let view = self.api.core.local();
-                let mut told = explain::of_reservation(&view, id, &found);
+                let whole = view.reservation(id).map(|known| self.api.core.whole(&view, known)).transpose();
+                let whole = whole.map_err(Problem::from)?;
+                let mut told = explain::of_reservation(&view, whole.as_deref(), &found);
                 let start =
                     view.reservation(id).and_then(|waiting| start::of(&self.api.core, &view, waiting));
                 told.expected_start_ms = start.as_ref().map_or(0, |start| start.start_time_ms);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use plimsoll_ledger::{Contention, Ledger};
+use plimsoll_ledger::{Contention, Ledger, OverflowTally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -127,7 +127,7 @@ impl Gatherer {
 
     fn ledger(&self, page: &mut Page<'_>) -> fmt::Result {
         // The lock is held while summing only, not while writing.
-        let (queues, broken, (measure, thresholds), lent, pools, ids) = {
+        let (queues, broken, (measure, thresholds), lent, pools, ids, aside) = {
             let view = self.core.local();
             let broken: Vec<_> = view
                 .pools()
@@ -143,7 +143,9 @@ impl Gatherer {
             let thresholds: BTreeMap<String, u32> =
                 view.pools().map(|pool| (pool.name.clone(), pool.elastic.fragmentation_permille)).collect();
             let measure = self.core.measured().begin(&view);
-            (queues, broken, (measure, thresholds), lent(&view), capacities, ids)
+            let tally = |queue: &str| (queue.to_owned(), view.overflow_of(queue));
+            let aside: Vec<_> = view.queues_aside().map(tally).collect();
+            (queues, broken, (measure, thresholds), lent(&view), capacities, ids, aside)
         };
         let names = || queues.iter().map(|(name, _)| name.as_str());
         let live = self.tallies.reservations(names());
@@ -159,6 +161,20 @@ impl Gatherer {
         let rows =
             queues.into_iter().map(|(pool, length)| (vec![("pool", pool)], to_f64(length as u64))).collect();
         page.rows("queue_length", "Requests that wait, by pool", rows)?;
+        let by_queue = |what: fn(&OverflowTally) -> [(&'static str, u64); 2]| {
+            let rows = aside.iter().flat_map(|(queue, tally)| {
+                what(tally).map(|(how, number)| {
+                    (vec![("queue", queue.clone()), ("how", how.to_owned())], to_f64(number))
+                })
+            });
+            rows.collect()
+        };
+        let counts = by_queue(|tally| [("spilled", tally.spilled), ("compressed", tally.compressed)]);
+        page.rows("queue_overflow", "Requests that are set aside, by queue and how they are kept", counts)?;
+        let bytes =
+            by_queue(|tally| [("spilled", tally.spilled_bytes), ("compressed", tally.compressed_bytes)]);
+        let help = "Bytes of what those asked who are set aside, by queue and how they are kept";
+        page.rows("queue_overflow_bytes", help, bytes)?;
         let help =
             "Gangs that lost members with their nodes and that nothing has taken the place of, by pool";
         page.rows("gangs_repairing", help, broken)?;

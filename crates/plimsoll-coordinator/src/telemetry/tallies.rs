@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use plimsoll_ledger::{DEFAULT_CLASS, Event, EventObject, Ledger, Reservation, State};
+use plimsoll_ledger::{DEFAULT_CLASS, Event, EventObject, Ledger, Reason, Reservation, State};
 use plimsoll_proto::convert;
 use plimsoll_proto::reason;
 use plimsoll_types::ReservationId;
@@ -120,7 +120,10 @@ impl Counts {
     }
 
     fn wait(&mut self, reservation: &Reservation) {
-        if reservation.is_waiting() {
+        if reservation.aside.is_some() && reservation.state == State::Pending {
+            let why = reason::name(convert::reason_to_v1(Reason::Overflowed));
+            self.waiting.insert(reservation.id, (reservation.request.pool.clone(), why));
+        } else if reservation.is_waiting() {
             let first = reservation.blockers.first();
             let why = first.map_or(NOT_YET, |blocker| reason::name(convert::reason_to_v1(blocker.reason)));
             self.waiting.insert(reservation.id, (reservation.request.pool.clone(), why));

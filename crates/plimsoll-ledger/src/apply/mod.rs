@@ -10,6 +10,7 @@ mod intents;
 mod interrupt;
 mod lease;
 mod node;
+mod overflow;
 mod policy;
 mod preempt;
 mod queueing;

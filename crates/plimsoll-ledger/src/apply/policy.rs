@@ -68,6 +68,7 @@ impl Ledger {
             self.knows(crate::eviction::SINCE_VERSION, "eviction thresholds", &mut blockers);
         }
         self.check_spot_policy(put, &mut blockers);
+        self.check_overflow(put, &mut blockers);
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
         self.check_qos_policy(put, &mut blockers);

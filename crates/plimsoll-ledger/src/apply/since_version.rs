@@ -1,6 +1,6 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
-use super::{administration, evict, preempt, queueing, queues, repair, usage, validators};
+use super::{administration, evict, overflow, preempt, queueing, queues, repair, usage, validators};
 use crate::processing;
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, capacity, contention, mig, qos, role,
@@ -59,8 +59,11 @@ impl Command {
             matches!(self, Command::Evict { .. }) || self.says(none, evict::is_of_eviction, none);
         let of_spot = matches!(self, Command::InterruptNode { .. })
             || self.says(capacity::asks_for_interruption, capacity::is_of_spot, none);
+        let of_overflow = matches!(self, Command::SetAside { .. } | Command::Return { .. })
+            || self.says(none, overflow::is_of_overflow, none);
         let features = [
             (of_spot, capacity::SINCE_VERSION),
+            (of_overflow, crate::overflow::SINCE_VERSION),
             (self.says(none, contention::redistributes, none), contention::REDISTRIBUTE_SINCE_VERSION),
             (of_eviction, crate::eviction::SINCE_VERSION),
             (of_roles, role::SINCE_VERSION),

@@ -34,7 +34,8 @@ impl Ledger {
             Verdict::Place(placement) => {
                 let asked = &reservation.request;
                 let admitted = self
-                    .admit_batch(asked, context.now)
+                    .admit_order(&reservation)
+                    .and_then(|()| self.admit_batch(asked, context.now))
                     .and_then(|()| self.admit_at(asked, context.actor, placement, (context.now, None)));
                 match (admitted, request.wait) {
                     (Err(_), _) if mutant!("trust-the-planner") => {
@@ -76,7 +77,8 @@ impl Ledger {
         }
         let started = old.is_advance() && !Ledger::is_for_later(&old.request, context.now);
         if !old.is_waiting() && !started {
-            return Err(Refusal::one(Reason::WrongState, format!("{id} is {}", old.state.name()), 1, 0));
+            let state = if old.aside.is_some() { "set aside" } else { old.state.name() };
+            return Err(Refusal::one(Reason::WrongState, format!("{id} is {state}"), 1, 0));
         }
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
@@ -93,6 +95,20 @@ impl Ledger {
         grant(&mut new, placement, cut, context);
         self.open_tab(&mut new);
         Ok(self.store(context, "place", new, Some(old.state)))
+    }
+
+    /// Refuses a grant while others of its queue go before it and are set aside: nobody looks for a place for those.
+    fn admit_order(&self, coming: &Reservation) -> Result<(), Refusal> {
+        let queue = &coming.request.queue;
+        match self.aside_before(queue, coming.priority) {
+            0 => Ok(()),
+            before => Err(Refusal::one(
+                Reason::Overflowed,
+                format!("{before} of queue {queue} go before it and are set aside"),
+                before,
+                0,
+            )),
+        }
     }
 
     /// Refuses a grant that a queue with batches does not make now.
@@ -211,6 +227,7 @@ impl Ledger {
             cost_micros: 0,
             endpoint: None,
             repaired: None,
+            aside: None,
             request,
         }
     }
@@ -232,7 +249,8 @@ impl Ledger {
         let queue = &reservation.request.queue;
         let most = self.queue(queue).map_or(0, |queue| queue.max_pending as usize);
         let waiting = if most > 0 { self.pending_of_queue(queue) } else { 0 };
-        if most > 0 && waiting >= most {
+        let sets_aside = self.bound_of(queue).is_some();
+        if most > 0 && waiting >= most && !sets_aside {
             let blocker = Blocker::new(Reason::QueueFull, queue.as_str(), waiting as u64 + 1, most as u64);
             return Err(Refusal { reason: Reason::QueueFull, blockers: [vec![blocker], blockers].concat() });
         }

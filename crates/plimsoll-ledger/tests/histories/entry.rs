@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_ledger::{
     AdminChange, Announcement, Command, Entry, Gauge, IntentStep, Ledger, LoadReport, NodeHealth, Overload,
-    Placement, Registration, Reservation, ScaleDecided, ScalingTarget, Verdict, Window,
+    Placement, Registration, Request, Reservation, ScaleDecided, ScalingTarget, SetAsideOne, Verdict, Window,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision};
 
@@ -288,6 +288,38 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 (pool.to_owned(), ["cpu", "gpu", "memory", "license/x"][usize::from(*which) % 4].to_owned())
             });
             Command::ObserveContention { pool, resource }
+        }
+        Step::SetAside(index, right) => {
+            let queues = ledger.queues_to_even();
+            let queue = queues.get(index % queues.len().max(1)).copied().unwrap_or("speech");
+            let mut ids = ledger.to_set_aside(queue, 1 + index % 3);
+            if !right || ids.is_empty() {
+                ids.extend(pick(ledger, *index).map(|r| r.id));
+            }
+            let one = |id: ReservationId| SetAsideOne {
+                reservation: id,
+                body: vec![7; 1 + (id.0 % 5) as usize].into(),
+                body_hash: [1; 32],
+            };
+            Command::SetAside { aside: ids.into_iter().map(one).collect() }
+        }
+        Step::Return(index, right) => {
+            let queues: Vec<&str> = ledger.queues_aside().collect();
+            let queue = queues.get(index % queues.len().max(1)).copied().unwrap_or("speech");
+            let mut ids = ledger.to_return(queue, 1 + index % 3);
+            if !right || ids.is_empty() {
+                ids.extend(ledger.aside_in(queue).nth(index % 4));
+            }
+            // What is left of them, with the amounts: bodies are nothing to a ledger.
+            let asked = ids.into_iter().filter_map(|id| ledger.reservation(id)).map(|r| {
+                let mut request = Request::clone(&r.request);
+                request.requirements.amounts = r.amounts.clone();
+                if !right && index % 5 == 0 {
+                    request.requirements.amounts.cpu_millis.0 ^= 1;
+                }
+                (r.id, request)
+            });
+            Command::Return { requests: asked.collect() }
         }
         Step::Windows(which, ahead_ms, length_ms, right) => {
             let schedule = ["night", "always", "other"][usize::from(*which)];

@@ -103,3 +103,10 @@ pub(crate) fn too_much() -> Request {
     let wait = Wait::Queue { deadline_ms: 0 };
     Request { wait, ..staying(Requirements { amounts, ..Requirements::default() }) }
 }
+
+/// A request that waits in a queue.
+pub(crate) fn waits_in(queue: &str) -> Request {
+    let amounts = Resources::new(2_000, GIB);
+    let wait = Wait::Queue { deadline_ms: 0 };
+    Request { queue: queue.into(), wait, ..staying(Requirements { amounts, ..Requirements::default() }) }
+}

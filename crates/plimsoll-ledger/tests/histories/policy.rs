@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use plimsoll_autoscaler::{Behavior, Policy as Rules};
 use plimsoll_ledger::{
     Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter,
-    NodeLimits, OnInterruption, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind, Qos,
-    Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service,
-    Severity, SpotPolicy, Users, Validator,
+    NodeLimits, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind,
+    Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope,
+    Service, Severity, SpotPolicy, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -41,6 +41,22 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![PolicyObject::Class(class)], vec![])
         }
         49..=53 => (vec![processing(change)], vec![]),
+        63..=65 => {
+            let bounded = |name: &str, overflow, max_pending| {
+                PolicyObject::Queue(Queue { name: name.into(), max_pending, overflow, ..Queue::default() })
+            };
+            let put = match change {
+                63 => vec![
+                    bounded("speech", Overflow::SpillToDisk, 1),
+                    bounded("vision", Overflow::Compress, 2),
+                ],
+                64 => vec![bounded("speech", Overflow::Compress, 3)],
+                _ => {
+                    vec![bounded("speech", Overflow::Reject, 1), bounded("vision", Overflow::SpillToDisk, 1)]
+                }
+            };
+            (put, vec![])
+        }
         8 => (vec![PolicyObject::Pool(pool("gpu", 0))], vec![PolicyName::Class("standard".into())]),
         9 => {
             (vec![queue("vision", "", &[("cpu", 1_000, 4_000, Some(6_000)), ("gpu", 0, 500, None)])], vec![])

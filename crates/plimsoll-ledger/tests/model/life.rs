@@ -53,6 +53,7 @@ impl Model {
             endpoint: None,
             repair: None,
             tokens: Vec::new(),
+            aside: false,
             bill: Vec::new(),
             paid_until: 0,
             priority,
@@ -83,7 +84,7 @@ impl Model {
             Verdict::Infeasible(_) => return Err(Reason::Infeasible),
             Verdict::Blocked(_) => Err(Reason::NoCapacity),
             Verdict::Place(placement) => {
-                let open = self.batch_is_open(&r.request, self.clock);
+                let open = self.goes_first(&r).and_then(|()| self.batch_is_open(&r.request, self.clock));
                 let admitted = open.and_then(|()| self.admits(&r.request, &r.requester, placement, None));
                 admitted.map(|cut| (placement, cut))
             }
@@ -101,7 +102,8 @@ impl Model {
                 }
                 let own = |other: &&Res| other.waits() && other.request.queue == r.request.queue;
                 let most = self.queues.get(&r.request.queue).map_or(0, |queue| queue.max_pending as usize);
-                if most > 0 && self.reservations.values().filter(own).count() >= most {
+                let full = most > 0 && self.reservations.values().filter(own).count() >= most;
+                if full && self.bound(&r.request.queue).is_none() {
                     return Err(Reason::QueueFull);
                 }
                 r.deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };

@@ -9,6 +9,7 @@ mod elastic;
 mod eviction;
 mod life;
 mod nodes;
+mod overflow;
 mod policy;
 mod preemption;
 mod processing;
@@ -67,6 +68,8 @@ pub(crate) struct Res {
     pub(crate) repair: Option<(u64, u64, u32)>,
     /// Token of each member; none where all have the reservation's.
     pub(crate) tokens: Vec<u64>,
+    /// It is set aside from its queue, or ended so.
+    pub(crate) aside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -375,6 +378,14 @@ impl Model {
                 self.observe(pool, resource)?;
                 return Ok(Came::To("done"));
             }
+            Command::SetAside { aside } => {
+                self.set_aside(aside)?;
+                return Ok(Came::To("done"));
+            }
+            Command::Return { requests } => {
+                self.bring_back(requests)?;
+                return Ok(Came::To("done"));
+            }
             Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
             Command::Upgrade { to } => {
                 if *to <= self.version {
@@ -472,7 +483,8 @@ fn occupies(state: State) -> bool {
 
 impl Res {
     pub(crate) fn waits(&self) -> bool {
-        self.state == State::Pending || self.state == State::Planned && !self.members.is_empty()
+        self.state == State::Pending && !self.aside
+            || self.state == State::Planned && !self.members.is_empty()
     }
 
     pub(crate) fn is_advance(&self) -> bool {

@@ -25,6 +25,7 @@ impl Model {
         if self.version < 4 && put.iter().any(of_preemption) {
             reasons.push(Reason::UnsupportedVersion);
         }
+        reasons.extend(self.overflow_reasons(put));
         reasons.extend(self.queueing_reasons(put));
         reasons.extend(self.qos_reasons(put));
         reasons.extend(self.processing_reasons(put, delete));

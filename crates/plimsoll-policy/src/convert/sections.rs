@@ -103,11 +103,22 @@ fn queue(name: &str, at: &At<'_, '_>, out: &mut Output) {
     if at.is("guaranteed_processing", "true") {
         spec.insert("guaranteedProcessing".to_owned(), true.into());
     }
-    // What does not fit into a full queue is refused.
-    if !at.is("overflow_policy", "reject")
-        && let Some(overflow) = at.get("overflow_policy")
-    {
-        overflow.tell("a full queue refuses: reject is what there is");
+    let known = ["spill_to_disk", "compress"].into_iter().find(|word| at.is("overflow_policy", word));
+    match known {
+        Some(word) if spec.contains_key("maxPending") => {
+            spec.insert("overflow".to_owned(), word.into());
+        }
+        // What does not fit into a full queue is refused where nothing is said.
+        _ if at.is("overflow_policy", "reject") => {}
+        _ => {
+            if let Some(overflow) = at.get("overflow_policy") {
+                let why = match known {
+                    Some(_) => "a queue without max_size is never full",
+                    None => "reject, spill_to_disk and compress are what there is",
+                };
+                overflow.tell(why);
+            }
+        }
     }
 }
 

@@ -81,8 +81,13 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         }
     }
     if let Some(node) = spec.get("overflow") {
-        // The one way there is: what does not fit is refused.
-        context.word(node, "spec.overflow", &[("reject", ())]);
+        context.locate("queue.overflow", node.mark, "spec.overflow");
+        let words = [
+            ("reject", v1::Overflow::Reject),
+            ("spill_to_disk", v1::Overflow::SpillToDisk),
+            ("compress", v1::Overflow::Compress),
+        ];
+        queue.overflow = context.word(node, "spec.overflow", &words).unwrap_or_default().into();
     }
     queue.batch = spec.get("batch").map(|node| batch(context, node));
     let promised =

@@ -5,7 +5,7 @@ use plimsoll_types::{DeviceIndex, NodeEpoch, NodeId, ReservationId, Revision};
 
 use super::decode::{self, Result, all};
 use super::{
-    CodecError, contention, encode, eviction, names, request, reservation, scale, schedule, service,
+    CodecError, contention, encode, eviction, names, overflow, request, reservation, scale, schedule, service,
 };
 use crate::fields::{Reader, Writer};
 use crate::log;
@@ -124,6 +124,8 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
             to.bytes(2, from);
             to.bytes(3, pool);
         }),
+        Command::SetAside { aside } => to.message(100, |to| overflow::write_aside(to, aside)),
+        Command::Return { requests } => to.message(101, |to| overflow::write_returned(to, requests)),
         Command::OpenWindows { schedule, changed, windows, until } => {
             to.generated(30, &schedule::encode_open(schedule, *changed, windows, *until));
         }
@@ -268,6 +270,8 @@ fn read_plain(from: &mut Reader<'_>, number: u32) -> Result<Command> {
             reservation: ReservationId(from.number(1)?),
             placement: reservation::read_placement(from.some_message(2, "relocate.placement")?)?,
         },
+        100 => Command::SetAside { aside: overflow::read_aside(&mut from)? },
+        101 => Command::Return { requests: overflow::read_returned(&mut from)? },
         75 => Command::Evict {
             reservation: ReservationId(from.number(1)?),
             overload: eviction::read_overload(from.some_message(2, "evict.overload")?)?,

@@ -236,6 +236,7 @@ pub(super) fn queue(from: log::QuotaQueue) -> Result<PolicyQueue> {
         batch: from.batch.map(|batch| Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: from.guaranteed_processing,
         spot: from.spot.map(spot::decode_policy).transpose()?,
+        overflow: names::decode_overflow(from.overflow)?,
         changed: Revision(from.changed),
     })
 }

@@ -219,6 +219,7 @@ pub(super) fn queue(queue: &PolicyQueue) -> log::QuotaQueue {
         batch: queue.batch.map(|batch| log::Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: queue.guaranteed_processing,
         spot: queue.spot.as_ref().map(spot::encode_policy),
+        overflow: names::encode_overflow(queue.overflow),
         changed: queue.changed.0,
     }
 }

@@ -25,6 +25,7 @@ const SCALING_POLICY: u8 = 25;
 const SCALING: u8 = 26;
 const INTENT: u8 = 27;
 const CONTENTION: u8 = 60;
+const BODY: u8 = 100;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -57,6 +58,10 @@ pub fn encode_key(key: &RowKey) -> Bytes {
             bytes.push(CONTENTION);
             bytes.extend_from_slice(&id.0.to_be_bytes());
         }
+        RowKey::Body(id) => {
+            bytes.push(BODY);
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
         RowKey::Node(id) => {
             bytes.push(NODE);
             bytes.extend_from_slice(&id.0.to_be_bytes());
@@ -76,6 +81,11 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         }
     }
     bytes.into()
+}
+
+/// True for the canonical key of what one asked that is set aside.
+pub fn is_body(key: &[u8]) -> bool {
+    key.first() == Some(&BODY)
 }
 
 /// The key of canonical bytes.
@@ -110,6 +120,10 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         CONTENTION => {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Contention(Revision(u64::from_be_bytes(id))))
+        }
+        BODY => {
+            let id = rest.try_into().map_err(|_| bad)?;
+            Ok(RowKey::Body(ReservationId(u64::from_be_bytes(id))))
         }
         NODE => {
             let id = rest.try_into().map_err(|_| bad)?;
@@ -150,6 +164,7 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Scaling(scaling) => RowKey::Scaling(scaling.policy.clone()),
         Row::Intent(intent) => RowKey::Intent(intent.id),
         Row::Contention(one) => RowKey::Contention(one.id),
+        Row::Body(body) => RowKey::Body(body.reservation),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -216,6 +231,7 @@ mod tests {
             ".{0,6}".prop_map(RowKey::Scaling),
             any::<u64>().prop_map(|id| RowKey::Intent(Revision(id))),
             any::<u64>().prop_map(|id| RowKey::Contention(Revision(id))),
+            any::<u64>().prop_map(|id| RowKey::Body(ReservationId(id))),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),
@@ -245,6 +261,7 @@ mod tests {
             &[LOAD, 1],
             &[INTENT, 1],
             &[CONTENTION, 1],
+            &[BODY, 1],
             &[REMOVED_NODE, 1],
             &[IDEMPOTENCY, b'a', 0],
             &[99],

@@ -12,6 +12,7 @@ mod key;
 mod mig;
 mod names;
 mod outcome;
+mod overflow;
 mod request;
 mod reservation;
 mod row;
@@ -29,13 +30,13 @@ pub(crate) mod arbitrary;
 mod codec_test;
 
 use bytes::Bytes;
-use plimsoll_ledger::{Answer, Entry, Outcome, Row};
+use plimsoll_ledger::{Answer, Entry, Outcome, Request, Row};
 use plimsoll_types::LedgerTime;
 use prost::encoding::WireType;
 
 use crate::fields::{Reader, Writer, written};
 
-pub use key::{decode_key, encode_key, key_of};
+pub use key::{decode_key, encode_key, is_body, key_of};
 pub use sharing::SharedRequests;
 
 /// Commands that travel in one consensus entry, with the canonical bytes of each.
@@ -116,6 +117,19 @@ pub fn encode_entry(entry: &Entry) -> Bytes {
 /// Where the bytes are damaged, not canonical, or of a newer build.
 pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
     command::read(Reader::new(bytes, "command"))
+}
+
+/// Canonical bytes of what a client asks: what is kept of those that are set aside.
+pub fn encode_request(asked: &Request) -> Bytes {
+    written(USUAL_BYTES, |to| request::write(to, asked)).into()
+}
+
+/// What was asked, of canonical bytes.
+///
+/// # Errors
+/// As for [`decode_entry`].
+pub fn decode_request(bytes: &[u8]) -> Result<Request, CodecError> {
+    request::read(Reader::new(bytes, "request"))
 }
 
 /// Canonical bytes of a batch of encoded commands.

@@ -1,8 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt, Preemption,
-    PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
+    AsideHow, Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt,
+    Overflow, Preemption, PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -110,7 +110,8 @@ pair!(
         ServiceNotFound,
         PermissionDenied,
         AwaitsBatch,
-        SpotShare
+        SpotShare,
+        Overflowed
     ]
 );
 pair!(
@@ -144,6 +145,7 @@ pair!(
     [LowerClass, Reclaim, BestEffort, Relocation, Threshold, Interruption]
 );
 pair!(encode_gauge, decode_gauge, Gauge, "gauge", [Cpu, Memory, CpuPressure, MemoryPressure, IoPressure]);
+pair!(encode_aside_how, decode_aside_how, AsideHow, "aside.how", [Spilled, Compressed]);
 pair!(encode_some_qos, decode_some_qos, Qos, "qos", [Guaranteed, Burstable, BestEffort]);
 
 /// `None` is 0.
@@ -200,6 +202,23 @@ pub(super) fn decode_preemption(number: i32) -> Result<Preemption, CodecError> {
         .into_iter()
         .find(|preemption| encode_preemption(*preemption) == number)
         .ok_or(CodecError::UnknownKind { what: "preemption" })
+}
+
+/// Reject is 0: queues had no word for it before ledger version 11.
+pub(super) fn encode_overflow(overflow: Overflow) -> i32 {
+    match overflow {
+        Overflow::Reject => 0,
+        Overflow::SpillToDisk => 1,
+        Overflow::Compress => 2,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_overflow(number: i32) -> Result<Overflow, CodecError> {
+    Overflow::ALL
+        .into_iter()
+        .find(|overflow| encode_overflow(*overflow) == number)
+        .ok_or(CodecError::UnknownKind { what: "overflow" })
 }
 
 /// Dynamic is 0: pools had no word for it before ledger version 9.

@@ -8,7 +8,7 @@ use plimsoll_ledger::{
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 
 use super::decode::Result;
-use super::{eviction, mig, names, request, service, usage};
+use super::{eviction, mig, names, overflow, request, service, usage};
 use crate::fields::{Reader, Writer};
 
 /// Fields of `Reservation`.
@@ -61,6 +61,9 @@ pub(super) fn write(to: &mut Writer<'_>, reservation: &Reservation) {
         });
     }
     to.packed(52, reservation.member_tokens().iter().map(|token| token.0));
+    if let Some(aside) = &reservation.aside {
+        to.message(100, |to| overflow::write_kept(to, aside));
+    }
 }
 
 /// The reservation of its fields.
@@ -97,6 +100,7 @@ pub(super) fn read_with<'a>(
     let endpoint = from.generated(40, "endpoint")?.map(service::decode_endpoint).transpose()?.map(Arc::new);
     let repair = from.message(51, "repair")?.map(read_repair).transpose()?;
     let member_tokens = from.packed(52)?.into_iter().map(Revision).collect();
+    let aside = from.message(100, "aside")?.map(overflow::read_kept).transpose()?.map(Box::new);
     from.end()?;
     Ok(Reservation {
         id,
@@ -122,6 +126,7 @@ pub(super) fn read_with<'a>(
         cost_micros,
         endpoint,
         repaired: Repaired::of(repair, member_tokens),
+        aside,
     })
 }
 

@@ -60,6 +60,7 @@ reasons!(
     AffinityConflict,
     AwaitsBatch,
     SpotShare,
+    Overflowed,
     ServiceNotFound,
     PermissionDenied,
 );
@@ -113,6 +114,7 @@ fn sentence(from: &Blocker) -> String {
         Reason::SpotShare => {
             return format!("{subject}: {asked} members asked on spot nodes, {available} more may be there");
         }
+        Reason::Overflowed => subject.clone(),
         Reason::QueueFull | Reason::TableFull => format!("{subject}: full with {available}"),
         Reason::UnsupportedVersion => format!("{subject}: version {asked} asked, {available} is in force"),
         Reason::KeyConflict
@@ -214,6 +216,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 36);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 37);
     }
 }

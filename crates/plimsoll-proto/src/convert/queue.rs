@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::limits::{
     MAX_BATCH, MAX_BATCH_INTERVAL_MS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
-use plimsoll_ledger::{Batch, Ledger, Queue, Quota, Share};
+use plimsoll_ledger::{Batch, Ledger, Overflow, Queue, Quota, Share};
 use plimsoll_types::{Amount, Revision};
 
 use super::Violation;
@@ -51,13 +51,14 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
         batch: from.batch.map(|batch| v1::Batch { size: batch.size, interval_ms: batch.interval_ms }),
         guaranteed_processing: from.guaranteed_processing,
         spot: from.spot.as_ref().map(spot_to_v1),
+        overflow: overflow_to_v1(from.overflow).into(),
         revision: from.changed.0,
     }
 }
 
 /// What a queue looks like now. O(pools x resources x depth).
 pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
-    let tree = ledger.quota();
+    let (tree, aside) = (ledger.quota(), ledger.overflow_of(&from.name));
     let Share(share) = tree.share(&from.name, &ledger.prices_milli(), true);
     let quotas = tree.cells(&from.name).map(|(pool, resource, cell)| v1::QuotaStatus {
         pool: pool.to_owned(),
@@ -71,6 +72,10 @@ pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
         pending: ledger.pending_of_queue(&from.name) as u64,
         quotas: quotas.collect(),
         share_ppm: u64::try_from(share / 1_000).unwrap_or(u64::MAX),
+        spilled: aside.spilled,
+        compressed: aside.compressed,
+        spilled_bytes: aside.spilled_bytes,
+        compressed_bytes: aside.compressed_bytes,
     }
 }
 
@@ -94,6 +99,13 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
             check.fail(&format!("admins[{index}]"), format!("{admin:?} is there already"));
         }
     }
+    let overflow = overflow_from_v1(from.overflow).unwrap_or_else(|| {
+        check.fail("overflow", format!("{} is not a kind of overflow", from.overflow));
+        Overflow::default()
+    });
+    if overflow != Overflow::Reject && from.max_pending == 0 {
+        check.fail("overflow", "needs max_pending: without a bound nothing is past it");
+    }
     Queue {
         name: from.name.clone(),
         labels: check.labels("labels", &from.labels),
@@ -110,7 +122,24 @@ pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {
         batch: from.batch.map(|given| check.within("batch", |check| batch(check, given))),
         guaranteed_processing: from.guaranteed_processing,
         spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot(check, from))),
+        overflow,
         changed: Revision(0),
+    }
+}
+
+fn overflow_from_v1(from: i32) -> Option<Overflow> {
+    Some(match v1::Overflow::try_from(from).ok()? {
+        v1::Overflow::Unspecified | v1::Overflow::Reject => Overflow::Reject,
+        v1::Overflow::SpillToDisk => Overflow::SpillToDisk,
+        v1::Overflow::Compress => Overflow::Compress,
+    })
+}
+
+fn overflow_to_v1(from: Overflow) -> v1::Overflow {
+    match from {
+        Overflow::Reject => v1::Overflow::Reject,
+        Overflow::SpillToDisk => v1::Overflow::SpillToDisk,
+        Overflow::Compress => v1::Overflow::Compress,
     }
 }
 

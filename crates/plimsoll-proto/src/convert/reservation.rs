@@ -1,8 +1,8 @@
 //! Reservations as the API shows them.
 
 use plimsoll_ledger::{
-    DeviceGrant, EndReason, Evicted, GpuAsk, Ledger, MemberPlacement, Overload, Preempted, PreemptionRule,
-    Request, Reservation, State,
+    AsideHow, DeviceGrant, EndReason, Evicted, GpuAsk, Ledger, MemberPlacement, Overload, Preempted,
+    PreemptionRule, Request, Reservation, State,
 };
 use plimsoll_types::{ReservationId, Resources};
 
@@ -94,6 +94,14 @@ pub fn reservation_to_v1(from: &Reservation, ledger: &Ledger) -> v1::Reservation
             since_time_ms: repair.since.0,
             until_time_ms: repair.until.0,
             missing_members: from.missing_members(),
+        }),
+        aside: from.aside.as_ref().map(|aside| v1::Aside {
+            how: match aside.how {
+                AsideHow::Spilled => v1::AsideHow::Spilled,
+                AsideHow::Compressed => v1::AsideHow::Compressed,
+            }
+            .into(),
+            body_bytes: aside.body_bytes.into(),
         }),
     }
 }

@@ -270,7 +270,14 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             1,
             Later,
             "so much of the same work is on spot nodes, or in one spot pool, as may be",
-            "wait until more of it is on other nodes, allow other nodes, or raise `spot.share` or `spot.base` of the pool or queue",
+            "wait until more of it is on other nodes, allow other nodes, or raise `spot.share` of the pool or queue",
+        ),
+        ErrorReason::Overflowed => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "others of its queue go before it and are set aside, or it is itself",
+            "wait in the queue, or raise its `maxPending`: `plimsoll describe queue NAME` shows how many are set aside",
         ),
         ErrorReason::Preempted => row(
             Code::Aborted,

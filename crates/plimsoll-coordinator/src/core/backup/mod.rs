@@ -11,12 +11,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use plimsoll_consensus::{read_sealed, write_sealed};
-use plimsoll_ledger::{Ledger, Row};
+use plimsoll_ledger::{Ledger, Row, StoredRow};
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, StateHasher};
 use plimsoll_store::files;
 use plimsoll_types::Revision;
 use serde::{Deserialize, Serialize};
+
+use super::bodies;
 
 pub use restore::{RestoreError, Restored, Target, restore};
 
@@ -86,6 +88,8 @@ pub struct Verified {
     /// The largest token that it holds.
     pub largest_token: Revision,
     ledger: Ledger,
+    /// What those asked who are set aside.
+    bodies: Vec<Row>,
 }
 
 /// A file that cannot be used.
@@ -173,7 +177,16 @@ pub fn verify(path: &Path) -> Result<Verified, BackupError> {
         return Err(unsound(wrong));
     }
     let count = rows.len() as u64;
-    let ledger = Ledger::from_rows(rows).map_err(|error| unsound(error.to_string()))?;
+    let bodies: Vec<Row> = rows.iter().filter(|row| matches!(row, Row::Body(_))).cloned().collect();
+    let ledger = Ledger::from_stored(rows.into_iter().map(StoredRow::Whole));
+    let ledger = ledger.map_err(|error| unsound(error.to_string()))?;
+    let all = bodies.iter().filter_map(|row| match row {
+        Row::Body(body) => Some(body.as_ref()),
+        _ => None,
+    });
+    if let Some(error) = bodies::damaged(&ledger, all).first() {
+        return Err(unsound(error.to_string()));
+    }
     if ledger.revision().0 != head.revision {
         let detail =
             format!("its rows are of revision {}, its head says {}", ledger.revision().0, head.revision);
@@ -190,5 +203,6 @@ pub fn verify(path: &Path) -> Result<Verified, BackupError> {
         largest_token: ledger.reservations().map(|found| found.token).max().unwrap_or(Revision(0)),
         head,
         ledger,
+        bodies,
     })
 }

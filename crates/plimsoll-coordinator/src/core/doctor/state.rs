@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use plimsoll_consensus::{ExaminedLog, ExaminedState};
-use plimsoll_ledger::{LATEST_VERSION, Ledger, Row, Stamp, StoredRow};
+use plimsoll_ledger::{Body, LATEST_VERSION, Ledger, Row, Stamp, StoredRow};
 use plimsoll_proto::digest::{self, StateHasher};
 use plimsoll_store::Engine;
 use plimsoll_store::rocks::RocksEngine;
@@ -13,6 +13,7 @@ use plimsoll_types::Revision;
 
 use super::logs::{Shadows, said};
 use super::{Health, Sheet, replace};
+use crate::core::bodies;
 use crate::core::stored::StoredRows;
 use crate::core::{History, encoding, stored};
 
@@ -144,10 +145,25 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), Unread> {
     }
     let ledger = match all.is_empty() {
         true => Ledger::new(),
-        false => Ledger::from_stored(all).map_err(|error| Unread::Bad(error.to_string()))?,
+        false => {
+            let bodies: Vec<Arc<Body>> = all.iter().filter_map(body_of).collect();
+            let ledger = Ledger::from_stored(all).map_err(|error| Unread::Bad(error.to_string()))?;
+            let damaged = bodies::damaged(&ledger, bodies.iter().map(AsRef::as_ref));
+            if let Some(error) = damaged.first() {
+                return Err(Unread::Bad(format!("{error}; {} such in all", damaged.len())));
+            }
+            ledger
+        }
     };
     let applied = state.applied.map_or(0, |at| at.index);
     Ok((state, Rows { ledger, chain, applied }))
+}
+
+fn body_of(row: &StoredRow) -> Option<Arc<Body>> {
+    match row {
+        StoredRow::Whole(Row::Body(body)) => Some(Arc::clone(body)),
+        _ => None,
+    }
 }
 
 fn row(

@@ -3,11 +3,12 @@
 //! the next moment at which something is due.
 
 mod contention;
+mod overflow;
 mod overloads;
 mod round;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 use tokio::sync::{Notify, watch};
 
 use super::agents::{AgentHub, SessionClosed};
+use super::bodies::Bodies;
 use super::encoding::Batch;
 use super::estimates::Estimates;
 use super::intake::{Intake, Item};
@@ -50,6 +52,8 @@ pub(super) struct LeaderLoop {
     pub(super) counters: Arc<Counters>,
     /// Which starts are kept free, for those who ask.
     pub(super) estimates: Arc<Estimates>,
+    /// What those asked who are set aside.
+    pub(super) bodies: Arc<Bodies>,
     /// What endpoints said of their load.
     pub(super) loads: Arc<LoadBook>,
     pub(super) wake: Arc<Notify>,
@@ -77,6 +81,10 @@ struct Lead {
     observing: usize,
     /// When the leader looks for contention next.
     look_at: tokio::time::Instant,
+    /// Entries that are on their way between queues and their overflow.
+    evening: usize,
+    /// Who is aside and cannot be read here.
+    unreadable: BTreeSet<ReservationId>,
     /// Relocations that are on their way.
     relocating: usize,
     /// When the leader looks next for who may go elsewhere.
@@ -120,6 +128,8 @@ enum Origin {
     Loads,
     /// What those who wait lack.
     Contention,
+    /// Queues and their overflow.
+    Overflow,
 }
 
 impl Origin {
@@ -135,7 +145,8 @@ impl Origin {
             | Origin::Overload(_)
             | Origin::Windows
             | Origin::Loads
-            | Origin::Contention => None,
+            | Origin::Contention
+            | Origin::Overflow => None,
         }
     }
 }
@@ -245,6 +256,8 @@ impl LeaderLoop {
             opening: false,
             observing: 0,
             look_at: tokio::time::Instant::now(),
+            evening: 0,
+            unreadable: BTreeSet::new(),
             relocating: 0,
             relocate_at: tokio::time::Instant::now(),
             passes: 0,
@@ -390,6 +403,7 @@ impl LeaderLoop {
                         let refused = matches!(answer.outcome, Outcome::Refused(_));
                         lead.planner.settle_relocation(&ledger, reservation, refused);
                     }
+                    Origin::Overflow => Self::evened(lead, &ledger, entry, &answer.outcome),
                     Origin::Windows => lead.opening = false,
                     Origin::Contention => lead.observing = lead.observing.saturating_sub(1),
                     Origin::Expiry => {

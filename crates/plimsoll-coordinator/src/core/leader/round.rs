@@ -73,6 +73,9 @@ impl LeaderLoop {
             if !reports.is_empty() {
                 draft.push(Entry::system(Command::ReportLoad { reports }), Origin::Loads);
             }
+            for entry in self.overflow(lead, &ledger) {
+                draft.push(entry, Origin::Overflow);
+            }
             lead.planner.tick(&ledger, now);
             self.draft_queue(lead, &ledger, most, &mut draft);
             self.draft_evictions(lead, &ledger, most, &mut draft);
@@ -145,6 +148,11 @@ impl LeaderLoop {
         lead.passes += 1;
         lead.pass_owed = false;
         for (reservation, placement, ticket) in lead.planner.plan_queue(ledger, most) {
+            // It is to be set aside: others of its queue that are aside already go before it.
+            if ledger.reservation(reservation).is_some_and(|waits| ledger.is_behind_overflow(waits)) {
+                lead.planner.settle(ledger, ticket);
+                continue;
+            }
             let command = Command::Place { reservation, placement };
             draft.push(Entry::system(command), Origin::Queue(ticket));
         }
@@ -179,7 +187,9 @@ impl LeaderLoop {
         }
         // The planner sees the queue as applied; what is on its way there goes first too.
         let is_behind = |item: &Item| {
-            request_of(item).is_some_and(|request| lead.queueing.contains_key(&line_of(request)))
+            request_of(item).is_some_and(|request| {
+                lead.queueing.contains_key(&line_of(request)) || aside_before(ledger, request) > 0
+            })
         };
         let (held, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_behind);
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
@@ -199,6 +209,20 @@ impl LeaderLoop {
             draft.push_item(item, Some((verdict, ticket)));
         }
         for item in held {
+            let before = request_of(&item).map_or(0, |request| aside_before(ledger, request));
+            if before > 0 {
+                let queue = request_of(&item).map_or("", |request| &request.queue);
+                let blocker = Blocker::new(
+                    Reason::Overflowed,
+                    format!("{before} of queue {queue} go before it and are set aside"),
+                    before,
+                    0,
+                );
+                let verdict = Verdict::Blocked(vec![blocker]);
+                lead.note_queueing(ledger, &item, &verdict, draft);
+                draft.push_item(item, Some((verdict, None)));
+                continue;
+            }
             let (pool, queue) = request_of(&item).map(line_of).unwrap_or_default();
             let name = if queue.is_empty() { pool.clone() } else { queue.clone() };
             let ahead = lead.queueing.get(&(pool, queue)).copied().unwrap_or_default();
@@ -256,6 +280,12 @@ fn known_to_all(ledger: &Ledger, item: Item) -> Option<Item> {
     let outcome = Outcome::Refused(refusal);
     item.answer(Ok(Answer { revision: ledger.revision(), log_time: ledger.clock(), outcome }));
     None
+}
+
+/// How many of its queue go before a request that comes now and are set aside.
+fn aside_before(ledger: &Ledger, request: &Request) -> u64 {
+    let priority = ledger.class(&request.class).map_or(0, |class| class.priority);
+    if request.queue.is_empty() { 0 } else { ledger.aside_before(&request.queue, priority) }
 }
 
 /// Where a request queues: its pool and queue.

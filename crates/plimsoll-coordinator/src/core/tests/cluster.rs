@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_consensus::NodeInfo;
-use plimsoll_ledger::{Command, Outcome, State};
+use plimsoll_ledger::{Command, Outcome, Overflow, State};
 use plimsoll_types::Revision;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -39,6 +39,8 @@ impl Member {
         let config = CoreConfig {
             bootstrap,
             seed: id,
+            snapshot_every: 10,
+            keep_logs: 5,
             ..CoreConfig::new(id, "test", address.as_str(), Data::Custom(stores.clone()))
         };
         let core = Core::start(config, Arc::new(PlainDialer), Arc::clone(clock) as _).await.expect("starts");
@@ -94,6 +96,36 @@ async fn equal_digests(members: &[&Member]) {
         digests.push(member.core.state_digest(newest).await.expect("digest"));
     }
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_installed_a_snapshot_takes_the_lead_and_brings_back_who_is_aside() {
+    for overflow in [Overflow::SpillToDisk, Overflow::Compress] {
+        let clock = TokioClock::new();
+        let mut members = vec![Member::start(1, &clock, true).await];
+        serving(&members[0].core).await;
+        super::overflow::bulk(&members[0].core, overflow).await;
+        let (holder, waiting) = super::overflow::crowd(&members[0].core, 20).await;
+        super::overflow::rests(&members[0].core, 12).await;
+        // The log that led here is gone: those who come later get the state.
+        for id in 2..=3 {
+            let member = Member::start(id, &clock, false).await;
+            let info = NodeInfo { address: member.address.clone(), incarnation: String::new() };
+            members[0].core.group().add_voter(id, info).await.expect("added");
+            members.push(member);
+        }
+        let (first, others) = members.split_first().expect("three");
+        for other in others {
+            until("it has the state", || other.core.local().aside_in("bulk").count() == 12).await;
+            assert!(other.core.first_revision() > Revision(1), "it came by a snapshot");
+        }
+        first.kill().await;
+        let next = leader_of(others).await;
+        super::overflow::all_in_order(&others[next].core, holder, &waiting).await;
+        for member in others {
+            member.core.shutdown().await;
+        }
+    }
 }
 
 #[tokio::test]

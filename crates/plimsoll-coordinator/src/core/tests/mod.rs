@@ -6,6 +6,7 @@ mod cluster;
 mod contention;
 mod doctor;
 mod harness;
+mod overflow;
 mod scaling;
 mod single;
 mod versions;

@@ -28,7 +28,7 @@ pub(super) async fn list(
     let mut found = Vec::new();
     let least = min_revision.max(page.revision.0);
     if let Some(past) = api.past(consistency, least, as_of!(request)).await? {
-        return of_the_past(&past, &filter, after, &page).await;
+        return of_the_past(api, &past, &filter, after, &page).await;
     }
     let age_ms = api.read(consistency, least).await?.age_ms();
     // What is here by now is what was read, or newer; the page shows what is here when its turn comes.
@@ -36,12 +36,12 @@ pub(super) async fn list(
         let _turn = api.turn().await;
         let view = api.local();
         let age_ms = if age_ms == 0 { 0 } else { view.age_ms() };
-        (view.revision(), age_ms, filter.add(&view, after, page.size, &mut found)?)
+        (view.revision(), age_ms, filter.add(api, &view, after, page.size, &mut found)?)
     };
     while let Some(last) = go_on {
         tokio::task::yield_now().await;
         let _turn = api.turn().await;
-        go_on = filter.add(&api.core.local(), Some(last), page.size, &mut found)?;
+        go_on = filter.add(api, &api.core.local(), Some(last), page.size, &mut found)?;
     }
     let mut next_page_token = String::new();
     if found.len() > page.size {
@@ -58,16 +58,17 @@ pub(super) async fn list(
 
 /// A page of what was: nobody waits for that state, and it changes no more.
 async fn of_the_past(
+    api: &Api,
     past: &Ledger,
     filter: &Filter,
     after: Option<ReservationId>,
     page: &Page,
 ) -> Result<v1::ListReservationsResponse, Problem> {
     let mut found = Vec::new();
-    let mut go_on = filter.add(past, after, page.size, &mut found)?;
+    let mut go_on = filter.add(api, past, after, page.size, &mut found)?;
     while let Some(last) = go_on {
         tokio::task::yield_now().await;
-        go_on = filter.add(past, Some(last), page.size, &mut found)?;
+        go_on = filter.add(api, past, Some(last), page.size, &mut found)?;
     }
     let mut next_page_token = String::new();
     if found.len() > page.size {
@@ -139,23 +140,35 @@ impl Filter {
             && same(&self.tenant, &request.tenant)
             && same(&self.requester, &reservation.requester)
             && same(&self.spec_name, &request.name)
-            && self.labels.iter().all(|(key, value)| request.labels.get(key) == Some(value))
+            // Those of one that is set aside are in its body.
+            && (reservation.aside.is_some() || self.wants_labels(reservation))
             && (self.id_prefix.is_empty() || reservation.id.to_string().starts_with(&self.id_prefix))
+    }
+
+    fn wants_labels(&self, reservation: &Reservation) -> bool {
+        self.labels.iter().all(|(key, value)| reservation.request.labels.get(key) == Some(value))
     }
 
     /// Adds what one look past `after` finds, up to one more than the page takes. Where to go on; `None` where it is done.
     fn add(
         &self,
+        api: &Api,
         ledger: &Ledger,
         after: Option<ReservationId>,
         page_size: usize,
         found: &mut Vec<(ReservationId, v1::Reservation)>,
     ) -> Result<Option<ReservationId>, Problem> {
         let look = self.look(ledger, after, page_size + 1 - found.len())?;
-        let shown = |reservation: &Arc<Reservation>| {
-            (reservation.id, convert::reservation_to_v1(reservation, ledger))
-        };
-        found.extend(look.found.iter().map(shown));
+        for reservation in &look.found {
+            // One of which a part is lost does not keep the others from being listed.
+            let whole = api.core.whole(ledger, reservation).unwrap_or_else(|error| {
+                tracing::error!(%error, "it is listed without what it asked");
+                Arc::clone(reservation)
+            });
+            if reservation.aside.is_none() || self.wants_labels(&whole) {
+                found.push((reservation.id, convert::reservation_to_v1(&whole, ledger)));
+            }
+        }
         Ok(look.go_on_after.filter(|_| found.len() <= page_size))
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plimsoll_ledger::State;
-use plimsoll_proto::{convert, v1};
+use plimsoll_proto::v1;
 use plimsoll_types::{ReservationId, Revision};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -93,7 +93,7 @@ fn look(api: &Api, id: ReservationId) -> Result<(v1::WaitReservationResponse, bo
     let response = v1::WaitReservationResponse {
         revision: view.revision().0,
         log_time_ms: view.log_time().0,
-        reservation: Some(v1::Reservation { start, ..convert::reservation_to_v1(reservation, &view) }),
+        reservation: Some(v1::Reservation { start, ..api.show_whole(&view, reservation)? }),
         rank: show::rank(&view, reservation),
         queue_length: show::queue_length(&view, reservation),
     };

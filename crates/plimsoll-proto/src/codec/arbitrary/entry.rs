@@ -1,6 +1,6 @@
 //! Entries of the log.
 
-use plimsoll_ledger::{AdminChange, Command, Entry, Verdict};
+use plimsoll_ledger::{AdminChange, Command, Entry, SetAsideOne, Verdict};
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeEpoch, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
 use proptest::option;
@@ -97,6 +97,17 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         scaling_command(),
         observe_contention(),
+        vec((reservation(), vec(any::<u8>(), 0..9), hash()), 0..3).prop_map(|aside| Command::SetAside {
+            aside: aside
+                .into_iter()
+                .map(|(reservation, body, body_hash)| SetAsideOne {
+                    reservation,
+                    body: body.into(),
+                    body_hash
+                })
+                .collect(),
+        }),
+        vec((reservation(), valid_request()), 0..3).prop_map(|requests| Command::Return { requests }),
         (name(), token(), windows(), number()).prop_map(|(schedule, changed, windows, until)| {
             Command::OpenWindows { schedule, changed, windows, until: LedgerTime(until) }
         }),

@@ -1,8 +1,8 @@
 //! Policy objects that make sense.
 
 use plimsoll_ledger::{
-    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
-    Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
+    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, Overflow, PolicyName, PolicyObject, Pool,
+    Preemption, Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
@@ -102,7 +102,8 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
     let admins = prop::collection::btree_set("[a-z*@.]{1,12}", 0..3);
     let batch =
         (1..=100_000u32, 1_000..=3_600_000u64).prop_map(|(size, interval_ms)| Batch { size, interval_ms });
-    let processing = (prop::option::of(batch), any::<bool>(), prop::option::of(spot_policy()));
+    let full = (prop::option::of(spot_policy()), select(Overflow::ALL.to_vec()));
+    let processing = (prop::option::of(batch), any::<bool>(), full);
     (name(), labels(), parent, 0..1_000_000u32, quotas, (any::<u32>(), admins, processing)).prop_map(
         |(name, labels, parent, weight_milli, quotas, (max_pending, admins, processing))| Queue {
             name,
@@ -114,7 +115,8 @@ pub(super) fn queue() -> impl Strategy<Value = Queue> {
             admins: admins.into_iter().collect(),
             batch: processing.0,
             guaranteed_processing: processing.1,
-            spot: processing.2,
+            spot: processing.2.0,
+            overflow: processing.2.1,
             changed: Revision(0),
         },
     )

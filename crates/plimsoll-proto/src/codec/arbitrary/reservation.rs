@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Blocker, DeviceGrant, EndReason, Evicted, MemberPlacement, Placement, Preempted, PreemptionRule, Reason,
-    Repair, Repaired, Reservation, State,
+    Aside, AsideHow, Blocker, DeviceGrant, EndReason, Evicted, MemberPlacement, Placement, Preempted,
+    PreemptionRule, Reason, Repair, Repaired, Reservation, State,
 };
 use plimsoll_types::{DeviceIndex, LedgerTime, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
@@ -44,6 +44,7 @@ pub(super) fn reason() -> impl Strategy<Value = Reason> {
         Reason::AwaitsPreemption,
         Reason::AwaitsBatch,
         Reason::SpotShare,
+        Reason::Overflowed,
         Reason::Preempted,
         Reason::LimitExceeded,
         Reason::BudgetExhausted,
@@ -93,6 +94,18 @@ pub(super) fn placement() -> impl Strategy<Value = Placement> {
     members().prop_map(|members| Placement { members })
 }
 
+pub(super) fn aside_how() -> impl Strategy<Value = AsideHow> {
+    select(vec![AsideHow::Spilled, AsideHow::Compressed])
+}
+
+fn aside() -> impl Strategy<Value = Aside> {
+    (aside_how(), super::hash(), any::<u32>()).prop_map(|(how, body_hash, body_bytes)| Aside {
+        how,
+        body_hash,
+        body_bytes,
+    })
+}
+
 pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
     let ends = vec![
         None,
@@ -138,11 +151,11 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
     });
     let repair = (option::of(repair), vec(number(), 0..3));
     let ended = (select(ends), option::of(preempted), repair).boxed();
-    let bill = (option::of(tab()), number(), option::of(endpoint())).boxed();
+    let bill = (option::of(tab()), number(), option::of(endpoint()), option::of(aside())).boxed();
     let tail = (resources(), members(), [(); 8].map(|()| number()), ended, vec(blocker(), 0..3), bill);
     (head, tail).prop_map(|(head, tail)| {
         let (id, request, requester, priority, state, resume_state) = head;
-        let (amounts, members, numbers, ended, blockers, (tab, cost_micros, endpoint)) = tail;
+        let (amounts, members, numbers, ended, blockers, (tab, cost_micros, endpoint, aside)) = tail;
         let (end_reason, preempted, (repair, tokens)) = ended;
         let [token, ttl_ms, submitted, granted, deadline, hard_end, ended_at, changed] = numbers;
         Reservation {
@@ -169,6 +182,7 @@ pub(super) fn reservation() -> impl Strategy<Value = Reservation> {
             cost_micros,
             endpoint: endpoint.map(Arc::new),
             repaired: Repaired::of(repair, tokens.into_iter().map(Revision).collect()),
+            aside: aside.map(Box::new),
         }
     })
 }

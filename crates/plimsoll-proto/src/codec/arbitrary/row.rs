@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Answer, Class, Load, Meta, NodeLimits, Outcome, Pool, Queue, QuotaPolicy, Refusal, Remembered,
+    Answer, Body, Class, Load, Meta, NodeLimits, Outcome, Pool, Queue, QuotaPolicy, Refusal, Remembered,
     RemovedDevice, RemovedNode, Row, Schedule, Service, Tokens, Validator,
 };
-use plimsoll_types::{LedgerTime, NodeId, Revision};
+use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::contention::contention;
 use super::node::node;
 use super::policy::{class, node_limits, pool, queue, schedule, validator, windows};
-use super::reservation::{blocker, reason, reservation};
+use super::reservation::{aside_how, blocker, reason, reservation};
 use super::scale::{intent, scaling, scaling_policy};
 use super::service::{load_report, service};
 use super::usage::{quota, usage};
@@ -104,5 +104,9 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         scaling().prop_map(|state| Row::Scaling(Arc::new(state))),
         intent().prop_map(|intent| Row::Intent(Arc::new(intent))),
         contention().prop_map(|one| Row::Contention(Arc::new(one))),
+        (number(), aside_how(), vec(any::<u8>(), 0..9)).prop_map(|(id, how, bytes)| {
+            let (reservation, bytes) = (ReservationId(id), bytes.into());
+            Row::Body(Arc::new(Body { reservation, how, bytes }))
+        }),
     ]
 }

@@ -29,6 +29,7 @@ impl Shown for QueueRow {
                 })
             }),
             Column::new("PENDING", |q, _| q.status.pending.to_string()),
+            Column::wide("ASIDE", |q, _| q.aside()),
             Column::wide("LEFT", |q, _| q.each(|quota| amount(&quota.resource, quota.available))),
             Column::wide("SHARE", |q, _| match q.status.share_ppm {
                 0 => String::new(),
@@ -55,6 +56,17 @@ impl Shown for QueueRow {
 }
 
 impl QueueRow {
+    /// Who is set aside, and what that takes: `12 spilled (3KiB)`.
+    fn aside(&self) -> String {
+        let kinds = [
+            (self.status.spilled, "spilled", self.status.spilled_bytes),
+            (self.status.compressed, "compressed", self.status.compressed_bytes),
+        ];
+        let some = kinds.into_iter().filter(|(count, ..)| *count > 0);
+        let parts = some.map(|(count, how, bytes)| format!("{count} {how} ({})", display_bytes(bytes)));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
     /// Something of every quota that says anything: `gpus/gpu 3/4, gpus/cpu 12/16`.
     fn each(&self, text: impl Fn(&QuotaStatus) -> String) -> String {
         let parts =
