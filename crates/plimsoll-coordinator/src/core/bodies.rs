@@ -43,6 +43,11 @@ impl Bodies {
         Bodies { live, engine, handed: Mutex::default() }
     }
 
+    /// The ledger of this replica.
+    pub(super) fn ledger(&self) -> &Arc<RwLock<Ledger>> {
+        &self.live
+    }
+
     /// Keeps what the ledger hands out until the next time. The caller holds the ledger's lock.
     pub(super) fn hand_out(&self, rows: &[TouchedRow]) {
         let bodies = rows.iter().filter_map(|row| match &row.row {
