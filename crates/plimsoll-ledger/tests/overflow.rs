@@ -37,6 +37,12 @@ fn wait(f: &mut Fixture, class: &str) -> ReservationId {
     reservation(f.run(command)).id
 }
 
+fn wait_many(f: &mut Fixture, count: usize) {
+    for _ in 0..count {
+        wait(f, "standard");
+    }
+}
+
 fn aside(ids: &[ReservationId]) -> Command {
     let one =
         |id: &ReservationId| SetAsideOne { reservation: *id, body: vec![7; 10].into(), body_hash: [1; 32] };
@@ -119,7 +125,7 @@ fn the_first_that_are_aside_come_back_with_all_they_asked_as_places_come_free() 
 #[test]
 fn nobody_is_granted_at_once_while_others_of_its_queue_go_before_it_and_are_aside() {
     let mut f = bounded(Overflow::SpillToDisk);
-    (0..5).for_each(|_| drop(wait(&mut f, "standard")));
+    wait_many(&mut f, 5);
     even(&mut f);
     let submit = |request| Command::Submit { request, verdict: Verdict::Place(on(&[0])) };
     let now = Request { wait: Wait::Refuse, ..asked("standard") };
@@ -160,7 +166,7 @@ fn only_those_past_the_bound_are_set_aside_and_only_the_first_come_back() {
 fn a_queue_that_refuses_again_or_has_no_bound_takes_all_back() {
     for (overflow, bound) in [(Overflow::Reject, BOUND), (Overflow::Reject, 0), (Overflow::SpillToDisk, 9)] {
         let mut f = bounded(Overflow::SpillToDisk);
-        (0..8).for_each(|_| drop(wait(&mut f, "standard")));
+        wait_many(&mut f, 8);
         even(&mut f);
         f.run(policy(overflow, bound));
         even(&mut f);
@@ -171,7 +177,7 @@ fn a_queue_that_refuses_again_or_has_no_bound_takes_all_back() {
 #[test]
 fn one_that_ends_while_it_is_aside_keeps_its_body_as_long_as_anybody_may_ask_for_it() {
     let mut f = bounded(Overflow::Compress);
-    (0..3).for_each(|_| drop(wait(&mut f, "standard")));
+    wait_many(&mut f, 3);
     let command = Command::Submit { request: asked("standard"), verdict: Verdict::Blocked(Vec::new()) };
     let entry = Entry { actor: "ada".into(), request_id: "one".into(), request_hash: [1; 32], command };
     let first = reservation(f.apply(&entry).answer.outcome);
@@ -246,7 +252,7 @@ fn what_is_spilled_is_handed_out_once_and_loaded_by_nobody_and_what_is_compresse
 #[test]
 fn a_wait_that_is_too_long_ends_one_that_is_aside() {
     let mut f = bounded(Overflow::SpillToDisk);
-    (0..3).for_each(|_| drop(wait(&mut f, "standard")));
+    wait_many(&mut f, 3);
     let request = Request { wait: Wait::Queue { deadline_ms: 5_000 }, ..asked("standard") };
     let command = Command::Submit { request, verdict: Verdict::Blocked(Vec::new()) };
     let late = reservation(f.run(command)).id;

@@ -43,6 +43,11 @@ impl Bodies {
         Bodies { live, engine, handed: Mutex::default() }
     }
 
+    /// The ledger of this replica.
+    pub(super) fn ledger(&self) -> &Arc<RwLock<Ledger>> {
+        &self.live
+    }
+
     /// Keeps what the ledger hands out until the next time. The caller holds the ledger's lock.
     pub(super) fn hand_out(&self, rows: &[TouchedRow]) {
         let bodies = rows.iter().filter_map(|row| match &row.row {
@@ -197,9 +202,9 @@ mod tests {
                 let mut bytes = body.bytes.to_vec();
                 bytes[at] ^= 1;
                 let damaged = Body { bytes: bytes.into(), ..body.clone() };
-                // A length that is only longer than need be changes nothing.
+                // Some other bytes say the same of what repeats itself: never another request.
                 let read = unpack(&aside, &damaged);
-                let harmless = how == AsideHow::Compressed && at < 4 && read.as_ref() == Ok(&request);
+                let harmless = how == AsideHow::Compressed && read.as_ref() == Ok(&request);
                 assert!(read.is_err() || harmless, "byte {at}");
             }
         }

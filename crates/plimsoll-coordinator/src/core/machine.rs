@@ -57,7 +57,6 @@ pub struct LedgerMachine {
 
 impl LedgerMachine {
     pub(super) fn new(
-        ledger: Arc<RwLock<Ledger>>,
         bodies: Arc<Bodies>,
         history: Arc<History>,
         hub: Arc<WatchHub>,
@@ -67,7 +66,7 @@ impl LedgerMachine {
         newest_version: u32,
     ) -> LedgerMachine {
         LedgerMachine {
-            ledger,
+            ledger: Arc::clone(bodies.ledger()),
             chain: Mutex::new([0; 32]),
             pending: Mutex::default(),
             shown: Mutex::default(),

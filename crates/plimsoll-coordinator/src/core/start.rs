@@ -105,7 +105,6 @@ pub(super) async fn start(
     let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&wake), Arc::clone(&counters)));
     let agents = AgentHub::new(Arc::clone(&ledger), Arc::clone(&intake), config.timings.suspect_after_ms);
     let machine = Arc::new(LedgerMachine::new(
-        Arc::clone(&ledger),
         Arc::clone(&bodies),
         Arc::clone(&history),
         Arc::clone(&hub),
