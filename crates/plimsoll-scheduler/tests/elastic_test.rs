@@ -134,6 +134,23 @@ fn an_idle_node_goes_to_where_somebody_waits_who_is_placed_with_it() {
 }
 
 #[test]
+fn of_several_that_would_do_the_pool_s_own_node_goes_first() {
+    // The planner by itself takes the tighter one.
+    let mut leader = Leader::new(&[("a", elastic(0, 0, 4), &[8]), ("b", elastic(0, 0, 4), &[10])]);
+    let [first, second] = [0, 0].map(|_| leader.submit("a", 8));
+    leader.seconds(IDLE_MS / 1_000 + 2);
+    assert_eq!(leader.pool_of("b-0"), "a", "it is lent");
+    for id in [first, second] {
+        leader.apply(Command::Cancel { reservation: id });
+    }
+    let home = leader.submit("b", 8);
+    leader.seconds(IDLE_MS / 1_000 + 2);
+    let node = leader.ledger.reservation(home).expect("it is there").members[0].node;
+    assert_eq!(leader.ledger.node(node).expect("it is there").name(), "b-0");
+    assert_eq!((leader.pool_of("a-0"), leader.pool_of("b-0")), ("a", "b"));
+}
+
+#[test]
 fn a_node_that_helps_nobody_stays() {
     let mut leader = two();
     leader.submit("b", 8);

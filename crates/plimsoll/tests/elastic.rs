@@ -95,7 +95,8 @@ fn a_node_goes_to_the_pool_in_which_somebody_waits_and_home_again() {
     // What no node of its pool can ever hold waits, where another pool has borrowed its node.
     let home = reserve(&dev, "training", 3);
     let granted = until_active(&dev, &home);
-    assert_eq!(granted["allocations"][0]["node"], lent.as_str());
+    let moves = said(&dev, &["events", "--limit", "200"]);
+    assert_eq!(granted["allocations"][0]["node"], lent.as_str(), "{moves}");
     let node = json(dev.home.path(), &["get", "nodes", &lent])[0].clone();
     assert_eq!(node["pool"], "training", "{node}");
     assert_eq!(node["homePool"].as_str().unwrap_or_default(), "", "it is at home: {node}");

@@ -127,8 +127,7 @@ spec:
     );
     assert_eq!(code, 1, "{refused}");
     assert!(
-        refused.contains("SPOT_SHARE")
-            && refused.contains("pool default: 4 members asked on spot nodes, 2 more may be there"),
+        refused.contains("pool default: 4 members asked on spot nodes, 2 more may be there"),
         "{refused}"
     );
 }

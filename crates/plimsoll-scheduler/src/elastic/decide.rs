@@ -256,7 +256,7 @@ fn fill(
         return format!("{waiting} waiting{lacks}; no node of another pool that fits may move");
     }
     let lendable: Vec<NodeId> = lendable.into_iter().map(|(.., id)| id).collect();
-    let useful = used_of(ledger, pool, &lendable);
+    let useful = first_used_of(ledger, pool, &lendable);
     let mut chosen: Vec<(NodeId, String)> = Vec::new();
     for node in &lendable {
         if let Some(id) = useful.get(node) {
@@ -294,6 +294,22 @@ fn fill(
     }
     free.retain(|view| found.moves.iter().all(|one| one.node != view.node.id));
     format!("{waiting} waiting{lacks}; {moved} of {} nodes that may move come", lendable.len())
+}
+
+/// Of these nodes, the first on which as many who wait would be placed as if all of them were in the pool. The planner knows nothing of their order: it is
+/// asked with the first of them, and with twice as many until that is so. O((nodes + waiting) x log of these nodes).
+fn first_used_of(ledger: &Ledger, pool: &Pool, lendable: &[NodeId]) -> BTreeMap<NodeId, ReservationId> {
+    let all = used_of(ledger, pool, lendable);
+    let placed = |used: &BTreeMap<NodeId, ReservationId>| used.values().collect::<BTreeSet<_>>().len();
+    let mut most = all.len().max(1);
+    while most < lendable.len() && !all.is_empty() {
+        let some = used_of(ledger, pool, &lendable[..most]);
+        if placed(&some) >= placed(&all) {
+            return some;
+        }
+        most *= 2;
+    }
+    all
 }
 
 /// Of these nodes, those on which somebody who waits would be placed if all of them were in the pool, and who. O(nodes + waiting).
