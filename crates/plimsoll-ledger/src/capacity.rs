@@ -249,7 +249,7 @@ pub fn not_spot() -> Term {
 impl Ledger {
     /// The policy about spot nodes for a request: of its queue, or the nearest above it that has one, or of its pool.
     pub fn spot_policy(&self, request: &Request) -> Option<&SpotPolicy> {
-        if self.meta.version < SINCE_VERSION {
+        if !self.asks_for_spots() {
             return None;
         }
         let of_queue = self.quota.path(&request.queue).find_map(|name| self.queue(name)?.spot.as_ref());

@@ -33,6 +33,11 @@ impl Ledger {
     /// Puts a queue. The tree is re-made by [`Ledger::remake_quota`] once all are there.
     pub(crate) fn put_queue(&mut self, queue: Arc<Queue>) {
         self.touched.row(RowPlace::Queue(queue.name.clone()));
+        if queue.sets_aside().is_some() {
+            self.overflows.bounded.insert(queue.name.clone());
+        } else {
+            self.overflows.bounded.remove(&queue.name);
+        }
         self.queues.insert(queue.name.clone(), queue);
     }
 
@@ -48,6 +53,7 @@ impl Ledger {
 
     pub(crate) fn remove_queue(&mut self, name: &str) {
         self.touched.row(RowPlace::Queue(name.to_owned()));
+        self.overflows.bounded.remove(name);
         self.queues.remove(name);
     }
 

@@ -137,7 +137,8 @@ impl Ledger {
             (
                 "overflow",
                 self.overflows.aside == rebuilt.overflows.aside
-                    && self.overflows.tallies == rebuilt.overflows.tallies,
+                    && self.overflows.tallies == rebuilt.overflows.tallies
+                    && self.overflows.bounded == rebuilt.overflows.bounded,
             ),
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),

@@ -534,8 +534,7 @@ impl Ledger {
 
     /// Number of pending reservations of a queue. O(pools it waits for).
     pub fn pending_of_queue(&self, queue: &str) -> usize {
-        let own = (queue.to_owned(), String::new())..;
-        self.queued.range(own).take_while(|((of, _), _)| of == queue).map(|(_, waiting)| waiting.len()).sum()
+        self.of_queue(queue).map(Waiting::len).sum()
     }
 
     /// The remembered answer under a request id; `None` for the empty id.

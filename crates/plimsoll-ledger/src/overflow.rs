@@ -13,7 +13,8 @@ use plimsoll_types::{ReservationId, Revision};
 use crate::index::place_in_queue;
 use crate::ledger::Waiting;
 use crate::{
-    Ledger, Outcome, Queue, Remembered, Request, Requirements, Reservation, RowPlace, State, Topology,
+    Blocker, Ledger, Outcome, Queue, Reason, Remembered, Request, Requirements, Reservation, RowPlace, State,
+    Topology,
 };
 
 /// First ledger version that knows overflow.
@@ -157,6 +158,8 @@ pub(crate) struct Overflows {
     pub(crate) aside: BTreeMap<String, Waiting>,
     /// The same in numbers.
     pub(crate) tallies: BTreeMap<String, OverflowTally>,
+    /// Queues that set aside who waits past their bound.
+    pub(crate) bounded: BTreeSet<String>,
     /// Those in memory: all that are compressed, and of those that are spilled what no store has got yet.
     pub(crate) bodies: BTreeMap<ReservationId, Arc<Body>>,
 }
@@ -223,9 +226,9 @@ impl Ledger {
         self.overflows.bodies.get(&id)
     }
 
-    /// Queues that may have somebody to set aside or to take back. O(queues that wait or are aside).
+    /// Queues that may have somebody to set aside or to take back. O(queues that set aside + queues with somebody aside).
     pub fn queues_to_even(&self) -> Vec<&str> {
-        let over = self.queued.keys().map(|(queue, _)| queue.as_str()).filter(|name| {
+        let over = self.overflows.bounded.iter().map(String::as_str).filter(|name| {
             let bound = self.bound_of(name);
             bound.is_some_and(|bound| self.pending_of_queue(name) > bound)
         });
@@ -234,8 +237,12 @@ impl Ledger {
     }
 
     /// Pending reservations of a queue that are to be set aside now, the last first: those past its bound, all counted that are in memory or aside. O(bound +
-    /// those past it).
+    /// those past it), and O(pools it waits for) where nobody is.
     pub fn to_set_aside(&self, queue: &str, most: usize) -> Vec<ReservationId> {
+        let is_within = self.bound_of(queue).is_some_and(|bound| self.pending_of_queue(queue) <= bound);
+        if is_within && !self.is_overtaken(queue) {
+            return Vec::new();
+        }
         let Some(cut) = self.first_beyond(queue) else { return Vec::new() };
         let is_pending = |id| self.reservations.get(id).is_some_and(|one| one.state == State::Pending);
         let beyond = self.of_queue(queue).flat_map(|waiting| waiting.range(cut..));
@@ -247,17 +254,19 @@ impl Ledger {
 
     /// Those of a queue that are aside and are to wait in memory again now, the first first: those within its bound, all counted that are in memory or aside,
     /// once an eighth of the bound is free, or somebody in memory goes after them, or there are no others; and all where it sets nobody aside any more. O(bound
-    /// + most).
+    /// + most), and O(pools it waits for) where nobody is.
     pub fn to_return(&self, queue: &str, most: usize) -> Vec<ReservationId> {
-        let Some(first) = self.first_aside(queue) else { return Vec::new() };
-        let cut = self.first_beyond(queue);
-        if let (Some(bound), Some(_)) = (self.bound_of(queue), cut) {
+        if self.first_aside(queue).is_none() {
+            return Vec::new();
+        }
+        if let Some(bound) = self.bound_of(queue) {
             let waiting = self.pending_of_queue(queue);
-            let is_overtaken = waiting > self.pending_before(queue, first);
-            if waiting > bound - bound.div_ceil(8) && !is_overtaken {
+            let all = waiting + self.overflows.aside.get(queue).map_or(0, Waiting::len);
+            if all > bound && waiting > bound - bound.div_ceil(8) && !self.is_overtaken(queue) {
                 return Vec::new();
             }
         }
+        let cut = self.first_beyond(queue);
         let is_within = |place: &&Place| cut.is_none_or(|cut| **place < cut);
         let aside = self.overflows.aside.get(queue).into_iter().flatten();
         aside.take_while(is_within).take(most).map(|(_, id)| *id).collect()
@@ -273,10 +282,15 @@ impl Ledger {
         self.overflows.aside.get(queue).and_then(Waiting::first).copied()
     }
 
-    /// Whoever of a queue is aside and goes before one of this priority that comes now: how many. O(they).
-    pub fn aside_before(&self, queue: &str, priority: i32) -> u64 {
-        let after = (std::cmp::Reverse(priority), ReservationId(u64::MAX));
-        self.overflows.aside.get(queue).map_or(0, |aside| aside.range(..after).count() as u64)
+    /// Why one of this priority that comes to a queue now is not granted at once: others go before it and are set aside, and nobody looks for a place
+    /// for those. O(those aside that it goes before).
+    pub fn order_blocker(&self, queue: &str, priority: i32) -> Option<Blocker> {
+        let own = (std::cmp::Reverse(priority), ReservationId(u64::MAX));
+        let aside = self.overflows.aside.get(queue).filter(|aside| aside.first() < Some(&own))?;
+        // Most are of its class or above, and a set knows its length.
+        let before = (aside.len() - aside.range(own..).count()) as u64;
+        let subject = format!("{before} of queue {queue} go before it and are set aside");
+        Some(Blocker::new(Reason::Overflowed, subject, before, 0))
     }
 
     /// True where one of a queue is aside that goes before this one, which waits or comes.
@@ -300,12 +314,14 @@ impl Ledger {
         all.get(bound).copied()
     }
 
-    /// How many of a queue wait in memory before this place. O(they).
-    pub(crate) fn pending_before(&self, queue: &str, place: Place) -> usize {
-        self.of_queue(queue).map(|waiting| waiting.range(..place).count()).sum()
+    /// True where somebody of a queue waits in memory who goes after one that is aside.
+    fn is_overtaken(&self, queue: &str) -> bool {
+        let last = self.of_queue(queue).filter_map(Waiting::last).max().copied();
+        self.first_aside(queue).is_some_and(|first| last > Some(first))
     }
 
-    fn of_queue(&self, queue: &str) -> impl Iterator<Item = &Waiting> {
+    /// Who waits in memory, by pool.
+    pub(crate) fn of_queue(&self, queue: &str) -> impl Iterator<Item = &Waiting> {
         let own = (queue.to_owned(), String::new())..;
         self.queued.range(own).take_while(move |((of, _), _)| of == queue).map(|(_, waiting)| waiting)
     }

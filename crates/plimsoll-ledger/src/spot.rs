@@ -68,16 +68,12 @@ impl SpotGroup {
 }
 
 impl SpotCount {
-    /// Counts a member on a node, or takes it off.
-    pub fn change(&mut self, node: &Node, add: bool) {
-        let step = |count: &mut u64| *count = if add { *count + 1 } else { *count - 1 };
-        step(&mut self.members);
-        let Some(spot_pool) = node.spot_pool() else { return };
-        step(&mut self.on_spot);
-        let within = self.in_pools.entry(spot_pool.to_owned()).or_default();
-        step(within);
-        if *within == 0 {
-            self.in_pools.remove(spot_pool);
+    /// Counts a member on a node.
+    pub fn add_member(&mut self, node: &Node) {
+        self.members += 1;
+        if let Some(spot_pool) = node.spot_pool() {
+            self.on_spot += 1;
+            *self.in_pools.entry(spot_pool.to_owned()).or_default() += 1;
         }
     }
 
@@ -157,10 +153,7 @@ impl Ledger {
         if mutant!("forget-the-spot-share") {
             return Vec::new();
         }
-        let mut new = SpotCount::default();
-        for node in members.iter().filter_map(|member| self.node(member.node)) {
-            new.change(node, true);
-        }
+        let new = self.spots_of(members);
         let group = SpotGroup::of(request).named();
         let mut found = Vec::new();
         if new.on_spot > room.on_spot {
@@ -179,6 +172,15 @@ impl Ledger {
         found
     }
 
+    /// Where these members are.
+    pub fn spots_of(&self, members: &[MemberPlacement]) -> SpotCount {
+        let mut count = SpotCount::default();
+        for node in members.iter().filter_map(|member| self.node(member.node)) {
+            count.add_member(node);
+        }
+        count
+    }
+
     /// Members of work, as counted for spot policies; nothing where none asks.
     pub fn spot_count(&self, group: &SpotGroup) -> Option<&SpotCount> {
         self.spots.counts.get(group)
@@ -186,13 +188,15 @@ impl Ledger {
 
     /// Counts a reservation's members that stay, or takes them off.
     pub(crate) fn count_on_spot(&mut self, reservation: &Reservation, add: bool) {
-        if !self.spots.is_asked || !reservation.is_staying() || reservation.members.is_empty() {
+        if !self.asks_for_spots() || !reservation.is_staying() || reservation.members.is_empty() {
             return;
         }
         let group = SpotGroup::of(&reservation.request);
         let mut count = self.spots.counts.remove(&group).unwrap_or_default();
-        for node in reservation.members.iter().filter_map(|member| self.node(member.node)) {
-            count.change(node, add);
+        let of_it = self.spots_of(&reservation.members);
+        match add {
+            true => count.add(&of_it),
+            false => count.subtract(&of_it),
         }
         if count != SpotCount::default() {
             self.spots.counts.insert(group, count);
@@ -206,20 +210,25 @@ impl Ledger {
 
     /// Counts all anew where a policy asks for the first time, and nothing more once none asks.
     pub(crate) fn follow_spot_policies(&mut self) {
-        if self.asks_for_spots() != self.spots.is_asked {
+        if self.has_spot_policies() != self.spots.is_asked {
             self.recount_spots();
         }
     }
 
-    fn asks_for_spots(&self) -> bool {
+    /// True where some policy asks for counts. From version 11 on: there are none before.
+    pub(crate) fn asks_for_spots(&self) -> bool {
+        self.spots.is_asked
+    }
+
+    fn has_spot_policies(&self) -> bool {
         self.pools.values().any(|pool| pool.spot.is_some())
             || self.queues.values().any(|queue| queue.spot.is_some())
     }
 
     /// Counts all anew: policy changed, or a node is paid for in another way. O(reservations), and nothing where no policy asks.
     pub(crate) fn recount_spots(&mut self) {
-        self.spots = SpotIndex { is_asked: self.asks_for_spots(), counts: BTreeMap::new() };
-        if !self.spots.is_asked {
+        self.spots = SpotIndex { is_asked: self.has_spot_policies(), counts: BTreeMap::new() };
+        if !self.asks_for_spots() {
             return;
         }
         let placed: Vec<_> = self.reservations.values().filter(|r| !r.members.is_empty()).cloned().collect();

@@ -455,13 +455,15 @@ impl Planner {
         for part in wanted {
             let random = self.draw();
             let closed = room.and_then(|room| spot::closed(room, &on_spot));
-            let terms: Vec<Term> = part.terms.iter().cloned().chain(closed).collect();
-            let scope = Scope { terms: &terms, node: part.node, gate: gate.as_ref() };
+            let narrowed: Option<Vec<Term>> =
+                closed.map(|closed| part.terms.iter().cloned().chain([closed]).collect());
+            let terms = narrowed.as_ref().unwrap_or(&part.terms);
+            let scope = Scope { terms, node: part.node, gate: gate.as_ref() };
             let Some((node, devices)) = self.fleet.best(request, &amounts, strategy, random, scope) else {
                 break;
             };
             if let (Some(_), Some(view)) = (room, self.fleet.get(node)) {
-                on_spot.change(&view.node, true);
+                on_spot.add_member(&view.node);
             }
             if most > 1 {
                 if let Some(view) = self.fleet.get(node) {

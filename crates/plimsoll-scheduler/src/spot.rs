@@ -86,7 +86,7 @@ impl Planner {
     fn keep_to_share(&self, ledger: &Ledger, request: &Request, mut found: Placement) -> Option<Placement> {
         let least = request.gang.min_members.max(1) as usize;
         while found.members.len() >= least {
-            let count = count_of(ledger, &found);
+            let count = ledger.spots_of(&found.members);
             let room = self.spot_room(ledger, request, found.members.len() as u64)?;
             let is_over = |name: &str, have: u64| room.in_pool(name).is_some_and(|left| have > left);
             let full: BTreeSet<&str> = count
@@ -120,7 +120,7 @@ impl Planner {
         placement: &Placement,
     ) -> Option<BookedSpots> {
         ledger.spot_policy(request)?;
-        let (group, count) = (SpotGroup::of(request), count_of(ledger, placement));
+        let (group, count) = (SpotGroup::of(request), ledger.spots_of(&placement.members));
         self.spots.booked.entry(group.clone()).or_default().add(&count);
         Some((group, count))
     }
@@ -136,15 +136,6 @@ impl Planner {
         // Who waits for a share waits for more of its work to be elsewhere.
         self.queue_pass_due |= self.spots.is_missed;
     }
-}
-
-/// Where the members of a placement are.
-fn count_of(ledger: &Ledger, placement: &Placement) -> SpotCount {
-    let mut count = SpotCount::default();
-    for node in placement.members.iter().filter_map(|member| ledger.node(member.node)) {
-        count.change(node, true);
-    }
-    count
 }
 
 /// Labels that the next member's node must not have, where the members before it take so many places of what is left.

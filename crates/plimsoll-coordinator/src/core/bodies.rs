@@ -50,11 +50,8 @@ impl Bodies {
 
     /// Keeps what the ledger hands out until the next time. The caller holds the ledger's lock.
     pub(super) fn hand_out(&self, rows: &[TouchedRow]) {
-        let bodies = rows.iter().filter_map(|row| match &row.row {
-            Some(Row::Body(body)) => Some((body.reservation, Arc::clone(body))),
-            _ => None,
-        });
-        *self.handed.lock() = bodies.collect();
+        let bodies = rows.iter().filter_map(|row| body_of(row.row.as_ref()?));
+        *self.handed.lock() = bodies.map(|body| (body.reservation, Arc::clone(body))).collect();
     }
 
     /// The store has all there is.
@@ -138,15 +135,23 @@ impl Bodies {
     }
 }
 
+/// The body that a row has, if any.
+pub(super) fn body_of(row: &Row) -> Option<&Arc<Body>> {
+    match row {
+        Row::Body(body) => Some(body),
+        _ => None,
+    }
+}
+
 /// One that is to be set aside, with what it asked as the store is to keep it.
-pub(super) fn pack(reservation: &Reservation, how: AsideHow) -> SetAsideOne {
-    let plain = codec::encode_request(&reservation.request);
+pub(super) fn pack(reservation: ReservationId, request: &Request, how: AsideHow) -> SetAsideOne {
+    let plain = codec::encode_request(request);
     let body_hash = *blake3::hash(&plain).as_bytes();
     let body = match how {
         AsideHow::Spilled => Arc::from(plain.as_ref()),
         AsideHow::Compressed => Arc::from(lz4_flex::compress_prepend_size(&plain)),
     };
-    SetAsideOne { reservation: reservation.id, body, body_hash }
+    SetAsideOne { reservation, body, body_hash }
 }
 
 /// What was asked, of a body.
@@ -168,8 +173,8 @@ pub(super) fn unpack(aside: &Aside, body: &Body) -> Result<Request, String> {
 }
 
 /// What is wrong with these bodies of those of a ledger who are aside, one by one.
-pub(super) fn damaged<'a>(ledger: &Ledger, bodies: impl Iterator<Item = &'a Body>) -> Vec<BodyError> {
-    let wrong = |body: &Body| {
+pub(super) fn damaged<'a>(ledger: &Ledger, bodies: impl Iterator<Item = &'a Arc<Body>>) -> Vec<BodyError> {
+    let wrong = |body: &Arc<Body>| {
         let aside = ledger.reservation(body.reservation)?.aside.as_ref()?;
         let why = unpack(aside, body).err()?;
         Some(BodyError { reservation: body.reservation, why })
@@ -183,14 +188,9 @@ mod tests {
 
     fn packed(how: AsideHow) -> (Aside, Body, Request) {
         let request = Request { name: "train".repeat(50), pool: "default".into(), ..Request::default() };
-        let plain = codec::encode_request(&request);
-        let hash = *blake3::hash(&plain).as_bytes();
-        let bytes: Arc<[u8]> = match how {
-            AsideHow::Spilled => Arc::from(plain.as_ref()),
-            AsideHow::Compressed => Arc::from(lz4_flex::compress_prepend_size(&plain)),
-        };
-        let aside = Aside { how, body_hash: hash, body_bytes: u32::try_from(bytes.len()).expect("short") };
-        (aside, Body { reservation: ReservationId(1), how, bytes }, request)
+        let SetAsideOne { reservation, body, body_hash } = pack(ReservationId(1), &request, how);
+        let aside = Aside { how, body_hash, body_bytes: u32::try_from(body.len()).expect("short") };
+        (aside, Body { reservation, how, bytes: body }, request)
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Ledger {
         if in_ms > MAX_INTERRUPTION_MS {
             return Err(Refusal::one(Reason::InvalidArgument, "in_ms", in_ms, MAX_INTERRUPTION_MS));
         }
-        let node = self.node(id).cloned();
-        let node = node.ok_or_else(|| Refusal::one(Reason::NotFound, format!("node #{}", id.0), 1, 0))?;
+        let node = Arc::clone(self.find_node(id)?);
         if node.epoch != epoch {
             return Err(Refusal::one(Reason::Fenced, node.name(), epoch.0, node.epoch.0));
         }

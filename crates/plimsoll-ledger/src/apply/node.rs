@@ -248,7 +248,7 @@ impl Ledger {
         limits.fold(registration.capacity.clone(), |amounts, limits| amounts.capped_by(&limits.max))
     }
 
-    fn find_node(&self, id: NodeId) -> Result<&Arc<Node>, Refusal> {
+    pub(super) fn find_node(&self, id: NodeId) -> Result<&Arc<Node>, Refusal> {
         self.node(id).ok_or_else(|| Refusal::one(Reason::NotFound, format!("node #{}", id.0), 1, 0))
     }
 

@@ -99,16 +99,8 @@ impl Ledger {
 
     /// Refuses a grant while others of its queue go before it and are set aside: nobody looks for a place for those.
     fn admit_order(&self, coming: &Reservation) -> Result<(), Refusal> {
-        let queue = &coming.request.queue;
-        match self.aside_before(queue, coming.priority) {
-            0 => Ok(()),
-            before => Err(Refusal::one(
-                Reason::Overflowed,
-                format!("{before} of queue {queue} go before it and are set aside"),
-                before,
-                0,
-            )),
-        }
+        let blocker = self.order_blocker(&coming.request.queue, coming.priority);
+        blocker.map_or(Ok(()), |blocker| Err(Refusal { reason: blocker.reason, blockers: vec![blocker] }))
     }
 
     /// Refuses a grant that a queue with batches does not make now.

@@ -8,10 +8,11 @@ mod restore;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use plimsoll_consensus::{read_sealed, write_sealed};
-use plimsoll_ledger::{Ledger, Row, StoredRow};
+use plimsoll_ledger::{Body, Ledger, Row, StoredRow};
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, StateHasher};
 use plimsoll_store::files;
@@ -89,7 +90,7 @@ pub struct Verified {
     pub largest_token: Revision,
     ledger: Ledger,
     /// What those asked who are set aside.
-    bodies: Vec<Row>,
+    bodies: Vec<Arc<Body>>,
 }
 
 /// A file that cannot be used.
@@ -177,14 +178,10 @@ pub fn verify(path: &Path) -> Result<Verified, BackupError> {
         return Err(unsound(wrong));
     }
     let count = rows.len() as u64;
-    let bodies: Vec<Row> = rows.iter().filter(|row| matches!(row, Row::Body(_))).cloned().collect();
+    let bodies: Vec<Arc<Body>> = rows.iter().filter_map(bodies::body_of).cloned().collect();
     let ledger = Ledger::from_stored(rows.into_iter().map(StoredRow::Whole));
     let ledger = ledger.map_err(|error| unsound(error.to_string()))?;
-    let all = bodies.iter().filter_map(|row| match row {
-        Row::Body(body) => Some(body.as_ref()),
-        _ => None,
-    });
-    if let Some(error) = bodies::damaged(&ledger, all).first() {
+    if let Some(error) = bodies::damaged(&ledger, bodies.iter()).first() {
         return Err(unsound(error.to_string()));
     }
     if ledger.revision().0 != head.revision {

@@ -111,7 +111,7 @@ pub fn restore(path: &Path, target: &Target) -> Result<Restored, RestoreError> {
         info: NodeInfo { address: target.address.clone(), incarnation: identity.incarnation.clone() },
     };
     let chain = from.head.chain().expect("it was verified");
-    let rows = from.ledger.rows().map(|(_, row)| row).chain(from.bodies.iter().cloned());
+    let rows = from.ledger.rows().map(|(_, row)| row).chain(from.bodies.iter().cloned().map(Row::Body));
     let rows = rows.map(|row| stored_row(row, revision));
     let chain_row = (Bytes::from_static(CHAIN_ROW), Bytes::copy_from_slice(&chain));
     found_cluster(&new, &wal, &engine, rows.chain(std::iter::once(chain_row)))

@@ -146,9 +146,13 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), Unread> {
     let ledger = match all.is_empty() {
         true => Ledger::new(),
         false => {
-            let bodies: Vec<Arc<Body>> = all.iter().filter_map(body_of).collect();
+            let of_row = |row: &StoredRow| match row {
+                StoredRow::Whole(row) => bodies::body_of(row).cloned(),
+                _ => None,
+            };
+            let bodies: Vec<Arc<Body>> = all.iter().filter_map(of_row).collect();
             let ledger = Ledger::from_stored(all).map_err(|error| Unread::Bad(error.to_string()))?;
-            let damaged = bodies::damaged(&ledger, bodies.iter().map(AsRef::as_ref));
+            let damaged = bodies::damaged(&ledger, bodies.iter());
             if let Some(error) = damaged.first() {
                 return Err(Unread::Bad(format!("{error}; {} such in all", damaged.len())));
             }
@@ -157,13 +161,6 @@ fn read_rows(shadows: &Shadows) -> Result<(ExaminedState, Rows), Unread> {
     };
     let applied = state.applied.map_or(0, |at| at.index);
     Ok((state, Rows { ledger, chain, applied }))
-}
-
-fn body_of(row: &StoredRow) -> Option<Arc<Body>> {
-    match row {
-        StoredRow::Whole(Row::Body(body)) => Some(Arc::clone(body)),
-        _ => None,
-    }
 }
 
 fn row(

@@ -25,7 +25,7 @@ impl LeaderLoop {
                 if bytes > ENOUGH_BYTES {
                     break;
                 }
-                let one = bodies::pack(one, how);
+                let one = bodies::pack(id, &one.request, how);
                 bytes += one.body.len();
                 aside.push(one);
             }

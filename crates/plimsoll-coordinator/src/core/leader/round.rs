@@ -186,12 +186,11 @@ impl LeaderLoop {
             draft.push_item(item, None);
         }
         // The planner sees the queue as applied; what is on its way there goes first too.
-        let is_behind = |item: &Item| {
-            request_of(item).is_some_and(|request| {
-                lead.queueing.contains_key(&line_of(request)) || aside_before(ledger, request) > 0
-            })
+        let is_behind = |request: &Request| {
+            lead.queueing.contains_key(&line_of(request)) || order_blocker(ledger, request).is_some()
         };
-        let (held, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_behind);
+        let (held, items): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| request_of(item).is_some_and(is_behind));
         let requests: Vec<&Request> = items.iter().filter_map(request_of).collect();
         let requesters: Vec<&str> =
             items.iter().filter(|item| request_of(item).is_some()).map(requester_of).collect();
@@ -209,24 +208,14 @@ impl LeaderLoop {
             draft.push_item(item, Some((verdict, ticket)));
         }
         for item in held {
-            let before = request_of(&item).map_or(0, |request| aside_before(ledger, request));
-            if before > 0 {
-                let queue = request_of(&item).map_or("", |request| &request.queue);
-                let blocker = Blocker::new(
-                    Reason::Overflowed,
-                    format!("{before} of queue {queue} go before it and are set aside"),
-                    before,
-                    0,
-                );
-                let verdict = Verdict::Blocked(vec![blocker]);
-                lead.note_queueing(ledger, &item, &verdict, draft);
-                draft.push_item(item, Some((verdict, None)));
-                continue;
-            }
-            let (pool, queue) = request_of(&item).map(line_of).unwrap_or_default();
-            let name = if queue.is_empty() { pool.clone() } else { queue.clone() };
-            let ahead = lead.queueing.get(&(pool, queue)).copied().unwrap_or_default();
-            let verdict = Verdict::Blocked(vec![Blocker::new(Reason::BehindInQueue, name, 1, ahead)]);
+            let blocker = request_of(&item).and_then(|request| order_blocker(ledger, request));
+            let blocker = blocker.unwrap_or_else(|| {
+                let (pool, queue) = request_of(&item).map(line_of).unwrap_or_default();
+                let name = if queue.is_empty() { pool.clone() } else { queue.clone() };
+                let ahead = lead.queueing.get(&(pool, queue)).copied().unwrap_or_default();
+                Blocker::new(Reason::BehindInQueue, name, 1, ahead)
+            });
+            let verdict = Verdict::Blocked(vec![blocker]);
             lead.note_queueing(ledger, &item, &verdict, draft);
             draft.push_item(item, Some((verdict, None)));
         }
@@ -282,10 +271,10 @@ fn known_to_all(ledger: &Ledger, item: Item) -> Option<Item> {
     None
 }
 
-/// How many of its queue go before a request that comes now and are set aside.
-fn aside_before(ledger: &Ledger, request: &Request) -> u64 {
+/// Others of its queue that go before a request that comes now and are set aside.
+fn order_blocker(ledger: &Ledger, request: &Request) -> Option<Blocker> {
     let priority = ledger.class(&request.class).map_or(0, |class| class.priority);
-    if request.queue.is_empty() { 0 } else { ledger.aside_before(&request.queue, priority) }
+    ledger.order_blocker(&request.queue, priority)
 }
 
 /// Where a request queues: its pool and queue.
