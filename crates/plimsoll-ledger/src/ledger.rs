@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 11;
+pub const LATEST_VERSION: u32 = 12;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

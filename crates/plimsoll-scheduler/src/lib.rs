@@ -17,6 +17,7 @@ mod headroom;
 mod lens;
 mod optimized;
 mod order;
+mod overload;
 mod planner;
 mod preemption;
 pub mod queueing;
@@ -40,6 +41,7 @@ pub use defragment::{
 pub use explain::{
     Explanation, KeptPlaces, Scene, SingleChange, Suggestion, explain, explain_request, explain_request_of,
 };
+pub use overload::next_to_leave;
 pub use planner::{Closed, Planner, Ticket};
 pub use preemption::Eviction;
 pub use redistribute::Relocation;

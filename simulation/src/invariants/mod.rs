@@ -23,6 +23,7 @@ mod i20_scaling;
 mod i21_arithmetic;
 mod i23_watch;
 mod i29_spot;
+mod i30_overflow;
 mod m06_versions;
 
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i21_arithmetic::Arithmetic),
         Box::new(i23_watch::Watch),
         Box::new(i29_spot::Spot),
+        Box::new(i30_overflow::Overflowing),
         Box::new(m06_versions::Versions::default()),
     ]
 }

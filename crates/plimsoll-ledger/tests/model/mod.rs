@@ -391,7 +391,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 11 {
+                if *to > 12 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 let before = std::mem::replace(&mut self.version, *to);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Device, PolicyObject, Registration, Request};
+use plimsoll_ledger::{Device, EvictWhen, PolicyObject, Registration, Request};
 use plimsoll_policy::{Source, parse_all};
 use plimsoll_proto::convert::request_from_v1;
 use plimsoll_types::Resources;
@@ -39,6 +39,10 @@ pub(crate) enum Action {
     Uncordon(String),
     Fail(String),
     Return(String),
+    /// The provider says that it takes the node back in so many milliseconds.
+    Interrupt(String, u64),
+    /// The node measures more than this, and has for so long; nothing to speak of where it says nothing.
+    Measure(String, Option<EvictWhen>),
     Look,
 }
 
@@ -87,6 +91,11 @@ struct Line {
     uncordon: Option<String>,
     fails: Option<String>,
     returns: Option<String>,
+    interrupted: Option<String>,
+    #[serde(rename = "in")]
+    within: Option<String>,
+    measured: Option<String>,
+    above: Option<String>,
     look: Option<bool>,
 }
 
@@ -159,7 +168,9 @@ fn step(line: Line) -> Result<Step, String> {
     let duration = |text: Option<String>| {
         text.map(|text| parse_duration_ms(&text).map_err(|error| error.to_string())).transpose()
     };
-    let (runs_ms, saves_ms) = (duration(line.runs)?, duration(line.saves)?);
+    let (runs_ms, saves_ms, in_ms) = (duration(line.runs)?, duration(line.saves)?, duration(line.within)?);
+    let above = line.above.map(|text| text.parse::<EvictWhen>().map_err(|error| error.to_string()));
+    let above = above.transpose()?;
     let submit = line.submit.map(|request| Action::Submit {
         name: line.name.clone().unwrap_or_else(|| request.clone()),
         by: line.by.clone().unwrap_or_else(|| "ada".to_owned()),
@@ -176,13 +187,15 @@ fn step(line: Line) -> Result<Step, String> {
         line.uncordon.map(Action::Uncordon),
         line.fails.map(Action::Fail),
         line.returns.map(Action::Return),
+        line.interrupted.map(|node| Action::Interrupt(node, in_ms.unwrap_or(0))),
+        line.measured.map(|node| Action::Measure(node, above)),
         line.look.filter(|look| *look).map(|_| Action::Look),
     ];
     let mut actions: Vec<Action> = actions.into_iter().flatten().collect();
     match (actions.pop(), actions.is_empty()) {
         (Some(action), true) => Ok(Step { at_ms, action }),
         _ => Err(format!(
-            "at {}: one of note, submit, release, cancel, cordon, uncordon, fails, returns and look",
+            "at {}: one of note, submit, release, cancel, cordon, uncordon, fails, returns, interrupted, measured and look",
             line.at
         )),
     }

@@ -1,14 +1,17 @@
 //! What a leader does in its rounds, in simulated time: the real planner on the real ledger, one command an entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plimsoll_calendar::Recurrence;
-use plimsoll_ledger::limits::MAX_WINDOWS;
+use plimsoll_ledger::limits::{MAX_ASIDE, MAX_WINDOWS};
 use plimsoll_ledger::{
-    Command, Entry, Event, Ledger, Outcome, Request, SYSTEM_ACTOR, Stamp, Verdict, Window,
+    Command, Entry, Event, Evicted, EvictWhen, Ledger, Node, Outcome, Overload, Request, SYSTEM_ACTOR,
+    SetAsideOne, Stamp, Verdict, Window,
 };
+use plimsoll_proto::codec;
 use plimsoll_scheduler::elastic::{self, IdleWatch};
-use plimsoll_scheduler::{Eviction, Planner};
+use plimsoll_scheduler::{Closed, Eviction, Planner, next_to_leave};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 /// How far ahead windows of schedules are worked out: further than any scenario lasts.
@@ -28,13 +31,26 @@ pub(crate) struct Leader {
     idle: IdleWatch,
     /// The queue is walked though nothing came free: something ended, or a period is over.
     pass_owed: bool,
+    /// What those asked who are set aside, as a store has it.
+    bodies: BTreeMap<ReservationId, Request>,
+    /// What nodes measure that are too full for some class.
+    overloads: BTreeMap<NodeId, Overload>,
 }
 
 impl Leader {
     pub(crate) fn new(now: LedgerTime) -> Leader {
         let ledger = Ledger::new();
         let (planner, idle) = (Planner::new(&ledger, 1), IdleWatch::default());
-        Leader { planner, ledger, now, events: Vec::new(), idle, pass_owed: false }
+        Leader {
+            planner,
+            ledger,
+            now,
+            events: Vec::new(),
+            idle,
+            pass_owed: false,
+            bodies: BTreeMap::new(),
+            overloads: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn apply(&mut self, command: Command) -> Outcome {
@@ -77,6 +93,33 @@ impl Leader {
         outcome
     }
 
+    /// A sample of a node: it is closed to classes that stay for less, and one of theirs leaves it.
+    pub(crate) fn measure(&mut self, node: &Node, above: Option<EvictWhen>) {
+        self.overloads.remove(&node.id);
+        if let Some(EvictWhen { gauge, above_permille, for_ms }) = above {
+            let (measured_permille, over_ms) = (above_permille, for_ms);
+            let overload = Overload { node: node.id, epoch: node.epoch, gauge, measured_permille, over_ms };
+            self.overloads.insert(node.id, overload);
+        }
+        let mut closed = Closed::new();
+        let mut due = Vec::new();
+        for (node, overload) in &self.overloads {
+            let crossed = self.ledger.classes().filter_map(|class| {
+                let when = class.evict_when.filter(|when| when.gauge == overload.gauge)?;
+                let above_permille = Some(when.above_permille).filter(|it| *it < overload.measured_permille)?;
+                Some((class.name.clone(), Evicted { overload: *overload, above_permille }))
+            });
+            let evicted: BTreeMap<String, Evicted> = crossed.collect();
+            let overloads = evicted.iter().map(|(class, evicted)| (class.as_str(), evicted.overload)).collect();
+            due.extend(next_to_leave(&self.ledger, *node, &overloads));
+            closed.insert(*node, evicted);
+        }
+        self.planner.close(closed);
+        for (reservation, overload) in due {
+            self.change(Command::Evict { reservation, overload });
+        }
+    }
+
     /// A grant ended, and not by preemption.
     pub(crate) fn note_end(&mut self) {
         self.read_nodes();
@@ -94,6 +137,7 @@ impl Leader {
                     self.ledger.counts_usage() || matches!(came, Outcome::Expired { ended: 1.., .. });
                 self.note_end();
             }
+            self.even_queues();
             for command in self.windows() {
                 self.apply(command);
                 self.planner.sync_policies(&self.ledger);
@@ -127,6 +171,34 @@ impl Leader {
             }
         }
         panic!("it does not come to rest at {:?}", self.now);
+    }
+
+    /// Who waits past a queue's bound is set aside, and the first come back as there is room.
+    fn even_queues(&mut self) {
+        let queues: Vec<String> = self.ledger.queues_to_even().into_iter().map(str::to_owned).collect();
+        for queue in queues {
+            let mut aside = Vec::new();
+            for reservation in self.ledger.to_set_aside(&queue, MAX_ASIDE) {
+                let Some(one) = self.ledger.reservation(reservation) else { continue };
+                let body = Arc::from(codec::encode_request(&one.request).as_ref());
+                self.bodies.insert(reservation, Request::clone(&one.request));
+                aside.push(SetAsideOne { reservation, body, body_hash: [0; 32] });
+            }
+            if !aside.is_empty() {
+                assert_eq!(self.apply(Command::SetAside { aside }), Outcome::Done);
+            }
+            let back = self.ledger.to_return(&queue, MAX_ASIDE);
+            if back.is_empty() {
+                continue;
+            }
+            let requests = back.iter().filter_map(|id| Some((*id, self.bodies.remove(id)?))).collect();
+            assert_eq!(self.apply(Command::Return { requests }), Outcome::Done);
+            self.pass_owed = true;
+            self.planner.note_waiting();
+            for waiting in back.iter().filter_map(|id| self.ledger.reservation(*id)) {
+                self.planner.note_arrival(&self.ledger, waiting);
+            }
+        }
     }
 
     /// Nodes that go from one elastic pool to another; false where none does.

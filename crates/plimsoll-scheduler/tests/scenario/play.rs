@@ -142,6 +142,15 @@ impl Play {
                 };
                 self.leader.change(Command::RegisterNode(registration));
             }
+            Action::Interrupt(name, in_ms) => {
+                let node = self.node(name)?;
+                let (node, epoch) = (node.id, node.epoch);
+                self.leader.change(Command::InterruptNode { node, epoch, in_ms: *in_ms });
+            }
+            Action::Measure(name, above) => {
+                let node = self.node(name)?;
+                self.leader.measure(&node, *above);
+            }
         }
         self.hear();
         Ok(())

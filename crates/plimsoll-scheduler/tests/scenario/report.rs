@@ -91,6 +91,11 @@ impl Report {
                 }
                 let what = match &node.admin {
                     _ if event.rule == "node/fence-pending" => return,
+                    _ if event.rule == "node/interrupted" => {
+                        let goes = node.interruption.map_or(0, |interruption| interruption.deadline.0);
+                        let text = format!("{} is taken back at {}", node.name(), clock::show(goes));
+                        return self.say(at, &text);
+                    }
                     _ if node.health == NodeHealth::Failed => "has failed",
                     _ if event.rule == "node/register" => "is back",
                     NodeAdmin::Schedulable => "takes new work",
@@ -141,6 +146,8 @@ impl Report {
         let name = self.name(after.id);
         let held = before.is_some_and(State::is_occupying);
         let text = match after.state {
+            _ if rule == "overflow/aside" => format!("{name} is set aside"),
+            _ if rule == "overflow/return" => format!("{name} is back in the queue"),
             State::Pending | State::Planned if !held => match after.state {
                 State::Planned if after.is_advance() => {
                     let request = &after.request;
@@ -174,11 +181,12 @@ impl Report {
             }
             State::Preempting if before != Some(State::Preempting) => {
                 let Some(notice) = after.preempted() else { return };
-                let (by, rule) = (self.name(notice.by), notice.rule.name());
-                format!(
-                    "{name} has to leave for {by} ({rule}), within {}",
-                    format_duration_ms(notice.grace_ms)
-                )
+                let why = match (notice.by.0, notice.evicted) {
+                    (_, Some(evicted)) => format!(": {evicted}"),
+                    (0, None) => format!(" ({})", notice.rule.name()),
+                    _ => format!(" for {} ({})", self.name(notice.by), notice.rule.name()),
+                };
+                format!("{name} has to leave{why}, within {}", format_duration_ms(notice.grace_ms))
             }
             State::Released | State::Expired | State::Preempted | State::Failed | State::Rejected => {
                 format!("{name} ends: {}", end_of(after))
@@ -239,6 +247,17 @@ impl Report {
                 );
             }
             self.blockers(&told.blockers);
+        }
+        self.aside(ledger);
+    }
+
+    /// Who is set aside, in order.
+    fn aside(&mut self, ledger: &Ledger) {
+        for queue in ledger.queues() {
+            let names: Vec<String> = ledger.aside_in(&queue.name).map(|id| self.name(id)).collect();
+            if !names.is_empty() {
+                self.lines.push(format!("          aside of {}: {}", queue.name, names.join(", ")));
+            }
         }
     }
 

@@ -4,7 +4,6 @@
 //! from the first sample above it on, while every later one is above it too: silence and old samples end that. One at a time leaves a node, of
 //! the lowest class the youngest, and the next one only for a sample that was taken after he was gone.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use plimsoll_ledger::{
     Command, Entry, EvictWhen, Evicted, Gauge, Ledger, NodeHealth, Overload, Reservation, State,
 };
 use plimsoll_proto::v1::NodeSample;
-use plimsoll_scheduler::Closed;
+use plimsoll_scheduler::{Closed, next_to_leave};
 use plimsoll_types::{NodeEpoch, NodeId, ReservationId};
 use tokio::time::Instant;
 
@@ -159,13 +158,7 @@ impl Overloads {
         let fresh = of_node.filter(|(_, crossing)| gone_at.is_none_or(|gone| crossing.measured_from > gone));
         let overloads: BTreeMap<&str, Overload> =
             fresh.map(|((_, class), crossing)| (class.as_str(), crossing.overload(node))).collect();
-        let candidates = ledger.holders(node).filter_map(|holder| {
-            let overload = overloads.get(holder.request.class.as_str())?;
-            ledger.eviction(holder, overload).is_ok().then_some((holder, *overload))
-        });
-        let (holder, overload) = candidates
-            .min_by_key(|(holder, _)| (holder.priority, Reverse(holder.granted_at), Reverse(holder.id)))?;
-        Some((holder.id, overload))
+        next_to_leave(ledger, node, &overloads)
     }
 }
 
