@@ -86,6 +86,20 @@ fn a_higher_class_delays_who_waits_and_sends_away_who_may_be_preempted() {
 }
 
 #[test]
+fn a_start_that_is_promised_to_somebody_is_kept_from_what_is_planned() {
+    let mut ledger = fleet(&[(8, 0, 0)], PoolStrategy::BestFit);
+    let queueing = "backfill_1".parse().expect("it is a discipline");
+    put_pool(&mut ledger, Pool { name: "default".into(), queueing, ..Pool::default() });
+    submit(&mut ledger, &lasting(4_000, 2));
+    submit(&mut ledger, &lasting(8_000, 1));
+    let short = ask_request(&ledger, lasting(4_000, 1));
+    assert_eq!(short.requests[0].expected_start, Some(LedgerTime(1_000)), "it is gone by then");
+    let long = ask_request(&ledger, lasting(4_000, 4));
+    assert!(near(long.requests[0].expected_start, 3), "after the one that waits: {:?}", long.requests[0]);
+    assert!(long.effects.is_empty(), "{:?}", long.effects);
+}
+
+#[test]
 fn a_policy_says_who_starts_and_who_never_can() {
     let mut ledger = fleet(&[(8, 0, 0)], PoolStrategy::BestFit);
     let capped = NodeLimits { name: "cap".into(), max: Resources::new(4_000, 0), ..NodeLimits::default() };

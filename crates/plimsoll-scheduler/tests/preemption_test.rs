@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fixture::{fleet, plain, put_pool};
 use plimsoll_ledger::{
     Class, Command, Entry, GPU, Gang, GpuAsk, Ledger, OnPreempt, Outcome, PolicyObject, Pool, Preemption,
-    Queue, Quota, Reason, Request, Reservation, Stamp, State, Strategy as PoolStrategy, Verdict, Wait,
+    Queue, QueueDiscipline, Quota, Reason, Request, Reservation, Stamp, State, Strategy as PoolStrategy,
+    Verdict, Wait,
 };
-use plimsoll_scheduler::{Eviction, Planner};
+use plimsoll_scheduler::{Eviction, Planner, explain};
 use plimsoll_types::{Amount, LedgerTime, ReservationId, Revision};
 use proptest::prelude::*;
 
@@ -302,6 +303,23 @@ fn a_pool_says_what_may_be_taken_back_and_how_often() {
     once.submit(&of("high", 4_000));
     once.submit(&of("high", 4_000));
     assert_eq!(once.plan().len(), 1, "the second would be one too many within the hour");
+}
+
+#[test]
+fn nobody_leaves_for_those_behind_the_head_of_a_strict_queue() {
+    for (queueing, leave) in [(QueueDiscipline::Strict, 0), (QueueDiscipline::Skip, 1)] {
+        let mut world = one_node();
+        let pool = Pool { name: "default".into(), queueing, ..Pool::default() };
+        put(&mut world, vec![PolicyObject::Pool(pool)]);
+        let [_stays, may_leave] = ["critical", "batch"].map(|class| world.submit(&of(class, 4_000)));
+        // There is no way for the head; behind it there is.
+        let [_head, behind] = [8_000, 4_000].map(|cpu| world.submit(&of("standard", cpu)));
+        let told = explain(&world.ledger, behind).expect("it waits");
+        let is_behind = told.blockers.iter().any(|blocker| blocker.reason == Reason::BehindInQueue);
+        assert_eq!(is_behind, leave == 0, "{:?}", told.blockers);
+        let victims: Vec<ReservationId> = world.plan().into_iter().flat_map(|one| one.victims).collect();
+        assert_eq!(victims, vec![may_leave; leave], "{queueing:?}");
+    }
 }
 
 #[test]

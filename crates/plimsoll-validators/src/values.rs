@@ -1,6 +1,6 @@
 //! Requests and policy objects as the values that rules see. What was not asked for is 0, empty or false.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_expr::Value;
 use plimsoll_ledger::{
@@ -9,25 +9,33 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::Resources;
 
-/// A request: amounts are those of one member.
+/// A request: amounts are those of one member; of a gang of several roles the most that a member of any of them asks for, so that an upper bound
+/// holds for each.
 pub(crate) fn of_request(request: &Request) -> Value {
-    let needs = &request.requirements;
-    let gpu = needs.gpu.as_ref();
-    let devices_milli = gpu.map_or(0, |gpu| match gpu.share {
-        GpuShare::Whole => u64::from(gpu.count) * 1_000,
-        GpuShare::Milli(milli) => u64::from(gpu.count) * u64::from(milli),
-        // How much of a device its memory or its profile is, is known once there is a device.
-        GpuShare::Memory(_) | GpuShare::Mig(_) => u64::from(gpu.count) * 1_000,
-    });
-    let gpu_memory = gpu.map_or(0, |gpu| match gpu.share {
-        GpuShare::Memory(bytes) => bytes,
-        GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Mig(_) => gpu.min_device_memory_bytes,
-    });
+    let mut most = Resources::default();
+    let (mut devices_milli, mut gpu_memory) = (0, 0);
+    let mut models: BTreeSet<&String> = BTreeSet::new();
+    for needs in request.kinds() {
+        for (name, amount) in needs.amounts.iter() {
+            most.set(name, amount.max(most.get(name)));
+        }
+        let Some(gpu) = &needs.gpu else { continue };
+        devices_milli = devices_milli.max(match gpu.share {
+            GpuShare::Milli(milli) => u64::from(gpu.count) * u64::from(milli),
+            // How much of a device its memory or its profile is, is known once there is a device.
+            GpuShare::Whole | GpuShare::Memory(_) | GpuShare::Mig(_) => u64::from(gpu.count) * 1_000,
+        });
+        gpu_memory = gpu_memory.max(match gpu.share {
+            GpuShare::Memory(bytes) => bytes,
+            GpuShare::Whole | GpuShare::Milli(_) | GpuShare::Mig(_) => gpu.min_device_memory_bytes,
+        });
+        models.extend(&gpu.models);
+    }
     let (waits, wait_ms) = match request.wait {
         Wait::Refuse => (false, 0),
         Wait::Queue { deadline_ms } => (true, deadline_ms),
     };
-    let (cpu, memory, other) = amounts(&needs.amounts);
+    let (cpu, memory, other) = amounts(&most);
     Value::object([
         ("name", Value::text(&request.name)),
         ("pool", Value::text(&request.pool)),
@@ -39,7 +47,7 @@ pub(crate) fn of_request(request: &Request) -> Value {
         ("memory", memory),
         ("gpu", Value::milli(devices_milli)),
         ("gpu_memory", Value::count(gpu_memory)),
-        ("gpu_models", texts(gpu.map(|gpu| gpu.models.iter()).into_iter().flatten())),
+        ("gpu_models", texts(models.into_iter())),
         ("other", other),
         ("members", Value::count(request.gang.max_members.into())),
         ("min_members", Value::count(request.gang.min_members.into())),

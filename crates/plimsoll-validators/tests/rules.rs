@@ -1,7 +1,10 @@
 //! Rules on requests and policy objects.
 
 use plimsoll_expr::Expression;
-use plimsoll_ledger::{Class, GpuAsk, PolicyObject, Pool, Queue, Request, Rule, Validator};
+use plimsoll_ledger::{
+    Class, GpuAsk, PolicyObject, Pool, Queue, Request, Requirements, Role, Rule, Validator,
+};
+use plimsoll_types::Resources;
 use plimsoll_validators::{Compiled, Subject, Validators, Wrong};
 
 fn validator(subject: &str, rules: &[(&str, &str, &str)]) -> Validator {
@@ -45,6 +48,28 @@ fn every_rule_that_does_not_hold_is_told_with_its_path_and_message() {
     assert!(broken[2].1.starts_with("name a team (the rule has no answer: there is no team"), "{broken:?}");
     assert_eq!(broken.len(), 3);
     assert_eq!(told(&request(9, "critical")).len(), 1);
+}
+
+#[test]
+fn a_bound_on_a_member_holds_for_the_members_of_each_role() {
+    let rules = [
+        ("request.cpu <= 2", "small", "spec.resources.cpu"),
+        ("request.gpu <= 1", "one", "spec.resources.gpu"),
+        ("request.gpu_models.all(model, model == 'a100')", "old ones", ""),
+    ];
+    let validator = validator("Reservation", &rules);
+    let all = Validators::new([&validator]);
+    let role = |name: &str, cpu_millis: u64, gpus: u32| {
+        let gpu = (gpus > 0).then(|| GpuAsk { models: vec!["h100".to_owned()], ..GpuAsk::whole(gpus) });
+        let requirements =
+            Requirements { amounts: Resources::new(cpu_millis, 0), gpu, ..Requirements::default() };
+        Role { name: name.to_owned(), requirements, min_members: 1, max_members: 1 }
+    };
+    let gang = |roles: Vec<Role>| Request { pool: "gpu".to_owned(), roles, ..Request::default() };
+    assert!(all.of_request(&gang(vec![role("a", 2_000, 0), role("b", 1_000, 0)])).is_empty());
+    let told = all.of_request(&gang(vec![role("a", 1_000, 0), role("b", 2_001, 0), role("c", 1, 2)]));
+    let messages: Vec<&str> = told.iter().map(|broken| broken.message.as_str()).collect();
+    assert_eq!(messages, ["small", "one", "old ones"]);
 }
 
 #[test]

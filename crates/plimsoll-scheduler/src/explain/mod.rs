@@ -7,7 +7,7 @@ mod scene;
 mod suggest;
 
 use plimsoll_ledger::{
-    Blocker, Ledger, Placement, PolicyObject, QueueOrder, Reason, Request, Reservation, State, Verdict,
+    Blocker, Ledger, Placement, PolicyObject, Reason, Request, Reservation, State, Verdict,
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
@@ -175,9 +175,7 @@ impl Scene {
     /// An earlier request of a strict queue goes first, wherever there is room.
     fn behind(&self) -> Option<Blocker> {
         let (ledger, request) = (&self.ledger, &self.request);
-        let strict =
-            ledger.pool(&request.pool).is_some_and(|pool| pool.queue_order == QueueOrder::StrictFifo);
-        if !strict {
+        if !ledger.pool(&request.pool).is_some_and(|pool| pool.is_strict()) {
             return None;
         }
         let in_line = |other: &ReservationId| {

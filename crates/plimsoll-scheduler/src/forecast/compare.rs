@@ -156,10 +156,8 @@ pub fn plan(fork: Ledger, question: &Question<'_>) -> Result<Plan, RowError> {
     let mut with = Future::new(fork, question.seed, now);
     let policy_refused = try_policy(&mut with, question);
     let is_policy = policy_refused.is_none() && question.change.policy != PolicyChange::default();
-    if is_policy {
-        // Who waits already has the first look at what policy changes.
-        with.settle();
-    }
+    // Who waits already has the first look at what policy changes, and keeps the starts that were promised to it.
+    with.settle();
     let never = if is_policy { never_start(&before, with.ledger()) } else { BTreeMap::new() };
     let answers: Vec<Answer> =
         question.change.requests.iter().map(|request| with.submit(request, question.requester)).collect();

@@ -8,7 +8,7 @@ pub(crate) mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, QueueOrder, Reservation, State};
+use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, Reservation, State};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::Planner;
@@ -141,7 +141,7 @@ impl Planner {
                 if closed.contains(queue) {
                     continue;
                 }
-                if pool.queue_order == QueueOrder::StrictFifo {
+                if pool.is_strict() {
                     closed.insert(queue);
                 }
                 if self.placing.contains(&id) || self.hunt.in_flight.contains_key(&id) {

@@ -32,7 +32,13 @@ pub(crate) struct Step {
 /// What happens.
 pub(crate) enum Action {
     Note(String),
-    Submit { request: String, name: String, by: String, runs_ms: Option<u64>, saves_ms: Option<u64> },
+    Submit {
+        request: String,
+        name: String,
+        by: String,
+        runs_ms: Option<u64>,
+        saves_ms: Option<u64>,
+    },
     Release(String),
     Cancel(String),
     Cordon(String),

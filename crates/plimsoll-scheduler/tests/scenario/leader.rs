@@ -6,7 +6,7 @@ use std::sync::Arc;
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{MAX_ASIDE, MAX_WINDOWS};
 use plimsoll_ledger::{
-    Command, Entry, Event, Evicted, EvictWhen, Ledger, Node, Outcome, Overload, Request, SYSTEM_ACTOR,
+    Command, Entry, Event, EvictWhen, Evicted, Ledger, Node, Outcome, Overload, Request, SYSTEM_ACTOR,
     SetAsideOne, Stamp, Verdict, Window,
 };
 use plimsoll_proto::codec;
@@ -106,11 +106,13 @@ impl Leader {
         for (node, overload) in &self.overloads {
             let crossed = self.ledger.classes().filter_map(|class| {
                 let when = class.evict_when.filter(|when| when.gauge == overload.gauge)?;
-                let above_permille = Some(when.above_permille).filter(|it| *it < overload.measured_permille)?;
+                let above_permille =
+                    Some(when.above_permille).filter(|it| *it < overload.measured_permille)?;
                 Some((class.name.clone(), Evicted { overload: *overload, above_permille }))
             });
             let evicted: BTreeMap<String, Evicted> = crossed.collect();
-            let overloads = evicted.iter().map(|(class, evicted)| (class.as_str(), evicted.overload)).collect();
+            let overloads =
+                evicted.iter().map(|(class, evicted)| (class.as_str(), evicted.overload)).collect();
             due.extend(next_to_leave(&self.ledger, *node, &overloads));
             closed.insert(*node, evicted);
         }
