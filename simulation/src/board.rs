@@ -49,6 +49,8 @@ struct Inner {
     seen: BTreeMap<(u64, u64), Vec<LogRecord>>,
     /// What watchers were given.
     watched: Vec<Segment>,
+    /// Tokens that were spent out of slices.
+    spent: u64,
     /// Revision up to which watchers must have been given everything, once that is known.
     target: Option<u64>,
     /// Coordinators that are or were members, or are about to be.
@@ -73,6 +75,7 @@ impl Board {
             leaders: 0,
             seen: BTreeMap::new(),
             watched: Vec::new(),
+            spent: 0,
             target: None,
             ever_members: BTreeSet::new(),
             stopped: Vec::new(),
@@ -159,6 +162,11 @@ impl Board {
     /// What a watcher was given.
     pub fn watched(&self, segment: Segment) {
         self.inner.lock().watched.push(segment);
+    }
+
+    /// Tokens were spent out of a slice.
+    pub fn spent(&self, tokens: u64) {
+        self.inner.lock().spent += tokens;
     }
 
     /// From now on watchers may stop once they were given everything up to this revision.
@@ -264,6 +272,7 @@ impl Board {
     pub fn finish(&self, now_ms: u64, mut evidence: Evidence) {
         let seen = std::mem::take(&mut self.inner.lock().seen);
         evidence.watched = std::mem::take(&mut self.inner.lock().watched);
+        evidence.spent = self.inner.lock().spent;
         let all =
             seen.into_iter().flat_map(|((id, _), records)| records.into_iter().map(move |one| (id, one)));
         evidence.seen = all.collect();

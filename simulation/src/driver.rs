@@ -15,7 +15,7 @@ use crate::net::PORT;
 use crate::request::Request;
 use crate::upgrade;
 use crate::watcher::{Interest, watch};
-use crate::workload::{NODES, Operator, Worker, client, rearrange, settle};
+use crate::workload::{NODES, Operator, Worker, client, rearrange, settle, spend};
 
 /// Clients at the same time.
 const WORKERS: usize = 4;
@@ -54,7 +54,9 @@ pub async fn drive(board: Arc<Board>, members: Vec<u64>, spares: Vec<u64>) -> Re
     let insist = upgrade::insist(upgrader, Arc::clone(&board), WORKERS);
     let rearranger = crate::workload::client(board.seed, "scaler", &members).map_err(text)?;
     let rearrange = rearrange(rearranger, Arc::clone(&board), WORKERS);
-    tokio::join!(work, operator.run(), insist, rearrange, join_all(copies));
+    let spend = spend(Arc::clone(&board), &members);
+    let (.., spent) = tokio::join!(work, operator.run(), insist, rearrange, join_all(copies), spend);
+    spent.map_err(text)?;
     let evidence = liveness(&board, &client, &members).await?;
     board.let_watchers_go(evidence.replicas.first().map_or(0, |replica| replica.revision.0));
     if tokio::time::timeout(WATCHERS_GO, join_all(watchers)).await.is_err() {

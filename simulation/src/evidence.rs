@@ -56,6 +56,8 @@ pub struct Evidence {
     pub seen: Vec<(u64, LogRecord)>,
     /// What watchers were given.
     pub watched: Vec<Segment>,
+    /// Tokens that were spent out of slices of a rate.
+    pub spent: u64,
     /// Numbers of intents whose machines ran both before and after all this was collected.
     pub machines: Vec<u64>,
 }

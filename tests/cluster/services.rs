@@ -220,7 +220,8 @@ async fn loads_are_written_about_once_a_second_and_every_coordinator_answers_wit
     for step in 1..=40 {
         last = 10_000 * step;
         let reports = vec![report(server.token, last), report(1, 7)];
-        let answer = client.report_load(v1::ReportLoadRequest { reports }).await.expect("taken");
+        let answer =
+            client.report_load(v1::ReportLoadRequest { reports, ..Default::default() }).await.expect("taken");
         assert!(answer.results[0].failure.is_none());
         let failure = answer.results[1].failure.as_ref().expect("another token");
         assert_eq!(failure.reason(), v1::ErrorReason::Fenced);

@@ -167,6 +167,9 @@ impl fmt::Display for Reason {
                 FloorSource::Waiting(requests) => {
                     write!(f, "{requests} requests wait and would fit: at least {replicas}")
                 }
+                FloorSource::TurnedAway(requests) => {
+                    write!(f, "{requests} requests of late found no endpoint: at least {replicas}")
+                }
                 FloorSource::Contention(resource) => {
                     write!(f, "contention of {resource}: at least {replicas}")
                 }

@@ -68,6 +68,8 @@ pub enum FloorSource {
     Manual(String),
     /// Requests that wait, and would fit on so many more.
     Waiting(u64),
+    /// Requests to a service that had no endpoint for them.
+    TurnedAway(u64),
     /// What those who wait for a resource lack of it, by its name.
     Contention(String),
     /// What is in use cannot go.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plimsoll_mutants::mutant;
 use plimsoll_types::{ReservationId, Revision};
 
+use crate::scaling::DRAIN_SINCE_VERSION;
 use crate::{EndpointState, Ledger, Load, NodeAdmin, Reservation, RowPlace, Service, State};
 
 /// Reservations with an endpoint, by service and address.
@@ -37,7 +39,9 @@ impl Ledger {
         let endpoint = reservation.endpoint.as_deref()?;
         Some(match reservation.state {
             State::Active | State::Partial => {
-                let leaves = endpoint.announced.draining || self.is_drained(reservation);
+                let leaves = endpoint.announced.draining
+                    || self.is_drained(reservation)
+                    || self.is_let_go(reservation) && !mutant!("let-go-without-a-word");
                 if leaves { EndpointState::Draining } else { EndpointState::Serving }
             }
             State::Preempting | State::Releasing => EndpointState::Draining,
@@ -60,6 +64,15 @@ impl Ledger {
         reservation.members.iter().any(|member| {
             self.node(member.node).is_some_and(|node| matches!(node.admin, NodeAdmin::Draining { .. }))
         })
+    }
+
+    /// True for the replica of a machine that is to be removed: from the entry on that says so, it drains. From ledger version 12 on. O(intents).
+    fn is_let_go(&self, reservation: &Reservation) -> bool {
+        self.meta.version >= DRAIN_SINCE_VERSION
+            && self.removal_of(&reservation.request.name).is_some_and(|removal| {
+                let policy = self.scaling_policy(&removal.policy);
+                policy.is_some_and(|policy| policy.target.is_service(&reservation.request.service))
+            })
     }
 
     pub(crate) fn put_service(&mut self, service: Arc<Service>) {

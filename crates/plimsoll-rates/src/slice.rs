@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use plimsoll_mutants::mutant;
+
 /// How long tokens are good for, in milliseconds.
 pub const VALID_MS: u64 = 1_000;
 /// A slice that is gone sooner than this was too small, in milliseconds: about five asks a second for each rate and holder.
@@ -84,7 +86,7 @@ impl Slice {
 
     /// Spends tokens that are here. An ask is for those who come after: nobody has to wait for it.
     pub fn spend(&mut self, now_ms: u64, tokens: u64) -> Option<Ask> {
-        let mut rest = tokens.max(1);
+        let mut rest = if mutant!("spend-a-slice-twice") { tokens / 2 } else { tokens.max(1) };
         while rest > 0
             && let Some((part, _)) = self.parts.front_mut()
         {

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Dev, run};
+use std::time::{Duration, Instant};
+
+use common::{Dev, run, start};
 use serde_json::Value;
 
 const QUEUES: &str = "
@@ -127,4 +129,65 @@ fn queues_are_shown_as_files_and_deleted_when_nothing_uses_them() {
     assert!(refused.contains("IN_USE") || refused.contains("in use"), "{refused}");
     text(&dev, 0, &["delete", "-f", "queues.yaml"]);
     assert_eq!(json(&dev, &["get", "queues"]), serde_json::json!([]));
+}
+
+const BULK: &str = "
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: bulk }
+spec: { maxPending: 2, overflow: spill_to_disk }
+";
+
+/// Waits until this holds.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let late = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < late, "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn who_is_set_aside_is_there_after_a_crash_and_comes_back_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let begin = || start(home, &["dev", "--port", "0", "--data", "state", "--fake-gpu", "a100:1"]).0;
+    let mut process = begin();
+    std::fs::write(home.join("bulk.yaml"), BULK).unwrap();
+    assert_eq!(run(home, &["apply", "-f", "bulk.yaml"]).0, 0);
+    let asked = ["-o", "json", "reserve", "--gpu", "1", "--confirm", "--for", "1h"];
+    let held = common::json(home, &["reserve", "--gpu", "1", "--confirm", "--now", "--for", "1h"]);
+    let reserve = |number: usize| {
+        let label = format!("number={number}");
+        let (code, stdout, stderr) =
+            run(home, &[&asked[..], &["--queue", "bulk", "--label", &label]].concat());
+        assert_eq!(code, 3, "it waits: {stderr}");
+        let told: Value = serde_json::from_str(&stdout).unwrap();
+        told["id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<String> = (0..5).map(reserve).collect();
+    let get = |id: &str| common::json(home, &["get", "r", id])[0].clone();
+    let aside = || -> Vec<usize> { (0..5).filter(|n| !get(&ids[*n])["aside"].is_null()).collect() };
+    until("the last three are set aside", || aside() == [2, 3, 4]);
+    let shown = run(home, &["get", "queues", "-o", "wide"]).1;
+    assert!(shown.contains("3 spilled"), "{shown}");
+    let why = run(home, &["explain", &ids[4]]).1;
+    assert!(why.contains("set aside"), "{why}");
+
+    process.0.kill().unwrap();
+    process.0.wait().unwrap();
+    process = begin();
+    assert_eq!(aside(), [2, 3, 4]);
+    // What it asked is read back from the store.
+    assert_eq!(get(&ids[4])["spec"]["labels"]["number"], "4");
+    for gone in &ids[..2] {
+        assert_eq!(run(home, &["cancel", gone]).0, 0);
+    }
+    until("the next two are back", || aside() == [4]);
+    let token = held["token"].as_str().unwrap();
+    assert_eq!(run(home, &["release", held["id"].as_str().unwrap(), "--token", token]).0, 0);
+    assert_eq!(run(home, &["wait", &ids[2], "--timeout", "10s"]).0, 0, "the first of them has it");
+    assert_eq!(get(&ids[2])["spec"]["labels"]["number"], "2");
+    until("nobody is aside", || aside().is_empty());
+    drop(process);
 }

@@ -77,7 +77,8 @@ fn a_command_is_an_endpoint_from_when_it_listens_until_it_is_to_stop() {
         let (_unused, address) = listener();
         address
     };
-    let arguments = ["run", "--service", "web", "--cpu", "500m", "--listen", &address, "--", "sleep", "60"];
+    let asked = ["run", "--service", "web", "--cpu", "500m", "--listen", &address, "--drain-for", "30s"];
+    let arguments = [&asked[..], &["--", "sleep", "60"]].concat();
     let mut child = Killed(command(dev.home.path(), &arguments).stderr(Stdio::piped()).spawn().unwrap());
     let until = Instant::now() + Duration::from_secs(20);
     while !good(&dev, &["get", "reservations"]).contains("active") {
@@ -95,7 +96,13 @@ fn a_command_is_an_endpoint_from_when_it_listens_until_it_is_to_stop() {
     // The class is the service's.
     assert!(good(&dev, &["get", "reservations", "--class", "batch", "-o", "name"]).starts_with("r-"));
     let pid = child.0.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let stop =
+        || assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    stop();
+    // Its clients hear of it first; who asks twice means it.
+    wait_for(&dev, "web", &[(&address, DRAINING)]);
+    assert!(child.0.try_wait().unwrap().is_none());
+    stop();
     child.0.wait().unwrap();
     assert_eq!(endpoints(&dev, "web"), [], "it left with its lease");
     drop(listening);

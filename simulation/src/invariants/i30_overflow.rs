@@ -92,7 +92,10 @@ mod tests {
 
     fn aside(one: Reservation) -> Reservation {
         let body_hash = *blake3::hash(&codec::encode_request(&one.request)).as_bytes();
-        Reservation { aside: Some(Aside { how: AsideHow::Spilled, body_hash, body_bytes: 1 }), ..one }
+        Reservation {
+            aside: Some(Box::new(Aside { how: AsideHow::Spilled, body_hash, body_bytes: 1 })),
+            ..one
+        }
     }
 
     fn moving(command: Command, before: &[Reservation], after: &[Reservation]) -> Step {

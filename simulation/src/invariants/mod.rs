@@ -24,6 +24,7 @@ mod i21_arithmetic;
 mod i23_watch;
 mod i29_spot;
 mod i30_overflow;
+mod i31_slices;
 mod m06_versions;
 
 #[cfg(test)]
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i23_watch::Watch),
         Box::new(i29_spot::Spot),
         Box::new(i30_overflow::Overflowing),
+        Box::new(i31_slices::Slices::default()),
         Box::new(m06_versions::Versions::default()),
     ]
 }

@@ -22,6 +22,7 @@ const LIFE: Net = Net::tests("plimsoll-ledger", "lifecycle", "");
 const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
 const ELASTIC: Net = Net::tests("plimsoll-ledger", "elastic", "");
 const SCALING: Net = Net::tests("plimsoll-ledger", "scaling", "");
+const SCALING_SERVICES: Net = Net::tests("plimsoll-ledger", "scaling_services", "");
 const SCALING_RANDOM: Net = Net::tests("plimsoll-ledger", "scaling_random", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
@@ -30,6 +31,7 @@ const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
 const OVERFLOW: Net = Net::tests("plimsoll-ledger", "overflow", "");
 const MOVES: Net = Net::tests("plimsoll-scheduler", "elastic_test", "");
+const SLICES: Net = Net::tests("plimsoll-rates", "sum", "");
 const REDISTRIBUTION: Net = Net::tests("plimsoll-scheduler", "redistribute_test", "");
 const PLANNER: Net = Net::tests("plimsoll-scheduler", "planner_test", "");
 const AHEAD: Net = Net::tests("plimsoll-scheduler", "ahead_test", "");
@@ -44,7 +46,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 69] = [
+pub const SEEDED: [Seeded; 71] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -76,10 +78,16 @@ pub const SEEDED: [Seeded; 69] = [
     bug("buy-beyond-the-wish", "a machine is asked for that nobody wants any more", &[SCALING, SEEDS]),
     bug("late-word-counts", "what an earlier leader heard of a machine counts", &[SCALING]),
     bug(
+        "let-go-without-a-word",
+        "a replica that is to be removed serves until its provider stops it",
+        &[SCALING_SERVICES],
+    ),
+    bug(
         "stop-a-busy-machine",
         "a machine is stopped that holds something",
         &[SCALING, SCALING_RANDOM, SEEDS],
     ),
+    bug("spend-a-slice-twice", "half of what is spent of a slice stays in it", &[SLICES, SEEDS]),
     bug("tokens-for-all", "a rate gives more tokens than there are", &[USAGE, SEEDS]),
     bug("reclaim-own-quota", "a reclaim takes a queue below its own quota", &[MODEL, SEEDS]),
     bug("no-grace", "who has to leave is out at once", &[MODEL, SEEDS]),

@@ -5,6 +5,7 @@ mod operator;
 mod replicas;
 mod rules;
 mod scaling;
+mod spenders;
 pub mod wishes;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::rng::Rng;
 pub(crate) use operator::send;
 pub use operator::{Operator, settle};
 pub use scaling::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, rearrange};
+pub use spenders::{QUOTA as SLICED_QUOTA, RATE as SLICED_RATE, spend};
 
 /// Nodes of the simulated fleet.
 pub const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -337,7 +339,7 @@ impl Worker {
             Choice::Report => {
                 let (name, token) = self.replica()?;
                 let reports = vec![replicas::report(&mut self.rng, name, token)];
-                Request::Report(v1::ReportLoadRequest { reports })
+                Request::Report(v1::ReportLoadRequest { reports, ..Default::default() })
             }
             Choice::Pick => {
                 let service = replicas::SERVICE.to_owned();

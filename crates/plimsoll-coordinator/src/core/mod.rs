@@ -28,6 +28,7 @@ mod scrub;
 mod start;
 mod status;
 mod stored;
+mod turned_away;
 mod view;
 mod watch;
 
@@ -56,6 +57,7 @@ pub use machine::LedgerMachine;
 pub use record::Record;
 pub use scrub::Scrubbed;
 pub use status::{CoreStatus, Counters};
+pub use turned_away::TurnedAway;
 pub use view::{Consistency, LedgerView};
 pub use watch::Watcher;
 
@@ -300,6 +302,11 @@ impl Core {
     /// What endpoints say of their load, until it is written (it is on the leader only).
     pub fn loads(&self) -> &LoadBook {
         &self.inner.loads
+    }
+
+    /// Requests for which a service had no endpoint: those of this coordinator's clients, and on the leader those of all.
+    pub fn turned_away(&self) -> &TurnedAway {
+        &self.inner.turned_away
     }
 
     /// Tells of every applied revision at which endpoints changed (see [`Ledger::endpoints_changed`]).

@@ -26,6 +26,7 @@ use super::loads::LoadBook;
 use super::notice::AppliedNotice;
 use super::past::Past;
 use super::scrub::{Scrubbable, Scrubbed, Scrubber};
+use super::turned_away::TurnedAway;
 use super::watch::WatchHub;
 use super::{
     Consistency, CoreConfig, CoreStatus, Counters, Data, History, HistoryError, LedgerMachine, LedgerView,
@@ -60,6 +61,7 @@ pub(super) struct Inner {
     pub(super) scrubbed: Arc<Scrubbed>,
     pub(super) estimates: Arc<Estimates>,
     pub(super) loads: Arc<LoadBook>,
+    pub(super) turned_away: TurnedAway,
     /// What the leader saw of targets of scaling.
     pub(super) looks: Looks,
     pub(super) measured: super::Measured,
@@ -194,6 +196,7 @@ pub(super) async fn start(
         scrubbed,
         estimates,
         loads,
+        turned_away: TurnedAway::default(),
         looks: Looks::default(),
         scrubber: Mutex::new(scrubber),
         machine,

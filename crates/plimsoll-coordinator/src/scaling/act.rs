@@ -62,7 +62,8 @@ pub(super) fn next(ledger: &Ledger, policy: &ScalingPolicy, intent: &Intent, now
         };
     };
     let held = ledger.node_of(policy, intent).is_some_and(|node| ledger.holders(node.id).next().is_some());
-    if held { Next::Wait } else { Next::Call(What::Stop) }
+    let finishes = ledger.finishes_until(policy, intent).is_some_and(|until| now < until);
+    if held || finishes { Next::Wait } else { Next::Call(What::Stop) }
 }
 
 /// A step, under the attempts that the leader knows.

@@ -20,6 +20,7 @@ use plimsoll_autoscaler::{FloorSource, Reason, ScaleDecision, ScaleMemory, decid
 use plimsoll_ledger::limits::{MAX_SCALING_INPUTS, MAX_SCALING_TEXT};
 use plimsoll_ledger::{
     Command, Entry, Fleet, Intent, IntentState, Ledger, Outcome, ScaleDecided, Scaling, ScalingPolicy,
+    ScalingTarget,
 };
 use plimsoll_provider::{Machines, Providers};
 use plimsoll_types::{LedgerTime, Revision};
@@ -125,7 +126,11 @@ impl Scaler {
             let fresh = || ScaleMemory::begin(now.0, state.desired);
             let memory = lead.memories.entry(policy.name.clone()).or_insert_with(fresh);
             memory.follow(state.changes.iter().map(|change| (change.at.0, change.by)));
-            let mut signals = signals::read(&ledger, policy, &state, now);
+            let turned_away = match &policy.target {
+                ScalingTarget::Service(service) => self.core.turned_away().lately(service),
+                ScalingTarget::Pool(_) => 0,
+            };
+            let mut signals = signals::read(&ledger, policy, &state, now, turned_away);
             if policy.rules.predictive.is_some()
                 && let Some(load_milli) = foresight::load_milli(&ledger, policy)
             {
@@ -285,6 +290,7 @@ fn rule_of(decision: &ScaleDecision) -> String {
                     FloorSource::Schedule(name) => format!("schedule {name}"),
                     FloorSource::Manual(_) => "manual".to_owned(),
                     FloorSource::Waiting(_) => "waiting".to_owned(),
+                    FloorSource::TurnedAway(_) => "turned away".to_owned(),
                     FloorSource::Contention(resource) => format!("contention {resource}"),
                     FloorSource::InUse => "in use".to_owned(),
                     FloorSource::Kept => "calendar".to_owned(),

@@ -1,4 +1,4 @@
-//! What a decision goes by, read off the ledger: the same on whichever coordinator leads.
+//! What a decision goes by, read off the ledger: the same on whichever coordinator leads. But for requests that found no endpoint, which are in no log.
 
 use std::cell::LazyCell;
 
@@ -16,8 +16,14 @@ const LOAD_COUNTS_MS: u64 = 180_000;
 /// Windows of the calendar are made room for so long before they open, in milliseconds, beside the time that machines take to start.
 const AHEAD_MS: u64 = 300_000;
 
-/// All that a decision about a target depends on. O(nodes + what waits), or O(endpoints).
-pub(super) fn read(ledger: &Ledger, policy: &ScalingPolicy, state: &Scaling, now: LedgerTime) -> Signals {
+/// All that a decision about a target depends on. `turned_away` are requests of late for which a service had no endpoint. O(nodes + what waits), or O(endpoints).
+pub(super) fn read(
+    ledger: &Ledger,
+    policy: &ScalingPolicy,
+    state: &Scaling,
+    now: LedgerTime,
+    turned_away: u64,
+) -> Signals {
     let fleet = ledger.fleet(policy);
     let mut signals = Signals {
         current: state.desired,
@@ -59,6 +65,10 @@ pub(super) fn read(ledger: &Ledger, policy: &ScalingPolicy, state: &Scaling, now
         ScalingTarget::Service(service) => {
             let replicas: Vec<&Reservation> = ledger.endpoints(service).map(AsRef::as_ref).collect();
             signals.in_progress = replicas.iter().map(|replica| in_flight(ledger, replica)).sum();
+            if turned_away > 0 {
+                // One is enough to be heard of: what it then measures decides how many there are to be.
+                need(1, FloorSource::TurnedAway(turned_away));
+            }
             for target in &policy.rules.targets {
                 let reading = of_service(ledger, &replicas, &fleet, target, now);
                 signals.readings.push((target.metric.clone(), reading));
@@ -140,15 +150,14 @@ fn of_service(
     target: &Target,
     now: LedgerTime,
 ) -> Reading {
-    let Metric::Custom(name) = &target.metric else {
-        let depth: u64 =
-            replicas.iter().map(|replica| load(ledger, replica, "queue_depth", now).unwrap_or(0)).sum();
-        return match target.metric {
-            Metric::QueueDepth => Reading::Whole(depth),
-            _ => Reading::Failed,
-        };
-    };
     let stays = replicas.iter().filter(|one| ledger.endpoint_state(one) != Some(EndpointState::Draining));
+    let name = match &target.metric {
+        Metric::QueueDepth => {
+            return whole(stays.map(|replica| load(ledger, replica, "queue_depth", now)), Reading::Whole(0));
+        }
+        Metric::Custom(name) => name,
+        _ => return Reading::Failed,
+    };
     let readings = stays.map(|replica| ReplicaReading {
         value_milli: load(ledger, replica, name, now),
         ready: ledger.endpoint_state(replica) == Some(EndpointState::Serving),
@@ -183,11 +192,38 @@ fn formed(replicas: impl Iterator<Item = ReplicaReading>, fleet: &Fleet, target:
             Reading::Replicas(replicas.chain(coming).collect())
         }
         Aim::PerReplica { .. } | Aim::Value { .. } => {
-            let values: Vec<u64> = replicas.filter_map(|replica| replica.value_milli).collect();
-            match values.is_empty() {
-                true => Reading::Failed,
-                false => Reading::Whole(values.into_iter().fold(0, u64::saturating_add)),
-            }
+            whole(replicas.map(|replica| replica.value_milli), Reading::Failed)
         }
+    }
+}
+
+/// The sum over replicas, of which those that say nothing count as the mean of the others: silence is no reason to shrink, nor to grow. `of_none` where there
+/// are no replicas.
+fn whole(values: impl Iterator<Item = Option<u64>>, of_none: Reading) -> Reading {
+    let (mut all, mut known, mut sum) = (0_u128, 0_u128, 0_u128);
+    for value in values {
+        all += 1;
+        known += u128::from(value.is_some());
+        sum += u128::from(value.unwrap_or(0));
+    }
+    match (all, known) {
+        (0, _) => of_none,
+        (_, 0) => Reading::Failed,
+        _ => Reading::Whole(u64::try_from((sum * all).div_ceil(known)).unwrap_or(u64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_counts_as_the_mean_of_the_others() {
+        let of = |values: &[Option<u64>]| whole(values.iter().copied(), Reading::Whole(0));
+        assert_eq!(of(&[]), Reading::Whole(0));
+        assert_eq!(of(&[Some(4), Some(2)]), Reading::Whole(6));
+        assert_eq!(of(&[Some(4), None, Some(3)]), Reading::Whole(11), "half of seven more, rounded up");
+        assert_eq!(of(&[None, None]), Reading::Failed, "nobody knows: nothing shrinks");
+        assert_eq!(of(&[Some(u64::MAX), Some(u64::MAX)]), Reading::Whole(u64::MAX));
     }
 }

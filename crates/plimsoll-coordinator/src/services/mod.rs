@@ -148,7 +148,7 @@ impl Services {
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(
-                EndpointServiceServer::new(endpoints::Endpoints::new(api.clone()))
+                EndpointServiceServer::new(endpoints::Endpoints::new(api.clone(), Arc::clone(&dialer)))
                     .max_decoding_message_size(limits::MOST_REQUEST),
             )
             .add_service(

@@ -29,6 +29,11 @@ impl Problem {
         Problem(Box::new(Details { definite: true, ..Details::new(reason, message) }))
     }
 
+    /// Its reason.
+    pub(crate) fn reason(&self) -> ErrorReason {
+        self.0.reason
+    }
+
     /// One wrong field.
     pub(crate) fn invalid(field: &str, what: impl Into<String>) -> Problem {
         Problem::violations(vec![(field.to_owned(), what.into())])

@@ -135,6 +135,7 @@ impl Ledger {
                 }
                 if !old.starts() && !mutant!("stop-a-busy-machine") {
                     self.require_empty(&policy, &old)?;
+                    self.require_finished(&policy, &old, context.now)?;
                 }
                 new.state = IntentState::Acting;
                 new.attempts = old.attempts.saturating_add(1);
@@ -267,6 +268,26 @@ impl Ledger {
             return Err(Refusal::one(Reason::InUse, format!("leases on node {}", node.name()), 0, holders));
         }
         Ok(())
+    }
+
+    /// No replica is stopped before its clients can know that it leaves.
+    fn require_finished(
+        &self,
+        policy: &ScalingPolicy,
+        intent: &Intent,
+        now: LedgerTime,
+    ) -> Result<(), Refusal> {
+        match self.finishes_until(policy, intent) {
+            Some(until) if now < until => {
+                let subject = format!(
+                    "replica {} of {} finishes its requests until then",
+                    intent.node,
+                    policy.target.path()
+                );
+                Err(Refusal::one(Reason::WrongState, subject, now.0, until.0))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The machine that is to leave: there, of this policy, not leaving yet, and empty unless the policy drains.

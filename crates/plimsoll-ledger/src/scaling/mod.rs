@@ -13,6 +13,12 @@ mod state;
 /// First ledger version that scales.
 pub(crate) const SINCE_VERSION: u32 = 6;
 
+/// First ledger version that drains a replica before its provider stops it.
+pub(crate) const DRAIN_SINCE_VERSION: u32 = 12;
+
+/// How long it takes a client at most to hear that a replica drains, in milliseconds: what `docs/services.md` promises.
+pub(crate) const PROPAGATION_MS: u64 = 1_000;
+
 pub use fleet::Fleet;
 pub use intent::{Intent, IntentAction, IntentState, IntentStep};
 pub use policy::{

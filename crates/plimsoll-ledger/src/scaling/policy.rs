@@ -27,6 +27,11 @@ impl ScalingTarget {
         }
     }
 
+    /// True for this service's replicas.
+    pub fn is_service(&self, name: &str) -> bool {
+        matches!(self, ScalingTarget::Service(of) if of == name)
+    }
+
     /// What [`ScalingTarget::path`] wrote.
     pub fn parse(path: &str) -> Option<ScalingTarget> {
         match path.split_once('/')? {

@@ -8,5 +8,6 @@ mod doctor;
 mod harness;
 mod overflow;
 mod scaling;
+mod scaling_services;
 mod single;
 mod versions;

@@ -20,18 +20,18 @@ use crate::core::{Core, Stores};
 use crate::scaling::Scaler;
 
 /// Milliseconds of one call's time limit.
-const TIMEOUT_MS: u64 = 2_000;
+pub(super) const TIMEOUT_MS: u64 = 2_000;
 
 /// A cloud that does what is asked, in the end. All that it has is in one place, so that leaders can come and go.
 #[derive(Clone, Default)]
-struct Cloud {
-    state: Arc<Mutex<CloudState>>,
+pub(super) struct Cloud {
+    pub(super) state: Arc<Mutex<CloudState>>,
 }
 
 #[derive(Default)]
-struct CloudState {
+pub(super) struct CloudState {
     /// By key: the name of the node.
-    machines: BTreeMap<String, String>,
+    pub(super) machines: BTreeMap<String, String>,
     /// Every machine that was ever made.
     bought: u64,
     /// Most machines at once.
@@ -84,12 +84,12 @@ impl Cloud {
         state.most = state.most.max(state.machines.len());
     }
 
-    fn live(&self) -> usize {
+    pub(super) fn live(&self) -> usize {
         self.state.lock().machines.len()
     }
 
     /// Machines whose agents would register.
-    fn booted(&self) -> Vec<String> {
+    pub(super) fn booted(&self) -> Vec<String> {
         let state = self.state.lock();
         let alive = state.machines.iter().filter(|(key, _)| !state.dead.contains(*key));
         alive.map(|(_, node)| node.clone()).collect()

@@ -4,9 +4,12 @@ mod follow;
 mod picks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use plimsoll_consensus::Dialer;
 use plimsoll_ledger::{Command, Ledger, Reservation};
 use plimsoll_proto::convert;
+use plimsoll_proto::v1::endpoint_service_client::EndpointServiceClient;
 use plimsoll_proto::v1::endpoint_service_server::EndpointService;
 use plimsoll_proto::v1::{self, ErrorReason};
 use plimsoll_types::Revision;
@@ -23,6 +26,8 @@ use picks::Picks;
 
 /// Most reports or outcomes in one call.
 const MOST_REPORTS: usize = 1_000;
+/// Longest wait for the leader to hear of what was turned away.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
 /// Most blocks of a prompt.
 const MOST_BLOCKS: usize = 4_096;
 
@@ -31,12 +36,30 @@ const MOST_BLOCKS: usize = 4_096;
 pub(super) struct Endpoints {
     api: Api,
     picks: Arc<Picks>,
+    dialer: Arc<dyn Dialer>,
 }
 
 impl Endpoints {
-    pub(super) fn new(api: Api) -> Endpoints {
+    pub(super) fn new(api: Api, dialer: Arc<dyn Dialer>) -> Endpoints {
         let picks = Arc::new(Picks::new(api.core.config().seed));
-        Endpoints { api, picks }
+        Endpoints { api, picks, dialer }
+    }
+
+    /// A request was turned away: whoever leads is to know, since nobody else would say so of a service without replicas. What does not arrive is said of the
+    /// next one.
+    fn turn_away(&self, service: &str) {
+        let untold = self.api.core.turned_away().note_here(service);
+        let leader = self.api.core.leader_address().filter(|(id, _)| *id != self.api.core.node_id());
+        let Some((_, address)) = leader.filter(|_| !untold.is_empty()) else { return };
+        let turned_away =
+            untold.into_iter().map(|(service, requests)| v1::TurnedAway { service, requests }).collect();
+        let mut client = EndpointServiceClient::new(self.dialer.channel(&address));
+        tokio::spawn(async move {
+            let told = client.report_load(v1::ReportLoadRequest { reports: Vec::new(), turned_away });
+            if !matches!(tokio::time::timeout(TELL_WITHIN, told).await, Ok(Ok(_))) {
+                tracing::debug!(address, "the leader was not told of requests that found no endpoint");
+            }
+        });
     }
 
     /// Where the report belongs, or why it does not count.
@@ -141,7 +164,12 @@ impl EndpointService for Endpoints {
         let view = self.api.read(v1::Consistency::Stale.into(), request.min_revision).await?;
         let now_us = self.api.core.clock().now_ms().saturating_mul(1_000);
         self.picks.finish(now_us, &request.finished);
-        Ok(Response::new(self.picks.pick(&view, service, now_us, &request)?))
+        let picked = self.picks.pick(&view, service, now_us, &request);
+        drop(view);
+        if picked.as_ref().is_err_and(|problem| problem.reason() == ErrorReason::NoEndpoint) {
+            self.turn_away(service);
+        }
+        Ok(Response::new(picked?))
     }
 
     async fn finish_picks(
@@ -161,8 +189,14 @@ impl EndpointService for Endpoints {
     ) -> Result<Response<v1::ReportLoadResponse>, Status> {
         let request = request.into_inner();
         check_count("reports", request.reports.len(), MOST_REPORTS)?;
+        check_count("turned_away", request.turned_away.len(), MOST_REPORTS)?;
         let (revision, read): (_, Vec<_>) = {
             let view = self.api.local();
+            let book = self.api.core.turned_away();
+            book.retain(|service| view.service(service).is_some());
+            for one in request.turned_away.iter().filter(|one| view.service(&one.service).is_some()) {
+                book.note(&one.service, one.requests);
+            }
             let read = request.reports.iter().map(|report| self.report(&view, report)).collect();
             (view.revision().0, read)
         };

@@ -59,6 +59,9 @@ pub(crate) struct Run {
     /// With --service: where the command listens. It is announced once it does
     #[arg(long, value_name = "HOST:PORT", requires = "service")]
     listen: Option<String>,
+    /// With --listen: what asks the command to stop reaches it so much later, when its clients have heard that it drains. A second signal does at once
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s", requires = "listen")]
+    drain_for: Duration,
     #[command(flatten)]
     limits: LimitArgs,
     /// The command and its arguments
@@ -193,7 +196,8 @@ impl Run {
         let mut sample = tokio::time::interval(Duration::from_millis(500));
         sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut kill_at: Option<tokio::time::Instant> = None;
-        let mut stop_at: Option<tokio::time::Instant> = None;
+        // What it is sent then, and when.
+        let mut later: Option<(tokio::time::Instant, Signal)> = None;
         let (mut lost, mut leaving, mut asked) = (false, false, false);
         loop {
             tokio::select! {
@@ -220,30 +224,34 @@ impl Run {
                     });
                 }
                 number = signals.next() => {
+                    let is_first = ends(number) && !asked;
                     asked |= ends(number);
-                    if asked && let Some(replica) = replica {
-                        replica.drain();
+                    match replica {
+                        Some(replica) if is_first && replica.drain() && !self.drain_for.is_zero() => {
+                            later = Some((tokio::time::Instant::now() + self.drain_for, number));
+                        }
+                        _ => running.forward(number),
                     }
-                    running.forward(number);
                 }
                 notice = lease.preempted(), if !leaving => {
                     leaving = true;
-                    if let Some(replica) = replica {
-                        replica.drain();
-                    }
+                    let drains = replica.as_ref().is_some_and(Replica::drain);
                     let left = lease.deadline().saturating_duration_since(tokio::time::Instant::now());
                     out.say(&format!("{} {}; the command has {} to stop", out.paint.bad("notice:"), notice_of(&notice), took(left)));
                     kill_at = Some(lease.deadline());
                     if saves_first(&notice) {
                         running.send(CHECKPOINT);
-                        stop_at = Some(lease.deadline() - LAST_WORDS.min(left / 2));
+                        later = Some((lease.deadline() - LAST_WORDS.min(left / 2), Signal::SIGTERM));
+                    } else if drains {
+                        later = Some((tokio::time::Instant::now() + self.drain_for.min(left / 2), Signal::SIGTERM));
                     } else {
                         running.send(Signal::SIGTERM);
                     }
                 }
-                () = sleep_until(stop_at) => {
-                    running.send(Signal::SIGTERM);
-                    stop_at = None;
+                () = sleep_until(later.map(|(at, _)| at)) => {
+                    if let Some((_, number)) = later.take() {
+                        running.forward(number);
+                    }
                 }
                 error = lease.lost(), if !lost => {
                     lost = true;

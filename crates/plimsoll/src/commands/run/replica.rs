@@ -43,15 +43,17 @@ impl Replica {
         Replica { client, name, token, address, looking }
     }
 
-    /// It is to stop: it takes nothing new. Where this fails the end of its lease says it.
-    pub(super) fn drain(&self) {
+    /// It is to stop: it takes nothing new. Where this fails the end of its lease says it. False where nobody was told of it yet.
+    pub(super) fn drain(&self) -> bool {
         if !self.looking.is_finished() {
             // It was never announced, and is not any more.
-            return self.looking.abort();
+            self.looking.abort();
+            return false;
         }
         let client = self.client.clone();
         let request = request(self.name.clone(), self.token, &self.address, true);
         tokio::spawn(async move { client.set_endpoint(request).await });
+        true
     }
 }
 
