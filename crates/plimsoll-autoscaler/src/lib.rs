@@ -14,6 +14,7 @@ mod activation;
 mod behavior;
 mod decide;
 mod decision;
+mod expander;
 mod horizontal;
 mod memory;
 mod outlook;
@@ -24,6 +25,7 @@ mod vertical;
 
 pub use decide::decide;
 pub use decision::{Reason, ScaleDecision};
+pub use expander::{Choice, ChosenBy, Expander, ScaleOption, choose};
 pub use horizontal::{MetricError, Proposal, propose};
 pub use memory::ScaleMemory;
 pub use outlook::Outlook;

@@ -151,8 +151,7 @@ impl Node {
 
     /// What it costs, in thousandths of its pool's prices.
     pub fn price_permille(&self) -> u32 {
-        let said = self.registration.labels.get(PRICE_PERMILLE).and_then(|price| price.parse().ok());
-        said.filter(|price| (1..=MAX_PRICE_PERMILLE).contains(price)).unwrap_or(1_000)
+        price_of(&self.registration.labels)
     }
 
     /// The market of a spot node, empty where it names none; `None` for other nodes.
@@ -180,6 +179,12 @@ fn capacity_type_of(labels: &Labels) -> CapacityType {
     let said = labels.get(CAPACITY_TYPE);
     let known = CapacityType::NAMED.iter().find(|(name, _)| said.is_some_and(|said| said == name));
     known.map_or(CapacityType::OnDemand, |(_, known)| *known)
+}
+
+/// What a node with these labels costs, in thousandths of its pool's prices.
+pub(crate) fn price_of(labels: &Labels) -> u32 {
+    let said = labels.get(PRICE_PERMILLE).and_then(|price| price.parse().ok());
+    said.filter(|price| (1..=MAX_PRICE_PERMILLE).contains(price)).unwrap_or(1_000)
 }
 
 /// Labels of how a node is paid for that make no sense.

@@ -214,6 +214,8 @@ pub enum Command {
         policy: String,
         /// The intent of the machine that goes; `None` for a new one.
         machine: Option<Revision>,
+        /// Which of the policy's templates a new one is of; empty where the policy has the one. From ledger version 12 on.
+        template: String,
     },
     /// The leader's own: the next step of an intent. From ledger version 6 on.
     StepIntent {

@@ -228,7 +228,9 @@ impl Ledger {
             Command::ReportLoad { reports } => self.apply_report_load(context, reports),
             Command::SetDesired(decided) => self.apply_set_desired(context, decided),
             Command::PinScale { target, to, for_ms } => self.apply_pin_scale(context, target, *to, *for_ms),
-            Command::OpenIntent { policy, machine } => self.apply_open_intent(context, policy, *machine),
+            Command::OpenIntent { policy, machine, template } => {
+                self.apply_open_intent(context, policy, *machine, template)
+            }
             Command::StepIntent { intent, attempts, step } => {
                 self.apply_step_intent(context, *intent, *attempts, step)
             }

@@ -82,6 +82,8 @@ pub const MAX_FLOORS: usize = 16;
 pub const MAX_SCALING_INPUTS: usize = 32;
 /// Longest text about scaling, in bytes: a line, a handle, what a provider said.
 pub const MAX_SCALING_TEXT: usize = 512;
+/// Most templates of one scaling policy.
+pub const MAX_TEMPLATES: usize = 16;
 /// Changes of what a target wants that are kept.
 pub const MAX_SCALE_CHANGES: usize = 64;
 /// Most machines of one policy that are on their way or leaving.

@@ -229,6 +229,10 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
                 range(&mut bad, &field, value, least, most);
             }
             amounts(&mut bad, "scaling_policy.template.resources", &policy.template.resources, 1);
+            for (index, template) in policy.templates.iter().enumerate() {
+                let field = format!("scaling_policy.templates[{index}].resources");
+                amounts(&mut bad, &field, &template.offers.resources, 1);
+            }
         }
         PolicyObject::Queue(queue) => {
             name(&mut bad, "queue.name", &queue.name);

@@ -74,6 +74,9 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
             (state.desired, state.changed_at.0, state.reversed_at.0, pin, state.failures, state.retry_at.0),
             (wish.desired, wish.changed_at, wish.reversed_at, wish.pin, wish.failures, wish.retry_at)
         );
+        let rests: BTreeMap<String, (u32, u64)> =
+            state.resting.iter().map(|one| (one.template.clone(), (one.failures, one.retry_at.0))).collect();
+        prop_assert_eq!(rests, wish.rests.clone());
     }
     let wanted = |intent: &Arc<plimsoll_ledger::Intent>| {
         let removes = match intent.action {
@@ -88,7 +91,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         };
         let (policy, node, attempts) = (intent.policy.clone(), intent.node.clone(), intent.attempts);
         let (not_before, deadline) = (intent.not_before.0, intent.deadline.0);
-        (intent.id.0, Wanted { policy, removes, node, stand, attempts, not_before, deadline })
+        let template = intent.template.clone();
+        (intent.id.0, Wanted { policy, removes, node, template, stand, attempts, not_before, deadline })
     };
     prop_assert_eq!(ledger.intents().map(wanted).collect::<BTreeMap<_, _>>(), model.intents.clone());
     let gone = |node: &Arc<RemovedNode>| {

@@ -65,7 +65,7 @@ fn pin(to: Option<u64>, for_ms: u64) -> Command {
 }
 
 fn open(machine: Option<Revision>) -> Command {
-    Command::OpenIntent { policy: "grow".to_owned(), machine }
+    Command::OpenIntent { policy: "grow".to_owned(), machine, template: String::new() }
 }
 
 fn only(f: &Fixture) -> Arc<Intent> {

@@ -83,10 +83,10 @@ fn command(f: &Fixture, one: Move) -> Option<Command> {
             rule: "waiting".to_owned(),
             inputs: Vec::new(),
         }),
-        3..=5 => Command::OpenIntent { policy: "grow".to_owned(), machine: None },
+        3..=5 => Command::OpenIntent { policy: "grow".to_owned(), machine: None, template: String::new() },
         6..=7 => {
             let machine = pick(intents(any_state), which)?;
-            Command::OpenIntent { policy: "grow".to_owned(), machine: Some(machine) }
+            Command::OpenIntent { policy: "grow".to_owned(), machine: Some(machine), template: String::new() }
         }
         8 => step(pick(intents(any_state), which)?, IntentStep::Act)?,
         9 => {

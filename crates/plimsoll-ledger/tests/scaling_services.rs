@@ -95,7 +95,7 @@ impl Scaled {
     }
 
     fn open(&mut self, machine: Option<Revision>) -> Outcome {
-        self.f.run(Command::OpenIntent { policy: "grow".to_owned(), machine })
+        self.f.run(Command::OpenIntent { policy: "grow".to_owned(), machine, template: String::new() })
     }
 
     fn intent(&self, id: Revision) -> Arc<Intent> {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Aim, Amount, Behavior, Policy, RatePolicy, Select, Target};
-use plimsoll_ledger::{Provider, ProviderKind, ScalingPolicy, TemplateDevice, WorkTemplate};
+use plimsoll_ledger::{NodeTemplate, Provider, ProviderKind, ScalingPolicy, TemplateDevice, WorkTemplate};
 use plimsoll_types::quantity::{format_bytes, format_cpu_millis, format_duration_ms, format_resource};
 use serde_json::{Map, Value, json};
 
 use crate::kinds::scaling_policy::{PER, Per, Unit, form};
+use crate::write::number;
 
 /// Metadata and spec.
 pub(crate) fn scaling_parts(policy: &ScalingPolicy) -> (Value, Value) {
@@ -65,7 +66,13 @@ pub(crate) fn scaling_parts(policy: &ScalingPolicy) -> (Value, Value) {
         put("provider", provider_block(provider));
     }
     if policy.template != WorkTemplate::default() {
-        put("template", template(&policy.template));
+        put("template", Value::Object(template(&policy.template)));
+    }
+    if !policy.templates.is_empty() {
+        put("templates", policy.templates.iter().map(node_template).collect());
+    }
+    if !policy.expander.is_empty() {
+        put("expander", policy.expander.iter().map(|rule| json!(rule.name())).collect());
     }
     if policy.max_leaving != 1 {
         put("maxLeaving", json!(policy.max_leaving));
@@ -160,7 +167,28 @@ fn provider_block(provider: &Provider) -> Value {
     block
 }
 
-fn template(template: &WorkTemplate) -> Value {
+fn node_template(from: &NodeTemplate) -> Value {
+    let mut block = Map::from_iter([("name".to_owned(), json!(from.name))]);
+    block.extend(template(&from.offers));
+    let mut put = |key: &str, value: Value| drop(block.insert(key.to_owned(), value));
+    if let Some(kind) = from.capacity_type {
+        put("capacityType", json!(kind.name()));
+    }
+    if from.price_permille > 0 {
+        put("price", number(format_cpu_millis(from.price_permille.into())));
+    }
+    if !from.spot_pool.is_empty() {
+        put("spotPool", json!(from.spot_pool));
+    }
+    for (key, value) in [("watts", from.watts), ("priority", from.priority.into()), ("max", from.max)] {
+        if value > 0 {
+            put(key, json!(value));
+        }
+    }
+    Value::Object(block)
+}
+
+fn template(template: &WorkTemplate) -> Map<String, Value> {
     let mut block = Map::new();
     if !template.resources.is_zero() {
         let amounts = template.resources.iter();
@@ -177,7 +205,7 @@ fn template(template: &WorkTemplate) -> Value {
     if !template.command.is_empty() {
         block.insert("command".to_owned(), json!(template.command));
     }
-    Value::Object(block)
+    block
 }
 
 fn insert_ms(block: &mut Map<String, Value>, key: &str, ms: u64) {

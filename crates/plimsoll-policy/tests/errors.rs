@@ -292,3 +292,79 @@ fn what_is_wrong_with_a_rule_is_told_where_it_stands() {
         assert!(found.starts_with(place) && found.contains(told), "{line}\n{found}");
     }
 }
+
+/// A scaling policy of a pool with these lines in its spec.
+fn in_scaling(lines: &str) -> Vec<String> {
+    problems(&format!(
+        "apiVersion: plimsoll/v1\nkind: ScalingPolicy\nmetadata: {{ name: grow }}\nspec:\n  target: pool/gpu\n{lines}"
+    ))
+}
+
+#[test]
+fn templates_are_told_with_their_place() {
+    let small = "{ name: small, resources: { cpu: 4, memory: 8Gi } }";
+    for (found, place, expected) in [
+        (
+            in_scaling("  templates: [{ resources: { cpu: 4 } }]\n"),
+            "p.yaml:6:15",
+            "spec.templates[0].name is missing",
+        ),
+        (
+            in_scaling("  templates:\n    - { name: a, resources: { cpu: 4 }, pice: 0.3 }\n"),
+            "p.yaml:7:41",
+            "did you mean \"price\"?",
+        ),
+        (
+            in_scaling("  templates:\n    - { name: a }\n"),
+            "p.yaml:7:7",
+            "what does a node of this template offer?",
+        ),
+        (
+            in_scaling(&format!("  templates:\n    - {small}\n    - {small}\n")),
+            "p.yaml:8:15",
+            "\"small\" is there twice",
+        ),
+        (
+            in_scaling("  templates:\n    - { name: a, resources: { cpu: 4 }, capacityType: lent }\n"),
+            "p.yaml:7:55",
+            "on_demand, reserved, spot",
+        ),
+        (
+            in_scaling("  templates:\n    - { name: a, resources: { cpu: 4, power: 300 }, watts: 300 }\n"),
+            "p.yaml:7:60",
+            "give one of the two",
+        ),
+        (
+            in_scaling("  templates:\n    - { name: a, resources: { cpu: 4, gpu: 1 } }\n"),
+            "p.yaml:7:29",
+            "GPUs stand under gpus, with their model",
+        ),
+        (
+            in_scaling(&format!("  template: {{ resources: {{ cpu: 4 }} }}\n  templates: [{small}]\n")),
+            "p.yaml:7:14",
+            "give one of the two",
+        ),
+        (
+            in_scaling(&format!("  templates: [{small}]\n  expander: [cheapest]\n")),
+            "p.yaml:7:14",
+            "leastWaste",
+        ),
+        (
+            in_scaling(&format!("  templates: [{small}]\n  expander: [price, price]\n")),
+            "p.yaml:7:21",
+            "price is there twice",
+        ),
+        (in_scaling("  expander: [price]\n"), "p.yaml:6:13", "there are none"),
+        (
+            in_scaling(&format!(
+                "  templates: [{small}]\n  provider: {{ type: externalgrpc, address: \"a:1\", group: g }}\n"
+            )),
+            "p.yaml:7:58",
+            "{template}",
+        ),
+    ] {
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(place) && found[0].contains(expected), "{}", found[0]);
+        assert!(found[0].contains('^'), "{}", found[0]);
+    }
+}

@@ -25,13 +25,15 @@ pub struct Ask {
     pub node: String,
     /// What the provider called it; empty where it has not answered yet.
     pub handle: String,
+    /// Which of the policy's templates it is of; empty where the policy has the one.
+    pub template_name: String,
     /// What it offers.
     pub template: WorkTemplate,
     /// Where the coordinators are, `host:port`.
     pub addresses: Vec<String>,
-    /// Machines of the policy that there are to be, this one included.
+    /// Machines of the policy and template that there are to be, this one included.
     pub wanted: u64,
-    /// Handles of the policy's other machines.
+    /// Handles of the other ones.
     pub taken: Vec<String>,
 }
 
@@ -68,6 +70,7 @@ impl Ask {
             "handle": self.handle,
             "addresses": self.addresses,
             "template": {
+                "name": self.template_name,
                 "resources": amounts,
                 "labels": template.labels,
                 "gpus": gpus.collect::<Vec<Value>>(),

@@ -48,6 +48,7 @@ impl Exec {
             .env("PLIMSOLL_SCALING_NODE", &ask.node)
             .env("PLIMSOLL_SCALING_HANDLE", &ask.handle)
             .env("PLIMSOLL_SCALING_TARGET", ask.target.path())
+            .env("PLIMSOLL_SCALING_TEMPLATE", &ask.template_name)
             .env("PLIMSOLL_ADDR", ask.addresses.join(","))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

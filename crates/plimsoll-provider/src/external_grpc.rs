@@ -34,11 +34,11 @@ impl fmt::Debug for Groups {
     }
 }
 
-/// A node group of a server.
+/// A server, and a node group of it, or one for each template.
 pub(crate) struct ExternalGrpc {
     client: CloudProviderClient<Channel>,
+    address: String,
     group: String,
-    place: String,
     groups: Arc<Groups>,
 }
 
@@ -51,16 +51,16 @@ impl ExternalGrpc {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| ProviderError::never(format!("{address}: {error}")))?;
         let client = CloudProviderClient::new(endpoint.connect_timeout(CONNECT).connect_lazy());
-        Ok(ExternalGrpc { client, group: group.to_owned(), place: format!("{address} {group}"), groups })
+        Ok(ExternalGrpc { client, address: address.to_owned(), group: group.to_owned(), groups })
     }
 
     async fn take(&self, ask: &Ask) -> Result<Started, ProviderError> {
+        let id = self.group_of(ask);
         let mut groups = self.groups.taken.lock().await;
-        let own = groups.entry(self.place.clone()).or_default();
+        let own = groups.entry(format!("{} {id}", self.address)).or_default();
         let mut client = self.client.clone();
-        client.refresh(RefreshRequest {}).await.map_err(|status| self.failed("Refresh", &status))?;
-        let id = self.group.clone();
-        let instances = self.instances().await?;
+        client.refresh(RefreshRequest {}).await.map_err(|status| self.failed(&id, "Refresh", &status))?;
+        let instances = self.instances(&id).await?;
         // What is written is known to whoever leads; what this process has given out since may not be written yet.
         own.retain(|_, instance| instances.iter().any(|one| one.id == *instance));
         let mine = own.get(&ask.machine).cloned();
@@ -74,33 +74,33 @@ impl ExternalGrpc {
         let answer = client
             .node_group_target_size(NodeGroupTargetSizeRequest { id: id.clone() })
             .await
-            .map_err(|status| self.failed("NodeGroupTargetSize", &status))?;
+            .map_err(|status| self.failed(&id, "NodeGroupTargetSize", &status))?;
         let size = i64::from(answer.into_inner().target_size);
         let wanted = i64::try_from(ask.wanted).unwrap_or(i64::MAX);
         if size < wanted {
             let delta = i32::try_from(wanted - size).unwrap_or(i32::MAX);
-            let request = NodeGroupIncreaseSizeRequest { delta, id };
+            let request = NodeGroupIncreaseSizeRequest { delta, id: id.clone() };
             client
                 .node_group_increase_size(request)
                 .await
-                .map_err(|status| self.failed("NodeGroupIncreaseSize", &status))?;
+                .map_err(|status| self.failed(&id, "NodeGroupIncreaseSize", &status))?;
         }
         let have = instances.len();
         Err(ProviderError::underway(format!(
-            "group {} has {have} instances of {}: the next is on its way",
-            self.group,
+            "group {id} has {have} instances of {}: the next is on its way",
             size.max(wanted)
         )))
     }
 
     async fn give_back(&self, ask: &Ask) -> Result<(), ProviderError> {
+        let id = self.group_of(ask);
         let mut groups = self.groups.taken.lock().await;
-        let own = groups.entry(self.place.clone()).or_default();
+        let own = groups.entry(format!("{} {id}", self.address)).or_default();
         let handle = match ask.handle.is_empty() {
             true => own.get(&ask.machine).cloned().unwrap_or_default(),
             false => ask.handle.clone(),
         };
-        let known = self.instances().await?.into_iter().find(|one| one.id == handle);
+        let known = self.instances(&id).await?.into_iter().find(|one| one.id == handle);
         let leaving = known.filter(|one| state_of(one) != InstanceState::InstanceDeleting);
         if leaving.is_some() {
             let node = ExternalGrpcNode {
@@ -108,28 +108,33 @@ impl ExternalGrpc {
                 name: ask.node.clone(),
                 ..ExternalGrpcNode::default()
             };
-            let request = NodeGroupDeleteNodesRequest { nodes: vec![node], id: self.group.clone() };
+            let request = NodeGroupDeleteNodesRequest { nodes: vec![node], id: id.clone() };
             let mut client = self.client.clone();
             client
                 .node_group_delete_nodes(request)
                 .await
-                .map_err(|status| self.failed("NodeGroupDeleteNodes", &status))?;
+                .map_err(|status| self.failed(&id, "NodeGroupDeleteNodes", &status))?;
         }
         own.remove(&ask.machine);
         Ok(())
     }
 
-    async fn instances(&self) -> Result<Vec<Instance>, ProviderError> {
+    /// The node group of a machine: such a group has nodes of one kind, so each template has its own where the name says so.
+    fn group_of(&self, ask: &Ask) -> String {
+        self.group.replace(plimsoll_ledger::TEMPLATE_IN_GROUP, &ask.template_name)
+    }
+
+    async fn instances(&self, id: &str) -> Result<Vec<Instance>, ProviderError> {
         let mut client = self.client.clone();
         let answer = client
-            .node_group_nodes(NodeGroupNodesRequest { id: self.group.clone() })
+            .node_group_nodes(NodeGroupNodesRequest { id: id.to_owned() })
             .await
-            .map_err(|status| self.failed("NodeGroupNodes", &status))?;
+            .map_err(|status| self.failed(id, "NodeGroupNodes", &status))?;
         Ok(answer.into_inner().instances)
     }
 
-    fn failed(&self, what: &str, status: &tonic::Status) -> ProviderError {
-        let message = format!("{}: {what}: {}: {}", self.place, status.code(), status.message());
+    fn failed(&self, group: &str, what: &str, status: &tonic::Status) -> ProviderError {
+        let message = format!("{} {group}: {what}: {}: {}", self.address, status.code(), status.message());
         // A group that is not there, or that has had enough, is no better later, but for what people do; attempts are bounded anyway.
         match status.code() {
             tonic::Code::Unimplemented => ProviderError::never(message),

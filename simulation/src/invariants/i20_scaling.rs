@@ -98,6 +98,7 @@ mod tests {
             id: Revision(id),
             policy: "sim".to_owned(),
             action,
+            template: String::new(),
             node: "n".to_owned(),
             state,
             attempts: 1,

@@ -23,6 +23,7 @@ const CONTENTION: Net = Net::tests("plimsoll-ledger", "contention", "");
 const ELASTIC: Net = Net::tests("plimsoll-ledger", "elastic", "");
 const SCALING: Net = Net::tests("plimsoll-ledger", "scaling", "");
 const SCALING_SERVICES: Net = Net::tests("plimsoll-ledger", "scaling_services", "");
+const TEMPLATES: Net = Net::tests("plimsoll-ledger", "templates", "");
 const SCALING_RANDOM: Net = Net::tests("plimsoll-ledger", "scaling_random", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
@@ -46,7 +47,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 71] = [
+pub const SEEDED: [Seeded; 72] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -76,6 +77,7 @@ pub const SEEDED: [Seeded; 71] = [
     bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),
     bug("buy-beyond-the-wish", "a machine is asked for that nobody wants any more", &[SCALING, SEEDS]),
+    bug("buy-beyond-the-template", "a template has more machines than it may", &[TEMPLATES, MODEL]),
     bug("late-word-counts", "what an earlier leader heard of a machine counts", &[SCALING]),
     bug(
         "let-go-without-a-word",

@@ -391,6 +391,7 @@ mod tests {
                 policy: "gpu".to_owned(),
                 action: plimsoll_ledger::IntentAction::Start { leaving: None },
                 node: "gpu-i7".to_owned(),
+                template: "small".to_owned(),
                 state: plimsoll_ledger::IntentState::Acting,
                 attempts: 1,
                 handle: "4711".to_owned(),

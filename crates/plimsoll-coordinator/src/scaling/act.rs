@@ -164,7 +164,11 @@ impl Call {
         };
         let is_other =
             |one: &&Arc<Intent>| one.starts() && one.id != machine && one.state != IntentState::Failed;
-        let others: Vec<&Arc<Intent>> = ledger.intents_of(&self.policy.name).filter(is_other).collect();
+        let same = |one: &&Arc<Intent>| one.template == intent.template;
+        let others: Vec<&Arc<Intent>> =
+            ledger.intents_of(&self.policy.name).filter(is_other).filter(same).collect();
+        // A machine that goes may be of a template that is not declared any more.
+        let template = self.policy.offer(&intent.template).map(|offer| offer.machine());
         let ask = Ask {
             scope: self.scope.clone(),
             machine: machine.0,
@@ -172,7 +176,8 @@ impl Call {
             target: self.policy.target.clone(),
             node: intent.node.clone(),
             handle: intent.handle.clone(),
-            template: self.policy.template.clone(),
+            template_name: intent.template.clone(),
+            template: template.unwrap_or_default(),
             addresses,
             // Those that leave are there until their provider has let them go.
             wanted: others.len() as u64 + 1,

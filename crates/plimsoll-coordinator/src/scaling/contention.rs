@@ -1,7 +1,7 @@
 //! What contention asks of a pool's scaling: machines for what is missing, where the pool's policy resolves it so; and how much is missing, as a
 //! metric.
 
-use plimsoll_ledger::{GPU, Ledger, PoolDemand, Resolve, ScalingPolicy, WHOLE_DEVICE_MILLI};
+use plimsoll_ledger::{GPU, Ledger, NodeTemplate, PoolDemand, Resolve, ScalingPolicy, WHOLE_DEVICE_MILLI};
 
 /// Most that the metric says, in thousandths of a percent: where a pool has nothing of what is asked.
 const MOST_MILLI: u64 = 100_000_000;
@@ -18,10 +18,12 @@ pub(super) fn machines<'a>(
     let resolved = ledger.contentions_of(&object.name).filter(|one| one.resolving.contains(&Resolve::Scale));
     let needed = resolved.filter_map(|one| {
         let seen = demand().resources.get(&one.resource)?;
-        let offered = match one.resource.as_str() {
-            GPU => policy.template.gpus().saturating_mul(WHOLE_DEVICE_MILLI.into()),
-            other => policy.template.resources.get(other).0,
+        // Of several templates, the one that has most of it.
+        let of = |template: &NodeTemplate| match one.resource.as_str() {
+            GPU => template.offers.gpus().saturating_mul(WHOLE_DEVICE_MILLI.into()),
+            other => template.offers.resources.get(other).0,
         };
+        let offered = policy.offers().iter().map(of).max().unwrap_or(0);
         let missing = seen.demand.saturating_sub(seen.open);
         (offered > 0 && missing > 0).then(|| (missing.div_ceil(offered), one.resource.clone()))
     });

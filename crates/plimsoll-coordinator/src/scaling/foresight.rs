@@ -64,7 +64,10 @@ pub(super) fn load_milli(ledger: &Ledger, policy: &ScalingPolicy) -> Option<u64>
             Some(loads.map(|load| u64::from(load.report.utilization_permille)).sum())
         }
         ScalingTarget::Pool(pool) => {
-            let offered = &policy.template;
+            // Of several templates, the one that has most of a resource.
+            let offers = policy.offers();
+            let most =
+                |name: &str| offers.iter().map(|one| one.offers.resources.get(name).0).max().unwrap_or(0);
             let mut sum = Resources::default();
             let mut gpu_milli = 0_u64;
             // What does not fit in a number is more than any pool has: the policy's max bounds it.
@@ -84,12 +87,13 @@ pub(super) fn load_milli(ledger: &Ledger, policy: &ScalingPolicy) -> Option<u64>
                 }
             }
             let shares = sum.iter().filter_map(|(name, amount)| {
-                let one = offered.resources.get(name).0;
+                let one = most(name);
                 let share = u128::from(amount.0) * u128::from(WHOLE_MILLI) / u128::from(one.max(1));
                 (one > 0).then(|| u64::try_from(share).unwrap_or(u64::MAX))
             });
-            let gpus = gpu_milli.checked_div(offered.gpus());
-            (!offered.resources.is_zero()).then(|| shares.chain(gpus).max().unwrap_or(0))
+            let gpus = gpu_milli.checked_div(offers.iter().map(|one| one.offers.gpus()).max().unwrap_or(0));
+            let offered = offers.iter().any(|one| !one.offers.resources.is_zero());
+            offered.then(|| shares.chain(gpus).max().unwrap_or(0))
         }
     }
 }

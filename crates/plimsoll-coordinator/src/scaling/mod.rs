@@ -7,6 +7,7 @@
 mod act;
 mod contention;
 mod elastic;
+mod expand;
 mod foresight;
 mod looks;
 mod need;
@@ -119,6 +120,7 @@ impl Scaler {
 
     /// Decides what a target wants, and proposes it where it is something else than before.
     async fn decide(&self, lead: &mut Lead, policy: &ScalingPolicy) -> Option<Look> {
+        let mut notes = Vec::new();
         let (decision, computed_from, pinned) = {
             let ledger = self.core.local();
             let state = Arc::clone(ledger.scaling(&policy.name)?);
@@ -130,7 +132,7 @@ impl Scaler {
                 ScalingTarget::Service(service) => self.core.turned_away().lately(service),
                 ScalingTarget::Pool(_) => 0,
             };
-            let mut signals = signals::read(&ledger, policy, &state, now, turned_away);
+            let mut signals = signals::read(&ledger, policy, &state, now, turned_away, &mut notes);
             if policy.rules.predictive.is_some()
                 && let Some(load_milli) = foresight::load_milli(&ledger, policy)
             {
@@ -142,6 +144,7 @@ impl Scaler {
         };
         let mut lines: Vec<String> =
             decision.reasons.iter().map(|reason| bounded(&reason.to_string())).collect();
+        lines.extend(notes.iter().map(|note| bounded(note)));
         lines.truncate(MAX_SCALING_INPUTS);
         let look = |desired, lines| Look { at_ms: decision.at_ms, desired, lines, problem: String::new() };
         if let Some(pin) = pinned {
@@ -172,8 +175,9 @@ impl Scaler {
             let now = LedgerTime(self.core.clock().now_ms()).max(ledger.clock());
             open_next(&ledger, policy, now)
         };
-        let open = |machine| Command::OpenIntent { policy: policy.name.clone(), machine };
-        let commands = (0..wanted).map(|_| open(None)).chain(going.into_iter().map(|id| open(Some(id))));
+        let open = |machine, template| Command::OpenIntent { policy: policy.name.clone(), machine, template };
+        let coming = wanted.into_iter().map(|template| open(None, template));
+        let commands = coming.chain(going.into_iter().map(|id| open(Some(id), String::new())));
         let mut refused = None;
         for command in commands {
             if let Err(why) = self.propose(command).await {
@@ -248,9 +252,9 @@ async fn propose(core: &Core, command: Command) -> Result<Revision, String> {
     }
 }
 
-/// How many machines are to be asked for, and which are to go.
-fn open_next(ledger: &Ledger, policy: &ScalingPolicy, now: LedgerTime) -> (u64, Vec<Revision>) {
-    let Some(state) = ledger.scaling(&policy.name) else { return (0, Vec::new()) };
+/// Of which templates machines are to be asked for, and which are to go.
+fn open_next(ledger: &Ledger, policy: &ScalingPolicy, now: LedgerTime) -> (Vec<String>, Vec<Revision>) {
+    let Some(state) = ledger.scaling(&policy.name) else { return (Vec::new(), Vec::new()) };
     let fleet = ledger.fleet(policy);
     let candidates = ledger.may_leave(policy);
     let gone = |id: &Revision| {
@@ -259,13 +263,13 @@ fn open_next(ledger: &Ledger, policy: &ScalingPolicy, now: LedgerTime) -> (u64, 
     };
     let mut going: Vec<Revision> = candidates.iter().copied().filter(gone).collect();
     if now < state.retry_at {
-        return (0, going);
+        return (Vec::new(), going);
     }
     let missing = state.desired.saturating_sub(fleet.counted()).min(MOST_AT_ONCE);
     let surplus = surplus(state, &fleet, policy);
     let others = candidates.into_iter().filter(|id| !going.contains(id)).collect::<Vec<_>>();
     going.extend(others.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)));
-    (missing, going)
+    (need::next_templates(ledger, policy, missing, now), going)
 }
 
 /// Machines that may leave now.

@@ -16,13 +16,15 @@ const LOAD_COUNTS_MS: u64 = 180_000;
 /// Windows of the calendar are made room for so long before they open, in milliseconds, beside the time that machines take to start.
 const AHEAD_MS: u64 = 300_000;
 
-/// All that a decision about a target depends on. `turned_away` are requests of late for which a service had no endpoint. O(nodes + what waits), or O(endpoints).
+/// All that a decision about a target depends on, and what people should know beside it. `turned_away` are requests of late for which a service had no
+/// endpoint. O(nodes + what waits), or O(endpoints).
 pub(super) fn read(
     ledger: &Ledger,
     policy: &ScalingPolicy,
     state: &Scaling,
     now: LedgerTime,
     turned_away: u64,
+    notes: &mut Vec<String>,
 ) -> Signals {
     let fleet = ledger.fleet(policy);
     let mut signals = Signals {
@@ -44,7 +46,8 @@ pub(super) fn read(
             if let Some((machines, resource)) = contention::machines(ledger, policy, pool, || &demand) {
                 need(fleet.present + machines, FloorSource::Contention(resource));
             }
-            let waiting = need::waiting(ledger, policy, pool, &fleet);
+            let mut waiting = need::waiting(ledger, policy, pool, &fleet, now);
+            notes.append(&mut waiting.lines);
             if waiting.machines > 0 {
                 need(fleet.present + waiting.machines, FloorSource::Waiting(waiting.requests));
             }

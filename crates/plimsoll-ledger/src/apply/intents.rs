@@ -9,21 +9,25 @@ use plimsoll_types::{LedgerTime, NodeId, Revision};
 use crate::command::AdminChange;
 use crate::ledger::Context;
 use crate::limits::{MAX_FAILED_INTENTS, MAX_OPEN_INTENTS, MAX_SCALING_TEXT, MAX_TTL_MS};
-use crate::scaling::SINCE_VERSION;
+use crate::scaling::{SINCE_VERSION, TEMPLATES_SINCE_VERSION};
 use crate::{
     EventObject, Intent, IntentAction, IntentState, IntentStep, Ledger, NodeAdmin, Outcome, Reason, Refusal,
     Scaling, ScalingPolicy,
 };
 
 impl Ledger {
-    /// A machine more, or (with `machine`) that one less: only as far as the target wants it now.
+    /// A machine more (of a template, where the policy has several), or (with `machine`) that one less: only as far as the target wants it now.
     pub(crate) fn apply_open_intent(
         &mut self,
         context: &mut Context<'_>,
         name: &str,
         machine: Option<Revision>,
+        template: &str,
     ) -> Result<Outcome, Refusal> {
         self.require_version(SINCE_VERSION, "scaling")?;
+        if !template.is_empty() {
+            self.require_version(TEMPLATES_SINCE_VERSION, "several templates")?;
+        }
         let policy = self.find_scaling(name)?;
         let state = self.state_of(&policy);
         if policy.provider.is_none() {
@@ -46,6 +50,7 @@ impl Ledger {
         let mut intent = Intent {
             id,
             policy: name.to_owned(),
+            template: template.to_owned(),
             action: IntentAction::Start { leaving: None },
             node: format!("{name}-i{}", id.0),
             state: IntentState::Wanted,
@@ -58,6 +63,7 @@ impl Ledger {
             changed: id,
         };
         let Some(machine) = machine else {
+            self.require_template(&policy, &state, template, context.now)?;
             if fleet.counted() >= state.desired && !mutant!("buy-beyond-the-wish") {
                 let subject = format!("machines of {}", policy.target.path());
                 return Err(Refusal::one(Reason::WrongState, subject, fleet.counted() + 1, state.desired));
@@ -65,6 +71,10 @@ impl Ledger {
             self.store_intent(context, "scale/start", intent);
             return Ok(Outcome::Done);
         };
+        if !template.is_empty() {
+            let subject = format!("template {template:?} of a machine that goes");
+            return Err(Refusal::one(Reason::InvalidArgument, subject, 1, 0));
+        }
         let leaves = self.find_leaving(&policy, machine)?;
         if !gone {
             if fleet.counted() <= state.desired {
@@ -78,6 +88,7 @@ impl Ledger {
             }
         }
         intent.action = IntentAction::Remove { machine };
+        intent.template.clone_from(&leaves.template);
         intent.node.clone_from(&leaves.node);
         intent.handle.clone_from(&leaves.handle);
         // Nothing new is put there from this entry on.
@@ -186,12 +197,9 @@ impl Ledger {
                 let subject = format!("{} has not registered for {}", new.node, policy.target.path());
                 return Err(Refusal::one(Reason::WrongState, subject, 1, 0));
             }
+            let template = new.template.clone();
             self.store_intent(context, "scale/ready", new);
-            let state = self.state_of(policy);
-            if state.failures > 0 {
-                let calm = Scaling { failures: 0, retry_at: LedgerTime(0), ..Scaling::clone(&state) };
-                self.store_scaling(context, "scale/calm", calm);
-            }
+            self.calm(context, policy, &template);
             return Ok(());
         };
         self.require_empty(policy, &new)?;
@@ -205,15 +213,31 @@ impl Ledger {
         Ok(())
     }
 
+    /// A machine came: failures of its template, or of the policy that has the one, are forgotten.
+    fn calm(&mut self, context: &mut Context<'_>, policy: &ScalingPolicy, template: &str) {
+        let state = self.state_of(policy);
+        let mut calm = Scaling::clone(&state);
+        calm.resting.retain(|one| one.template != template);
+        (calm.failures, calm.retry_at) = (0, LedgerTime(0));
+        if calm != *state {
+            self.store_scaling(context, "scale/calm", calm);
+        }
+    }
+
     /// Given up. Of a machine that was to leave, the node takes work again.
     fn fail_intent(&mut self, context: &mut Context<'_>, policy: &ScalingPolicy, mut new: Intent) {
         new.state = IntentState::Failed;
         if let IntentAction::Remove { machine } = new.action {
             self.stays(context, policy, machine);
         }
+        let is_of = if new.starts() { new.template.clone() } else { String::new() };
         self.store_intent(context, "scale/failed", new);
         let mut state = Scaling::clone(&self.state_of(policy));
-        state.note_failure(context.now);
+        // One of several templates rests alone: another may do.
+        match is_of.is_empty() {
+            true => state.note_failure(context.now),
+            false => state.note_failure_of(&is_of, context.now),
+        }
         self.store_scaling(context, "scale/backoff", state);
         let failed: Vec<Revision> = self
             .intents_of(&policy.name)
@@ -257,6 +281,33 @@ impl Ledger {
         let dropped =
             Intent { state: IntentState::Failed, changed: context.revision, ..Intent::clone(&intent) };
         context.event("scale/dropped", EventObject::Intent(Arc::new(dropped)));
+        Ok(())
+    }
+
+    /// The template is the policy's, does not rest, and has not as many machines as it may.
+    fn require_template(
+        &self,
+        policy: &ScalingPolicy,
+        state: &Scaling,
+        template: &str,
+        now: LedgerTime,
+    ) -> Result<(), Refusal> {
+        let Some(offer) = policy.offer(template) else {
+            let subject = format!("template {template:?} of scaling policy {}", policy.name);
+            return Err(Refusal::one(Reason::NotFound, subject, 1, 0));
+        };
+        if let Some(rest) = state.rest_of(template, now) {
+            let subject =
+                format!("template {template} of {}: it failed, and is tried again then", policy.name);
+            return Err(Refusal::one(Reason::WrongState, subject, now.0, rest.retry_at.0));
+        }
+        if offer.max > 0 {
+            let there = self.machines_of(policy, template);
+            if there >= offer.max && !mutant!("buy-beyond-the-template") {
+                let subject = format!("machines of {} of template {template}", policy.target.path());
+                return Err(Refusal::one(Reason::LimitExceeded, subject, there + 1, offer.max));
+            }
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use plimsoll_types::{LedgerTime, Revision};
 
 use crate::ledger::Context;
 use crate::limits::{MAX_SCALING, MAX_SCALING_INPUTS, MAX_SCALING_TEXT, MAX_TTL_MS, MIN_TTL_MS};
-use crate::scaling::SINCE_VERSION;
+use crate::scaling::{SINCE_VERSION, TEMPLATES_SINCE_VERSION, is_of_templates};
 use crate::{
     Blocker, EventObject, Intent, Ledger, Outcome, Pin, PolicyName, PolicyObject, Reason, Refusal, Resolve,
     Scaling, ScalingPolicy, ScalingTarget,
@@ -144,6 +144,11 @@ impl Ledger {
         if touched && !self.knows(SINCE_VERSION, "scaling", blockers) {
             return;
         }
+        if put.iter().any(is_of_templates)
+            && !self.knows(TEMPLATES_SINCE_VERSION, "several templates", blockers)
+        {
+            return;
+        }
         for object in put {
             if let PolicyObject::ScalingPolicy(policy) = object {
                 self.check_retargeted(policy, blockers);
@@ -196,6 +201,14 @@ impl Ledger {
             let subject = format!("scaling policy {}: machines of {}", policy.name, known.target.path());
             blockers.push(Blocker::new(Reason::InUse, subject, 0, machines));
         }
+        // The next leader has to ask for the same machine.
+        let coming = self.intents_of(&policy.name).filter(|intent| intent.starts() && intent.is_open());
+        let lost = coming.filter(|intent| policy.offer(&intent.template).is_none()).count() as u64;
+        if lost > 0 {
+            let subject =
+                format!("scaling policy {}: machines on their way whose template it lacks", policy.name);
+            blockers.push(Blocker::new(Reason::InUse, subject, 0, lost));
+        }
     }
 
     /// Puts a scaling policy; what its target wants is brought within its bounds at once.
@@ -219,6 +232,7 @@ impl Ledger {
         let (least, most) = (policy.least(), policy.rules.max);
         let mut new = Scaling::clone(&old);
         new.pin = new.pin.filter(|pin| (least..=most).contains(&pin.to));
+        new.resting.retain(|one| policy.offer(&one.template).is_some());
         let within =
             if (least..=most).contains(&old.desired) { old.desired } else { policy.within(old.desired) };
         if within != old.desired || new.pin != old.pin {
@@ -227,6 +241,8 @@ impl Ledger {
             new.inputs = vec![format!("{} were wanted; {bounds}", old.desired)];
             new.move_to(context.now, within);
             self.store_scaling(context, "scale/bounds", new);
+        } else if new.resting != old.resting {
+            self.store_scaling(context, "scale/templates", new);
         }
     }
 

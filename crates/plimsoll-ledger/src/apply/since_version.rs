@@ -61,7 +61,10 @@ impl Command {
             || self.says(capacity::asks_for_interruption, capacity::is_of_spot, none);
         let of_overflow = matches!(self, Command::SetAside { .. } | Command::Return { .. })
             || self.says(none, overflow::is_of_overflow, none);
+        let of_templates = matches!(self, Command::OpenIntent { template, .. } if !template.is_empty())
+            || self.says(none, scaling::is_of_templates, none);
         let features = [
+            (of_templates, scaling::TEMPLATES_SINCE_VERSION),
             (of_spot, capacity::SINCE_VERSION),
             (of_overflow, crate::overflow::SINCE_VERSION),
             (self.says(none, contention::redistributes, none), contention::REDISTRIBUTE_SINCE_VERSION),

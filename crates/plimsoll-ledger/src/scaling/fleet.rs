@@ -174,10 +174,11 @@ impl Ledger {
         self.usage(node.id).is_some_and(|usage| !usage.holders.is_empty() || usage.kept.is_some())
     }
 
-    /// Machines that may leave, best first: those that are gone or lost, then the empty ones, then (where the policy drains) the least loaded.
+    /// Machines that may leave, best first: those that are gone or lost, then the empty ones, then (where the policy drains) the least loaded; of those that
+    /// are alike the dearest.
     /// O(intents + nodes).
     pub fn may_leave(&self, policy: &ScalingPolicy) -> Vec<Revision> {
-        let mut ranked: Vec<((u8, u64, u64), Revision)> = Vec::new();
+        let mut ranked: Vec<((u8, u64, u64, u64), Revision)> = Vec::new();
         for intent in self.intents_of(&policy.name) {
             let stays = intent.action == (IntentAction::Start { leaving: None });
             if !stays || !self.is_machine(policy, intent) {
@@ -204,10 +205,18 @@ impl Ledger {
                 }
             };
             // The youngest first: it has the least that is worth keeping.
-            ranked.push(((rank.0, rank.1, u64::MAX - intent.id.0), intent.id));
+            let cost = self.node_of(policy, intent).map_or(0, |node| self.node_cost(node));
+            ranked.push(((rank.0, rank.1, u64::MAX - cost, u64::MAX - intent.id.0), intent.id));
         }
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What a node costs, as [`Ledger::machine_cost`] counts it.
+    fn node_cost(&self, node: &Node) -> u64 {
+        let registration = &node.registration;
+        let gpus = registration.devices.len() as u64;
+        self.machine_cost(&node.pool, &registration.capacity, gpus, node.price_permille())
     }
 
     pub(crate) fn put_scaling_policy(&mut self, policy: Arc<ScalingPolicy>) {

@@ -11,6 +11,8 @@ pub struct Intent {
     pub id: Revision,
     /// Policy that it acts for.
     pub policy: String,
+    /// Which of the policy's templates the machine is of; empty where the policy has the one. From ledger version 12 on.
+    pub template: String,
     /// What is to be done.
     pub action: IntentAction,
     /// Name of the node (or replica): given to the machine, or that it answered with.

@@ -9,6 +9,7 @@ mod fleet;
 mod intent;
 mod policy;
 mod state;
+mod template;
 
 /// First ledger version that scales.
 pub(crate) const SINCE_VERSION: u32 = 6;
@@ -26,5 +27,7 @@ pub use policy::{
     is_program_name,
 };
 pub use state::{Pin, ScaleChange, Scaling};
+pub use template::{NodeTemplate, POWER, Resting, TEMPLATE_IN_GROUP};
 
 pub(crate) use policy::scaling_bounds;
+pub(crate) use template::{SINCE_VERSION as TEMPLATES_SINCE_VERSION, is_of_templates};

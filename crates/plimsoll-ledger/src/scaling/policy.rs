@@ -1,8 +1,10 @@
 //! `kind: ScalingPolicy`: how many machines a pool or replicas a service has, between which bounds, and who starts and stops them.
 
-use plimsoll_autoscaler::{Aim, Behavior, Metric, Policy};
+use plimsoll_autoscaler::{Aim, Behavior, Expander, Metric, Policy};
 use plimsoll_types::{Labels, Resources, Revision};
 
+use super::NodeTemplate;
+use super::template::template_bounds;
 use crate::limits::{
     MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS, MAX_REPLICAS,
     MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES, MAX_SCALING_TEXT,
@@ -65,6 +67,10 @@ pub struct ScalingPolicy {
     pub provider: Option<Provider>,
     /// What a new node offers, or a new replica is given. Declared, never learned from a node that is there.
     pub template: WorkTemplate,
+    /// Several kinds of nodes, instead of the one; in the order of the file. From ledger version 12 on.
+    pub templates: Vec<NodeTemplate>,
+    /// Which of those that would do is bought: the first rule, then the next where it leaves several. From ledger version 12 on.
+    pub expander: Vec<Expander>,
     /// Most machines that leave at once: the disruption budget.
     pub max_leaving: u32,
     /// So long has a node that still holds something to become empty before what runs is ended; 0: nodes that hold something are not chosen.
@@ -242,16 +248,22 @@ pub(crate) fn scaling_bounds(policy: &ScalingPolicy) -> Vec<(String, u64, u64, u
             }
         }
     }
-    let template = &policy.template;
-    found.push((field("template.devices"), template.gpus(), 0, MAX_DEVICES as u64));
-    found.push((field("template.labels"), template.labels.len() as u64, 0, MAX_ITEMS as u64));
-    found.push((field("template.command"), template.command.len() as u64, 0, MAX_ITEMS as u64));
-    for device in &template.devices {
-        found.push((field("template.devices.memory_bytes"), device.memory_bytes, 1, u64::MAX >> 1));
-        found.push((field("template.devices.count"), device.count.into(), 1, MAX_DEVICES as u64));
-    }
+    offer_bounds(&mut found, &field("template"), &policy.template);
+    template_bounds(&mut found, policy);
     found.retain(|(_, value, least, most)| value < least || value > most);
     found
+}
+
+/// What a template offers.
+pub(super) fn offer_bounds(found: &mut Vec<(String, u64, u64, u64)>, field: &str, template: &WorkTemplate) {
+    let field = |name: &str| format!("{field}.{name}");
+    found.push((field("devices"), template.gpus(), 0, MAX_DEVICES as u64));
+    found.push((field("labels"), template.labels.len() as u64, 0, MAX_ITEMS as u64));
+    found.push((field("command"), template.command.len() as u64, 0, MAX_ITEMS as u64));
+    for device in &template.devices {
+        found.push((field("devices.memory_bytes"), device.memory_bytes, 1, u64::MAX >> 1));
+        found.push((field("devices.count"), device.count.into(), 1, MAX_DEVICES as u64));
+    }
 }
 
 fn behavior_bounds(found: &mut Vec<(String, u64, u64, u64)>, field: &str, behavior: &Behavior) {

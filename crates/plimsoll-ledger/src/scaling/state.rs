@@ -2,6 +2,7 @@
 
 use plimsoll_types::{LedgerTime, Revision};
 
+use super::Resting;
 use crate::limits::{MAX_SCALE_CHANGES, SCALE_BACKOFF_MS};
 
 /// What a policy's target wants now.
@@ -29,6 +30,8 @@ pub struct Scaling {
     pub failures: u32,
     /// No new intent before this, after one that failed.
     pub retry_at: LedgerTime,
+    /// Templates whose machines failed lately, by name. From ledger version 12 on.
+    pub resting: Vec<Resting>,
     /// Revision of the latest change of this row.
     pub changed: Revision,
 }
@@ -84,9 +87,31 @@ impl Scaling {
 
     /// Notes an intent that failed: the next one waits, longer each time.
     pub(crate) fn note_failure(&mut self, now: LedgerTime) {
-        self.failures = self.failures.saturating_add(1);
-        let (first, most) = SCALE_BACKOFF_MS;
-        let doubled = first.saturating_mul(1 << (self.failures - 1).min(20));
-        self.retry_at = now.plus_ms(doubled.min(most));
+        (self.failures, self.retry_at) = after_failure(self.failures, now);
     }
+
+    /// The template's back-off, where it is not over.
+    pub fn rest_of(&self, template: &str, now: LedgerTime) -> Option<&Resting> {
+        self.resting.iter().find(|one| one.template == template && now < one.retry_at)
+    }
+
+    /// Notes a machine of a template that failed: the next one of it waits, longer each time.
+    pub(crate) fn note_failure_of(&mut self, template: &str, now: LedgerTime) {
+        let place = self.resting.partition_point(|one| one.template.as_str() < template);
+        match self.resting.get_mut(place).filter(|one| one.template == template) {
+            Some(known) => (known.failures, known.retry_at) = after_failure(known.failures, now),
+            None => {
+                let (failures, retry_at) = after_failure(0, now);
+                self.resting.insert(place, Resting { template: template.to_owned(), failures, retry_at });
+            }
+        }
+    }
+}
+
+/// One failure more, and when the next try may be.
+fn after_failure(failures: u32, now: LedgerTime) -> (u32, LedgerTime) {
+    let failures = failures.saturating_add(1);
+    let (first, most) = SCALE_BACKOFF_MS;
+    let doubled = first.saturating_mul(1 << (failures - 1).min(20));
+    (failures, now.plus_ms(doubled.min(most)))
 }

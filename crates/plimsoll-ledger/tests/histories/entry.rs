@@ -250,11 +250,20 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             let target = ScalingTarget::Pool("default".to_owned());
             Command::PinScale { target, to: *to, for_ms: *for_ms }
         }
-        Step::Machine(which) => {
+        Step::Machine(which, template) => {
             let ids: Vec<Revision> = ledger.intents().map(|intent| intent.id).collect();
             let machine =
                 which.map(|which| ids.get(which % ids.len().max(1)).copied().unwrap_or(Revision(1)));
-            Command::OpenIntent { policy: "grow".to_owned(), machine }
+            // Now and then one that is not declared, or one where none may be.
+            let templates = ledger.scaling_policy("grow").map_or(&[][..], |policy| &policy.templates);
+            let template = match (template, which) {
+                (0, _) => "none",
+                (1, _) | (_, Some(_)) => "",
+                (more, None) => {
+                    templates.get(usize::from(*more) % templates.len().max(1)).map_or("", |one| &one.name)
+                }
+            };
+            Command::OpenIntent { policy: "grow".to_owned(), machine, template: template.to_owned() }
         }
         Step::Proceed(which, what, right) => {
             let intents: Vec<_> = ledger.intents().collect();

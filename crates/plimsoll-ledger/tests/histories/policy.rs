@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_autoscaler::{Behavior, Policy as Rules};
+use plimsoll_autoscaler::{Behavior, Expander, Policy as Rules};
 use plimsoll_ledger::{
     Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter,
-    NodeLimits, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption, Provider, ProviderKind,
-    Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope,
-    Service, Severity, SpotPolicy, Users, Validator,
+    NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption, Provider,
+    ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget,
+    Schedule, Scope, Service, Severity, SpotPolicy, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -207,6 +207,7 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             };
             (vec![put], vec![])
         }
+        130..=133 => (vec![several(change)], vec![]),
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
@@ -336,6 +337,26 @@ pub(crate) fn scaling(name: &str, pool: &str, min: u64, max: u64, drain_ms: u64)
         drain_ms,
         start_within_ms: 10_000,
         ..ScalingPolicy::default()
+    })
+}
+
+/// A policy with several templates.
+fn several(change: u8) -> PolicyObject {
+    let template = |name: &str, max| NodeTemplate { name: name.into(), max, ..NodeTemplate::default() };
+    let PolicyObject::ScalingPolicy(policy) = scaling("grow", "default", 1, 4, 0) else {
+        unreachable!("it is one")
+    };
+    let templates = match change {
+        130 => vec![template("small", 0), template("large", 1)],
+        131 => vec![template("small", 2)],
+        132 => vec![template("large", 0), template("spot", 1)],
+        _ => vec![template("small", 0), template("small", 0)],
+    };
+    PolicyObject::ScalingPolicy(ScalingPolicy {
+        templates,
+        expander: vec![Expander::Price],
+        rules: Rules { max: 6, ..policy.rules.clone() },
+        ..policy
     })
 }
 

@@ -366,8 +366,8 @@ impl Model {
                 self.pin_scale(target, *to, *for_ms)?;
                 return Ok(Came::To("done"));
             }
-            Command::OpenIntent { policy, machine } => {
-                self.open_intent(policy, machine.map(|machine| machine.0))?;
+            Command::OpenIntent { policy, machine, template } => {
+                self.open_intent(policy, machine.map(|machine| machine.0), template)?;
                 return Ok(Came::To("done"));
             }
             Command::StepIntent { intent, attempts, step } => {

@@ -15,6 +15,8 @@ pub(crate) struct Wish {
     pub(crate) pin: Option<(u64, u64)>,
     pub(crate) failures: u32,
     pub(crate) retry_at: u64,
+    /// By template: failures one after another, and until when it rests.
+    pub(crate) rests: BTreeMap<String, (u32, u64)>,
     /// Revision of its latest change.
     changed: u64,
 }
@@ -34,6 +36,7 @@ pub(crate) struct Wanted {
     pub(crate) policy: String,
     pub(crate) removes: Option<u64>,
     pub(crate) node: String,
+    pub(crate) template: String,
     pub(crate) stand: Stand,
     pub(crate) attempts: u32,
     pub(crate) not_before: u64,
@@ -43,6 +46,13 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn open(&self) -> bool {
         matches!(self.stand, Stand::Wanted | Stand::Acting)
+    }
+}
+
+fn declares(policy: &ScalingPolicy, template: &str) -> bool {
+    match policy.templates.is_empty() {
+        true => template.is_empty(),
+        false => policy.templates.iter().any(|one| one.name == template),
     }
 }
 
@@ -63,6 +73,9 @@ impl Model {
         if self.version < 6 && !(puts.is_empty() && deletes.is_empty()) {
             return vec![Reason::UnsupportedVersion];
         }
+        if self.version < 12 && puts.iter().any(|p| !p.templates.is_empty() || !p.expander.is_empty()) {
+            return vec![Reason::UnsupportedVersion];
+        }
         let mut reasons = Vec::new();
         let mut after = self.scaled.clone();
         for policy in puts {
@@ -71,6 +84,16 @@ impl Model {
             }
             let other = self.scaled.get(&policy.name).is_some_and(|known| known.target != policy.target);
             if other && self.intents.values().any(|one| one.policy == policy.name) {
+                reasons.push(Reason::InUse);
+            }
+            let names =
+                policy.templates.iter().map(|one| &one.name).collect::<std::collections::BTreeSet<_>>();
+            if names.len() < policy.templates.len() {
+                reasons.push(Reason::InvalidArgument);
+            }
+            let coming = |one: &&Wanted| one.policy == policy.name && one.open() && one.removes.is_none();
+            let known = self.scaled.contains_key(&policy.name);
+            if known && self.intents.values().filter(coming).any(|one| !declares(policy, &one.template)) {
                 reasons.push(Reason::InUse);
             }
             after.insert(policy.name.clone(), policy.clone());
@@ -113,11 +136,14 @@ impl Model {
                 if bad_pin {
                     wish.pin = None;
                 }
+                let rests = wish.rests.len();
+                wish.rests.retain(|template, _| declares(&policy, template));
+                let forgets = wish.rests.len() < rests;
                 let moves = !allowed(wish.desired);
                 if moves {
                     wish.go(now, within(wish.desired));
                 }
-                if moves || bad_pin {
+                if moves || bad_pin || forgets {
                     wish.changed = revision;
                 }
             }
@@ -195,7 +221,15 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn open_intent(&mut self, name: &str, machine: Option<u64>) -> Result<(), Reason> {
+    pub(super) fn open_intent(
+        &mut self,
+        name: &str,
+        machine: Option<u64>,
+        template: &str,
+    ) -> Result<(), Reason> {
+        if self.version >= 6 && self.version < 12 && !template.is_empty() {
+            return Err(Reason::UnsupportedVersion);
+        }
         let policy = self.scaling(name)?;
         if policy.provider.is_none() {
             return Err(Reason::WrongState);
@@ -216,18 +250,32 @@ impl Model {
             policy: name.to_owned(),
             removes: machine,
             node: format!("{name}-i{id}"),
+            template: template.to_owned(),
             stand: Stand::Wanted,
             attempts: 0,
             not_before: 0,
             deadline: 0,
         };
         let Some(machine) = machine else {
+            if !declares(&policy, template) {
+                return Err(Reason::NotFound);
+            }
+            if wish.rests.get(template).is_some_and(|(_, until)| self.clock < *until) {
+                return Err(Reason::WrongState);
+            }
+            let most = policy.templates.iter().find(|one| one.name == template).map_or(0, |one| one.max);
+            if most > 0 && self.of_template(&policy, template) >= most {
+                return Err(Reason::LimitExceeded);
+            }
             if counted >= wish.desired {
                 return Err(Reason::WrongState);
             }
             self.intents.insert(id, new);
             return Ok(());
         };
+        if !template.is_empty() {
+            return Err(Reason::InvalidArgument);
+        }
         let known =
             known.filter(|one| one.policy == name && one.removes.is_none()).ok_or(Reason::NotFound)?;
         let leaves = self.intents.values().any(|one| one.open() && one.removes == Some(machine));
@@ -254,6 +302,7 @@ impl Model {
             }
         }
         new.node.clone_from(&known.node);
+        new.template.clone_from(&known.template);
         self.intents.insert(id, new);
         if let Some(node) = node {
             let deadline = self.clock + policy.drain_ms;
@@ -310,7 +359,7 @@ impl Model {
                     new.stand = Stand::Ready;
                     let revision = self.revision;
                     let wish = self.wishes.get_mut(&policy.name).expect("each policy has one");
-                    if wish.failures > 0 {
+                    if wish.rests.remove(&old.template).is_some() || wish.failures > 0 {
                         (wish.failures, wish.retry_at, wish.changed) = (0, 0, revision);
                     }
                 }
@@ -332,8 +381,15 @@ impl Model {
                 }
                 let revision = self.revision;
                 let wish = self.wishes.get_mut(&policy.name).expect("each policy has one");
-                wish.failures += 1;
-                wish.retry_at = now + (5_000 << (wish.failures - 1).min(20)).min(600_000);
+                let later = |failures: u32| now + (5_000 << (failures - 1).min(20)).min(600_000);
+                if old.removes.is_none() && !old.template.is_empty() {
+                    let rest = wish.rests.entry(old.template).or_default();
+                    rest.0 += 1;
+                    rest.1 = later(rest.0);
+                } else {
+                    wish.failures += 1;
+                    wish.retry_at = later(wish.failures);
+                }
                 wish.changed = revision;
             }
         }
@@ -393,6 +449,13 @@ impl Model {
         };
         let in_pool = |n: &&Nod| ScalingTarget::Pool(n.pool.clone()) == policy.target;
         self.nodes.values().filter(in_pool).filter(|n| heard(n) && !leaves(n)).count() as u64
+    }
+
+    /// Machines of a template that are there or will be.
+    fn of_template(&self, policy: &ScalingPolicy, template: &str) -> u64 {
+        let starts = self.intents.values().filter(|one| one.policy == policy.name && one.removes.is_none());
+        let lives = |one: &&Wanted| one.stand != Stand::Failed || self.machine_is_present(policy, one);
+        starts.filter(|one| one.template == template).filter(lives).count() as u64
     }
 
     pub(super) fn coming(&self, policy: &ScalingPolicy) -> u64 {

@@ -16,7 +16,7 @@ const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 16] = [
+pub(crate) const SPEC: [&str; 18] = [
     "target",
     "min",
     "max",
@@ -30,6 +30,8 @@ pub(crate) const SPEC: [&str; 16] = [
     "schedules",
     "provider",
     "template",
+    "templates",
+    "expander",
     "maxLeaving",
     "drain",
     "startWithin",
@@ -42,7 +44,18 @@ const ACTIVATION: [&str; 2] = ["cooldown", "above"];
 const FLOOR: [&str; 3] = ["name", "window", "min"];
 const PROVIDER: [&str; 8] = ["type", "command", "args", "url", "address", "group", "timeout", "attempts"];
 const TEMPLATE: [&str; 4] = ["resources", "labels", "gpus", "command"];
+/// Keys of one of several templates.
+const NODE_TEMPLATE: [&str; 10] =
+    ["name", "resources", "labels", "gpus", "capacityType", "price", "spotPool", "watts", "priority", "max"];
 const GPUS: [&str; 3] = ["model", "memory", "count"];
+/// By what one of several templates is picked.
+pub(crate) const EXPANDER: [(&str, v1::ScalingExpander); 3] = [
+    ("leastWaste", v1::ScalingExpander::LeastWaste),
+    ("price", v1::ScalingExpander::Price),
+    ("priority", v1::ScalingExpander::Priority),
+];
+/// How a node is paid for.
+const CAPACITY: [(&str, &str); 3] = [("on_demand", "on_demand"), ("reserved", "reserved"), ("spot", "spot")];
 /// Which of several rate policies counts.
 pub(crate) const SELECT: [(&str, v1::ScalingSelect); 3] = [
     ("max", v1::ScalingSelect::Max),
@@ -198,7 +211,12 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     };
     policy.floors = floors(context, spec);
     policy.provider = spec.get("provider").and_then(|node| provider(context, node));
-    policy.template = spec.get("template").map(|node| template(context, node));
+    policy.template = spec.get("template").map(|node| {
+        let block = context.block(node, "spec.template", &TEMPLATE);
+        template(context, &block, "spec.template", "scaling_policy.template")
+    });
+    policy.templates = node_templates(context, spec);
+    policy.expander = expander(context, spec);
     context.locate("scaling_policy.template", spec.mark_of("template"), "spec.template");
     let leaving = number(context, spec, "maxLeaving", "spec", "scaling_policy.max_leaving");
     policy.max_leaving = leaving.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
@@ -401,45 +419,103 @@ fn provider(context: &mut Context<'_>, node: &Node) -> Option<v1::ScalingProvide
     })
 }
 
-fn template(context: &mut Context<'_>, node: &Node) -> v1::ScalingTemplate {
-    let path = "spec.template";
-    let block = context.block(node, path, &TEMPLATE);
+fn node_templates(context: &mut Context<'_>, spec: &Block<'_>) -> Vec<v1::NodeTemplate> {
+    let Some(node) = spec.get("templates") else { return Vec::new() };
+    context.locate("scaling_policy.templates", node.mark, "spec.templates");
+    let example = "[{ name: small, resources: { cpu: 4, memory: 16Gi } }]";
+    let list = context.list(node, "spec.templates", example);
+    let mut templates = Vec::new();
+    for (index, node) in list.iter().enumerate() {
+        let (path, wire) = (format!("spec.templates[{index}]"), format!("scaling_policy.templates[{index}]"));
+        context.locate(wire.clone(), node.mark, path.clone());
+        let block = context.block(node, &path, &NODE_TEMPLATE);
+        templates.push(node_template(context, &block, &path, &wire));
+    }
+    templates
+}
+
+fn node_template(context: &mut Context<'_>, block: &Block<'_>, path: &str, wire: &str) -> v1::NodeTemplate {
+    let at = |key: &str| format!("{path}.{key}");
+    for (key, field) in [("capacityType", "capacity_type"), ("price", "price_permille")] {
+        context.locate(format!("{wire}.{field}"), block.mark_of(key), at(key));
+    }
+    let kind = block.get("capacityType").and_then(|node| context.word(node, &at("capacityType"), &CAPACITY));
+    // Thousandths, written as cpu is: 0.35.
+    let price = block.get("price").and_then(|node| context.quantity(node, &at("price"), parse_cpu_millis));
+    if price == Some(0) {
+        context.fail(block.mark_of("price"), format!("{} is 0: a node costs something", at("price")));
+    }
+    let spot_pool = match block.get("spotPool") {
+        Some(_) => text(context, block, "spotPool", &format!("{wire}.spot_pool"), &at("spotPool")),
+        None => String::new(),
+    };
+    let mut whole =
+        |key: &str| number(context, block, key, path, &format!("{wire}.{key}")).unwrap_or_default();
+    let (watts, priority, max) = (whole("watts"), whole("priority"), whole("max"));
+    v1::NodeTemplate {
+        name: text(context, block, "name", &format!("{wire}.name"), &at("name")),
+        offers: Some(template(context, block, path, &format!("{wire}.offers"))),
+        capacity_type: kind.unwrap_or_default().to_owned(),
+        price_permille: u32::try_from(price.unwrap_or_default()).unwrap_or(u32::MAX),
+        spot_pool,
+        watts,
+        priority: u32::try_from(priority).unwrap_or(u32::MAX),
+        max,
+    }
+}
+
+/// The rules by which one of several templates is picked.
+fn expander(context: &mut Context<'_>, spec: &Block<'_>) -> Vec<i32> {
+    let Some(node) = spec.get("expander") else { return Vec::new() };
+    context.locate("scaling_policy.expander", node.mark, "spec.expander");
+    let mut rules = Vec::new();
+    for (index, one) in context.list(node, "spec.expander", "[leastWaste, price]").iter().enumerate() {
+        let path = format!("spec.expander[{index}]");
+        context.locate(format!("scaling_policy.expander[{index}]"), one.mark, path.clone());
+        rules.extend(context.word(one, &path, &EXPANDER).map(i32::from));
+    }
+    rules
+}
+
+/// What a new node offers, or a new replica is given; the keys of `block` are checked already.
+fn template(context: &mut Context<'_>, block: &Block<'_>, path: &str, wire: &str) -> v1::ScalingTemplate {
+    let at = |key: &str| (format!("{wire}.{key}"), format!("{path}.{key}"));
     let mut template = v1::ScalingTemplate::default();
     let mut amounts = v1::Quantities::default();
-    context.locate(
-        "scaling_policy.template.resources",
-        block.mark_of("resources"),
-        "spec.template.resources",
-    );
+    let (of_resources, resources) = at("resources");
+    context.locate(of_resources.clone(), block.mark_of("resources"), resources.clone());
     if let Some(node) = block.get("resources") {
-        let wire = "scaling_policy.template.resources";
         for (name, amount) in
-            super::amounts(context, node, "spec.template.resources", |name| format!("{wire}.other[{name:?}]"))
+            super::amounts(context, node, &resources, |name| format!("{of_resources}.other[{name:?}]"))
         {
             match name.as_str() {
                 "cpu" => amounts.cpu_millis = amount,
                 "memory" => amounts.memory_bytes = amount,
-                "gpu" => context
-                    .fail(node.mark, "spec.template.resources.gpu: GPUs stand under gpus, with their model"),
+                "gpu" => {
+                    let why = format!("{resources}.gpu: GPUs stand under gpus, with their model");
+                    context.fail(node.mark, why);
+                }
                 _ => drop(amounts.other.insert(name, amount)),
             }
         }
     }
     template.resources = Some(amounts);
     if let Some(node) = block.get("labels") {
-        context.locate("scaling_policy.template.labels", node.mark, "spec.template.labels");
-        for (key, _, value) in context.entries(node, "spec.template.labels") {
-            if let Some(value) = context.text(value, &format!("spec.template.labels.{key}")) {
+        let (of_labels, labels) = at("labels");
+        context.locate(of_labels, node.mark, labels.clone());
+        for (key, _, value) in context.entries(node, &labels) {
+            if let Some(value) = context.text(value, &format!("{labels}.{key}")) {
                 template.labels.insert(key, value);
             }
         }
     }
     if let Some(node) = block.get("gpus") {
-        context.locate("scaling_policy.template.devices", node.mark, "spec.template.gpus");
-        let list = context.list(node, "spec.template.gpus", "[{ model: a100, memory: 40Gi, count: 2 }]");
+        let gpus = format!("{path}.gpus");
+        context.locate(format!("{wire}.devices"), node.mark, gpus.clone());
+        let list = context.list(node, &gpus, "[{ model: a100, memory: 40Gi, count: 2 }]");
         for (index, node) in list.iter().enumerate() {
-            let path = format!("spec.template.gpus[{index}]");
-            let wire = format!("scaling_policy.template.devices[{index}]");
+            let path = format!("{path}.gpus[{index}]");
+            let wire = format!("{wire}.devices[{index}]");
             context.locate(wire.clone(), node.mark, path.clone());
             let block = context.block(node, &path, &GPUS);
             let memory = block
@@ -453,8 +529,9 @@ fn template(context: &mut Context<'_>, node: &Node) -> v1::ScalingTemplate {
             });
         }
     }
-    context.locate("scaling_policy.template.command", block.mark_of("command"), "spec.template.command");
-    template.command = words(context, &block, "command", path);
+    let (of_command, command) = at("command");
+    context.locate(of_command, block.mark_of("command"), command);
+    template.command = words(context, block, "command", path);
     template
 }
 

@@ -1,18 +1,18 @@
 //! Scaling policies of all forms that a file may have.
 
 use plimsoll_autoscaler::{
-    Activation, Aim, Amount, Behavior, Metric, Policy, Predictive, RatePolicy, Select,
+    Activation, Aim, Amount, Behavior, Expander, Metric, Policy, Predictive, RatePolicy, Select,
 };
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::{
-    PolicyObject, Provider, ProviderKind, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice,
-    WorkTemplate,
+    CapacityType, NodeTemplate, PolicyObject, Provider, ProviderKind, ScalingFloor, ScalingPolicy,
+    ScalingTarget, TemplateDevice, WorkTemplate,
 };
 use plimsoll_types::{Resources, Revision};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
 use super::{name, text};
 
@@ -24,11 +24,14 @@ pub(crate) fn scaling_policy() -> impl Strategy<Value = PolicyObject> {
         let bounds = (0..50u64, 50..1_000_000u64);
         let rules = (vec(target(of_pool), 0..4), 0..10_000u32, behavior(), behavior());
         let more = (option::of(activation(of_pool)), option::of(predictive()), vec(floor(), 0..3));
-        let acting = (template(of_pool), option::of(provider()));
+        let acting = (template(of_pool), option::of(provider()), templates());
         let limits = (1..20u32, 0..if of_pool { 900_000u64 } else { 1 }, 1_000..3_600_000u64);
         let named = ("[a-z][a-z0-9-]{0,30}[a-z]", btree_map(text(), text(), 0..3), name());
         (named, bounds, rules, more, acting, limits).prop_map(
-            move |(named, (min, max), rules, more, (template, provider), limits)| {
+            move |(named, (min, max), rules, more, (template, provider, several), limits)| {
+                let (templates, expander) = several.filter(|_| of_pool).unwrap_or_default();
+                let template = if templates.is_empty() { template } else { WorkTemplate::default() };
+                let provider = provider.map(|provider| fitting(provider, &templates));
                 let (name, labels, target) = named;
                 let (targets, tolerance_permille, up, down) = rules;
                 let (activation, predictive, floors) = more;
@@ -47,6 +50,8 @@ pub(crate) fn scaling_policy() -> impl Strategy<Value = PolicyObject> {
                     floors,
                     provider,
                     template,
+                    templates,
+                    expander,
                     max_leaving,
                     drain_ms,
                     start_within_ms,
@@ -147,6 +152,36 @@ fn template(of_pool: bool) -> impl Strategy<Value = WorkTemplate> {
     (resources, btree_map(text(), text(), node.clone()), vec(device, node), vec(text(), command)).prop_map(
         |(resources, labels, devices, command)| WorkTemplate { resources, labels, devices, command },
     )
+}
+
+/// Several templates, with rules by which one is picked; none where the policy has the one.
+fn templates() -> impl Strategy<Value = Option<(Vec<NodeTemplate>, Vec<Expander>)>> {
+    let kind = option::of(select(CapacityType::NAMED.map(|(_, kind)| kind).to_vec()));
+    let numbers = (0..1_000_001u32, 0..1_000_000u64, 0..9u32, 0..9u64);
+    let one =
+        (template(true), kind, text(), numbers).prop_map(|(offers, capacity_type, spot_pool, numbers)| {
+            let (price_permille, watts, priority, max) = numbers;
+            let name = String::new();
+            NodeTemplate { name, offers, capacity_type, price_permille, spot_pool, watts, priority, max }
+        });
+    let named = vec(one, 1..4).prop_map(|mut templates| {
+        for (index, template) in templates.iter_mut().enumerate() {
+            template.name = format!("t{index}");
+        }
+        templates
+    });
+    let rules = subsequence(Expander::NAMED.map(|(_, rule)| rule).to_vec(), 0..4).prop_shuffle();
+    option::of((named, rules))
+}
+
+/// A node group has nodes of one template.
+fn fitting(mut provider: Provider, templates: &[NodeTemplate]) -> Provider {
+    if let ProviderKind::ExternalGrpc { group, .. } = &mut provider.kind
+        && !templates.is_empty()
+    {
+        group.push_str("-{template}");
+    }
+    provider
 }
 
 fn provider() -> impl Strategy<Value = Provider> {

@@ -154,7 +154,9 @@ fn write_command(to: &mut Writer<'_>, command: &Command) {
         Command::PinScale { target, to: number, for_ms } => {
             to.generated(43, &scale::encode_pin(target, *number, *for_ms));
         }
-        Command::OpenIntent { policy, machine } => to.generated(44, &scale::encode_open(policy, *machine)),
+        Command::OpenIntent { policy, machine, template } => {
+            to.generated(44, &scale::encode_open(policy, *machine, template))
+        }
         Command::StepIntent { intent, attempts, step } => {
             to.generated(45, &scale::encode_step(*intent, *attempts, step));
         }

@@ -1,15 +1,16 @@
 //! Scaling policies, what their targets want and the machines that come and go, into their stored forms and back.
 
 use plimsoll_autoscaler::{
-    Activation, Aim, Amount, Behavior, Metric, Policy, Predictive, RatePolicy, Select, Target,
+    Activation, Aim, Amount, Behavior, Expander, Metric, Policy, Predictive, RatePolicy, Select, Target,
 };
 use plimsoll_ledger::{
-    Command, Intent, IntentAction, IntentState, IntentStep, Pin, Provider, ProviderKind, ScaleChange,
-    ScaleDecided, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+    Command, Intent, IntentAction, IntentState, IntentStep, NodeTemplate, Pin, Provider, ProviderKind,
+    Resting, ScaleChange, ScaleDecided, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice,
+    WorkTemplate,
 };
 use plimsoll_types::{LedgerTime, Revision};
 
-use super::{CodecError, decode, encode, names};
+use super::{CodecError, decode, encode, names, spot};
 use crate::log;
 
 pub(super) fn encode(policy: &ScalingPolicy) -> log::ScalingPolicy {
@@ -40,6 +41,8 @@ pub(super) fn encode(policy: &ScalingPolicy) -> log::ScalingPolicy {
         drain_ms: policy.drain_ms,
         start_within_ms: policy.start_within_ms,
         changed: policy.changed.0,
+        templates: policy.templates.iter().map(encode_node_template).collect(),
+        expander: policy.expander.iter().map(|one| encode_expander(*one)).collect(),
     }
 }
 
@@ -78,6 +81,8 @@ pub(super) fn decode(from: log::ScalingPolicy) -> Result<ScalingPolicy, CodecErr
         drain_ms: from.drain_ms,
         start_within_ms: from.start_within_ms,
         changed: Revision(from.changed),
+        templates: decode::all(from.templates, decode_node_template)?,
+        expander: decode::all(from.expander, decode_expander)?,
     })
 }
 
@@ -99,6 +104,7 @@ pub(super) fn encode_state(state: &Scaling) -> log::Scaling {
         failures: state.failures,
         retry_at_ms: state.retry_at.0,
         changed: state.changed.0,
+        resting: state.resting.iter().map(encode_resting).collect(),
     }
 }
 
@@ -117,6 +123,7 @@ pub(super) fn decode_state(from: log::Scaling) -> Scaling {
         failures: from.failures,
         retry_at: LedgerTime(from.retry_at_ms),
         changed: Revision(from.changed),
+        resting: from.resting.into_iter().map(decode_resting).collect(),
     }
 }
 
@@ -138,6 +145,7 @@ pub(super) fn encode_intent(intent: &Intent) -> log::Intent {
         deadline_ms: intent.deadline.0,
         opened_at_ms: intent.opened_at.0,
         changed: intent.changed.0,
+        template: intent.template.clone(),
     }
 }
 
@@ -160,6 +168,7 @@ pub(super) fn decode_intent(from: log::Intent) -> Result<Intent, CodecError> {
         deadline: LedgerTime(from.deadline_ms),
         opened_at: LedgerTime(from.opened_at_ms),
         changed: Revision(from.changed),
+        template: from.template,
     })
 }
 
@@ -179,8 +188,9 @@ pub(super) fn encode_pin(target: &ScalingTarget, to: Option<u64>, for_ms: u64) -
     log::PinScale { target: target.path(), word: Some(word), for_ms }
 }
 
-pub(super) fn encode_open(policy: &str, machine: Option<Revision>) -> log::OpenIntent {
-    log::OpenIntent { policy: policy.to_owned(), machine: machine.map_or(0, |machine| machine.0) }
+pub(super) fn encode_open(policy: &str, machine: Option<Revision>, template: &str) -> log::OpenIntent {
+    let machine = machine.map_or(0, |machine| machine.0);
+    log::OpenIntent { policy: policy.to_owned(), machine, template: template.to_owned() }
 }
 
 pub(super) fn encode_step(intent: Revision, attempts: u32, step: &IntentStep) -> log::StepIntent {
@@ -221,7 +231,7 @@ pub(super) fn decode_pin(from: log::PinScale) -> Result<Command, CodecError> {
 
 pub(super) fn decode_open(from: log::OpenIntent) -> Command {
     let machine = (from.machine > 0).then_some(Revision(from.machine));
-    Command::OpenIntent { policy: from.policy, machine }
+    Command::OpenIntent { policy: from.policy, machine, template: from.template }
 }
 
 pub(super) fn decode_step(from: log::StepIntent) -> Result<Command, CodecError> {
@@ -365,6 +375,65 @@ fn encode_template(template: &WorkTemplate) -> log::WorkTemplate {
         devices: template.devices.iter().map(device).collect(),
         command: template.command.clone(),
     }
+}
+
+fn encode_node_template(template: &NodeTemplate) -> log::NodeTemplate {
+    log::NodeTemplate {
+        name: template.name.clone(),
+        offers: Some(encode_template(&template.offers)),
+        capacity_type: template.capacity_type.map_or(0, spot::encode_capacity),
+        price_permille: template.price_permille,
+        spot_pool: template.spot_pool.clone(),
+        watts: template.watts,
+        priority: template.priority,
+        max: template.max,
+    }
+}
+
+fn decode_node_template(from: log::NodeTemplate) -> Result<NodeTemplate, CodecError> {
+    let kind = (from.capacity_type != 0).then(|| spot::decode_capacity(from.capacity_type));
+    Ok(NodeTemplate {
+        name: from.name,
+        offers: decode_template(decode::need(from.offers, "scaling.templates.offers")?)?,
+        capacity_type: kind.transpose()?,
+        price_permille: from.price_permille,
+        spot_pool: from.spot_pool,
+        watts: from.watts,
+        priority: from.priority,
+        max: from.max,
+    })
+}
+
+fn encode_expander(expander: Expander) -> i32 {
+    let to = match expander {
+        Expander::LeastWaste => log::ScalingExpander::LeastWaste,
+        Expander::Price => log::ScalingExpander::Price,
+        Expander::Priority => log::ScalingExpander::Priority,
+    };
+    to.into()
+}
+
+fn decode_expander(from: i32) -> Result<Expander, CodecError> {
+    match log::ScalingExpander::try_from(from) {
+        Ok(log::ScalingExpander::LeastWaste) => Ok(Expander::LeastWaste),
+        Ok(log::ScalingExpander::Price) => Ok(Expander::Price),
+        Ok(log::ScalingExpander::Priority) => Ok(Expander::Priority),
+        Ok(log::ScalingExpander::Unspecified) | Err(_) => {
+            Err(CodecError::UnknownValue { field: "expander of scaling", value: from })
+        }
+    }
+}
+
+fn encode_resting(resting: &Resting) -> log::RestingTemplate {
+    log::RestingTemplate {
+        template: resting.template.clone(),
+        failures: resting.failures,
+        retry_at_ms: resting.retry_at.0,
+    }
+}
+
+fn decode_resting(from: log::RestingTemplate) -> Resting {
+    Resting { template: from.template, failures: from.failures, retry_at: LedgerTime(from.retry_at_ms) }
 }
 
 fn decode_template(from: log::WorkTemplate) -> Result<WorkTemplate, CodecError> {

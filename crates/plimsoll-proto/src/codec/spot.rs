@@ -29,7 +29,7 @@ pub(super) fn decode_on_interruption(number: i32) -> Result<Option<OnInterruptio
     found.next().ok_or(CodecError::UnknownKind { what: "on_interruption" })
 }
 
-fn encode_capacity(kind: CapacityType) -> i32 {
+pub(super) fn encode_capacity(kind: CapacityType) -> i32 {
     let number = match kind {
         CapacityType::OnDemand => log::CapacityType::OnDemand,
         CapacityType::Reserved => log::CapacityType::Reserved,
@@ -38,7 +38,7 @@ fn encode_capacity(kind: CapacityType) -> i32 {
     number as i32
 }
 
-fn decode_capacity(number: i32) -> Result<CapacityType> {
+pub(super) fn decode_capacity(number: i32) -> Result<CapacityType> {
     let found = CAPACITIES.into_iter().find(|kind| encode_capacity(*kind) == number);
     found.ok_or(CodecError::UnknownKind { what: "capacity type" })
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{
-    Activation, Aim, Amount, Behavior, Metric, Policy, Predictive, RatePolicy, Select, Target,
+    Activation, Aim, Amount, Behavior, Expander, Metric, Policy, Predictive, RatePolicy, Select, Target,
 };
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{
-    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS, MAX_REPLICAS,
-    MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES, MAX_SCALING_TEXT,
-    MAX_TTL_MS, MIN_TTL_MS,
+    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PRICE_PERMILLE, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS,
+    MAX_REPLICAS, MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES,
+    MAX_SCALING_TEXT, MAX_TEMPLATES, MAX_TTL_MS, MIN_TTL_MS,
 };
 use plimsoll_ledger::{
-    Intent, IntentAction, IntentState, Ledger, Provider, ProviderKind, Scaling, ScalingFloor, ScalingPolicy,
-    ScalingTarget, TemplateDevice, WorkTemplate,
+    CapacityType, Intent, IntentAction, IntentState, Ledger, NodeTemplate, Provider, ProviderKind, Scaling,
+    ScalingFloor, ScalingPolicy, ScalingTarget, TEMPLATE_IN_GROUP, TemplateDevice, WorkTemplate,
 };
 use plimsoll_types::Revision;
 
@@ -112,6 +112,8 @@ pub fn scaling_policy_to_v1(from: &ScalingPolicy) -> v1::ScalingPolicy {
         drain_ms: from.drain_ms,
         start_within_ms: from.start_within_ms,
         revision: from.changed.0,
+        templates: from.templates.iter().map(node_template_to_v1).collect(),
+        expander: from.expander.iter().map(|one| expander_to_v1(*one).into()).collect(),
     }
 }
 
@@ -155,6 +157,15 @@ pub fn scaling_decision_to_v1(from: &Scaling, ledger: &Ledger) -> v1::ScalingDec
         failures: from.failures,
         retry_time_ms: from.retry_at.0,
         revision: from.changed.0,
+        resting: from
+            .resting
+            .iter()
+            .map(|one| v1::RestingTemplate {
+                template: one.template.clone(),
+                failures: one.failures,
+                retry_time_ms: one.retry_at.0,
+            })
+            .collect(),
     }
 }
 
@@ -183,6 +194,7 @@ pub fn intent_to_v1(from: &Intent) -> v1::ScalingIntent {
         not_before_time_ms: from.not_before.0,
         deadline_time_ms: from.deadline.0,
         open_time_ms: from.opened_at.0,
+        template: from.template.clone(),
     }
 }
 
@@ -208,9 +220,10 @@ pub(super) fn scaling_policy(check: &mut Check, from: &v1::ScalingPolicy) -> Sca
     let provider = from.provider.as_ref().map(|from| check.within("provider", |check| provider(check, from)));
     let template = from.template.clone().unwrap_or_default();
     let template = check.within("template", |check| work_template(check, &template, &target));
+    let (templates, expander) = node_templates(check, from, &template, &target);
     if provider.is_some() {
         match &target {
-            ScalingTarget::Pool(_) if template.resources.is_zero() => {
+            ScalingTarget::Pool(_) if template.resources.is_zero() && from.templates.is_empty() => {
                 check.fail("template.resources", "is missing: what does a node of the provider offer?");
             }
             ScalingTarget::Service(_) if template.command.is_empty() => {
@@ -233,6 +246,8 @@ pub(super) fn scaling_policy(check: &mut Check, from: &v1::ScalingPolicy) -> Sca
         floors,
         provider,
         template,
+        templates,
+        expander,
         max_leaving: from.max_leaving.max(1),
         drain_ms: from.drain_ms,
         start_within_ms: or(from.start_within_ms, DEFAULT_START_WITHIN_MS),
@@ -454,6 +469,121 @@ fn work_template(check: &mut Check, from: &v1::ScalingTemplate, target: &Scaling
         check.fail("", "has labels or devices of a node: a replica has resources and a command");
     }
     WorkTemplate { resources, labels, devices, command: from.command.clone() }
+}
+
+/// The several templates, and by what one of them is picked.
+fn node_templates(
+    check: &mut Check,
+    from: &v1::ScalingPolicy,
+    one: &WorkTemplate,
+    target: &ScalingTarget,
+) -> (Vec<NodeTemplate>, Vec<Expander>) {
+    let several = &from.templates;
+    if !several.is_empty() && *one != WorkTemplate::default() {
+        check.fail("templates", "stand instead of the one template: give one of the two");
+    }
+    if !several.is_empty() && matches!(target, ScalingTarget::Service(_)) {
+        check.fail("templates", "are of nodes: a replica has the one template");
+    }
+    let templates =
+        check.each("templates", several, MAX_TEMPLATES, |check, from| node_template(check, from, target));
+    for (index, template) in templates.iter().enumerate() {
+        if templates.iter().take(index).any(|other| other.name == template.name) {
+            check.fail(&format!("templates[{index}].name"), format!("{:?} is there twice", template.name));
+        }
+    }
+    if let Some(v1::scaling_provider::Kind::ExternalGrpc(grpc)) =
+        from.provider.as_ref().and_then(|provider| provider.kind.as_ref())
+        && !several.is_empty()
+        && !grpc.group.contains(TEMPLATE_IN_GROUP)
+    {
+        let why = format!("needs {TEMPLATE_IN_GROUP} in it: a node group has nodes of one template");
+        check.fail("provider.external_grpc.group", why);
+    }
+    if several.is_empty() && !from.expander.is_empty() {
+        check.fail("expander", "picks one of several templates, and there are none");
+    }
+    let mut expander: Vec<Expander> = Vec::new();
+    for (index, number) in from.expander.iter().enumerate() {
+        let field = format!("expander[{index}]");
+        let names = Expander::NAMED.map(|(name, _)| name).join(", ");
+        match expander_from_v1(*number) {
+            Some(known) if expander.contains(&known) => {
+                check.fail(&field, format!("{} is there twice", known.name()));
+            }
+            Some(known) => expander.push(known),
+            None => check.fail(&field, format!("{number} is none of {names}")),
+        }
+    }
+    (templates, expander)
+}
+
+fn node_template(check: &mut Check, from: &v1::NodeTemplate, target: &ScalingTarget) -> NodeTemplate {
+    check.name("name", &from.name);
+    if from.name.len() > MAX_SCALING_NAME_BYTES {
+        let many = from.name.len();
+        check.fail("name", format!("has {many} characters, at most {MAX_SCALING_NAME_BYTES} are allowed"));
+    }
+    let given = from.offers.clone().unwrap_or_default();
+    let offers = check.within("offers", |check| work_template(check, &given, target));
+    if offers.resources.is_zero() {
+        check.fail("offers.resources", "is missing: what does a node of this template offer?");
+    }
+    let known = CapacityType::NAMED.iter().find(|(name, _)| *name == from.capacity_type);
+    if known.is_none() && !from.capacity_type.is_empty() {
+        let names = CapacityType::NAMED.map(|(name, _)| name).join(", ");
+        check.fail("capacity_type", format!("{:?} is none of {names}", from.capacity_type));
+    }
+    check.range("price_permille", from.price_permille.into(), 0, MAX_PRICE_PERMILLE.into());
+    check.text("spot_pool", &from.spot_pool, MAX_SCALING_TEXT);
+    check.range("watts", from.watts, 0, MAX_AMOUNT);
+    if from.watts > 0 && offers.resources.get(plimsoll_ledger::POWER).0 > 0 {
+        check.fail("watts", "and the resource power say the same: give one of the two");
+    }
+    let own = NodeTemplate {
+        name: from.name.clone(),
+        offers: WorkTemplate::default(),
+        capacity_type: known.map(|(_, kind)| *kind),
+        price_permille: from.price_permille,
+        spot_pool: from.spot_pool.clone(),
+        watts: from.watts,
+        priority: from.priority,
+        max: from.max,
+    };
+    for key in own.machine().labels.keys().filter(|key| offers.labels.contains_key(*key)) {
+        check.fail("offers.labels", format!("{key} is said by its own key too: give one of the two"));
+    }
+    NodeTemplate { offers, ..own }
+}
+
+fn expander_to_v1(from: Expander) -> v1::ScalingExpander {
+    match from {
+        Expander::LeastWaste => v1::ScalingExpander::LeastWaste,
+        Expander::Price => v1::ScalingExpander::Price,
+        Expander::Priority => v1::ScalingExpander::Priority,
+    }
+}
+
+fn expander_from_v1(from: i32) -> Option<Expander> {
+    match v1::ScalingExpander::try_from(from).ok()? {
+        v1::ScalingExpander::Unspecified => None,
+        v1::ScalingExpander::LeastWaste => Some(Expander::LeastWaste),
+        v1::ScalingExpander::Price => Some(Expander::Price),
+        v1::ScalingExpander::Priority => Some(Expander::Priority),
+    }
+}
+
+fn node_template_to_v1(from: &NodeTemplate) -> v1::NodeTemplate {
+    v1::NodeTemplate {
+        name: from.name.clone(),
+        offers: Some(template_to_v1(&from.offers)),
+        capacity_type: from.capacity_type.map_or("", CapacityType::name).to_owned(),
+        price_permille: from.price_permille,
+        spot_pool: from.spot_pool.clone(),
+        watts: from.watts,
+        priority: from.priority,
+        max: from.max,
+    }
 }
 
 fn aim_to_v1(from: &Target) -> v1::ScalingMetricTarget {

@@ -147,6 +147,14 @@ fn waits(text: &mut String, status: &ScalingStatus, now: u64) {
     for (what, until) in ahead {
         text.push_str(&format!("  {what}: {} left\n", left(until, now)));
     }
+    for rest in status.decision.iter().flat_map(|decision| &decision.resting) {
+        let until = left(rest.retry_time_ms, now);
+        let waits = if rest.retry_time_ms > now { format!(", {until} left") } else { String::new() };
+        text.push_str(&format!(
+            "\ntemplate {}: {} machines failed one after another; passed over where another would do{waits}\n",
+            rest.template, rest.failures
+        ));
+    }
     if failures > 0 {
         text.push_str(&format!("\n{failures} machines failed one after another\n"));
     }

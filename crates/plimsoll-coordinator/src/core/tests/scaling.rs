@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use plimsoll_autoscaler::{Behavior, Policy};
+use plimsoll_autoscaler::{Behavior, Expander, Policy};
 use plimsoll_ledger::{
-    Command, IntentState, PolicyObject, Provider, ProviderKind, ScalingPolicy, ScalingTarget, WorkTemplate,
+    CapacityType, Command, IntentState, NodeTemplate, PolicyObject, Provider, ProviderKind, Registration,
+    Request, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
 };
 use plimsoll_provider::{Ask, Machines, ProviderError, Providers, Started};
 use plimsoll_types::{Resources, Revision};
@@ -42,6 +43,10 @@ pub(super) struct CloudState {
     /// Machines that never register.
     dead: BTreeSet<String>,
     broken: bool,
+    /// Of which template each machine was asked for, and what it is, by the name of its node.
+    templates: BTreeMap<String, (String, WorkTemplate)>,
+    /// Templates of which there are none to be had.
+    sold_out: BTreeSet<String>,
 }
 
 enum Luck {
@@ -84,6 +89,24 @@ impl Cloud {
         state.most = state.most.max(state.machines.len());
     }
 
+    /// The node of a machine, as its template says where it has a name.
+    fn node(&self, name: &str) -> Registration {
+        let template = self.state.lock().templates.get(name).cloned();
+        let Some((_, machine)) = template.filter(|(name, _)| !name.is_empty()) else {
+            return registration(name, 1, 2_000, 0);
+        };
+        let capacity = machine.resources.clone();
+        let gpus = u16::try_from(machine.gpus()).unwrap_or(0);
+        Registration { capacity, labels: machine.labels, ..registration(name, 1, 2_000, gpus) }
+    }
+
+    /// How many machines of a template there are.
+    fn count(&self, template: &str) -> usize {
+        let state = self.state.lock();
+        let of = |node: &&String| state.templates.get(*node).is_some_and(|(name, _)| name == template);
+        state.machines.values().filter(of).count()
+    }
+
     pub(super) fn live(&self) -> usize {
         self.state.lock().machines.len()
     }
@@ -100,6 +123,14 @@ impl Machines for Cloud {
     fn start<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Started, ProviderError>> {
         async move {
             let started = Started { handle: format!("vm-{}", ask.machine), node: String::new() };
+            {
+                let mut state = self.state.lock();
+                if state.sold_out.contains(&ask.template_name) {
+                    return Err(ProviderError::never(format!("no {} is left", ask.template_name)));
+                }
+                let of = (ask.template_name.clone(), ask.template.clone());
+                state.templates.insert(ask.node.clone(), of);
+            }
             match self.luck() {
                 Luck::Fine => self.make(ask, false),
                 Luck::Fails => return Err(ProviderError::again("the cloud is out of sorts")),
@@ -160,7 +191,7 @@ impl Leader {
                 for name in booting.booted() {
                     let there = agents.local().node_by_name(&name).is_some();
                     if !there {
-                        let node = registration(&name, 1, 2_000, 0);
+                        let node = booting.node(&name);
                         // A core that stops takes nothing; the next one will.
                         let _ = agents.submit(entry(Command::RegisterNode(node))).await;
                     }
@@ -331,4 +362,143 @@ async fn a_node_is_lent_to_the_pool_in_which_somebody_waits_whoever_leads() {
         Some("default")
     );
     leader.crash().await;
+}
+
+fn template(name: &str, cpu_millis: u64, gpus: u32) -> NodeTemplate {
+    let device = TemplateDevice { model: "a100".to_owned(), memory_bytes: 80 << 30, count: gpus };
+    let devices = if gpus > 0 { vec![device] } else { Vec::new() };
+    let offers =
+        WorkTemplate { resources: Resources::new(cpu_millis, 1 << 40), devices, ..WorkTemplate::default() };
+    NodeTemplate { name: name.to_owned(), offers, ..NodeTemplate::default() }
+}
+
+fn several(templates: Vec<NodeTemplate>, expander: Vec<Expander>) -> ScalingPolicy {
+    let rules = Policy { min: 0, ..policy().rules };
+    ScalingPolicy { templates, expander, rules, template: WorkTemplate::default(), ..policy() }
+}
+
+fn lines(core: &Core) -> Vec<String> {
+    core.looks().get("grow").map(|look| look.lines).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needs_a_gpu_gets_the_template_that_has_one() {
+    let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let core = &leader.core;
+    let templates = vec![template("cpu", 8_000, 0), template("gpu", 8_000, 2)];
+    put(core, several(templates, vec![Expander::LeastWaste])).await;
+    let held = reserve(core, queued(gpu_request(2))).await.id;
+    until("it runs", || state(core, held) == plimsoll_ledger::State::Active).await;
+    assert_eq!((cloud.count("gpu"), cloud.count("cpu")), (1, 0));
+    let decided = core.local().scaling("grow").map(|state| state.inputs.clone()).unwrap_or_default();
+    assert!(
+        decided.iter().any(|line| line.contains("template gpu (1 machines for 1 requests")),
+        "{decided:?}"
+    );
+    // One that asks for cores alone wastes least where there is no GPU beside them.
+    let mut plain = Vec::new();
+    for _ in 0..2 {
+        plain.push(reserve(core, queued(request(8_000))).await.id);
+    }
+    until("all run", || plain.iter().all(|id| state(core, *id) == plimsoll_ledger::State::Active)).await;
+    assert_eq!((cloud.count("gpu"), cloud.count("cpu")), (1, 2));
+    assert!(core.local().intents().any(|intent| intent.template == "gpu"), "the next leader knows");
+    for id in plain.into_iter().chain([held]) {
+        do_it(core, Command::Cancel { reservation: id }).await;
+    }
+    until("nothing is left", || cloud.live() == 0).await;
+    leader.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_price_the_spot_template_is_bought_up_to_its_own_bound() {
+    let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let core = &leader.core;
+    let spot = NodeTemplate {
+        capacity_type: Some(CapacityType::Spot),
+        price_permille: 300,
+        max: 2,
+        ..template("spot", 2_000, 0)
+    };
+    put(core, several(vec![template("usual", 2_000, 0), spot], vec![Expander::Price])).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(reserve(core, queued(request(2_000))).await.id);
+    }
+    until("all run", || held.iter().all(|id| state(core, *id) == plimsoll_ledger::State::Active)).await;
+    assert_eq!((cloud.count("spot"), cloud.count("usual")), (2, 1));
+    let spots = core.local().nodes().filter(|node| node.capacity_type() == CapacityType::Spot).count();
+    assert_eq!(spots, 2, "its nodes say how they are paid for");
+    until("it is told of", || lines(core).iter().any(|line| line.contains("spot has 2 machines, 2 at most")))
+        .await;
+    leader.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_that_fails_is_passed_over_for_another_that_would_do() {
+    let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+    cloud.state.lock().sold_out.insert("cheap".to_owned());
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let core = &leader.core;
+    let cheap = NodeTemplate { price_permille: 100, ..template("cheap", 2_000, 0) };
+    put(core, several(vec![cheap, template("dear", 2_000, 0)], vec![Expander::Price])).await;
+    let held = reserve(core, queued(request(2_000))).await.id;
+    until("it runs", || state(core, held) == plimsoll_ledger::State::Active).await;
+    assert_eq!((cloud.count("cheap"), cloud.count("dear")), (0, 1));
+    let resting = |core: &Core| {
+        let view = core.local();
+        view.scaling("grow").map(|state| state.resting.iter().map(|one| one.failures).sum()).unwrap_or(0)
+    };
+    assert_eq!(resting(core), 1_u32, "it was tried once");
+    cloud.state.lock().sold_out.clear();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let more = reserve(core, queued(request(2_000))).await.id;
+    until("that one runs too", || state(core, more) == plimsoll_ledger::State::Active).await;
+    assert_eq!((cloud.count("cheap"), cloud.count("dear")), (1, 1), "its back-off is over");
+    assert_eq!(resting(core), 0);
+    // Where no other would do, it is waited for.
+    cloud.state.lock().sold_out.extend(["cheap".to_owned(), "dear".to_owned()]);
+    let late = reserve(core, queued(request(2_000))).await.id;
+    until("both were tried", || resting(core) == 2).await;
+    cloud.state.lock().sold_out.clear();
+    in_the_end("it comes", || state(core, late) == plimsoll_ledger::State::Active).await;
+    leader.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_two_templates_is_bought_once_whatever_leaders_do() {
+    for seed in 1..=6 {
+        let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+        cloud.state.lock().seed = seed;
+        let mut leader = Leader::start(&stores, &clock, &cloud).await;
+        let templates = vec![template("cpu", 2_000, 0), template("gpu", 2_000, 1)];
+        put(&leader.core, several(templates, vec![Expander::LeastWaste])).await;
+        let mut held = Vec::new();
+        for number in 0..4 {
+            let gpu = (number % 2 == 0).then(|| plimsoll_ledger::GpuAsk::whole(1));
+            let mut asks = Request { ttl_ms: 36_000_000, ..queued(request(2_000)) };
+            asks.requirements.gpu = gpu;
+            held.push(reserve(&leader.core, asks).await.id);
+        }
+        for crash in 0..3 {
+            tokio::time::sleep(Duration::from_millis(600 + 900 * ((seed + crash) % 5))).await;
+            leader.crash().await;
+            leader = Leader::start(&stores, &clock, &cloud).await;
+        }
+        let core = &leader.core;
+        in_the_end("it converges", || {
+            let active = |id: &plimsoll_types::ReservationId| {
+                let view = core.local();
+                view.reservation(*id).is_some_and(|one| one.state == plimsoll_ledger::State::Active)
+            };
+            held.iter().all(active) && cloud.live() == 4
+        })
+        .await;
+        // Where the one rests, the other holds what needs no GPU.
+        assert!(cloud.count("gpu") >= 2, "seed {seed}");
+        assert_eq!(core.local().check_invariants(), [], "seed {seed}");
+        leader.crash().await;
+    }
 }

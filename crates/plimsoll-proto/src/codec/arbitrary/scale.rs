@@ -1,11 +1,12 @@
 //! Anything of scaling.
 
 use plimsoll_autoscaler::{
-    Activation, Aim, Amount, Behavior, Metric, Policy, Predictive, RatePolicy, Select, Target,
+    Activation, Aim, Amount, Behavior, Expander, Metric, Policy, Predictive, RatePolicy, Select, Target,
 };
 use plimsoll_ledger::{
-    Command, Intent, IntentAction, IntentState, IntentStep, Pin, Provider, ProviderKind, ScaleChange,
-    ScaleDecided, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
+    CapacityType, Command, Intent, IntentAction, IntentState, IntentStep, NodeTemplate, Pin, Provider,
+    ProviderKind, Resting, ScaleChange, ScaleDecided, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget,
+    TemplateDevice, WorkTemplate,
 };
 use plimsoll_types::{LedgerTime, Revision};
 use proptest::collection::vec;
@@ -104,6 +105,17 @@ fn template() -> impl Strategy<Value = WorkTemplate> {
     )
 }
 
+fn node_template() -> impl Strategy<Value = NodeTemplate> {
+    let kind = option::of(select(CapacityType::NAMED.map(|(_, kind)| kind).to_vec()));
+    let numbers = (any::<u32>(), number(), any::<u32>(), number());
+    (name(), template(), kind, "[a-z]{0,3}", numbers).prop_map(
+        |(name, offers, capacity_type, spot_pool, n)| {
+            let (price_permille, watts, priority, max) = n;
+            NodeTemplate { name, offers, capacity_type, price_permille, spot_pool, watts, priority, max }
+        },
+    )
+}
+
 pub(super) fn scaling_policy() -> impl Strategy<Value = ScalingPolicy> {
     let floor = (name(), "[a-z ]{0,8}", number()).prop_map(|(name, rule, replicas)| ScalingFloor {
         name,
@@ -111,20 +123,25 @@ pub(super) fn scaling_policy() -> impl Strategy<Value = ScalingPolicy> {
         replicas,
     });
     let numbers = (any::<u32>(), number(), number(), number());
-    let who = (option::of(provider()), template());
+    let expander = vec(select(Expander::NAMED.map(|(_, one)| one).to_vec()), 0..3);
+    let who = (option::of(provider()), template(), vec(node_template(), 0..3), expander);
     ((name(), labels(), target()), rules(), vec(floor, 0..3), who, numbers).prop_map(
-        |((name, labels, target), rules, floors, (provider, template), numbers)| ScalingPolicy {
-            name,
-            labels,
-            target,
-            rules,
-            floors,
-            provider,
-            template,
-            max_leaving: numbers.0,
-            drain_ms: numbers.1,
-            start_within_ms: numbers.2,
-            changed: Revision(numbers.3),
+        |((name, labels, target), rules, floors, (provider, template, templates, expander), numbers)| {
+            ScalingPolicy {
+                name,
+                labels,
+                target,
+                rules,
+                floors,
+                provider,
+                template,
+                templates,
+                expander,
+                max_leaving: numbers.0,
+                drain_ms: numbers.1,
+                start_within_ms: numbers.2,
+                changed: Revision(numbers.3),
+            }
         },
     )
 }
@@ -195,6 +212,24 @@ pub(super) fn valid_scaling_policy() -> impl Strategy<Value = ScalingPolicy> {
             policy.template.resources = plimsoll_types::Resources::new(1_000, 1 << 30);
         }
         policy.changed = Revision(0);
+        for (index, template) in policy.templates.iter_mut().enumerate() {
+            template.name = format!("t{index}");
+            template.price_permille %= 1_000_001;
+            (template.watts, template.max) = (template.watts % 10_000, template.max % 10);
+            template.offers = policy.template.clone();
+        }
+        match pool && !policy.templates.is_empty() {
+            true => policy.template = WorkTemplate::default(),
+            false => policy.templates.clear(),
+        }
+        if let Some(Provider { kind: ProviderKind::ExternalGrpc { group, .. }, .. }) = &mut policy.provider {
+            group.push_str("-{template}");
+        }
+        if policy.templates.is_empty() {
+            policy.expander.clear();
+        }
+        policy.expander.sort_unstable();
+        policy.expander.dedup();
         policy
     })
 }
@@ -204,9 +239,15 @@ pub(super) fn scaling() -> impl Strategy<Value = Scaling> {
     let pin =
         (number(), number(), name()).prop_map(|(to, until, by)| Pin { to, until: LedgerTime(until), by });
     let numbers = (number(), number(), number(), number(), number(), number());
-    let words = (name(), name(), vec("[a-z ]{0,8}", 0..3));
+    let resting = (name(), any::<u32>(), number()).prop_map(|(template, failures, retry_at)| Resting {
+        template,
+        failures,
+        retry_at: LedgerTime(retry_at),
+    });
+    let words = (name(), name(), vec("[a-z ]{0,8}", 0..3), vec(resting, 0..3));
     (words, numbers, vec(change, 0..3), option::of(pin), any::<u32>()).prop_map(
-        |((policy, rule, inputs), n, changes, pin, failures)| Scaling {
+        |((policy, rule, inputs, resting), n, changes, pin, failures)| Scaling {
+            resting,
             policy,
             desired: n.0,
             computed_from: Revision(n.1),
@@ -228,12 +269,13 @@ pub(super) fn intent() -> impl Strategy<Value = Intent> {
     let removes = number().prop_map(|machine| IntentAction::Remove { machine: Revision(machine) });
     let state =
         select(vec![IntentState::Wanted, IntentState::Acting, IntentState::Ready, IntentState::Failed]);
-    let words = (name(), name(), name(), "[a-z ]{0,8}");
+    let words = (name(), name(), name(), "[a-z ]{0,8}", "[a-z]{0,3}");
     let numbers = (number(), number(), number(), number(), number());
     (words, prop_oneof![leaving, removes], state, any::<u32>(), numbers).prop_map(
-        |((policy, node, handle, detail), action, state, attempts, n)| Intent {
+        |((policy, node, handle, detail, template), action, state, attempts, n)| Intent {
             id: Revision(n.0),
             policy,
+            template,
             action,
             node,
             state,
@@ -260,8 +302,9 @@ pub(super) fn scaling_command() -> impl Strategy<Value = Command> {
         to,
         for_ms,
     });
-    let open = (name(), option::of(1..1000u64))
-        .prop_map(|(policy, machine)| Command::OpenIntent { policy, machine: machine.map(Revision) });
+    let open = (name(), option::of(1..1000u64), "[a-z]{0,3}").prop_map(|(policy, machine, template)| {
+        Command::OpenIntent { policy, machine: machine.map(Revision), template }
+    });
     let step = prop_oneof![
         Just(IntentStep::Act),
         (name(), name()).prop_map(|(handle, node)| IntentStep::Answered { handle, node }),

@@ -30,6 +30,7 @@ impl Shown for ScalingRow {
         Column::new("CHANGED", |s, view| {
             ago(s.status.decision.as_ref().map_or(0, |decision| decision.change_time_ms), view.now_ms)
         }),
+        Column::wide("TEMPLATES", |s, _| s.templates()),
         Column::wide("BUSY", |s, _| s.status.busy.to_string()),
         Column::wide("FAILURES", |s, _| s.decision(|decision| decision.failures.to_string())),
         Column::wide("REVISION", |s, _| s.scaling_policy.revision.to_string()),
@@ -51,6 +52,19 @@ impl ScalingRow {
         self.status.decision.as_ref().map(of).unwrap_or_default()
     }
 
+    /// How many machines of each template there are or will be, in the order of the policy: `small 2, large 1`.
+    fn templates(&self) -> String {
+        let lives = |intent: &&ScalingIntent| {
+            intent.action() == IntentAction::Start && intent.state() != IntentState::Failed
+        };
+        let of = |name: &str| {
+            self.status.intents.iter().filter(lives).filter(|intent| intent.template == name).count()
+        };
+        let templates = self.scaling_policy.templates.iter();
+        let counts: Vec<String> = templates.map(|one| format!("{} {}", one.name, of(&one.name))).collect();
+        counts.join(", ")
+    }
+
     fn desired(&self, now_ms: u64) -> String {
         self.decision(|decision| match decision.pinned_to {
             Some(_) if decision.pinned_until_time_ms > now_ms => {
@@ -69,6 +83,9 @@ pub(crate) fn intent_line(intent: &ScalingIntent) -> String {
     };
     let state = word(intent.state().as_str_name(), "INTENT_STATE_");
     let mut line = format!("{} {what} {state}", intent.node);
+    if !intent.template.is_empty() {
+        line.push_str(&format!(" ({})", intent.template));
+    }
     if matches!(intent.state(), IntentState::Acting | IntentState::Failed) {
         line.push_str(&format!(", {} calls", intent.attempts));
     }
