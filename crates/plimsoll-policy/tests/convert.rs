@@ -2,9 +2,16 @@
 //!
 //! `PLIMSOLL_UPDATE_DATA=1` writes the expected files anew.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use plimsoll_policy::{Converted, Source, convert, parse};
+use plimsoll_ledger::{
+    Command, Entry, LATEST_VERSION, Ledger, Outcome, PolicyObject, Stamp, validate_request,
+};
+use plimsoll_policy::{Source, convert, parse_all};
+use plimsoll_proto::convert::request_from_v1;
+use plimsoll_types::{LedgerTime, Revision};
+use plimsoll_validators::Validators;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/seed-004")
@@ -51,26 +58,144 @@ fn every_block_becomes_what_is_expected() {
     }
 }
 
+/// A ledger as new clusters have it.
+fn fresh() -> Ledger {
+    let mut ledger = Ledger::new();
+    run(&mut ledger, Command::Upgrade { to: LATEST_VERSION });
+    ledger
+}
+
+fn run(ledger: &mut Ledger, command: Command) {
+    let revision = Revision(ledger.revision().0 + 1);
+    let stamp = Stamp { revision, proposed_at: LedgerTime(1_000_000) };
+    let outcome = ledger.apply(stamp, &Entry::system(command)).answer.outcome;
+    assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+}
+
 #[test]
-fn what_comes_out_is_a_valid_file_for_the_kinds_that_exist() {
-    let mut kinds = std::collections::BTreeMap::<String, usize>::new();
+fn a_fresh_ledger_takes_all_that_comes_out() {
+    let mut kinds = BTreeSet::new();
     for (name, source) in blocks() {
         let converted = convert(&[source]).expect("it is YAML");
-        let mut known = Converted::default();
-        for document in converted.documents {
-            let kind = document["kind"].as_str().expect("a kind").to_owned();
-            if !matches!(kind.as_str(), "Schedule" | "Quota") {
-                known.documents.push(document);
-            }
-            *kinds.entry(kind).or_default() += 1;
+        let text = converted.to_yaml();
+        let parsed = parse_all(&[Source { name: name.clone(), text: text.clone() }], &|_| None);
+        let contents = parsed.unwrap_or_else(|problems| panic!("{name}: {problems:?}\n{text}"));
+        assert_eq!(contents.objects.len() + contents.requests.len(), converted.documents.len(), "{name}");
+        kinds.extend(converted.documents.iter().map(|one| one["kind"].as_str().expect("a kind").to_owned()));
+        let mut ledger = fresh();
+        let put: Vec<PolicyObject> = contents.objects.into_iter().map(|parsed| parsed.object).collect();
+        let validators = put.iter().filter_map(|object| match object {
+            PolicyObject::Validator(validator) => Some(validator),
+            _ => None,
+        });
+        let validators = Validators::new(validators);
+        run(
+            &mut ledger,
+            Command::ApplyPolicy { put: put.clone(), delete: Vec::new(), if_revision: Revision(0) },
+        );
+        assert_eq!(ledger.check_invariants(), [], "{name}");
+        // What is asked makes sense, names what is there, and meets the rules that came out beside it.
+        for requested in contents.requests {
+            let request = request_from_v1(&requested.spec).expect("it was read");
+            assert_eq!(validate_request(&request), [], "{name}: {}", request.name);
+            assert!(ledger.pool(&request.pool).is_some(), "{name}: pool {}", request.pool);
+            assert!(ledger.class(&request.class).is_some(), "{name}: class {}", request.class);
+            assert!(request.queue.is_empty() || ledger.queue(&request.queue).is_some(), "{name}");
+            let broken = validators.of_request(&request);
+            assert!(broken.is_empty(), "{name}: {}: {broken:?}", request.name);
         }
-        let text = known.to_yaml();
-        let parsed = parse(&[Source { name: name.clone(), text: text.clone() }]);
-        let parsed = parsed.unwrap_or_else(|problems| panic!("{name}: {problems:?}\n{text}"));
-        assert_eq!(parsed.len(), known.documents.len());
     }
-    let kinds: Vec<&str> = kinds.keys().map(String::as_str).collect();
-    assert_eq!(kinds, ["Class", "Pool", "Queue", "Quota", "Schedule", "Validator"]);
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let all = [
+        "Class",
+        "Pool",
+        "Queue",
+        "Quota",
+        "Reservation",
+        "ScalingPolicy",
+        "Schedule",
+        "Service",
+        "Validator",
+    ];
+    assert_eq!(kinds, all);
+}
+
+#[test]
+fn what_no_document_can_say_is_left_out_and_told() {
+    let source = |text: &str| [Source { name: "f".to_owned(), text: text.to_owned() }];
+    for (text, path) in [
+        ("scheduling: { classes: { a: { preemptible: true } } }\n", "Class \"a\""),
+        ("reservations: [{ name: a, resources: { cpu: 1 } }]\n", "Schedule \"a\""),
+        ("reservations: [{ name: a, resources: { cpu_millis: 1 }, duration: always }]\n", "Schedule \"a\""),
+        ("queues: { configuration: { a: { batch_size: 5, processing_interval: 2d } } }\n", "Queue \"a\""),
+        ("compute: { spot_instances: { percentage: 170 } }\n", "Pool \"default\""),
+        ("steps: [{ id: a, resources: { gpu: 1.5 } }]\n", "Reservation \"a\""),
+        (
+            "affinity: { node_affinity: { required: [{ key: a, operator: Like }] } }\n",
+            "Reservation \"pipeline\"",
+        ),
+    ] {
+        let converted = convert(&source(text)).unwrap();
+        assert_eq!(converted.documents, [] as [serde_json::Value; 0], "{text}");
+        let told: Vec<&str> = converted.remarks.iter().map(|remark| remark.path.as_str()).collect();
+        assert!(told.contains(&path), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn quotas_of_several_tiers_bind_the_users_of_each_alone() {
+    let source = |text: &str| [Source { name: "f".to_owned(), text: text.to_owned() }];
+    let tenants = |text: &str| {
+        let documents = convert(&source(text)).unwrap().documents;
+        documents.iter().map(|one| one["spec"]["tenant"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let premium = "multi_tenancy: { user_limits: { default: { daily_executions: 1 }, premium: { daily_executions: 9 } } }";
+    assert_eq!(tenants(premium), [Some("default-*".to_owned()), Some("premium-*".to_owned())]);
+    assert_eq!(tenants("multi_tenancy: { user_limits: { default: { daily_executions: 1 } } }"), [None]);
+    assert_eq!(
+        tenants("multi_tenancy: { enabled: false, user_limits: { default: { daily_executions: 1 } } }"),
+        []
+    );
+}
+
+#[test]
+fn limits_of_pipelines_leave_other_requests_alone() {
+    let text = "pipeline: { resource_limits: { max_execution_time: 3600, max_cpu: 8 } }";
+    let converted = convert(&[Source { name: "f".to_owned(), text: text.to_owned() }]).unwrap();
+    let requests = "
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: by-hand }
+spec: { cpu: 9 }
+---
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: fine, labels: { pipeline: a } }
+spec: { cpu: 8, for: 1h }
+---
+apiVersion: plimsoll/v1
+kind: Reservation
+metadata: { name: long, labels: { pipeline: a } }
+spec: { cpu: 5, members: 2, for: 2h }
+";
+    let text = format!("{}---{requests}", converted.to_yaml());
+    let contents = parse_all(&[Source { name: "f".to_owned(), text }], &|_| None).expect("it is valid");
+    let PolicyObject::Validator(validator) = &contents.objects[0].object else { panic!("no validator") };
+    let validators = Validators::new([validator]);
+    let broken: Vec<usize> = contents
+        .requests
+        .iter()
+        .map(|one| validators.of_request(&request_from_v1(&one.spec).expect("it was read")).len())
+        .collect();
+    assert_eq!(broken, [0, 0, 2]);
+}
+
+#[test]
+fn parallel_tasks_of_several_kinds_are_the_roles_of_one_gang() {
+    let text = "steps: [{ id: a, parallel: { max_workers: 2, tasks: [{ action: x, resources: { cpu: 1 } }, { action: y, resources: { gpu: { type: a100, count: 2 } } }] } }]";
+    let converted = convert(&[Source { name: "f".to_owned(), text: text.to_owned() }]).unwrap();
+    let roles = serde_json::json!([{ "name": "x", "cpu": 1 }, { "name": "y", "gpu": "a100:2" }]);
+    assert_eq!(converted.documents[0]["spec"], serde_json::json!({ "roles": roles }));
 }
 
 #[test]

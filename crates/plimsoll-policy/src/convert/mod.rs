@@ -1,32 +1,43 @@
 //! Free-form resource blocks (`resources:`, `scheduling:`, `multi_tenancy:` ...) to documents of the kinds that exist.
 //!
-//! Every value of the input is either in a document or in a remark with its path: nothing is dropped in silence.
+//! Every value of the input is either in a document or in a remark with its path: nothing is dropped in silence. Where a block leaves open what
+//! a document has to say (who is premium, how much there is), a remark says what is to be decided. Every document that comes out is valid.
 
+mod asks;
+mod classes;
+mod limits;
+mod network;
+mod output;
+mod places;
+mod queues;
+mod requests;
+mod scaling;
 mod sections;
 mod tenants;
 mod tree;
-mod work;
 
 use std::fmt;
 
-use serde_json::{Map, Value};
+use plimsoll_ledger::validate_policy;
+use serde_json::Value;
 
-use crate::document::API_VERSION;
+use crate::document::parse_all;
 use crate::node;
 use crate::problem::{Place, Problem, Source};
 use crate::write::yaml;
-use tree::{At, Tree};
+use output::Output;
+use tree::Tree;
 
 /// What became of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Converted {
     /// Documents, in the order of the file; what several blocks say of one object is in one.
     pub documents: Vec<Value>,
-    /// What is in no document, in the order of the file.
+    /// What is in no document, and what those documents leave to be decided, in the order of the file.
     pub remarks: Vec<Remark>,
 }
 
-/// A part of the input that is in no document.
+/// A part of the input of which not everything is in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// Where it stands.
@@ -59,55 +70,39 @@ pub fn convert(sources: &[Source]) -> Result<Converted, Vec<Problem>> {
     let mut converted = Converted::default();
     for source in sources {
         let mut out = Output::default();
-        for document in node::read(source, &mut problems) {
-            let tree = Tree::new(source, &document);
+        let documents = node::read(source, &mut problems);
+        for document in &documents {
+            let tree = Tree::new(source, document);
             sections::read(&tree, &mut out);
             converted.remarks.extend(tree.remarks());
         }
-        converted.documents.extend(out.finish());
+        let Some(first) = documents.first() else { continue };
+        for document in out.finish() {
+            match fault(&document) {
+                None => converted.documents.push(document),
+                Some(why) => {
+                    let path = format!("{} {}", word(&document["kind"]), document["metadata"]["name"]);
+                    converted.remarks.push(Remark { place: first.mark.place(source), path, why });
+                }
+            }
+        }
     }
     if problems.is_empty() { Ok(converted) } else { Err(problems) }
 }
 
-/// Objects as they come together.
-#[derive(Debug, Default)]
-struct Output {
-    objects: Vec<(&'static str, String, Map<String, Value>)>,
-}
-
-impl Output {
-    /// The spec of an object; the same object each time.
-    fn object(&mut self, kind: &'static str, name: &str) -> &mut Map<String, Value> {
-        let known = self.objects.iter().position(|(of, known, _)| *of == kind && known == name);
-        let index = known.unwrap_or_else(|| {
-            self.objects.push((kind, name.to_owned(), Map::new()));
-            self.objects.len() - 1
-        });
-        &mut self.objects[index].2
-    }
-
-    /// Adds a rule to a validator of requests.
-    fn rule(&mut self, validator: &str, expression: String, message: String, path: &str) {
-        let spec = self.object("Validator", validator);
-        spec.entry("for").or_insert_with(|| "Reservation".into());
-        let rules = spec.entry("rules").or_insert_with(|| Value::Array(Vec::new()));
-        if let Some(rules) = rules.as_array_mut() {
-            rules.push(serde_json::json!({ "expression": expression, "message": message, "path": path }));
+/// What is wrong with a document that came out; what was asked for may be such that no document can say it.
+fn fault(document: &Value) -> Option<String> {
+    let source = Source { name: String::new(), text: yaml(document) };
+    let found = match parse_all(&[source], &|_| None) {
+        Ok(contents) => {
+            let faults = contents.objects.iter().flat_map(|parsed| validate_policy(&parsed.object));
+            faults.map(|fault| format!("{} is {}", fault.subject, fault.asked)).collect::<Vec<_>>()
         }
-    }
-
-    fn finish(self) -> Vec<Value> {
-        let document = |(kind, name, spec): (&str, String, Map<String, Value>)| serde_json::json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": name }, "spec": spec });
-        self.objects.into_iter().map(document).collect()
-    }
+        Err(problems) => problems.into_iter().map(|problem| problem.message).collect(),
+    };
+    (!found.is_empty()).then(|| format!("is left out, since it would be refused: {}", found.join("; ")))
 }
 
-/// A name as objects have them: lower case, and nothing that names cannot have.
-fn object_name(at: &At<'_, '_>, text: &str) -> Option<String> {
-    let name = text.to_lowercase().replace(' ', "-");
-    if plimsoll_types::check_name(&name).is_ok() {
-        return Some(name);
-    }
-    at.tell(format!("{text:?} is not a name that an object can have"));
-    None
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }

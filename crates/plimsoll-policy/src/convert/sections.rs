@@ -1,275 +1,127 @@
-//! Scheduling, queues, classes, reservations and networks: what becomes pools, classes, queues, schedules and rates.
+//! Every block of a document, and what is said of those that are about something else.
 
-use plimsoll_types::quantity::{format_duration_ms, parse_duration_ms};
-use serde_json::{Value, json};
-
+use super::output::Output;
 use super::tree::{At, Tree};
-use super::{Output, object_name, tenants, work};
+use super::{classes, network, queues, requests, scaling, tenants};
 use crate::kinds::pool::STRATEGIES;
 
 /// The pool that exists from the start.
-const DEFAULT: &str = "default";
-/// Time between batches where a queue names a size alone.
-const DEFAULT_BATCH_INTERVAL: &str = "1m";
+pub(super) const DEFAULT: &str = "default";
+
+/// What is said of results that are kept.
+const NO_CACHES: &str = "results are not cached here";
+/// What is said of calls that are gathered.
+const NO_BATCHES: &str =
+    "calls are not gathered here: batch of a Queue (size and interval) gathers requests for resources";
 
 /// Reads every block of a document.
 pub(super) fn read(tree: &Tree<'_>, out: &mut Output) {
     let root = tree.root();
     if let Some(at) = root.get("scheduling") {
-        scheduling(&at, out);
+        classes::scheduling(&at, out);
     }
     for (name, queue) in root.at(&["queues", "configuration"]).map(|at| at.entries()).unwrap_or_default() {
-        self::queue(&name, &queue, out);
+        queues::queue(&name, &queue, out);
     }
     for (name, class) in root.at(&["qos", "classes"]).map(|at| at.entries()).unwrap_or_default() {
-        qos(&name, &class, out);
+        classes::qos(&name, &class, out);
     }
     for item in root.get("reservations").map(|at| at.items()).unwrap_or_default() {
-        schedule(&item, out);
+        queues::schedule(&item, out);
     }
     if let Some(at) = root.get("network") {
-        network(&at, out);
-    }
-    if let Some(packing) = root.at(&["cost_optimization", "strategies", "resource_packing"]) {
-        self::packing(&packing, out);
+        network::read(&at, out);
     }
     if let Some(at) = root.at(&["compute", "spot_instances"]) {
-        spot(&at, out);
+        scaling::spot(&at, out);
+    }
+    if let Some(at) = root.get("autoscaling") {
+        scaling::autoscaling(&at, out);
+    }
+    if let Some(at) = root.get("models") {
+        scaling::models(&at, out);
     }
     tenants::read(&root, out);
-    work::read(&root, out);
-    conditions(&root);
-    for (block, why) in [
-        ("autoscaling", "pools do not scale yet"),
-        (
-            "storage",
-            "storage is counted where a node or pool offers it: countables of a Pool, as in storage/ssd: 100Gi",
-        ),
-        ("models", "instances of models are not managed yet"),
-    ] {
-        if let Some(at) = root.get(block) {
-            at.tell(why);
-        }
+    requests::read(&root, out);
+    if let Some(at) = root.at(&["cost_optimization", "strategies"]) {
+        strategies(&at, out);
+    }
+    if let Some(at) = root.get("optimization") {
+        optimization(&at);
+    }
+    if let Some(at) = root.at(&["monitoring", "resources"]) {
+        monitoring(&at);
     }
 }
 
-fn scheduling(at: &At<'_, '_>, out: &mut Output) {
-    if let Some(strategy) = at.get("strategy") {
-        match strategy.peek() {
-            Some("priority" | "fair") => {
-                let fairness = strategy.value().unwrap_or_default();
-                out.object("Pool", DEFAULT).insert("fairness".to_owned(), fairness);
-            }
-            Some(word) if STRATEGIES.iter().any(|(known, _)| *known == word) => {
-                let word = strategy.value().unwrap_or_default();
-                out.object("Pool", DEFAULT).insert("strategy".to_owned(), word);
-            }
-            _ => {}
-        }
-    }
-    for (name, class) in at.get("classes").map(|at| at.entries()).unwrap_or_default() {
-        let Some(name) = object_name(&class, &name) else { continue };
-        let spec = out.object("Class", &name);
-        for key in ["priority", "preemptible"] {
-            if let Some(value) = class.get(key).and_then(|at| literal(&at)) {
-                spec.insert(key.to_owned(), value);
-            }
-        }
-        if let Some(at) = class.get("guaranteed_resources") {
-            let mut kept = serde_json::Map::new();
-            for (resource, amount) in at.entries() {
-                kept.extend(amount.amount(&resource).map(|amount| (resource, amount)));
-            }
-            spec.insert("guaranteed".to_owned(), Value::Object(kept));
-        }
-        if let Some(factor) = class.get("resource_multiplier").and_then(|at| at.value()) {
-            spec.insert("multiplier".to_owned(), factor);
-        }
-    }
-    tenants::shares_and_quotas(at, out);
-}
-
-fn queue(name: &str, at: &At<'_, '_>, out: &mut Output) {
-    let Some(name) = object_name(at, name) else { return };
-    let spec = out.object("Queue", &name);
-    if let Some(most) = at.get("max_size").and_then(|at| at.whole()) {
-        spec.insert("maxPending".to_owned(), most.into());
-    }
-    if let Some(size) = at.get("batch_size").and_then(|at| at.whole()) {
-        let interval = at.get("processing_interval").and_then(|at| duration(&at));
-        let interval = interval.unwrap_or_else(|| DEFAULT_BATCH_INTERVAL.to_owned());
-        spec.insert("batch".to_owned(), json!({ "size": size, "interval": interval }));
-    }
-    if at.is("guaranteed_processing", "true") {
-        spec.insert("guaranteedProcessing".to_owned(), true.into());
-    }
-    let known = ["spill_to_disk", "compress"].into_iter().find(|word| at.is("overflow_policy", word));
-    match known {
-        Some(word) if spec.contains_key("maxPending") => {
-            spec.insert("overflow".to_owned(), word.into());
-        }
-        // What does not fit into a full queue is refused where nothing is said.
-        _ if at.is("overflow_policy", "reject") => {}
-        _ => {
-            if let Some(overflow) = at.get("overflow_policy") {
-                let why = match known {
-                    Some(_) => "a queue without max_size is never full",
-                    None => "reject, spill_to_disk and compress are what there is",
-                };
-                overflow.tell(why);
-            }
-        }
-    }
-}
-
-/// How much of the work goes to spot nodes, and what becomes of it there.
-fn spot(at: &At<'_, '_>, out: &mut Output) {
-    let spec = out.object("Pool", DEFAULT);
-    let share = at.get("percentage").and_then(|at| at.whole()).unwrap_or(100);
-    let share = if at.is("enabled", "false") { 0 } else { share };
-    let enabled = at.get("enabled");
-    if let Some(enabled) = enabled.filter(|at| matches!(at.peek(), Some("true" | "false"))) {
-        enabled.take();
-    }
-    let mut block = json!({ "share": format!("{share}%") });
-    if let Some(fallback) = at.get("fallback") {
-        for (key, as_) in [("on_interruption", "onInterruption"), ("max_price_increase", "maxPriceIncrease")]
-        {
-            if let Some(value) = fallback.get(key).and_then(|at| at.value()) {
-                block[as_] = value;
-            }
-        }
-    }
-    let suitable: Vec<Value> = at
-        .get("suitable_tasks")
-        .map(|at| at.items())
-        .unwrap_or_default()
-        .iter()
-        .filter_map(At::value)
-        .collect();
-    if !suitable.is_empty() {
-        block["suitableFor"] = suitable.into();
-    }
-    spec.insert("spot".to_owned(), block);
-}
-
-fn qos(name: &str, at: &At<'_, '_>, out: &mut Output) {
-    let Some(name) = object_name(at, name) else { return };
-    let spec = out.object("Class", &name);
-    if let Some(priority) = at.get("preemption_priority").and_then(|at| at.whole()) {
-        spec.insert("priority".to_owned(), priority.into());
-    }
-    // Whoever is guaranteed everything is not preempted; part of a guarantee is none to a class.
-    if at.is("resource_guarantee", "100%") {
-        spec.insert("preemptible".to_owned(), false.into());
-    } else if let Some(guarantee) = at.get("resource_guarantee") {
-        spec.insert("preemptible".to_owned(), true.into());
-        if !at.is("resource_guarantee", "0%") {
-            guarantee.tell("a class guarantees all or nothing: preemptible is what it became");
-        }
-    }
-}
-
-fn schedule(at: &At<'_, '_>, out: &mut Output) {
-    let Some(name) = at.get("name").and_then(|at| at.text()).and_then(|name| object_name(at, &name)) else {
+/// `cost_optimization: { strategies }`.
+fn strategies(at: &At<'_, '_>, out: &mut Output) {
+    at.tell_of("model_selection", "which model answers is for who asks: it names its service");
+    at.tell_of("caching", NO_CACHES);
+    at.tell_of("batching", NO_BATCHES);
+    let Some(packing) = at.get("resource_packing") else { return };
+    if packing.is_off() {
         return;
-    };
-    let spec = out.object("Schedule", &name);
-    let mut resources = serde_json::Map::new();
-    for (resource, amount) in at.get("resources").map(|at| at.entries()).unwrap_or_default() {
-        if let Some(amount) = amount.amount(&resource) {
-            resources.insert(resource, amount);
+    }
+    let Some(algorithm) = packing.get("bin_packing_algorithm") else { return };
+    match algorithm.peek().filter(|word| STRATEGIES.iter().any(|(known, _)| known == word)) {
+        Some(word) => {
+            algorithm.take();
+            out.object("Pool", DEFAULT).insert("strategy".to_owned(), word.into());
+        }
+        None => {
+            let words = STRATEGIES.map(|(known, _)| known).join(", ");
+            algorithm.tell(format!("is no strategy of a pool: there are {words}"));
         }
     }
-    spec.insert("resources".to_owned(), Value::Object(resources));
-    if at.is("duration", "always") {
-        spec.insert("window".to_owned(), "always".into());
-    }
-    if let Some(window) = at.get("schedule") {
-        let part = |key: &str| window.get(key).and_then(|at| at.text());
-        if let (Some(start), Some(end)) = (part("start"), part("end")) {
-            let zone = part("timezone").unwrap_or_else(|| "UTC".to_owned());
-            spec.insert("window".to_owned(), format!("{start}-{end} {zone}").into());
-        }
-    }
-    if let Some(pipelines) = at.get("pipelines") {
-        let names: Vec<String> = pipelines.items().iter().filter_map(At::text).collect();
-        spec.insert("pipelines".to_owned(), json!(names));
-    }
 }
 
-/// Rates, as quotas have them.
-fn network(at: &At<'_, '_>, out: &mut Output) {
-    let mut rates = serde_json::Map::new();
-    if let Some(global) = at.at(&["rate_limiting", "global"])
-        && let Some(rate) = rate(&global)
-    {
-        rates.insert("api".to_owned(), rate);
+/// `optimization` of a pipeline.
+fn optimization(at: &At<'_, '_>) {
+    at.tell_of("batching", NO_BATCHES);
+    at.tell_of("caching", NO_CACHES);
+    at.tell_of("cache_strategy", NO_CACHES);
+    if let Some(tasks) = at.get("parallel_tasks") {
+        let most = tasks.peek().unwrap_or("N");
+        tasks.tell(format!("is not of one pipeline: perRun: {{ concurrent: {most} }} of a Quota bounds every run of its queue or tenant, and neither is said"));
     }
-    for (service, limits) in
-        at.at(&["rate_limiting", "per_service"]).map(|at| at.entries()).unwrap_or_default()
-    {
-        if let Some(rate) = rate(&limits) {
-            rates.insert(format!("api/{service}"), rate);
-        }
+    if at.is("gpu_scheduling", "exclusive") {
+        at.tell_of(
+            "gpu_scheduling",
+            "is how whole devices are granted; who asks for a part of one (gpu: 0.5) shares it",
+        );
     }
-    for (key, name) in [("ingress_limit", "ingress"), ("egress_limit", "egress")] {
-        if let Some(limit) = at.at(&["bandwidth", key]).and_then(|at| at.value()) {
-            rates.insert(name.to_owned(), limit);
-        }
-    }
-    if !rates.is_empty() {
-        out.object("Quota", "network").insert("rate".to_owned(), Value::Object(rates));
-    }
+    let Some(scheduling) = at.get("scheduling") else { return };
+    scheduling.tell_of("preferred_hours", "a request starts as soon as it can, or at a moment (at: 2026-12-24T22:00:00Z): no hours are preferred");
+    scheduling.tell_of(
+        "max_wait_time",
+        "is of the preferred hours, which there are none of; wait of a request is when it gives up",
+    );
 }
 
-fn rate(at: &At<'_, '_>) -> Option<Value> {
-    let (key, unit) =
-        [("requests_per_second", "s"), ("requests_per_minute", "min"), ("requests_per_hour", "h")]
-            .into_iter()
-            .find(|(key, _)| at.get(key).is_some())?;
-    let number = at.get(key)?.whole()?;
-    let burst = at
-        .get("burst_size")
-        .and_then(|at| at.whole())
-        .map_or_else(String::new, |burst| format!(" burst {burst}"));
-    Some(format!("{number}/{unit}{burst}").into())
-}
-
-fn packing(at: &At<'_, '_>, out: &mut Output) {
-    let Some(algorithm) = at.get("bin_packing_algorithm") else { return };
-    let known = algorithm.peek().is_some_and(|word| STRATEGIES.iter().any(|(known, _)| *known == word));
-    if known && at.is("enabled", "true") {
-        let word = algorithm.value().unwrap_or_default();
-        out.object("Pool", DEFAULT).insert("strategy".to_owned(), word);
+/// What is measured, and conditions on it: agents measure by themselves, and alerts are not raised yet; conditions are checked.
+fn monitoring(at: &At<'_, '_>) {
+    at.tell_of(
+        "collection_interval",
+        "is not chosen: agents send a sample of their node with every heartbeat",
+    );
+    at.tell_of("metrics", "is not chosen: plimsoll get nodes -o wide and the metrics plimsoll_node_measured_* show what is measured");
+    for alert in at.get("alerts").map(|at| at.items()).unwrap_or_default() {
+        let action = match alert.get("action").and_then(|at| at.peek()) {
+            Some("scale_up") => {
+                "; a pool grows by what is granted and by who waits (kind: ScalingPolicy), or by contention (resolve: [scale])"
+            }
+            Some("evict_low_priority") => {
+                "; best effort of a class leaves a node by evictWhen: \"memory > 90%\", a share and no amount"
+            }
+            _ => "",
+        };
+        let names = plimsoll_expr::Names::measurements();
+        let condition = alert.get("condition").and_then(|at| at.peek()).unwrap_or_default();
+        let read = match plimsoll_expr::Expression::parse(condition, &names) {
+            Ok(_) => "its condition can be read, and nothing acts on conditions yet".to_owned(),
+            Err(problem) => format!("its condition is none: {}", problem.sentence()),
+        };
+        alert.tell(format!("{read}{action}"));
     }
-}
-
-/// Conditions on measurements: there is nothing yet that acts on them, but they are checked.
-fn conditions(root: &At<'_, '_>) {
-    let alerts = root.at(&["monitoring", "resources", "alerts"]).map(|at| at.items()).unwrap_or_default();
-    let mut conditions: Vec<At<'_, '_>> = alerts.iter().filter_map(|alert| alert.get("condition")).collect();
-    let classes = root.at(&["qos", "classes"]).map(|at| at.entries()).unwrap_or_default();
-    conditions.extend(classes.iter().filter_map(|(_, class)| class.get("eviction_threshold")));
-    for condition in conditions {
-        let Some(text) = condition.peek() else { continue };
-        condition.tell(match plimsoll_expr::Expression::parse(text, &plimsoll_expr::Names::measurements()) {
-            Ok(_) => "is a condition that can be read, and nothing acts on conditions yet".to_owned(),
-            Err(problem) => format!("is not a condition: {}", problem.sentence()),
-        });
-    }
-}
-
-/// `true`, `false` or a number.
-fn literal(at: &At<'_, '_>) -> Option<Value> {
-    match at.peek()? {
-        "true" | "false" => at.text().map(|text| (text == "true").into()),
-        _ => at.value(),
-    }
-}
-
-/// A duration in its canonical form; bare numbers are seconds.
-pub(super) fn duration(at: &At<'_, '_>) -> Option<String> {
-    let value = at.quantity(|text| parse_duration_ms(text).map(format_duration_ms))?;
-    value.as_str().map(str::to_owned)
 }

@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use plimsoll_types::quantity::{QuantityError, format_bytes, parse_bytes, parse_cpu_millis};
-use serde_json::Value;
+use plimsoll_types::quantity::{
+    QuantityError, format_bytes, format_cpu_millis, format_duration_ms, parse_bytes, parse_cpu_millis,
+    parse_duration_ms, parse_resource,
+};
+use serde_json::{Map, Value};
 
 use super::Remark;
+use crate::kinds::meant;
 use crate::node::{Node, Value as NodeValue};
 use crate::problem::Source;
 
@@ -19,6 +23,8 @@ pub(super) struct Tree<'s> {
     root: &'s Node,
     /// Paths that are dealt with, with all below them; with a remark where they are in no document.
     done: RefCell<BTreeMap<String, Option<String>>>,
+    /// What is said beside of places, whatever becomes of their values.
+    notes: RefCell<Vec<(String, String)>>,
 }
 
 /// A place in a document.
@@ -30,7 +36,7 @@ pub(super) struct At<'t, 's> {
 
 impl<'s> Tree<'s> {
     pub(super) fn new(source: &'s Source, root: &'s Node) -> Tree<'s> {
-        Tree { source, root, done: RefCell::default() }
+        Tree { source, root, done: RefCell::default(), notes: RefCell::default() }
     }
 
     /// The whole document.
@@ -38,7 +44,7 @@ impl<'s> Tree<'s> {
         At { tree: self, path: String::new(), node: self.root }
     }
 
-    /// Everything that is in no document.
+    /// Everything that is in no document, and every note.
     pub(super) fn remarks(&self) -> Vec<Remark> {
         let mut remarks = Vec::new();
         self.collect(self.root, "", &mut remarks);
@@ -55,6 +61,9 @@ impl<'s> Tree<'s> {
                 why: why.to_owned(),
             });
         };
+        for (_, why) in self.notes.borrow().iter().filter(|(noted, _)| noted == path) {
+            remark(why);
+        }
         match done.get(path) {
             Some(Some(why)) => return remark(why),
             Some(None) => return,
@@ -143,6 +152,18 @@ impl<'t, 's> At<'t, 's> {
         self.tree.done.borrow_mut().insert(self.path.clone(), Some(why.into()));
     }
 
+    /// This is said of it, whatever becomes of what is below it: what the documents leave to be decided.
+    pub(super) fn note(&self, why: impl Into<String>) {
+        self.tree.notes.borrow_mut().push((self.path.clone(), why.into()));
+    }
+
+    /// Where a key of it says so, this is said of that.
+    pub(super) fn tell_of(&self, key: &str, why: &str) {
+        if let Some(at) = self.get(key) {
+            at.tell(why);
+        }
+    }
+
     /// Single text, taken.
     pub(super) fn text(&self) -> Option<String> {
         let text = self.peek()?;
@@ -183,15 +204,50 @@ impl<'t, 's> At<'t, 's> {
         }
     }
 
-    /// An amount of a resource in its canonical form.
+    /// An amount of a resource in its canonical form; a bandwidth as it is written.
     pub(super) fn amount(&self, resource: &str) -> Option<Value> {
-        self.quantity(|text| match resource {
-            "cpu" | "gpu" => parse_cpu_millis(text).map(plimsoll_types::quantity::format_cpu_millis),
-            _ => parse_bytes(text).map(format_bytes),
+        self.quantity(|text| match resource.split('/').next().unwrap_or_default() {
+            "cpu" | "gpu" => parse_cpu_millis(text).map(format_cpu_millis),
+            "memory" | "storage" => parse_bytes(text).map(format_bytes),
+            _ => parse_resource(resource, text).map(|_| text.to_owned()),
         })
     }
 
-    /// True where it says that nothing is wanted, or all of it. Taken.
+    /// Amounts by resource, under the names that resources have here; none of what nothing is asked of.
+    pub(super) fn amounts(&self) -> Map<String, Value> {
+        let mut amounts = Map::new();
+        for (resource, at) in self.entries() {
+            // Another unit is no other word: it stays, and is refused.
+            let other = meant(&resource).filter(|_| resource != "cpu_millis");
+            let resource = other.map_or(resource, str::to_owned);
+            amounts
+                .extend(at.amount(&resource).filter(|amount| *amount != 0).map(|amount| (resource, amount)));
+        }
+        amounts
+    }
+
+    /// A number with at most three places, taken; told where it is none.
+    pub(super) fn decimal(&self) -> Option<Value> {
+        self.quantity(|text| parse_cpu_millis(text).map(|_| text.to_owned()))
+    }
+
+    /// A duration in its canonical form; bare numbers are seconds.
+    pub(super) fn duration(&self) -> Option<String> {
+        let value = self.quantity(|text| parse_duration_ms(text).map(format_duration_ms))?;
+        value.as_str().map(str::to_owned)
+    }
+
+    /// True where it is switched off, which is said of the whole block; switched on is how every document is.
+    pub(super) fn is_off(&self) -> bool {
+        if self.is("enabled", "false") {
+            self.tell("is switched off, and so in no document");
+            return true;
+        }
+        self.is("enabled", "true");
+        false
+    }
+
+    /// True where a key of it has this value, which is taken then.
     pub(super) fn is(&self, key: &str, text: &str) -> bool {
         let found = self.get(key).filter(|value| value.peek() == Some(text));
         if let Some(found) = &found {

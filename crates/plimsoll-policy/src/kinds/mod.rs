@@ -96,6 +96,13 @@ pub(crate) fn kept(context: &mut Context<'_>, node: &Node, path: &str, wire: &st
     kept
 }
 
+/// The resource that a word means which is written in another way, or is another word for it.
+pub(crate) fn meant(name: &str) -> Option<&'static str> {
+    let plain = name.to_lowercase();
+    let other = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
+    other.or_else(|| ["cpu", "memory", "gpu"].into_iter().find(|known| *known == plain))
+}
+
 /// Entries of a block whose keys are resources; a key that means another resource is told and left out.
 pub(crate) fn resources<'n>(
     context: &mut Context<'_>,
@@ -104,10 +111,7 @@ pub(crate) fn resources<'n>(
 ) -> Vec<(String, Mark, &'n Node)> {
     let mut entries = context.entries(node, path);
     entries.retain(|(name, mark, _)| {
-        let plain = name.to_lowercase();
-        let meant = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
-        let meant = meant.or_else(|| ["cpu", "memory", "gpu"].into_iter().find(|known| *known == plain));
-        let wrong = meant.filter(|meant| meant != name);
+        let wrong = meant(name).filter(|meant| meant != name);
         if let Some(meant) = wrong {
             context.fail(*mark, format!("unknown resource {name:?}; did you mean {meant:?}?"));
         }
