@@ -97,6 +97,7 @@ mod tests {
         Intent {
             id: Revision(id),
             policy: "sim".to_owned(),
+            template: String::new(),
             action,
             node: "n".to_owned(),
             state,

@@ -389,6 +389,7 @@ mod tests {
             event(EventObject::Intent(Arc::new(plimsoll_ledger::Intent {
                 id: Revision(7),
                 policy: "gpu".to_owned(),
+                template: String::new(),
                 action: plimsoll_ledger::IntentAction::Start { leaving: None },
                 node: "gpu-i7".to_owned(),
                 state: plimsoll_ledger::IntentState::Acting,

@@ -389,7 +389,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.within("contention", |check| super::contention::contention_policy(check, contention))
     });
     check.range_or_default("rebalance_interval_ms", from.rebalance_interval_ms, MIN_TTL_MS, MAX_TTL_MS);
-    check.range("power_budget_watts", from.power_budget_watts, 0, MAX_AMOUNT);
+    check.range("power_budget_watts", from.power_budget_watts, 0, crate::limits::MAX_AMOUNT);
     check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
         name: from.name.clone(),
