@@ -101,9 +101,9 @@ pub use role::{MAX_ROLES, Role, Shares};
 pub use row::{Meta, Remembered, Row, RowKey, RowPlace, StoredRow};
 pub use rows::RowError;
 pub use scaling::{
-    Fleet, Intent, IntentAction, IntentState, IntentStep, NodeTemplate, POWER, Pin, Provider, ProviderKind,
-    Resting, ScaleChange, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget, TEMPLATE_IN_GROUP,
-    TemplateDevice, WorkTemplate, is_program_name,
+    Fleet, Intent, IntentAction, IntentState, IntentStep, NodeTemplate, POWER, Pin, Power, Provider,
+    ProviderKind, Resting, ScaleChange, Scaling, ScalingFloor, ScalingPolicy, ScalingTarget,
+    TEMPLATE_IN_GROUP, TemplateDevice, WorkTemplate, is_program_name,
 };
 pub use service::{
     Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,

@@ -64,6 +64,8 @@ pub struct Pool {
     pub elastic: Elastic,
     /// What of its work may be on spot nodes; `None` for anything. From ledger version 11 on.
     pub spot: Option<SpotPolicy>,
+    /// No machine is started where its nodes and those on their way would draw more watts together; 0 for no such bound. From ledger version 12 on.
+    pub power_budget_watts: u64,
     /// Revision of the latest change.
     pub changed: Revision,
 }

@@ -163,6 +163,7 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             bad.extend(crate::contention::validate_contention(pool));
             bad.extend(crate::elastic::validate_elastic(pool));
             bad.extend(pool.spot.iter().flat_map(|spot| spot.faults("pool.spot")));
+            range(&mut bad, "pool.power_budget_watts", pool.power_budget_watts, 0, u64::MAX >> 1);
             for countable in ["cpu", "memory"] {
                 if pool.countables.contains_key(countable) {
                     bad.push(Blocker::new(

@@ -9,7 +9,7 @@ use plimsoll_ledger::{
     CapacityType, Command, IntentStep, LATEST_VERSION, NodeTemplate, Outcome, PolicyObject, Pool, Provider,
     ProviderKind, Reason, Registration, Resting, ScaleDecided, ScalingPolicy, ScalingTarget, WorkTemplate,
 };
-use plimsoll_types::{LedgerTime, Resources, Revision};
+use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 
 fn template(name: &str) -> NodeTemplate {
     let offers = WorkTemplate { resources: Resources::new(8_000, 64 * GIB), ..WorkTemplate::default() };
@@ -226,4 +226,71 @@ fn of_machines_that_are_alike_the_dearest_leaves_first() {
     let eight_cores = f.ledger.machine_cost("default", &Resources::new(8_000, 0), 0, 350);
     assert_eq!(eight_cores, 8 * 40_000 * 350 / 1_000);
     assert_eq!(f.ledger.machine_cost("gpu", &Resources::new(8_000, 0), 0, 350), 350);
+}
+
+fn budget(watts: u64) -> Command {
+    let pool = Pool { name: "default".to_owned(), power_budget_watts: watts, ..Pool::default() };
+    Command::ApplyPolicy { put: vec![PolicyObject::Pool(pool)], delete: Vec::new(), if_revision: Revision(0) }
+}
+
+#[test]
+fn before_version_12_no_pool_has_a_power_budget() {
+    let mut f = Fixture::new(1);
+    f.run(Command::Upgrade { to: 11 });
+    assert_eq!(budget(5_000).since_version(), 12);
+    assert_eq!(f.refused(budget(5_000)), Reason::UnsupportedVersion);
+    assert_eq!(f.run(budget(0)), Outcome::Done);
+}
+
+#[test]
+fn no_machine_is_started_that_the_pool_has_no_power_for() {
+    let drawing = |name: &str, watts| NodeTemplate { watts, ..template(name) };
+    let mut f = fixture(vec![drawing("small", 300), drawing("large", 800), template("silent")], 6);
+    let power = |f: &Fixture| f.ledger.power("default").map(|power| (power.committed, power.budget));
+    assert_eq!(power(&f), None, "it has no budget");
+    assert_eq!(f.run(budget(2_000)), Outcome::Done);
+    let mut others = registration(40, 1);
+    others.capacity.set("power", Amount(500));
+    f.run(Command::RegisterNode(others));
+    assert_eq!(power(&f), Some((500, 2_000)), "a node that nobody started counts");
+    assert_eq!(f.run(open("large")), Outcome::Done);
+    let coming = f.ledger.revision();
+    assert_eq!(power(&f), Some((1_300, 2_000)));
+    let applied = f.apply(&plimsoll_ledger::Entry::system(open("large")));
+    let Outcome::Refused(refusal) = applied.answer.outcome else { panic!("it is too much") };
+    assert_eq!(refusal.reason, Reason::LimitExceeded);
+    assert_eq!((refusal.blockers[0].asked, refusal.blockers[0].available), (2_100, 2_000));
+    assert_eq!(f.run(open("small")), Outcome::Done, "a smaller one fits");
+    // Once it is there, what its agent says counts.
+    assert_eq!(step(&mut f, coming, IntentStep::Act), Outcome::Done);
+    let name = f.ledger.intent(coming).expect("it is there").node.clone();
+    let mut node = Registration { name, devices: Vec::new(), ..registration(90, 1) };
+    node.capacity.set("power", Amount(750));
+    f.run(Command::RegisterNode(node));
+    assert_eq!(power(&f), Some((500 + 750 + 300, 2_000)));
+    assert_eq!(f.run(open("small")), Outcome::Done);
+    assert_eq!(f.refused(open("small")), Reason::LimitExceeded, "1,850 W are taken");
+    // What says nothing of it draws nothing, as far as anybody knows.
+    assert_eq!(f.run(open("silent")), Outcome::Done);
+}
+
+#[test]
+fn the_one_template_says_its_power_as_a_resource() {
+    let mut f = Fixture::new(1);
+    f.run(Command::Upgrade { to: LATEST_VERSION });
+    let resources = Resources::new(8_000, 64 * GIB).with("power", 600);
+    let one = WorkTemplate { resources, ..WorkTemplate::default() };
+    let plain = ScalingPolicy { template: one, expander: Vec::new(), ..policy(Vec::new()) };
+    assert_eq!(f.run(put(plain)), Outcome::Done);
+    assert_eq!(f.run(budget(1_000)), Outcome::Done);
+    let decided = Command::SetDesired(ScaleDecided {
+        policy: "grow".to_owned(),
+        desired: 4,
+        computed_from: f.ledger.revision(),
+        rule: "waiting".to_owned(),
+        inputs: Vec::new(),
+    });
+    assert_eq!(f.run(decided), Outcome::Done);
+    assert_eq!(f.run(open("")), Outcome::Done);
+    assert_eq!(f.refused(open("")), Reason::LimitExceeded);
 }

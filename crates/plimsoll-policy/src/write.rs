@@ -117,6 +117,9 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     elastic_parts(&pool.elastic, &mut spec);
     spot_part(pool.spot.as_ref(), &mut spec);
+    if pool.power_budget_watts > 0 {
+        spec.insert("powerBudget".to_owned(), json!(pool.power_budget_watts));
+    }
     (metadata, Value::Object(spec))
 }
 

@@ -135,12 +135,12 @@ fn object() -> impl Strategy<Value = PolicyObject> {
     });
     let over = (over, prop::option::of(contention));
     let queueing = (select(names.to_vec()), prop_oneof![Just(0u64), 1_000..86_400_000u64], over);
-    let price = (any::<u32>(), elastic(), prop::option::of(spot()));
+    let price = (any::<u32>(), elastic(), prop::option::of(spot()), 0..1_000_000u64);
     let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     let pool = (name(), labels, selector(), select(strategies), amounts(0), orders, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (price_milli, elastic, spot) = price;
+            let (price_milli, elastic, spot, power_budget_watts) = price;
             let (currency, topology): (String, Vec<String>) = words;
             let (queueing, starvation_bound_ms, (oversubscription, contention)) = queueing;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -166,6 +166,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 rebalance_interval_ms: starvation_bound_ms / 2 * u64::from(starvation_bound_ms >= 2_000),
                 elastic,
                 spot,
+                power_budget_watts,
                 changed: Revision(0),
             })
         },

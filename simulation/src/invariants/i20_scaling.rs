@@ -97,8 +97,8 @@ mod tests {
         Intent {
             id: Revision(id),
             policy: "sim".to_owned(),
-            action,
             template: String::new(),
+            action,
             node: "n".to_owned(),
             state,
             attempts: 1,

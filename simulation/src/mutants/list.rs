@@ -47,7 +47,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 72] = [
+pub const SEEDED: [Seeded; 73] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -78,6 +78,7 @@ pub const SEEDED: [Seeded; 72] = [
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),
     bug("buy-beyond-the-wish", "a machine is asked for that nobody wants any more", &[SCALING, SEEDS]),
     bug("buy-beyond-the-template", "a template has more machines than it may", &[TEMPLATES, MODEL]),
+    bug("buy-beyond-the-power", "a machine is asked for that the pool has no power for", &[TEMPLATES, MODEL]),
     bug("late-word-counts", "what an earlier leader heard of a machine counts", &[SCALING]),
     bug(
         "let-go-without-a-word",

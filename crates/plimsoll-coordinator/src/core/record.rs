@@ -389,9 +389,9 @@ mod tests {
             event(EventObject::Intent(Arc::new(plimsoll_ledger::Intent {
                 id: Revision(7),
                 policy: "gpu".to_owned(),
+                template: String::new(),
                 action: plimsoll_ledger::IntentAction::Start { leaving: None },
                 node: "gpu-i7".to_owned(),
-                template: "small".to_owned(),
                 state: plimsoll_ledger::IntentState::Acting,
                 attempts: 1,
                 handle: "4711".to_owned(),

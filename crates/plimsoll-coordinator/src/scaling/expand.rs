@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_autoscaler::{ChosenBy, ScaleOption, choose};
 use plimsoll_ledger::{
-    IntentAction, Ledger, NodeTemplate, Pool, Request, ScalingPolicy, Verdict, WHOLE_DEVICE_MILLI,
+    IntentAction, Ledger, NodeTemplate, Pool, Power, Request, ScalingPolicy, Verdict, WHOLE_DEVICE_MILLI,
     WorkTemplate,
 };
 use plimsoll_scheduler::Planner;
@@ -128,6 +128,12 @@ pub(super) fn next(
     next
 }
 
+/// Machines that the power left allows, of the template that draws least; `None` where one says nothing of what it draws.
+pub(super) fn machines_powered(policy: &ScalingPolicy, power: Power) -> Option<u64> {
+    let watts = policy.offers().iter().map(NodeTemplate::watts).min()?;
+    power.left().checked_div(watts)
+}
+
 /// What there is to be had.
 struct Market<'a> {
     ledger: &'a Ledger,
@@ -136,6 +142,8 @@ struct Market<'a> {
     now: LedgerTime,
     /// Machines that the policy may have beside those that it has.
     room: u64,
+    /// Watts that are left; `None` where the pool has no budget.
+    watts: Option<u64>,
     /// Machines of each template that are there, on their way, or bought by now.
     count: BTreeMap<&'a str, u64>,
 }
@@ -149,17 +157,17 @@ impl<'a> Market<'a> {
             pool,
             now,
             room: policy.rules.max.saturating_sub(ledger.fleet(policy).counted()),
+            watts: ledger.power(pool).map(|power| power.left()),
             count: policy.templates.iter().map(counted).collect(),
         }
     }
 
     /// Machines of the template that may be bought yet.
     fn room(&self, template: &NodeTemplate) -> u64 {
-        if template.max == 0 {
-            return self.room;
-        }
+        let powered = self.watts.and_then(|left| left.checked_div(template.watts())).unwrap_or(u64::MAX);
         let there = self.count.get(template.name.as_str()).copied().unwrap_or(0);
-        template.max.saturating_sub(there).min(self.room)
+        let own = if template.max > 0 { template.max.saturating_sub(there) } else { u64::MAX };
+        own.min(powered).min(self.room)
     }
 
     fn buy(&mut self, template: &str, machines: u64) {
@@ -167,6 +175,8 @@ impl<'a> Market<'a> {
         if let Some(count) = self.count.get_mut(template) {
             *count += machines;
         }
+        let drawn = self.policy.offer(template).map_or(0, |offer| offer.watts()).saturating_mul(machines);
+        self.watts = self.watts.map(|left| left.saturating_sub(drawn));
     }
 
     /// What machines on their way are.
@@ -206,6 +216,10 @@ impl<'a> Market<'a> {
             if let Some(rest) = state.and_then(|state| state.rest_of(name, self.now)) {
                 let (failures, until_ms) = (rest.failures, rest.retry_at.0);
                 lines.push(format!("template {name} rests until {until_ms} ms: {failures} machines failed"));
+            }
+            let watts = template.watts();
+            if let Some(left) = self.watts.filter(|left| watts > *left) {
+                lines.push(format!("template {name} draws {watts} W, {left} W are left"));
             }
             let there = self.count.get(name.as_str()).copied().unwrap_or(0);
             if template.max > 0 && there >= template.max {

@@ -62,7 +62,12 @@ pub(super) fn next_templates(
         ScalingTarget::Pool(pool) if !policy.templates.is_empty() && missing > 0 => {
             expand::next(ledger, policy, pool, &who_wait(ledger, pool), missing, now)
         }
-        _ => (0..missing).map(|_| String::new()).collect(),
+        ScalingTarget::Pool(pool) => {
+            let powered = ledger.power(pool).and_then(|power| expand::machines_powered(policy, power));
+            let missing = powered.map_or(missing, |most| missing.min(most));
+            (0..missing).map(|_| String::new()).collect()
+        }
+        ScalingTarget::Service(_) => (0..missing).map(|_| String::new()).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::LedgerTime;
 
-use super::{contention, need};
+use super::{contention, expand, need};
 
 /// A load that is older counts as missing, in milliseconds (gRFC A58: 3 minutes).
 const LOAD_COUNTS_MS: u64 = 180_000;
@@ -45,6 +45,11 @@ pub(super) fn read(
             let demand = LazyCell::new(|| ledger.contended(pool, now));
             if let Some((machines, resource)) = contention::machines(ledger, policy, pool, || &demand) {
                 need(fleet.present + machines, FloorSource::Contention(resource));
+            }
+            if let Some(power) = ledger.power(pool) {
+                notes.push(format!("power: {} of {} W committed", power.committed, power.budget));
+                signals.power_ceiling = expand::machines_powered(policy, power)
+                    .map(|more| (fleet.counted() + more).max(policy.least()));
             }
             let mut waiting = need::waiting(ledger, policy, pool, &fleet, now);
             notes.append(&mut waiting.lines);

@@ -12,7 +12,7 @@ use crate::limits::{MAX_FAILED_INTENTS, MAX_OPEN_INTENTS, MAX_SCALING_TEXT, MAX_
 use crate::scaling::{SINCE_VERSION, TEMPLATES_SINCE_VERSION};
 use crate::{
     EventObject, Intent, IntentAction, IntentState, IntentStep, Ledger, NodeAdmin, Outcome, Reason, Refusal,
-    Scaling, ScalingPolicy,
+    Scaling, ScalingPolicy, ScalingTarget,
 };
 
 impl Ledger {
@@ -284,7 +284,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The template is the policy's, does not rest, and has not as many machines as it may.
+    /// The template is the policy's, does not rest, and has not as many machines as it may; and its power is left.
     fn require_template(
         &self,
         policy: &ScalingPolicy,
@@ -307,6 +307,15 @@ impl Ledger {
                 let subject = format!("machines of {} of template {template}", policy.target.path());
                 return Err(Refusal::one(Reason::LimitExceeded, subject, there + 1, offer.max));
             }
+        }
+        let ScalingTarget::Pool(pool) = &policy.target else { return Ok(()) };
+        let watts = offer.watts();
+        if let Some(power) = self.power(pool).filter(|power| watts > power.left())
+            && !mutant!("buy-beyond-the-power")
+        {
+            let subject = format!("watts of pool {pool}, with a machine of {watts} W");
+            let together = power.committed.saturating_add(watts);
+            return Err(Refusal::one(Reason::LimitExceeded, subject, together, power.budget));
         }
         Ok(())
     }

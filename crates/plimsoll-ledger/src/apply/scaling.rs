@@ -8,7 +8,7 @@ use plimsoll_types::{LedgerTime, Revision};
 
 use crate::ledger::Context;
 use crate::limits::{MAX_SCALING, MAX_SCALING_INPUTS, MAX_SCALING_TEXT, MAX_TTL_MS, MIN_TTL_MS};
-use crate::scaling::{SINCE_VERSION, TEMPLATES_SINCE_VERSION, is_of_templates};
+use crate::scaling::{SINCE_VERSION, TEMPLATES_SINCE_VERSION, is_of_power, is_of_templates};
 use crate::{
     Blocker, EventObject, Intent, Ledger, Outcome, Pin, PolicyName, PolicyObject, Reason, Refusal, Resolve,
     Scaling, ScalingPolicy, ScalingTarget,
@@ -139,6 +139,9 @@ impl Ledger {
         delete: &[PolicyName],
         blockers: &mut Vec<Blocker>,
     ) {
+        if put.iter().any(is_of_power) {
+            self.knows(TEMPLATES_SINCE_VERSION, "power budgets", blockers);
+        }
         let touched = put.iter().any(is_of_scaling)
             || delete.iter().any(|name| matches!(name, PolicyName::ScalingPolicy(_)));
         if touched && !self.knows(SINCE_VERSION, "scaling", blockers) {

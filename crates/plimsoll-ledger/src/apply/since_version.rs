@@ -62,7 +62,8 @@ impl Command {
         let of_overflow = matches!(self, Command::SetAside { .. } | Command::Return { .. })
             || self.says(none, overflow::is_of_overflow, none);
         let of_templates = matches!(self, Command::OpenIntent { template, .. } if !template.is_empty())
-            || self.says(none, scaling::is_of_templates, none);
+            || self.says(none, scaling::is_of_templates, none)
+            || self.says(none, scaling::is_of_power, none);
         let features = [
             (of_templates, scaling::TEMPLATES_SINCE_VERSION),
             (of_spot, capacity::SINCE_VERSION),

@@ -8,6 +8,7 @@ mod checks;
 mod fleet;
 mod intent;
 mod policy;
+mod power;
 mod state;
 mod template;
 
@@ -26,8 +27,10 @@ pub use policy::{
     Provider, ProviderKind, ScalingFloor, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
     is_program_name,
 };
+pub use power::Power;
 pub use state::{Pin, ScaleChange, Scaling};
 pub use template::{NodeTemplate, POWER, Resting, TEMPLATE_IN_GROUP};
 
 pub(crate) use policy::scaling_bounds;
+pub(crate) use power::is_of_power;
 pub(crate) use template::{SINCE_VERSION as TEMPLATES_SINCE_VERSION, is_of_templates};

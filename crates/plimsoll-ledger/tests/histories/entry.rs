@@ -286,7 +286,9 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             let Some(name) = names.get(which % names.len().max(1)).cloned() else {
                 return Entry::system(Command::Cancel { reservation: nobody });
             };
-            Command::RegisterNode(Registration { name, ..registration(9, 1, 8_000, 0) })
+            let mut booted = registration(9, 1, 8_000, 0);
+            booted.capacity.set("power", plimsoll_types::Amount(120));
+            Command::RegisterNode(Registration { name, ..booted })
         }
         Step::Observe(which) => {
             // Mostly what the leader would look at.

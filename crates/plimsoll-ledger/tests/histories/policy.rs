@@ -208,6 +208,10 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![put], vec![])
         }
         130..=133 => (vec![several(change)], vec![]),
+        134 | 135 => {
+            let power_budget_watts = if change == 134 { 1_000 } else { 400 };
+            (vec![PolicyObject::Pool(Pool { power_budget_watts, ..pool("default", 0) })], vec![])
+        }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
@@ -342,7 +346,12 @@ pub(crate) fn scaling(name: &str, pool: &str, min: u64, max: u64, drain_ms: u64)
 
 /// A policy with several templates.
 fn several(change: u8) -> PolicyObject {
-    let template = |name: &str, max| NodeTemplate { name: name.into(), max, ..NodeTemplate::default() };
+    let template = |name: &str, max| NodeTemplate {
+        name: name.into(),
+        max,
+        watts: if name == "large" { 450 } else { 150 },
+        ..NodeTemplate::default()
+    };
     let PolicyObject::ScalingPolicy(policy) = scaling("grow", "default", 1, 4, 0) else {
         unreachable!("it is one")
     };

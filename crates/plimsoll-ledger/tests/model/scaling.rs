@@ -56,6 +56,10 @@ fn declares(policy: &ScalingPolicy, template: &str) -> bool {
     }
 }
 
+fn watts_of(policy: &ScalingPolicy, template: &str) -> u64 {
+    policy.templates.iter().find(|one| one.name == template).map_or(0, |one| one.watts)
+}
+
 fn least_of(policy: &ScalingPolicy) -> u64 {
     if policy.rules.activation.is_some() { 0 } else { policy.rules.min }
 }
@@ -77,6 +81,11 @@ impl Model {
             return vec![Reason::UnsupportedVersion];
         }
         let mut reasons = Vec::new();
+        if self.version < 12
+            && put.iter().any(|object| matches!(object, PolicyObject::Pool(p) if p.power_budget_watts > 0))
+        {
+            reasons.push(Reason::UnsupportedVersion);
+        }
         let mut after = self.scaled.clone();
         for policy in puts {
             if policy.rules.min > policy.rules.max {
@@ -267,6 +276,12 @@ impl Model {
             if most > 0 && self.of_template(&policy, template) >= most {
                 return Err(Reason::LimitExceeded);
             }
+            let watts = watts_of(&policy, template);
+            let ScalingTarget::Pool(pool) = &policy.target else { unreachable!("pools alone are played") };
+            let budget = self.pools[pool].power_budget_watts;
+            if budget > 0 && watts > 0 && self.committed_watts(pool, &policy) + watts > budget {
+                return Err(Reason::LimitExceeded);
+            }
             if counted >= wish.desired {
                 return Err(Reason::WrongState);
             }
@@ -449,6 +464,14 @@ impl Model {
         };
         let in_pool = |n: &&Nod| ScalingTarget::Pool(n.pool.clone()) == policy.target;
         self.nodes.values().filter(in_pool).filter(|n| heard(n) && !leaves(n)).count() as u64
+    }
+
+    /// What all nodes of the pool draw, and all that come.
+    fn committed_watts(&self, pool: &str, policy: &ScalingPolicy) -> u64 {
+        let nodes = self.nodes.values().filter(|n| n.pool == pool).map(|n| n.reg.capacity.get("power").0);
+        let starts = self.intents.values().filter(|one| one.policy == policy.name && one.removes.is_none());
+        let coming = starts.filter(|one| one.open() && !self.machine_is_present(policy, one));
+        nodes.chain(coming.map(|one| watts_of(policy, &one.template))).sum()
     }
 
     /// Machines of a template that are there or will be.

@@ -2,7 +2,7 @@
 
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::{ContentionResolve, ContentionSeverity, Fairness, Preemption, QueueOrder, Strategy};
-use plimsoll_types::quantity::{parse_cpu_millis, parse_duration_ms};
+use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_duration_ms};
 
 use super::quota::parse_price;
 use super::{amounts, labels, name, selector};
@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 25] = [
+pub(crate) const SPEC: [&str; 26] = [
     "select",
     "strategy",
     "countables",
@@ -38,6 +38,7 @@ pub(crate) const SPEC: [&str; 25] = [
     "idleTimeout",
     "fragmentationThreshold",
     "spot",
+    "powerBudget",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -192,7 +193,26 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     pool.contention = spec.get("contention").map(|node| contention(context, node));
     super::elastic::read(context, spec, &mut pool);
     pool.spot = super::spot::read(context, spec, "pool");
+    if let Some(node) = spec.get("powerBudget") {
+        context.locate("pool.power_budget_watts", node.mark, "spec.powerBudget");
+        let watts = context.quantity(node, "spec.powerBudget", parse_watts);
+        pool.power_budget_watts = watts.unwrap_or_default();
+    }
     pool
+}
+
+/// `5000`, `5000W` or `5kW`, in watts.
+fn parse_watts(text: &str) -> Result<u64, QuantityError> {
+    if let Some(kilowatts) = text.strip_suffix("kW") {
+        // Thousandths, written as cpu is: 4.8.
+        return parse_cpu_millis(kilowatts.trim_end());
+    }
+    let digits = text.strip_suffix('W').unwrap_or(text).trim_end();
+    digits.parse().map_err(|_| QuantityError {
+        text: text.to_owned(),
+        expected: "a power",
+        hint: "power is written 5000, 5000W or 4.8kW".to_owned(),
+    })
 }
 
 /// What is done about contention, and when.

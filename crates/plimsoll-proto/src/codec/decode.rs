@@ -162,6 +162,7 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
             .collect::<Result<_>>()?,
         contention: from.contention.map(contention::decode_policy).transpose()?,
         rebalance_interval_ms: from.rebalance_interval_ms,
+        power_budget_watts: from.power_budget_watts,
     })
 }
 

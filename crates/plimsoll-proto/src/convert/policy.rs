@@ -136,6 +136,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         oversubscription_permille: from.oversubscription.clone(),
         contention: from.contention.as_ref().map(super::contention::contention_policy_to_v1),
         rebalance_interval_ms: from.rebalance_interval_ms,
+        power_budget_watts: from.power_budget_watts,
         spot: from.spot.as_ref().map(spot::spot_to_v1),
     }
 }
@@ -388,6 +389,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.within("contention", |check| super::contention::contention_policy(check, contention))
     });
     check.range_or_default("rebalance_interval_ms", from.rebalance_interval_ms, MIN_TTL_MS, MAX_TTL_MS);
+    check.range("power_budget_watts", from.power_budget_watts, 0, crate::limits::MAX_AMOUNT);
     check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
         name: from.name.clone(),
@@ -410,6 +412,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         oversubscription: super::qos::oversubscription(check, from),
         contention,
         rebalance_interval_ms: from.rebalance_interval_ms,
+        power_budget_watts: from.power_budget_watts,
         elastic: elastic::elastic(check, from),
         spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot::spot(check, from))),
     }

@@ -12,8 +12,8 @@ use plimsoll_ledger::limits::{
     MAX_SCALING_TEXT, MAX_TEMPLATES, MAX_TTL_MS, MIN_TTL_MS,
 };
 use plimsoll_ledger::{
-    CapacityType, Intent, IntentAction, IntentState, Ledger, NodeTemplate, Provider, ProviderKind, Scaling,
-    ScalingFloor, ScalingPolicy, ScalingTarget, TEMPLATE_IN_GROUP, TemplateDevice, WorkTemplate,
+    CapacityType, Intent, IntentAction, IntentState, Ledger, NodeTemplate, Power, Provider, ProviderKind,
+    Scaling, ScalingFloor, ScalingPolicy, ScalingTarget, TEMPLATE_IN_GROUP, TemplateDevice, WorkTemplate,
 };
 use plimsoll_types::Revision;
 
@@ -121,6 +121,10 @@ pub fn scaling_policy_to_v1(from: &ScalingPolicy) -> v1::ScalingPolicy {
 pub fn scaling_status(from: &ScalingPolicy, ledger: &Ledger) -> v1::ScalingStatus {
     let fleet = ledger.fleet(from);
     let state = ledger.scaling(&from.name);
+    let power = match &from.target {
+        ScalingTarget::Pool(pool) => ledger.power(pool).unwrap_or_default(),
+        ScalingTarget::Service(_) => Power::default(),
+    };
     let after = |cooldown_ms: u64| {
         let changed = state.filter(|state| !state.changes.is_empty()).map(|state| state.changed_at);
         changed.map_or(0, |at| at.plus_ms(cooldown_ms).0)
@@ -133,6 +137,8 @@ pub fn scaling_status(from: &ScalingPolicy, ledger: &Ledger) -> v1::ScalingStatu
         busy: fleet.busy,
         starting: fleet.starting,
         leaving: fleet.leaving,
+        power_committed_watts: power.committed,
+        power_budget_watts: power.budget,
         up_after_time_ms: ahead(after(from.rules.up.cooldown_ms)),
         down_after_time_ms: ahead(after(from.rules.down.cooldown_ms)),
         intents: ledger.intents_of(&from.name).map(|intent| intent_to_v1(intent)).collect(),

@@ -50,6 +50,12 @@ fn text(answer: &ExplainScalingResponse, out: &Out) -> String {
         "  ready {}, in use {}, starting {}, leaving {}\n",
         status.ready, status.busy, status.starting, status.leaving
     ));
+    if status.power_budget_watts > 0 {
+        text.push_str(&format!(
+            "  power: {} of {} W committed\n",
+            status.power_committed_watts, status.power_budget_watts
+        ));
+    }
     if let Some(to) = decision.pinned_to.filter(|_| decision.pinned_until_time_ms > now) {
         let until = left(decision.pinned_until_time_ms, now);
         text.push_str(&format!("  set to {to} by {}, {until} left\n", decision.pinned_by));

@@ -502,3 +502,43 @@ async fn what_waits_for_two_templates_is_bought_once_whatever_leaders_do() {
         leader.crash().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_bought_that_the_pool_has_no_power_for() {
+    let (stores, clock, cloud) = (stores(), TokioClock::new(), Cloud::default());
+    let leader = Leader::start(&stores, &clock, &cloud).await;
+    let core = &leader.core;
+    let pool = plimsoll_ledger::Pool {
+        name: "default".to_owned(),
+        power_budget_watts: 2_600,
+        ..plimsoll_ledger::Pool::default()
+    };
+    let drawing = |name: &str, watts, price_permille| NodeTemplate {
+        watts,
+        price_permille,
+        ..template(name, 2_000, 0)
+    };
+    let several = several(vec![drawing("hot", 1_000, 100), drawing("cool", 500, 900)], vec![Expander::Price]);
+    let put = vec![PolicyObject::Pool(pool), PolicyObject::ScalingPolicy(several)];
+    do_it(core, Command::ApplyPolicy { put, delete: Vec::new(), if_revision: Revision(0) }).await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(reserve(core, queued(request(2_000))).await.id);
+    }
+    // Two of the cheap ones, and what is left does for one of the other.
+    let runs = || held.iter().filter(|id| state(core, **id) == plimsoll_ledger::State::Active).count();
+    until("three run", || runs() == 3).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((runs(), cloud.count("hot"), cloud.count("cool")), (3, 2, 1));
+    let power = core.local().power("default").map(|power| (power.committed, power.budget));
+    assert_eq!(power, Some((2_500, 2_600)));
+    let said = lines(core);
+    let told = |text: &str| said.iter().any(|line| line.contains(text));
+    assert!(told("power: 2500 of 2600 W committed"), "{said:?}");
+    assert!(told("template cool draws 500 W, 100 W are left"), "{said:?}");
+    assert!(
+        core.looks().get("grow").is_some_and(|look| look.problem.is_empty()),
+        "nothing was tried in vain"
+    );
+    leader.crash().await;
+}

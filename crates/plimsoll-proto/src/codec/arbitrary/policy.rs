@@ -51,12 +51,12 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
     let over = (over, prop::option::of(contention_policy()), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
-    let price = (any::<u32>(), elastic(), prop::option::of(spot_policy()));
+    let price = (any::<u32>(), elastic(), prop::option::of(spot_policy()), 0..(u64::MAX >> 1));
     let more = (any::<u32>(), fairness, price, (preemption, any::<u32>()), (prices, words), queueing);
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (price_milli, elastic, spot) = price;
+            let (price_milli, elastic, spot, power_budget_watts) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
             let (preemption, max_preemptions_per_hour) = preemption;
@@ -82,6 +82,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 rebalance_interval_ms,
                 elastic,
                 spot,
+                power_budget_watts,
                 changed: Revision(0),
             }
         },
