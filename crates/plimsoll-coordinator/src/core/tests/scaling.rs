@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use plimsoll_autoscaler::{Behavior, Expander, Policy};
+use plimsoll_autoscaler::{Activation, Behavior, Expander, Policy};
 use plimsoll_ledger::{
     CapacityType, Command, IntentState, NodeTemplate, PolicyObject, Provider, ProviderKind, Registration,
     Request, ScalingPolicy, ScalingTarget, TemplateDevice, WorkTemplate,
@@ -373,7 +373,9 @@ fn template(name: &str, cpu_millis: u64, gpus: u32) -> NodeTemplate {
 }
 
 fn several(templates: Vec<NodeTemplate>, expander: Vec<Expander>) -> ScalingPolicy {
-    let rules = Policy { min: 0, ..policy().rules };
+    // It may sleep: one that is awake has a machine of the first template before anybody waits.
+    let activation = Some(Activation { above_milli: Vec::new(), cooldown_ms: 1_000 });
+    let rules = Policy { min: 0, activation, ..policy().rules };
     ScalingPolicy { templates, expander, rules, template: WorkTemplate::default(), ..policy() }
 }
 
@@ -407,7 +409,7 @@ async fn who_needs_a_gpu_gets_the_template_that_has_one() {
     for id in plain.into_iter().chain([held]) {
         do_it(core, Command::Cancel { reservation: id }).await;
     }
-    until("nothing is left", || cloud.live() == 0).await;
+    in_the_end("nothing is left", || cloud.live() == 0).await;
     leader.crash().await;
 }
 
