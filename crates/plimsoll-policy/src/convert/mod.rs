@@ -31,9 +31,9 @@ use tree::Tree;
 /// What became of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Converted {
-    /// Documents, in the order of the file; what several blocks say of one object is in one.
+    /// Documents, in the order of the files; what several blocks say of one object is in one.
     pub documents: Vec<Value>,
-    /// What is in no document, and what those documents leave to be decided, in the order of the file.
+    /// What is in no document, and what those documents leave to be decided, in the order of the files.
     pub remarks: Vec<Remark>,
 }
 
@@ -68,23 +68,20 @@ impl Converted {
 pub fn convert(sources: &[Source]) -> Result<Converted, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut converted = Converted::default();
+    let mut out = Output::default();
     for source in sources {
-        let mut out = Output::default();
-        let documents = node::read(source, &mut problems);
-        for document in &documents {
-            let tree = Tree::new(source, document);
-            sections::read(&tree, &mut out);
+        for document in node::read(source, &mut problems) {
+            let tree = Tree::new(source, &document);
+            let mut said = Output::default();
+            sections::read(&tree, &mut said);
             converted.remarks.extend(tree.remarks());
+            converted.remarks.extend(out.join(said, &document.mark.place(source)));
         }
-        let Some(first) = documents.first() else { continue };
-        for document in out.finish() {
-            match fault(&document) {
-                None => converted.documents.push(document),
-                Some(why) => {
-                    let path = format!("{} {}", word(&document["kind"]), document["metadata"]["name"]);
-                    converted.remarks.push(Remark { place: first.mark.place(source), path, why });
-                }
-            }
+    }
+    for (path, place, document) in out.finish() {
+        match (fault(&document), place) {
+            (Some(why), Some(place)) => converted.remarks.push(Remark { place, path, why }),
+            _ => converted.documents.push(document),
         }
     }
     if problems.is_empty() { Ok(converted) } else { Err(problems) }
@@ -101,8 +98,4 @@ fn fault(document: &Value) -> Option<String> {
         Err(problems) => problems.into_iter().map(|problem| problem.message).collect(),
     };
     (!found.is_empty()).then(|| format!("is left out, since it would be refused: {}", found.join("; ")))
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
