@@ -4,11 +4,13 @@
 
 use crate::mix::below;
 
-/// What is read of an endpoint on every pick; a line of the cache holds five.
+/// What is read of an endpoint on every pick; a line of the cache holds four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Requests that were given to it and have not ended.
     pub(crate) outstanding: u32,
+    /// Requests of others there, by its last report.
+    pub(crate) others: u32,
     /// Its weight at present, slow start included; 0 where it may not be picked.
     pub(crate) weight: u32,
     /// How often its number was given out before.
@@ -16,10 +18,15 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Whether it has less to do than another for its weight, one request more counted: `(outstanding + 1) / weight`.
+    /// All that it has to do, as far as is known.
+    pub(crate) const fn requests(self) -> u32 {
+        self.outstanding.saturating_add(self.others)
+    }
+
+    /// Whether it has less to do than another for its weight, one request more counted: `(requests + 1) / weight`.
     pub(crate) const fn is_below(self, other: Load) -> bool {
-        (self.outstanding as u64 + 1) * (other.weight as u64)
-            < (other.outstanding as u64 + 1) * (self.weight as u64)
+        (self.requests() as u64 + 1) * (other.weight as u64)
+            < (other.requests() as u64 + 1) * (self.weight as u64)
     }
 }
 
@@ -56,11 +63,11 @@ mod tests {
         }
 
         #[test]
-        fn the_less_loaded_for_its_weight_wins(outstanding in prop::collection::vec(0_u32..20, 2), weights in prop::collection::vec(1_u32..10, 2), draw: u64) {
-            let load = |index: usize| Load { outstanding: outstanding[index], weight: weights[index], generation: 0 };
+        fn the_less_loaded_for_its_weight_wins(outstanding in prop::collection::vec(0_u32..20, 2), others in prop::collection::vec(0_u32..20, 2), weights in prop::collection::vec(1_u32..10, 2), draw: u64) {
+            let load = |index: usize| Load { outstanding: outstanding[index], others: others[index], weight: weights[index], generation: 0 };
             let loads = [load(0), load(1)];
             let picked = least_loaded(&[0, 1], &loads, draw).unwrap() as usize;
-            let of = |index: usize| f64::from(outstanding[index] + 1) / f64::from(weights[index]);
+            let of = |index: usize| f64::from(outstanding[index] + others[index] + 1) / f64::from(weights[index]);
             prop_assert!(of(picked) <= of(1 - picked) + 1e-9);
         }
     }

@@ -19,7 +19,7 @@ use crate::p2c::{self, Load};
 use crate::policy::{Policy, Settings};
 use crate::predictive::{Expected, Moment, Predictor};
 use crate::refresh::Level;
-use crate::report::{LoadReport, ReportedWeight};
+use crate::report::{LoadReport, Others, ReportedWeight};
 use crate::request::{Flight, Outcome, Request};
 use crate::ring::Bound;
 
@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) outlier: Outlier,
     pub(crate) report: ReportedWeight,
+    /// Of the same reports.
+    pub(crate) others: Others,
     /// Its place in the levels, where it may be picked at present.
     pub(crate) level: Option<u32>,
 }
@@ -138,15 +140,17 @@ impl Picker {
         let mut flight =
             Flight { endpoint, started_us: now_us, expected: Expected::default(), answered_us: None };
         if let Some(load) = self.load(endpoint) {
-            let outstanding = load.outstanding;
+            let (outstanding, requests) = (load.outstanding, load.requests());
             load.outstanding = outstanding.saturating_add(1);
+            let now_outstanding = load.outstanding;
+            self.slots[endpoint.slot as usize].others.note(now_outstanding);
             if outstanding == 0 {
                 self.latencies[endpoint.slot as usize].woke(now_us);
             }
             self.change_level(endpoint, |level| level.outstanding += 1);
             if let Some(predictor) = &mut self.predictor {
                 flight.expected =
-                    predictor.started(endpoint.slot, outstanding, &Moment { now_us, draw: 0, request });
+                    predictor.started(endpoint.slot, requests, &Moment { now_us, draw: 0, request });
             }
         }
         flight
@@ -203,8 +207,17 @@ impl Picker {
 
     /// An endpoint says how loaded it is. Of one that is not in the set nothing is kept.
     pub fn report(&mut self, now_us: u64, id: EndpointId, report: &LoadReport) {
-        if let Some(slot) = self.by_id.get(&id) {
-            self.slots[*slot as usize].report.update(now_us, report, &self.settings.reports);
+        let Some(index) = self.by_id.get(&id).map(|slot| *slot as usize) else { return };
+        let slot = &mut self.slots[index];
+        slot.report.update(now_us, report, &self.settings.reports);
+        if let Some(requests_there) = report.requests_there {
+            let load = &mut self.loads[index];
+            load.others = slot.others.update(now_us, requests_there, load.outstanding);
+            // What it says counts for no longer than a weight.
+            if load.others > 0 {
+                self.refresh_at_us =
+                    self.refresh_at_us.min(slot.others.expires_at_us(&self.settings.reports));
+            }
         }
     }
 

@@ -135,8 +135,11 @@ impl Knowledge {
         let mean_output = predictor.ns_per_output.get().unwrap_or(0);
         let ns_per_output = learned(&self.ns_per_output).unwrap_or(mean_output);
         let hold_us = predictor.output_units.get().unwrap_or(0).saturating_mul(ns_per_output) / 1_000;
-        let waiting =
-            if self.concurrency == 0 { 0 } else { (outstanding + 1).saturating_sub(self.concurrency) };
+        let waiting = if self.concurrency == 0 {
+            0
+        } else {
+            outstanding.saturating_add(1).saturating_sub(self.concurrency)
+        };
         let wait_us = u64::from(waiting).saturating_mul(hold_us) / u64::from(self.concurrency.max(1));
         let load_us = match request.model {
             Some(model) if !self.warm_models.contains(&model) => request.model_load_us,
@@ -218,8 +221,8 @@ impl Predictor {
         let kept = |slot: u32| found.iter().find(|(holder, _)| *holder == slot).map_or(0, |(_, kept)| *kept);
         let cost = |slot: u32, kept: usize| {
             let load = loads[slot as usize];
-            let expected = self.endpoints[slot as usize].expect(self, at, load.outstanding, kept);
-            (expected.cost_us, load.outstanding, mix_pair(at.draw, u64::from(slot)), slot)
+            let expected = self.endpoints[slot as usize].expect(self, at, load.requests(), kept);
+            (expected.cost_us, load.requests(), mix_pair(at.draw, u64::from(slot)), slot)
         };
         let count = available.len() as u32;
         let best = if count <= self.settings.compare_all_up_to {
@@ -237,7 +240,7 @@ impl Predictor {
         best.map(|(.., slot)| slot)
     }
 
-    /// A request is given to an endpoint that has so many outstanding.
+    /// A request is given to an endpoint that has so many, of others too.
     pub(crate) fn started(&mut self, slot: u32, outstanding: u32, at: &Moment<'_>) -> Expected {
         let request = at.request;
         self.prefixes.find(request.blocks, &mut self.found);

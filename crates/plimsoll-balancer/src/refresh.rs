@@ -52,6 +52,9 @@ impl Picker {
         self.sweep_if_due(now_us, draw);
         for (slot, load) in self.slots.iter_mut().zip(&mut self.loads) {
             (slot.level, load.weight) = (None, 0);
+            if slot.others.expires_at_us(&self.settings.reports) <= now_us {
+                load.others = 0;
+            }
         }
         let groups = self.members_by_priority(now_us);
         let census = |members: &Vec<u32>| Census {
@@ -183,6 +186,12 @@ impl Picker {
         let reports_us = (self.policy == Policy::Weighted)
             .then(|| now_us.saturating_add(self.settings.reports.update_us.max(LEAST_UPDATE_US)));
         let sweep_us = if self.settings.ejection.is_some() { self.sweep_at_us } else { None };
-        [lease_end_us, ramp_us, reports_us, sweep_us].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let others = self.slots.iter().zip(&self.loads).filter(|(_, load)| load.others > 0);
+        let others_us = others.map(|(slot, _)| slot.others.expires_at_us(&self.settings.reports)).min();
+        [lease_end_us, ramp_us, reports_us, sweep_us, others_us]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(u64::MAX)
     }
 }

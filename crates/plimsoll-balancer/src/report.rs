@@ -11,6 +11,8 @@ pub struct LoadReport {
     pub requests_per_s_milli: u64,
     /// Of those, the ones that failed.
     pub errors_per_s_milli: u64,
+    /// Requests that it works on or that wait for it, whoever sent them; `None` where it does not say.
+    pub requests_there: Option<u32>,
 }
 
 /// When reports count, and for how much. The defaults are those of gRFC A58.
@@ -89,6 +91,37 @@ impl ReportedWeight {
             return None;
         }
         (now_us.saturating_sub(since_us) >= settings.blackout_us).then_some(self.weight_milli)
+    }
+}
+
+/// Requests of others on one endpoint: what it says that it has, less what this picker gave it.
+///
+/// A report is about a second old when it is read, and of no moment of this picker's. So the most that was outstanding since the report before counts as
+/// its own: others' requests are never invented, where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Others {
+    /// The most outstanding here since the last report, and between that and the one before.
+    most: [u32; 2],
+    /// When the last one was read.
+    last_updated_us: u64,
+}
+
+impl Others {
+    /// So many are outstanding now.
+    pub(crate) fn note(&mut self, outstanding: u32) {
+        self.most[0] = self.most[0].max(outstanding);
+    }
+
+    /// A report: requests of others there.
+    pub(crate) fn update(&mut self, now_us: u64, requests_there: u32, outstanding: u32) -> u32 {
+        let own = self.most[0].max(self.most[1]).max(outstanding);
+        *self = Others { most: [outstanding, self.most[0]], last_updated_us: now_us };
+        requests_there.saturating_sub(own)
+    }
+
+    /// When the last report no longer counts.
+    pub(crate) fn expires_at_us(&self, settings: &ReportSettings) -> u64 {
+        self.last_updated_us.saturating_add(settings.expiry_us)
     }
 }
 

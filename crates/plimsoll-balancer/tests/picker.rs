@@ -133,6 +133,39 @@ proptest! {
         }
     }
 
+    /// One picker knows half of the endpoints, another all; each hears of the other's requests by reports alone.
+    #[test]
+    fn pickers_that_hear_of_each_other_by_reports_balance(half in 2_u64..8, each in 20_usize..40, every in 1_usize..40, seed: u64) {
+        let request = Request::default();
+        let mut one = picker(Policy::LeastLoaded, (0..half).map(endpoint));
+        let mut other = picker(Policy::LeastLoaded, (0..2 * half).map(endpoint));
+        let mut totals: BTreeMap<u64, u32> = (0..2 * half).map(|id| (id, 0)).collect();
+        let give = |picker: &mut Picker, totals: &mut BTreeMap<u64, u32>, draw: u64| {
+            let picked = picker.pick(LATER_US, draw, &request).unwrap();
+            *totals.get_mut(&picker.endpoint(picked).unwrap().id.0).unwrap() += 1;
+            let _ = picker.started(LATER_US, picked, &request);
+        };
+        let report = |picker: &mut Picker, totals: &BTreeMap<u64, u32>| {
+            for (id, count) in totals {
+                let report = LoadReport { requests_there: Some(*count), ..LoadReport::default() };
+                picker.report(LATER_US, EndpointId(*id), &report);
+            }
+        };
+        let mut draws = draws().map(|draw| draw ^ seed);
+        for draw in draws.by_ref().take(half as usize * each) {
+            give(&mut one, &mut totals, draw);
+        }
+        for (step, draw) in draws.by_ref().take(3 * half as usize * each).enumerate() {
+            if step % every == 0 {
+                report(&mut other, &totals);
+            }
+            give(&mut other, &mut totals, draw);
+        }
+        // By itself the other would leave a gap of `each`.
+        let gap = totals.values().max().unwrap() - totals.values().min().unwrap();
+        prop_assert!(gap <= 10, "{:?}", totals);
+    }
+
     /// No numbers are too large for it.
     #[test]
     fn any_numbers_do(policy in prop::sample::select(&Policy::ALL[..]), numbers in prop::collection::vec(any::<u64>(), 12), draw: u64) {
@@ -317,6 +350,41 @@ fn reported_weights_count_after_the_blackout_and_not_once_they_expired() {
     }
     let expired = counts(&mut picker, LATER_US + 190 * S, 900);
     assert!(expired.values().all(|count| count.abs_diff(300) <= 2), "{expired:?}");
+}
+
+#[test]
+fn requests_of_others_count_until_their_report_expires_and_own_ones_only_once() {
+    for policy in [Policy::LeastLoaded, Policy::Predictive] {
+        let mut picker = picker(policy, [endpoint(1), endpoint(2)]);
+        let request = Request::default();
+        let says = |picker: &mut Picker, now_us: u64, id: u64, count: u32| {
+            let report = LoadReport { requests_there: Some(count), ..LoadReport::default() };
+            picker.report(now_us, EndpointId(id), &report);
+        };
+        let all = |picker: &mut Picker, now_us: u64, id: u64| {
+            draws().take(20).all(|draw| pick_id(picker, now_us, draw) == Ok(id))
+        };
+        says(&mut picker, LATER_US, 1, 50);
+        // Ten of its own do not make the second one as busy.
+        let flights: Vec<Flight> = (0..10)
+            .map(|draw| {
+                let picked = picker.pick(LATER_US, draw, &request).unwrap();
+                picker.started(LATER_US, picked, &request)
+            })
+            .collect();
+        assert!(all(&mut picker, LATER_US, 2), "{policy}");
+        // Its own ten, reported back, are no others'; also where some have ended since.
+        says(&mut picker, LATER_US + S, 1, 3);
+        let mut flights = flights.into_iter();
+        for flight in flights.by_ref().take(8) {
+            picker.cancelled(flight);
+        }
+        says(&mut picker, LATER_US + S, 2, 10);
+        assert!(all(&mut picker, LATER_US + S, 2), "{policy}");
+        // Once the report is too old, the one with nothing of its own is freer.
+        assert!(all(&mut picker, LATER_US + 182 * S, 1), "{policy}");
+        drop(flights);
+    }
 }
 
 #[test]

@@ -5,17 +5,19 @@
 //! until it is finished, for a minute at most.
 
 mod flights;
+mod weigher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_balancer::{
-    Endpoint, EndpointId, Health, LoadReport, NoEndpoint, Outcome, Picker, Policy, Request, Settings,
-    SlowStart, Subset,
+    Endpoint, EndpointId, Health, NoEndpoint, Outcome, Picker, Policy, Request, Settings, SlowStart, Subset,
 };
 use plimsoll_proto::v1;
 
 use flights::Flights;
+pub use plimsoll_balancer::{EjectionSettings, LoadReport};
+pub use weigher::{Facts, Member, Weigher};
 
 /// One service, balanced.
 pub struct ServiceBalancer {
@@ -123,6 +125,7 @@ impl ServiceBalancer {
                     application_utilization_permille: load.utilization_permille,
                     requests_per_s_milli: load.rate_milli,
                     errors_per_s_milli: load.errors_milli,
+                    requests_there: Some(load.in_flight.saturating_add(load.queue_depth)),
                     ..LoadReport::default()
                 };
                 // One that was written long ago counts from then, not from when it is heard of here.
