@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use crate::dial::{Conversation, Dial, LinkError};
 use crate::gpu::{GpuReading, MigBoard, MigKind};
 use crate::lease::{GrantedDevice, GrantedSlices, Lease};
+use crate::load::{LeaseLoad, WorkloadLoad};
 use crate::message::{
     FromCoordinator, LeaseNews, NodeHeartbeat, RegisterAnswer, RegisterFailure, Registered, RegisteredDevice,
     Registration, Report, ToCoordinator, Word,
@@ -142,7 +143,27 @@ fn quantities(amounts: &Resources) -> v1::Quantities {
 }
 
 fn heartbeat(node: NodeHeartbeat) -> v1::NodeHeartbeat {
-    v1::NodeHeartbeat { node: node.node, epoch: node.epoch, sample: node.sample.map(sample) }
+    v1::NodeHeartbeat {
+        node: node.node,
+        epoch: node.epoch,
+        sample: node.sample.map(sample),
+        loads: node.loads.into_iter().map(load).collect(),
+    }
+}
+
+fn load(said: LeaseLoad) -> v1::LoadReport {
+    let WorkloadLoad { utilization_permille, rate_milli, errors_milli, in_flight, queue_depth, latency_us } =
+        said.load;
+    let load = v1::EndpointLoad {
+        utilization_permille,
+        rate_milli,
+        errors_milli,
+        in_flight,
+        queue_depth,
+        latency_us,
+        report_time_ms: 0,
+    };
+    v1::LoadReport { name: said.reservation, token: said.token, load: Some(load) }
 }
 
 fn sample(sample: Sample) -> v1::NodeSample {

@@ -10,7 +10,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
+use crate::load::{LeaseLoad, WorkloadLoad};
 use crate::token_gate::{StaleToken, TokenGate};
+
+/// Loads in one heartbeat: as many as coordinators take.
+const MOST_LOADS: usize = 1_000;
 
 /// A device, or part of one, that a lease may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +108,8 @@ pub struct LeaseTable {
     /// Deadlines with the tokens that they are of, so that a full node looks no longer for one than an empty one.
     deadlines: BTreeSet<(BootTime, u64)>,
     gate: TokenGate,
+    /// What workloads said of their load since the last heartbeat, by token.
+    loads: BTreeMap<u64, WorkloadLoad>,
 }
 
 /// A lease table that the stream, the local API and the expiry loop share.
@@ -203,6 +209,25 @@ impl LeaseTable {
         let live = self.check(token, now)?;
         let has_device = live.lease.devices.iter().any(|granted| granted.uuid == device);
         if has_device { Ok(live) } else { Err(TokenRefused::Unknown { token }) }
+    }
+
+    /// The workload of a live lease says how loaded it is. The latest word counts.
+    pub fn set_load(&mut self, token: u64, load: WorkloadLoad, now: BootTime) -> Result<(), TokenRefused> {
+        self.check(token, now)?;
+        self.loads.insert(token, load);
+        Ok(())
+    }
+
+    /// What was said since this was asked last, of leases that are still alive. What is too much for one heartbeat waits for the next.
+    pub fn take_loads(&mut self) -> Vec<LeaseLoad> {
+        let mut alive = Vec::new();
+        while alive.len() < MOST_LOADS
+            && let Some((token, load)) = self.loads.pop_first()
+        {
+            let live = self.leases.get(&token).map(|live| live.lease.reservation.clone());
+            alive.extend(live.map(|reservation| LeaseLoad { reservation, token, load }));
+        }
+        alive
     }
 
     /// Every lease alive, by token.
@@ -353,6 +378,28 @@ mod tests {
         table.raise_floor(50);
         assert!(matches!(table.check_device("a", 49, BootTime(1)), Err(TokenRefused::Stale(_))));
         assert!(table.check_device("c", 3, BootTime(1)).is_ok(), "older than the floor, and alive");
+    }
+
+    #[test]
+    fn the_latest_load_of_a_live_lease_is_passed_on_once() {
+        let mut table = LeaseTable::default();
+        table.grant(lease(1, &[]), 1, AT_100).unwrap();
+        table.grant(lease(2, &[]), 2, AT_100).unwrap();
+        let load = |in_flight| WorkloadLoad { in_flight, ..WorkloadLoad::default() };
+        for (token, in_flight) in [(1, 5), (2, 6), (1, 7)] {
+            table.set_load(token, load(in_flight), BootTime(50)).unwrap();
+        }
+        assert_eq!(
+            table.set_load(3, load(1), BootTime(50)),
+            Err(TokenRefused::Unknown { token: 3 }),
+            "nobody's"
+        );
+        table.end(2);
+        let said = LeaseLoad { reservation: "r-0001".to_owned(), token: 1, load: load(7) };
+        assert_eq!(table.take_loads(), [said]);
+        assert_eq!(table.take_loads(), []);
+        let late = table.set_load(1, load(8), BootTime(100));
+        assert_eq!(late, Err(TokenRefused::Expired { token: 1, ago_ms: 0 }));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! told, [`lease`] and [`token_gate`] keep who may use what and until when on this machine's own [`clock`], and
 //! [`fence`] ends the processes of a lease that is over. [`session`] is the book of one node, [`link`] the loop that keeps
 //! many of them in touch with a coordinator (over [`grpc`]); [`agent`] and [`fleet`] put it all together for a machine and for simulated
-//! nodes. [`local_api`] lets workloads ask about their token.
+//! nodes. [`local_api`] lets workloads ask about their token, and say their [`load`].
 
 pub mod agent;
 pub mod backoff;
@@ -20,6 +20,7 @@ pub mod interruption;
 pub mod inventory;
 pub mod lease;
 pub mod link;
+pub mod load;
 pub mod local_api;
 pub mod message;
 pub mod pressure;

@@ -4,6 +4,7 @@
 //! that is alive, 409 for a token that is too old or a lease that is over, and 404 for one that this node never saw.
 //! `GET /v1/leases` lists. `POST /v1/attach {"token":N,"pid":P}` ties a process to a lease, so that it dies with it, and so does
 //! the cgroup that was made for it, with all that is in it; only the Unix socket takes it, since only there the kernel says who is asking.
+//! `POST /v1/load {"token":N,"load":{"in_flight":3,...}}` says how loaded an endpoint is ([`WorkloadLoad`]); 200 where it counts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::cgroup::{self, WorkloadCgroup};
 use crate::clock::{BootTime, SharedClock};
 use crate::fence::{Processes, may_attach};
 use crate::lease::{Lease, LiveLease, SharedLeases, TokenRefused};
+use crate::load::WorkloadLoad;
 
 /// The leases of a node, as its local API shows them.
 #[derive(Clone)]
@@ -71,6 +73,13 @@ struct LeaseList {
 struct AttachBody {
     token: u64,
     pid: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadBody {
+    token: u64,
+    load: WorkloadLoad,
 }
 
 /// Who is at the other end of a connection, where the kernel says so.
@@ -125,10 +134,7 @@ impl LocalApi {
         match checked {
             Ok(live) => (StatusCode::OK, answer(live, now)),
             Err(refused) => {
-                let status = match refused {
-                    TokenRefused::Unknown { .. } => StatusCode::NOT_FOUND,
-                    TokenRefused::Stale(_) | TokenRefused::Expired { .. } => StatusCode::CONFLICT,
-                };
+                let status = status_of(&refused);
                 let reason = Some(refused.to_string());
                 let (lease, remaining_ms, deadline_boot_ms) = (None, None, None);
                 (status, CheckAnswer { valid: false, token, lease, remaining_ms, deadline_boot_ms, reason })
@@ -141,6 +147,7 @@ impl LocalApi {
             .route("/v1/check", get(check))
             .route("/v1/leases", get(list))
             .route("/v1/attach", post(attach))
+            .route("/v1/load", post(load))
             .with_state(self)
     }
 }
@@ -185,6 +192,20 @@ async fn attach(
             (StatusCode::OK, String::new())
         }
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+async fn load(State(api): State<LocalApi>, Json(body): Json<LoadBody>) -> (StatusCode, String) {
+    match api.leases.lock().set_load(body.token, body.load, api.clock.now()) {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err(refused) => (status_of(&refused), refused.to_string()),
+    }
+}
+
+fn status_of(refused: &TokenRefused) -> StatusCode {
+    match refused {
+        TokenRefused::Unknown { .. } => StatusCode::NOT_FOUND,
+        TokenRefused::Stale(_) | TokenRefused::Expired { .. } => StatusCode::CONFLICT,
     }
 }
 
@@ -317,6 +338,14 @@ mod tests {
         let connect = async || tokio::net::TcpStream::connect(address).await.unwrap();
         let good = ask(connect().await, "GET /v1/check?token=7&device=GPU-1", "").await;
         assert!(good.starts_with("HTTP/1.1 200"), "{good}");
+        let taken = ask(connect().await, "POST /v1/load", "{\"token\":7,\"load\":{\"in_flight\":3}}").await;
+        assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
+        let unknown = ask(connect().await, "POST /v1/load", "{\"token\":8,\"load\":{\"in_flight\":4}}").await;
+        assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
+        let misspelt = ask(connect().await, "POST /v1/load", "{\"token\":7,\"load\":{\"inflight\":5}}").await;
+        assert!(misspelt.starts_with("HTTP/1.1 422") && misspelt.contains("inflight"), "{misspelt}");
+        let said = api.leases.lock().take_loads();
+        assert_eq!(said.iter().map(|said| (said.token, said.load.in_flight)).collect::<Vec<_>>(), [(7, 3)]);
         let refused = ask(connect().await, "POST /v1/attach", "{\"token\":7,\"pid\":2}").await;
         assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
         shutdown.cancel();

@@ -4,6 +4,7 @@ use plimsoll_types::{Labels, Resources};
 
 use crate::gpu::MigBoard;
 use crate::lease::Lease;
+use crate::load::LeaseLoad;
 use crate::sample::Sample;
 
 /// A node as its agent presents it.
@@ -51,6 +52,8 @@ pub struct NodeHeartbeat {
     pub epoch: u64,
     /// What it measures. Absent for simulated nodes and before the first sample.
     pub sample: Option<Sample>,
+    /// What its workloads said of their load since the last one.
+    pub loads: Vec<LeaseLoad>,
 }
 
 /// A message of an agent. Answers repeat its number.

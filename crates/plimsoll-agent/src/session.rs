@@ -140,7 +140,9 @@ impl NodeSession {
 
     /// Its part of a heartbeat; `None` while it is not registered.
     pub fn heartbeat(&self, sample: Option<Sample>) -> Option<NodeHeartbeat> {
-        Some(NodeHeartbeat { node: self.identity.name.clone(), epoch: self.epoch?, sample })
+        let epoch = self.epoch?;
+        let loads = self.leases.lock().take_loads();
+        Some(NodeHeartbeat { node: self.identity.name.clone(), epoch, sample, loads })
     }
 
     /// It is in the ledger.

@@ -1,6 +1,6 @@
 //! Rust SDK of Plimsoll: a client that follows the leader, tries again only where that is safe, and never turns "unknown"
 //! into "no"; leases that renew themselves; streams with thousands of requests in flight; watches without gaps;
-//! endpoints of services, chosen in this process; rates, spent in this process.
+//! endpoints of services, chosen in this process; loads of replicas, reported from it; rates, spent in this process.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), plimsoll_client::Error> {
@@ -23,6 +23,7 @@ mod env;
 mod error;
 mod ids;
 mod lease;
+mod load;
 mod options;
 mod pages;
 mod rate;
@@ -41,6 +42,7 @@ pub use env::workload_env;
 pub use error::{Error, Refused, reason_name};
 pub use ids::{IdSource, RandomIds, SeededIds};
 pub use lease::{Lease, Standing};
+pub use load::{LoadReporter, Served};
 pub use options::ClientOptions;
 pub use pages::Listed;
 pub use plimsoll_endpoints::{Asked, Nobody};

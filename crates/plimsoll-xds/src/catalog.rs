@@ -59,6 +59,40 @@ pub struct Service {
     pub policy: Policy,
     /// What the endpoints speak; gRPC clients need [`Protocol::Grpc`].
     pub protocol: Protocol,
+    /// With [`Policy::Affinity`]: most load of an endpoint, in percent of the mean, at least 100; `None` for the usual one. Envoy only.
+    pub load_bound_percent: Option<u32>,
+    /// When clients leave alone what fails; `None` for never.
+    pub ejection: Option<Ejection>,
+}
+
+/// Ejection of endpoints that fail far more than the others, each client by its own calls (gRFC A50, Envoy's outlier detection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Time between two looks.
+    pub interval_ms: u32,
+    /// An ejection takes so long, times how often the endpoint was ejected.
+    pub base_ms: u32,
+    /// But not longer than this.
+    pub max_ms: u32,
+    /// Most of the endpoints that are ejected at once, in percent; one always may be.
+    pub max_percent: u32,
+    /// Of those that succeed less than the mean by so many thousandths of the deviation.
+    pub success_rate: Option<EjectionRule>,
+    /// Of those that fail more than so many percent of their calls.
+    pub failure_percentage: Option<EjectionRule>,
+}
+
+/// Beyond which an endpoint is an outlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EjectionRule {
+    /// The bound, in the unit of the rule.
+    pub bound: u32,
+    /// Chance that an outlier is ejected, in percent.
+    pub enforcement_percent: u32,
+    /// Endpoints with enough calls that it takes.
+    pub least_endpoints: u32,
+    /// Calls in an interval that are enough.
+    pub least_calls: u32,
 }
 
 /// One server of a service.

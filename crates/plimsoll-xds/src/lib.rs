@@ -46,7 +46,8 @@ mod subscription;
 pub use ads::{AdsServer, AdsStatus, StreamStatus};
 pub use agent_check::{AgentAnswer, AgentLimits, AgentQuestion, serve_agent_checks};
 pub use catalog::{
-    Catalog, CatalogError, Endpoint, Health, MOST_NAME_BYTES, Policy, Protocol, Reports, Service,
+    Catalog, CatalogError, Ejection, EjectionRule, Endpoint, Health, MOST_NAME_BYTES, Policy, Protocol,
+    Reports, Service,
 };
 pub use limits::Limits;
 pub use lrs::{LoadReport, LrsServer, LrsStatus, MetricSum, USUAL_INTERVAL};

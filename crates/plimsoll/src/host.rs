@@ -11,6 +11,9 @@ use crate::paths;
 /// Longest wait for the agent on this machine.
 const AGENT_WAIT: Duration = Duration::from_millis(200);
 
+/// Where the agent of this machine listens, in the environment.
+pub(crate) const AGENT_SOCKET: &str = "PLIMSOLL_AGENT_SOCKET";
+
 /// The name that this machine's agent has, unless it is told another one: the host name, as names must be.
 pub(crate) fn host_name() -> String {
     let raw = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
@@ -23,7 +26,7 @@ pub(crate) fn host_name() -> String {
 
 /// The socket of this machine's agent.
 pub(crate) fn agent_socket() -> PathBuf {
-    match std::env::var_os("PLIMSOLL_AGENT_SOCKET").filter(|path| !path.is_empty()) {
+    match std::env::var_os(AGENT_SOCKET).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => paths::runtime_dir().join("agent.sock"),
     }

@@ -2,8 +2,9 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,50 @@ fn a_command_is_an_endpoint_from_when_it_listens_until_it_is_to_stop() {
     child.0.wait().unwrap();
     assert_eq!(endpoints(&dev, "web"), [], "it left with its lease");
     drop(listening);
+}
+
+#[test]
+fn a_command_tells_the_agent_its_load_and_every_coordinator_shows_it() {
+    let dev = dev();
+    let (_listening, address) = listener();
+    let arguments = ["run", "--service", "web", "--cpu", "500m", "--listen", &address, "--", "sh", "-c"];
+    let script = "echo $PLIMSOLL_AGENT_SOCKET $PLIMSOLL_TOKEN; exec sleep 60";
+    let mut child = Killed(
+        command(dev.home.path(), &[&arguments[..], &[script]].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    wait_for(&dev, "web", &[(&address, SERVING)]);
+    let mut line = String::new();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (socket, token) = line.trim().split_once(' ').expect("a socket and a token");
+    let say = |token: &str| {
+        let body = format!(r#"{{"token":{token},"load":{{"in_flight":3,"utilization_permille":744}}}}"#);
+        let head =
+            "POST /v1/load HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\nconnection: close";
+        let mut stream = UnixStream::connect(socket).unwrap();
+        write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // The announcement may be younger than the first heartbeat with the load: a replica says it every second.
+    let until = Instant::now() + Duration::from_secs(20);
+    let load = loop {
+        let answer = say(token);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let load = json(dev.home.path(), &["get", "endpoints", "web"])[0]["load"].clone();
+        if !load.is_null() {
+            break load;
+        }
+        assert!(Instant::now() < until, "no load is shown");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!((&load["inFlight"], &load["utilizationPermille"]), (&Value::from(3), &Value::from(740)));
+    let answer = say("1");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("no lease"), "{answer}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::AnswerStream;
 use super::api::Api;
 use super::edge::Actor;
+use super::endpoints::{self, MOST_REPORTS};
 use super::names;
 use super::node::device_of;
 use super::problem::Problem;
@@ -224,6 +225,10 @@ impl Served {
             )?;
             let seen = self.nodes.get(&beat.node).copied();
             let seen = seen.filter(|id| self.session.heartbeat(*id, NodeEpoch(beat.epoch)).is_ok());
+            if let Some(id) = seen {
+                check_count("heartbeat.nodes.loads", beat.loads.len(), MOST_REPORTS)?;
+                self.take_loads(id, &beat.loads);
+            }
             match (seen, beat.sample) {
                 (None, _) => refused.push(beat.node),
                 (Some(id), Some(sample)) => self.session.sampled(id, sample),
@@ -232,6 +237,26 @@ impl Served {
         }
         let clock_ms = self.now();
         self.send(sequence, Down::HeartbeatSeen(v1::HeartbeatSeen { clock_ms, refused })).await
+    }
+
+    /// Loads of endpoints with a member on the node. What does not count is left out: an endpoint may have ended meanwhile, or not be announced yet.
+    fn take_loads(&self, node: NodeId, loads: &[v1::LoadReport]) {
+        if loads.is_empty() {
+            return;
+        }
+        let view = self.api.core.local();
+        let here = |load: &plimsoll_ledger::LoadReport| {
+            let replica = view.reservation(load.reservation);
+            replica.is_some_and(|replica| replica.members.iter().any(|member| member.node == node))
+        };
+        let read = loads.iter().filter_map(|report| match endpoints::report(&view, report) {
+            Ok(load) => Some(load),
+            Err(problem) => {
+                tracing::debug!(reservation = %report.name, ?problem, "a load does not count");
+                None
+            }
+        });
+        self.api.core.loads().take_in(read.filter(here));
     }
 
     /// Tells the agent to stop what the ledger does not know as running there.

@@ -6,10 +6,10 @@ use prost::{Message, Name};
 use prost_types::Duration;
 
 use super::{Flavour, from_this_server, packed};
-use crate::catalog::{Policy, Protocol, Reports, Service};
+use crate::catalog::{Ejection, EjectionRule, Policy, Protocol, Reports, Service};
 use crate::pb::envoy::config::cluster::v3::cluster::{CommonLbConfig, DiscoveryType, EdsClusterConfig};
 use crate::pb::envoy::config::cluster::v3::load_balancing_policy::Policy as Listed;
-use crate::pb::envoy::config::cluster::v3::{Cluster, LoadBalancingPolicy};
+use crate::pb::envoy::config::cluster::v3::{Cluster, LoadBalancingPolicy, OutlierDetection};
 use crate::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use crate::pb::envoy::config::core::v3::{
     ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions, SelfConfigSource,
@@ -29,8 +29,9 @@ use crate::pb::envoy::r#type::v3::Percent;
 
 /// Under this key Envoy looks for the protocol of a cluster.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-/// Load of an endpoint over the mean, in percent, beyond which a hashed request goes to the next one (`docs/load-balancing.md`; Envoy only).
-const LOAD_BOUND_PERCENT: u32 = 125;
+/// Load of an endpoint over the mean, in percent, beyond which a hashed request goes to the next one, where the service says nothing
+/// (`docs/load-balancing.md`; Envoy only).
+const USUAL_LOAD_BOUND_PERCENT: u32 = 125;
 /// What load reports say beside counts: what endpoints report of themselves (gRFC A85).
 const REPORTED: [&str; 4] =
     ["cpu_utilization", "mem_utilization", "application_utilization", "named_metrics.*"];
@@ -47,10 +48,11 @@ pub(super) fn cluster(flavour: Flavour, name: &str, service: &Service) -> Cluste
         load_balancing_policy: Some(LoadBalancingPolicy {
             policies: match flavour {
                 Flavour::Grpc => policies_of_grpc(&service.policy),
-                Flavour::Envoy => policies_of_envoy(&service.policy),
+                Flavour::Envoy => policies_of_envoy(service),
             },
         }),
         lrs_report_endpoint_metrics: REPORTED.map(str::to_owned).to_vec(),
+        outlier_detection: service.ejection.as_ref().map(outlier_detection),
         ..Cluster::default()
     };
     match flavour {
@@ -84,13 +86,40 @@ fn policies_of_grpc(policy: &Policy) -> Vec<Listed> {
     }
 }
 
-fn policies_of_envoy(policy: &Policy) -> Vec<Listed> {
-    vec![match policy {
+fn policies_of_envoy(service: &Service) -> Vec<Listed> {
+    vec![match &service.policy {
         Policy::RoundRobin => listed("round_robin", &RoundRobin {}),
         Policy::LeastLoaded => least_request(),
         Policy::Weighted(reports) => by_reports(reports),
-        Policy::Affinity { .. } => ring_hash(Some(LOAD_BOUND_PERCENT)),
+        Policy::Affinity { .. } => {
+            // Below the mean no bound holds, and Envoy rejects it.
+            ring_hash(Some(service.load_bound_percent.unwrap_or(USUAL_LOAD_BOUND_PERCENT).max(100)))
+        }
     }]
+}
+
+/// Both rules are said also where one is off: what is left out is on for one client and off for another.
+fn outlier_detection(ejection: &Ejection) -> OutlierDetection {
+    let (by_rate, by_failures) = (ejection.success_rate, ejection.failure_percentage);
+    let of = |rule: Option<EjectionRule>, what: fn(EjectionRule) -> u32| rule.map(what);
+    OutlierDetection {
+        interval: Some(milliseconds(ejection.interval_ms)),
+        base_ejection_time: Some(milliseconds(ejection.base_ms)),
+        // Clients take no longest time below the shortest.
+        max_ejection_time: Some(milliseconds(ejection.max_ms.max(ejection.base_ms))),
+        max_ejection_percent: Some(ejection.max_percent.min(100)),
+        // Envoy's own rules of failures in a row are none of the balancer's.
+        enforcing_consecutive_5xx: Some(0),
+        enforcing_consecutive_gateway_failure: Some(0),
+        enforcing_success_rate: Some(by_rate.map_or(0, |rule| rule.enforcement_percent.min(100))),
+        success_rate_minimum_hosts: of(by_rate, |rule| rule.least_endpoints),
+        success_rate_request_volume: of(by_rate, |rule| rule.least_calls),
+        success_rate_stdev_factor: of(by_rate, |rule| rule.bound),
+        enforcing_failure_percentage: Some(by_failures.map_or(0, |rule| rule.enforcement_percent.min(100))),
+        failure_percentage_threshold: of(by_failures, |rule| rule.bound.min(100)),
+        failure_percentage_minimum_hosts: of(by_failures, |rule| rule.least_endpoints),
+        failure_percentage_request_volume: of(by_failures, |rule| rule.least_calls),
+    }
 }
 
 fn least_request() -> Listed {
@@ -193,6 +222,45 @@ mod tests {
         }
         let hashed = made(Flavour::Grpc, Policy::Affinity { header: "x".to_owned() });
         assert_eq!(first_policy(&hashed).name, "envoy.load_balancing_policies.ring_hash");
+    }
+
+    #[test]
+    fn the_load_bound_is_the_services_own() {
+        let bound_of = |load_bound_percent| {
+            let policy = Policy::Affinity { header: "x".to_owned() };
+            let service = Service { policy, load_bound_percent, ..Service::default() };
+            let cluster = cluster(Flavour::Envoy, "a", &service);
+            let config = first_policy(&cluster).typed_config.as_ref().expect("typed");
+            let ring = RingHash::decode(config.value.as_slice()).expect("reads");
+            ring.consistent_hashing_lb_config.expect("bounded").hash_balance_factor
+        };
+        assert_eq!([None, Some(150), Some(99)].map(bound_of), [Some(125), Some(150), Some(100)]);
+    }
+
+    #[test]
+    fn ejection_is_sent_with_its_rules_and_without_those_that_are_off() {
+        let rule = EjectionRule { bound: 85, enforcement_percent: 100, least_endpoints: 5, least_calls: 50 };
+        let ejection = Ejection {
+            interval_ms: 10_000,
+            base_ms: 30_000,
+            max_ms: 1,
+            max_percent: 10,
+            success_rate: None,
+            failure_percentage: Some(rule),
+        };
+        for flavour in Flavour::ALL {
+            let with = Service { ejection: Some(ejection), ..Service::default() };
+            let sent = cluster(flavour, "a", &with).outlier_detection.expect("sent");
+            assert_eq!(sent.interval, Some(Duration { seconds: 10, nanos: 0 }));
+            assert_eq!(sent.max_ejection_time, sent.base_ejection_time);
+            assert_eq!((sent.enforcing_success_rate, sent.success_rate_stdev_factor), (Some(0), None));
+            assert_eq!(
+                (sent.enforcing_failure_percentage, sent.failure_percentage_threshold),
+                (Some(100), Some(85))
+            );
+            assert_eq!(sent.enforcing_consecutive_5xx, Some(0));
+            assert_eq!(cluster(flavour, "a", &Service::default()).outlier_detection, None);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use plimsoll_xds::{Endpoint, Health, Policy, Reports, Service};
+use plimsoll_xds::{Ejection, EjectionRule, Endpoint, Health, Policy, Reports, Service};
 use tokio::time::sleep;
 
 use crate::backend::{Backend, SESSION};
@@ -48,9 +48,25 @@ async fn node_keeps_a_session_to_one_endpoint() {
     keeps_sessions(Program::Node).await;
 }
 
-/// Endpoints that serve, and one service of them.
+/// Endpoints that serve, and one service of them, with the ejection that coordinators send: every client must take it.
 pub(crate) fn service(endpoints: impl IntoIterator<Item = Endpoint>, policy: Policy) -> Service {
-    Service { endpoints: endpoints.into_iter().collect(), policy, ..Service::default() }
+    let rule = |bound, least_calls| {
+        Some(EjectionRule { bound, enforcement_percent: 100, least_endpoints: 5, least_calls })
+    };
+    let ejection = Ejection {
+        interval_ms: 10_000,
+        base_ms: 30_000,
+        max_ms: 300_000,
+        max_percent: 10,
+        success_rate: rule(1_900, 100),
+        failure_percentage: rule(85, 50),
+    };
+    Service {
+        endpoints: endpoints.into_iter().collect(),
+        policy,
+        ejection: Some(ejection),
+        ..Service::default()
+    }
 }
 
 async fn follows_the_catalog(program: Program) {

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use picks::Picks;
 
 /// Most reports or outcomes in one call.
-const MOST_REPORTS: usize = 1_000;
+pub(super) const MOST_REPORTS: usize = 1_000;
 /// Longest wait for the leader to hear of what was turned away.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 /// Most blocks of a prompt.
@@ -60,27 +60,6 @@ impl Endpoints {
                 tracing::debug!(address, "the leader was not told of requests that found no endpoint");
             }
         });
-    }
-
-    /// Where the report belongs, or why it does not count.
-    fn report(
-        &self,
-        ledger: &Ledger,
-        report: &v1::LoadReport,
-    ) -> Result<plimsoll_ledger::LoadReport, Problem> {
-        let id = names::reservation(&report.name)?;
-        let replica =
-            ledger.reservation(id).ok_or_else(|| Problem::not_found("reservation", &report.name))?;
-        if replica.token.0 != report.token || report.token == 0 {
-            let message = format!("{id}: token {} given, {} is the current one", report.token, replica.token);
-            return Err(Problem::new(ErrorReason::Fenced, message));
-        }
-        if replica.endpoint.is_none() {
-            let message = format!("{id} is no endpoint: it said of no service where it listens");
-            return Err(Problem::new(ErrorReason::WrongState, message));
-        }
-        let load = report.load.ok_or_else(|| Problem::invalid("load", "is missing"))?;
-        Ok(convert::load_from_v1(id, &load))
     }
 }
 
@@ -197,7 +176,7 @@ impl EndpointService for Endpoints {
             for one in request.turned_away.iter().filter(|one| view.service(&one.service).is_some()) {
                 book.note(&one.service, one.requests);
             }
-            let read = request.reports.iter().map(|report| self.report(&view, report)).collect();
+            let read = request.reports.iter().map(|report| self::report(&view, report)).collect();
             (view.revision().0, read)
         };
         self.api.core.loads().take_in(read.iter().filter_map(|report| report.as_ref().ok().copied()));
@@ -206,6 +185,25 @@ impl EndpointService for Endpoints {
             .map(|report| v1::LoadReportResult { failure: report.err().map(Problem::into_failure) });
         Ok(Response::new(v1::ReportLoadResponse { revision, results: results.collect() }))
     }
+}
+
+/// Where the report belongs, or why it does not count.
+pub(super) fn report(
+    ledger: &Ledger,
+    report: &v1::LoadReport,
+) -> Result<plimsoll_ledger::LoadReport, Problem> {
+    let id = names::reservation(&report.name)?;
+    let replica = ledger.reservation(id).ok_or_else(|| Problem::not_found("reservation", &report.name))?;
+    if replica.token.0 != report.token || report.token == 0 {
+        let message = format!("{id}: token {} given, {} is the current one", report.token, replica.token);
+        return Err(Problem::new(ErrorReason::Fenced, message));
+    }
+    if replica.endpoint.is_none() {
+        let message = format!("{id} is no endpoint: it said of no service where it listens");
+        return Err(Problem::new(ErrorReason::WrongState, message));
+    }
+    let load = report.load.ok_or_else(|| Problem::invalid("load", "is missing"))?;
+    Ok(convert::load_from_v1(id, &load))
 }
 
 fn address(replica: &Reservation) -> &str {

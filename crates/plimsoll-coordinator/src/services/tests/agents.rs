@@ -45,7 +45,12 @@ async fn an_agent_hears_of_leases_as_they_begin_change_and_end() {
 async fn heartbeats_are_seen_and_unknown_nodes_are_told_to_register() {
     let served = single().await;
     let mut agent = served.agent("node-01").await;
-    let beat = |node: &str, epoch| v1::NodeHeartbeat { node: node.to_owned(), epoch, sample: None };
+    let beat = |node: &str, epoch| v1::NodeHeartbeat {
+        node: node.to_owned(),
+        epoch,
+        sample: None,
+        ..Default::default()
+    };
     let nodes = vec![beat("node-01", agent.node.epoch), beat("node-02", 1), beat("node-01", 1)];
     let message = Some(Up::Heartbeat(v1::Heartbeat { nodes }));
     agent.up.send(v1::ConnectRequest { sequence: 9, message }).await.expect("open");
@@ -89,7 +94,8 @@ async fn the_newest_sample_of_a_node_is_kept_and_any_coordinator_shows_it() {
         (agent.node.epoch + 1, Some(sample(Some(1), &[]))),
     ];
     for (epoch, sample) in beats {
-        let nodes = vec![v1::NodeHeartbeat { node: "node-01".to_owned(), epoch, sample }];
+        let nodes =
+            vec![v1::NodeHeartbeat { node: "node-01".to_owned(), epoch, sample, ..Default::default() }];
         let message = Some(Up::Heartbeat(v1::Heartbeat { nodes }));
         agent.up.send(v1::ConnectRequest { sequence: 9, message }).await.expect("open");
         let Down::HeartbeatSeen(_) = agent.next().await else { panic!("an answer") };

@@ -21,7 +21,7 @@ async fn beat(agent: &mut Agent, used_permille: u64) -> Vec<Down> {
         ..Default::default()
     };
     let (node, epoch) = (agent.node.node.clone(), agent.node.epoch);
-    let nodes = vec![v1::NodeHeartbeat { node, epoch, sample: Some(sample) }];
+    let nodes = vec![v1::NodeHeartbeat { node, epoch, sample: Some(sample), ..Default::default() }];
     let message = Some(Up::Heartbeat(v1::Heartbeat { nodes }));
     agent.up.send(v1::ConnectRequest { sequence: 9, message }).await.expect("open");
     let mut told = Vec::new();

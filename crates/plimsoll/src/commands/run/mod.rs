@@ -27,7 +27,7 @@ use super::process::{Running, Signals, ends, exit_of};
 use crate::args::{Globals, ResourceArgs, duration};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::host::{attach_to_agent, host_name};
+use crate::host::{AGENT_SOCKET, agent_socket, attach_to_agent, host_name};
 use crate::output::Out;
 
 /// What a command is sent that is to save what it has.
@@ -96,6 +96,9 @@ impl Run {
             warn_of_another_machine(&granted, &out);
             let mut env = lease.env();
             env.extend(connection(globals)?);
+            // There the command says its load, and asks whether its token is still good.
+            let socket = Some(agent_socket()).filter(|socket| socket.exists());
+            env.extend(socket.map(|socket| (AGENT_SOCKET.to_owned(), socket.to_string_lossy().into_owned())));
 
             let limited = self.limits.group(tree.as_ref(), &granted, &out)?;
             let replica = self.listen.as_ref().map(|address| Replica::watch(&client, &lease, address, &out));
