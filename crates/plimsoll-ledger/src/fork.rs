@@ -84,6 +84,7 @@ impl Fork {
         rows.extend(self.reservations.into_values().map(Row::Reservation));
         rows.extend(ledger.book.rows().cloned().map(Row::Usage));
         rows.extend(ledger.overflows.bodies.values().cloned().map(Row::Body));
+        rows.extend(ledger.queue_uses.values().cloned().map(Row::QueueUse));
         ForkedRows { revision: ledger.revision(), rows }
     }
 }

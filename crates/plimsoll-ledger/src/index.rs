@@ -202,6 +202,7 @@ impl Ledger {
                 && old.amounts == new.amounts
                 && old.members == new.members;
             if !same_hold {
+                self.count_use(&new.request.queue, &new.request.pool);
                 self.occupy(old, false);
                 self.charge(old, false);
                 self.occupy(&new, true);
@@ -209,6 +210,9 @@ impl Ledger {
             }
             self.unlink(old);
         } else {
+            if new.state.is_occupying() {
+                self.count_use(&new.request.queue, &new.request.pool);
+            }
             self.occupy(&new, true);
             self.charge(&new, true);
         }

@@ -163,6 +163,7 @@ impl Ledger {
                     && self.intents == rebuilt.intents,
             ),
             ("contentions", self.contentions == rebuilt.contentions),
+            ("use over time", self.queue_uses == rebuilt.queue_uses),
             ("names", self.node_names == rebuilt.node_names),
         ];
         for (what, holds) in checks {
@@ -205,7 +206,22 @@ impl Ledger {
                 violation(found, "I21", format!("sum of queue {} overflows", r.request.queue));
             }
         }
+        for (queue, pool) in self.queue_uses.keys() {
+            if self.queue(queue).is_none() || self.pool(pool).is_none_or(|pool| pool.fades_in_ms().is_none())
+            {
+                violation(
+                    found,
+                    "I4",
+                    format!("use over time of queue {queue} in {pool}, which counts none"),
+                );
+            }
+        }
         for ((queue, pool), sum) in sums {
+            let counts = self.pool(pool).is_some_and(|pool| pool.fades_in_ms().is_some());
+            if counts && !sum.is_zero() && !self.queue_uses.contains_key(&(queue.to_owned(), pool.to_owned()))
+            {
+                violation(found, "I4", format!("queue {queue} takes of {pool}, and its use is not counted"));
+            }
             let taken = self.quota.own_use(queue, pool).cloned().unwrap_or_default();
             if taken != sum {
                 violation(

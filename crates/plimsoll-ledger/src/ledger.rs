@@ -29,12 +29,12 @@ use crate::usage::{OddPrices, QuotaIndex, UsageBook};
 use crate::{
     Answer, Applied, Blocker, Class, Command, DEFAULT_CLASS, DEFAULT_POOL, DeviceUsage, Entry, Event,
     EventObject, GENESIS_CLASSES, Intent, Load, Meta, Node, NodeLimits, NodeUsage, Outcome, Pool, Queue,
-    QuotaPolicy, Reason, Refusal, Remembered, Reservation, Scaling, ScalingPolicy, Service, Stamp, State,
-    Validator, Verdict, Violation,
+    QueueUse, QuotaPolicy, Reason, Refusal, Remembered, Reservation, Scaling, ScalingPolicy, Service, Stamp,
+    State, Validator, Verdict, Violation,
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 12;
+pub const LATEST_VERSION: u32 = 13;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Ledger {
     pub(crate) reservations: BTreeMap<ReservationId, Arc<Reservation>>,
     pub(crate) answers: Answers,
     pub(crate) removed: RemovedNodes,
+    /// What queues used over time, by queue and pool.
+    pub(crate) queue_uses: BTreeMap<(String, String), Arc<QueueUse>>,
     // Derived from them.
     pub(crate) node_names: BTreeMap<String, NodeId>,
     /// Per pool, in order of class and age.

@@ -35,6 +35,7 @@ mod policy;
 mod preemption;
 mod processing;
 mod qos;
+mod queue_use;
 mod quota;
 mod recent;
 mod relocation;
@@ -87,6 +88,7 @@ pub use policy::{
 pub use preemption::Claimant;
 pub use processing::Batch;
 pub use qos::Qos;
+pub use queue_use::{QueueUse, USUAL_HALF_LIFE_MS};
 pub use quota::{
     Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
     fair_tree_order, least,

@@ -14,6 +14,8 @@ pub const MAX_VICTIMS: usize = 4_096;
 pub const MIN_TTL_MS: u64 = 1_000;
 /// Longest lease, hold, wait or duration, in milliseconds (366 days).
 pub const MAX_TTL_MS: u64 = 366 * 24 * 3_600_000;
+/// Shortest half-life of use over time, in milliseconds: a shorter memory would be none.
+pub const MIN_HALF_LIFE_MS: u64 = 60_000;
 /// Most members of a gang.
 pub const MAX_GANG_MEMBERS: u32 = 1_024;
 /// Most labels, selector terms or named resources in one request or registration.

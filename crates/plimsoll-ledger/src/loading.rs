@@ -141,6 +141,7 @@ impl Loading {
             Row::Scaling(scaling) => ledger.put_scaling(scaling),
             Row::Intent(intent) => ledger.put_intent(intent),
             Row::Contention(contention) => ledger.put_contention(contention),
+            Row::QueueUse(row) => ledger.put_queue_use(row),
             Row::Body(body) => {
                 if body.how == AsideHow::Compressed {
                     ledger.overflows.bodies.insert(body.reservation, Arc::clone(&body));

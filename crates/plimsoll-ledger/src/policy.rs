@@ -66,6 +66,8 @@ pub struct Pool {
     pub spot: Option<SpotPolicy>,
     /// No machine is started where its nodes and those on their way would draw more watts together; 0 for no such bound. From ledger version 12 on.
     pub power_budget_watts: u64,
+    /// With [`Fairness::FairTree`], after so many milliseconds use counts half; 0 for a week. From ledger version 13 on.
+    pub half_life_ms: u64,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -148,6 +150,8 @@ pub enum Fairness {
     Quota,
     /// The lowest share by weight, level by level.
     Weighted,
+    /// The least used over time by weight, level by level; who stays within the queue's own quota goes first. From ledger version 13 on.
+    FairTree,
 }
 
 /// Who may take how much: a node of the tree of queues. From ledger version 3 on.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::{
-    Answer, Body, Class, Contention, Intent, Load, Node, NodeLimits, Pool, Queue, QuotaPolicy, RemovedNode,
-    Reservation, Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
+    Answer, Body, Class, Contention, Intent, Load, Node, NodeLimits, Pool, Queue, QueueUse, QuotaPolicy,
+    RemovedNode, Reservation, Scaling, ScalingPolicy, Schedule, Service, Usage, UsageKey, Validator,
 };
 
 /// Key of a row. Order here is the canonical order of rows.
@@ -52,6 +52,8 @@ pub enum RowKey {
     Contention(Revision),
     /// What one that is set aside asked, by its reservation: no part of the state's digest, since the reservation's own row has its hash.
     Body(ReservationId),
+    /// What a queue used over time, by queue and pool.
+    QueueUse(String, String),
 }
 
 /// A place for a row in a store: short, and in the order in which rows come to be, so that new ones go to the end. Order
@@ -98,6 +100,8 @@ pub enum RowPlace {
     Contention(Revision),
     /// What one that is set aside asked, by its reservation.
     Body(ReservationId),
+    /// What a queue used over time, by queue and pool.
+    QueueUse(String, String),
 }
 
 /// A row. Shared, so that handing it to the store copies nothing.
@@ -143,6 +147,8 @@ pub enum Row {
     Contention(Arc<Contention>),
     /// What one that is set aside asked. From ledger version 11 on.
     Body(Arc<Body>),
+    /// What a queue used over time. From ledger version 13 on.
+    QueueUse(Arc<QueueUse>),
 }
 
 /// A row as a store gives it back.
@@ -178,6 +184,7 @@ impl Row {
             Row::Intent(intent) => RowPlace::Intent(intent.id),
             Row::Contention(contention) => RowPlace::Contention(contention.id),
             Row::Body(body) => RowPlace::Body(body.reservation),
+            Row::QueueUse(row) => RowPlace::QueueUse(row.queue.clone(), row.pool.clone()),
         }
     }
 }

@@ -116,7 +116,10 @@ impl Ledger {
         let scaling = scaling_policies.chain(scalings).chain(intents);
         let contentions =
             self.contentions.rows().map(|one| (RowKey::Contention(one.id), Row::Contention(Arc::clone(one))));
-        let late = scaling.chain(contentions);
+        let uses = self.queue_uses.iter().map(|((queue, pool), row)| {
+            (RowKey::QueueUse(queue.clone(), pool.clone()), Row::QueueUse(Arc::clone(row)))
+        });
+        let late = scaling.chain(contentions).chain(uses);
         objects.chain(remembered).chain(removed).chain(named).chain(services).chain(loads).chain(late)
     }
 }

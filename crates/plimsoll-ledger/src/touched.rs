@@ -121,6 +121,9 @@ impl Ledger {
             RowPlace::Scaling(name) => self.scalings.get(name).cloned().map(Row::Scaling),
             RowPlace::Intent(id) => self.intents.get(id).cloned().map(Row::Intent),
             RowPlace::Body(id) => self.overflows.bodies.get(id).cloned().map(Row::Body),
+            RowPlace::QueueUse(queue, pool) => {
+                self.queue_uses.get(&(queue.clone(), pool.clone())).cloned().map(Row::QueueUse)
+            }
             RowPlace::Contention(id) => self.contentions.get(*id).cloned().map(Row::Contention),
             RowPlace::RemovedNode(id) => self.removed_node(*id).cloned().map(Row::RemovedNode),
             // Those are noted with their form.

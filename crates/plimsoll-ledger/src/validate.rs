@@ -10,7 +10,6 @@ use crate::limits::{
     MAX_DEVICES, MAX_EVICT_FOR_MS, MAX_GANG_MEMBERS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES,
     MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_EVICT_FOR_MS, MIN_TTL_MS,
 };
-use crate::processing;
 use crate::repair::validate_repair;
 use crate::role::validate_roles;
 use crate::topology::{validate_levels, validate_place};
@@ -18,6 +17,7 @@ use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Qos, Reason, Registration, Request,
     Requirements, WHOLE_DEVICE_MILLI,
 };
+use crate::{processing, queue_use};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
 pub fn validate_request(request: &Request) -> Vec<Blocker> {
@@ -153,7 +153,8 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.currency", pool.currency.len() as u64, 0, 16);
-            for (field, value, least, most) in processing::pool_bounds(pool) {
+            let bounds = processing::pool_bounds(pool).into_iter().chain(queue_use::pool_bounds(pool));
+            for (field, value, least, most) in bounds {
                 range(&mut bad, field, value, least, most);
             }
             for (resource, price) in &pool.prices {

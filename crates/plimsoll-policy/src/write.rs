@@ -117,6 +117,9 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     elastic_parts(&pool.elastic, &mut spec);
     spot_part(pool.spot.as_ref(), &mut spec);
+    if pool.half_life_ms > 0 {
+        spec.insert("halfLife".to_owned(), json!(format_duration_ms(pool.half_life_ms)));
+    }
     if pool.power_budget_watts > 0 {
         spec.insert("powerBudget".to_owned(), json!(pool.power_budget_watts));
     }

@@ -167,6 +167,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 elastic,
                 spot,
                 power_budget_watts,
+                half_life_ms: starvation_bound_ms * 60,
                 changed: Revision(0),
             })
         },

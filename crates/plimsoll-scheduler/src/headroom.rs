@@ -53,6 +53,11 @@ impl Headroom {
         &self.tree
     }
 
+    /// For those who take something for a moment and give it back.
+    pub(crate) fn tree_mut(&mut self) -> &mut QuotaTree {
+        &mut self.tree
+    }
+
     /// Members that quota is enough for, at most `wanted`. Shares by memory count when their device is known.
     pub(crate) fn most_members(&self, request: &Request, wanted: u32) -> u32 {
         if request.queue.is_empty() {

@@ -17,6 +17,7 @@ mod headroom;
 mod lens;
 mod optimized;
 mod order;
+mod over_time;
 mod overload;
 mod planner;
 mod preemption;

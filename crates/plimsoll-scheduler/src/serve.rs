@@ -30,7 +30,7 @@ impl Planner {
             let queues = ledger.queues_waiting(&pool.name).next().is_some();
             self.begin_turns(ledger, pool, &mut placed);
             match ledger.fairness_of(pool) {
-                Fairness::Fair | Fairness::Weighted if queues => {
+                Fairness::Fair | Fairness::Weighted | Fairness::FairTree if queues => {
                     self.serve_by_share(ledger, pool, limit, &mut placed);
                 }
                 Fairness::Quota if queues => {

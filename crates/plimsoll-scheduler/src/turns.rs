@@ -2,7 +2,7 @@
 //!
 //! Inside a queue it is class, then age. Between queues it is what the pool's `fairness` says: level by level of the tree, the child that
 //! would have the lowest share of what is borrowed with its next request granted goes first, and among equals the one whose next request is older. A request without a queue stands beside
-//! the roots with a share of nothing.
+//! the roots with a share of nothing. With `fair_tree` it is the child that used least over time by its weight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,6 +10,7 @@ use plimsoll_ledger::{Fairness, Ledger, Share};
 use plimsoll_types::ReservationId;
 
 use crate::headroom::Headroom;
+use crate::over_time::OverTime;
 
 /// Requests of one pool in the order of their turns, re-ordered as grants change shares.
 ///
@@ -18,6 +19,8 @@ use crate::headroom::Headroom;
 pub(crate) struct Turns<'a> {
     ledger: &'a Ledger,
     fairness: Fairness,
+    /// With [`Fairness::FairTree`].
+    over_time: Option<OverTime>,
     lines: BTreeMap<String, VecDeque<ReservationId>>,
     waiting: BTreeMap<String, BTreeSet<Standing>>,
     entered: BTreeMap<String, Standing>,
@@ -49,7 +52,10 @@ impl<'a> Turns<'a> {
             let Some(reservation) = ledger.reservation(id) else { continue };
             lines.entry(reservation.request.queue.clone()).or_default().push_back(id);
         }
-        let mut turns = Turns { ledger, fairness, lines, waiting: BTreeMap::new(), entered: BTreeMap::new() };
+        let over_time =
+            (fairness == Fairness::FairTree).then(|| OverTime::new(ledger, headroom.tree(), pool));
+        let (waiting, entered) = (BTreeMap::new(), BTreeMap::new());
+        let mut turns = Turns { ledger, fairness, over_time, lines, waiting, entered };
         let queues: Vec<String> = turns.lines.keys().cloned().collect();
         for queue in queues {
             turns.enter(headroom, &queue);
@@ -86,6 +92,9 @@ impl<'a> Turns<'a> {
 
     /// Puts a queue and those above it where they stand now.
     fn enter(&mut self, headroom: &mut Headroom, queue: &str) {
+        if let Some(over_time) = &mut self.over_time {
+            over_time.follow(headroom.tree(), queue);
+        }
         let path: Vec<String> = if queue.is_empty() {
             vec![NO_QUEUE.to_owned()]
         } else {
@@ -102,7 +111,11 @@ impl<'a> Turns<'a> {
             let below = self.waiting.get(name).and_then(BTreeSet::first).map(|standing| standing.oldest);
             let Some(oldest) = own.or(below) else { continue };
             let next = self.ledger.reservation(oldest).map(|reservation| &reservation.request);
-            let share = next.map(|next| headroom.share_with(name, next, self.fairness)).unwrap_or_default();
+            let share = next.map(|next| match &self.over_time {
+                Some(over_time) => over_time.share_with(headroom.tree_mut(), name, next),
+                None => headroom.share_with(name, next, self.fairness),
+            });
+            let share = share.unwrap_or_default();
             let standing = Standing { share, oldest, queue: name.clone() };
             self.entered.insert(name.clone(), standing.clone());
             self.waiting.entry(parent.to_owned()).or_default().insert(standing);

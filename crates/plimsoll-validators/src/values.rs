@@ -93,6 +93,7 @@ fn of_pool(pool: &Pool) -> Value {
         Fairness::Fair => "fair",
         Fairness::Quota => "quota",
         Fairness::Weighted => "weighted",
+        Fairness::FairTree => "fair_tree",
     };
     let countables = pool.countables.iter().map(|(name, amount)| (name.to_string(), Value::count(amount.0)));
     Value::object([

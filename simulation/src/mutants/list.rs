@@ -30,6 +30,7 @@ const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
+const FAIR_TREE: Net = Net::tests("plimsoll-ledger", "fair_tree", "");
 const OVERFLOW: Net = Net::tests("plimsoll-ledger", "overflow", "");
 const MOVES: Net = Net::tests("plimsoll-scheduler", "elastic_test", "");
 const SLICES: Net = Net::tests("plimsoll-rates", "sum", "");
@@ -47,7 +48,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 73] = [
+pub const SEEDED: [Seeded; 74] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -73,6 +74,7 @@ pub const SEEDED: [Seeded; 73] = [
     bug("trust-the-planner", "apply does not check again what the planner found", &[MODEL, SEEDS]),
     bug("forget-quota", "a grant is not held against its queue's quota", &[MODEL, SEEDS]),
     bug("anyone-administers", "administrators of queues are not looked at", &[ADMINISTRATION]),
+    bug("forget-past-use", "what a queue used over time is not counted", &[FAIR_TREE]),
     bug("forget-a-level", "what the queues above have left is not looked at", &[MODEL, SEEDS]),
     bug("never-true-up", "what a grant had committed of a budget is not given back", &[MODEL, USAGE, SEEDS]),
     bug("stale-quota-index", "a quota that is put is not found for anybody", &[MODEL, USAGE, SEEDS]),

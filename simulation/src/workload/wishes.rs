@@ -179,8 +179,13 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
             let countables = seats.into_iter().collect();
             let queue_order = order.into();
             let name = "default".to_owned();
-            let fairness =
-                [v1::Fairness::Priority, v1::Fairness::Fair, v1::Fairness::Quota, v1::Fairness::Weighted];
+            let fairness = [
+                v1::Fairness::Priority,
+                v1::Fairness::Fair,
+                v1::Fairness::Quota,
+                v1::Fairness::Weighted,
+                v1::Fairness::FairTree,
+            ];
             let (prices, currency) = rules::prices(rng);
             Object::Pool(v1::Pool {
                 elasticity: elasticity(strict).into(),
@@ -201,6 +206,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 contention: contention(max_pending),
                 rebalance_interval_ms: if max_pending == 3 { 2_000 } else { 0 },
                 spot: spot(strategy),
+                half_life_ms: if max_pending == 3 { 60_000 } else { 0 },
                 ..Default::default()
             })
         }

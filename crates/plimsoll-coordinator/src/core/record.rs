@@ -248,6 +248,7 @@ fn load_event(
                 | Row::RemovedNode(_)
                 | Row::Usage(_)
                 | Row::Load(_)
+                | Row::QueueUse(_)
                 | Row::Body(_) => {
                     return Err("an event about a row of no object".to_owned());
                 }

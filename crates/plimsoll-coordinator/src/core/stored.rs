@@ -34,6 +34,7 @@ const SCALING: u8 = 26;
 const INTENT: u8 = 27;
 const CONTENTION: u8 = 60;
 const BODY: u8 = 100;
+const QUEUE_USE: u8 = 140;
 
 /// First byte of an answer's value.
 const WHOLE: u8 = 0;
@@ -57,6 +58,10 @@ pub(super) fn key(place: &RowPlace) -> Vec<u8> {
         RowPlace::Quota(name) => add(QUOTA, name.as_bytes()),
         // The canonical key without its own byte of kind.
         RowPlace::Usage(key) => add(USAGE, &encoding::encode_key(&RowKey::Usage(key.clone()))[1..]),
+        RowPlace::QueueUse(queue, pool) => {
+            let key = RowKey::QueueUse(queue.clone(), pool.clone());
+            add(QUEUE_USE, &encoding::encode_key(&key)[1..]);
+        }
         RowPlace::Validator(name) => add(VALIDATOR, name.as_bytes()),
         RowPlace::Schedule(name) => add(SCHEDULE, name.as_bytes()),
         RowPlace::Service(name) => add(SERVICE, name.as_bytes()),

@@ -29,6 +29,7 @@ impl Ledger {
         self.check_policy(context.actor, put, delete)?;
         let countables_before = self.countable_names();
         let levels_before = self.levels();
+        let fair_trees_before = self.fair_trees();
         for object in put {
             self.put_policy(context, object);
         }
@@ -43,6 +44,7 @@ impl Ledger {
             self.recount_work();
         }
         self.follow_spot_policies();
+        self.follow_fair_trees(&fair_trees_before);
         if touches_queues(put, delete) {
             self.remake_quota();
             self.recount_batches();
@@ -71,6 +73,7 @@ impl Ledger {
         self.check_overflow(put, &mut blockers);
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
+        self.check_fair_trees(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);
         self.check_elastic(put, delete, &mut blockers);

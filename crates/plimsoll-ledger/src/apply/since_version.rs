@@ -1,11 +1,11 @@
 //! From which ledger version on a command may be proposed: a row for each feature that came after the first.
 
 use super::{administration, evict, overflow, preempt, queueing, queues, repair, usage, validators};
-use crate::processing;
 use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, capacity, contention, mig, qos, role,
     scaling, service, topology,
 };
+use crate::{processing, queue_use};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -65,6 +65,7 @@ impl Command {
             || self.says(none, scaling::is_of_templates, none)
             || self.says(none, scaling::is_of_power, none);
         let features = [
+            (self.says(none, queue_use::is_of_fair_trees, none), queue_use::SINCE_VERSION),
             (of_templates, scaling::TEMPLATES_SINCE_VERSION),
             (of_spot, capacity::SINCE_VERSION),
             (of_overflow, crate::overflow::SINCE_VERSION),

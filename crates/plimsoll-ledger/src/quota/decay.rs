@@ -38,7 +38,7 @@ impl DecayedUse {
 }
 
 /// The natural logarithm of 2, in billionths.
-const LN2_PPB: u128 = 693_147_181;
+pub(crate) const LN2_PPB: u128 = 693_147_181;
 /// Steps of the table in one half-life.
 const STEPS: u64 = 256;
 

@@ -16,6 +16,7 @@ mod tree;
 pub use cell::{Cell, Quota};
 pub(crate) use charge::least_of_needs;
 pub use charge::{GPU, charge, least};
+pub(crate) use decay::LN2_PPB;
 pub use decay::{DecayedUse, decay};
 pub use entitlement::{Claim, entitlements};
 pub use fair_tree::{Account, fair_tree_order};

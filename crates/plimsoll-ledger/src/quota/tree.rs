@@ -176,6 +176,11 @@ impl QuotaTree {
         }
     }
 
+    /// A queue's weight among its siblings, in thousandths; `None` where there is no such queue.
+    pub fn weight_milli(&self, queue: &str) -> Option<u32> {
+        self.queues.get(queue).map(|entry| entry.weight_milli)
+    }
+
     /// True where the queue takes more than it has of any of `asked`'s resources of the pool, once `asked` is added.
     pub fn would_borrow(&self, queue: &str, pool: &str, asked: &Resources) -> bool {
         asked.iter().any(|(resource, amount)| {

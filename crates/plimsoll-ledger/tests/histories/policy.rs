@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Expander, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Gauge, Measure, Meter,
-    NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption, Provider,
-    ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy, ScalingTarget,
-    Schedule, Scope, Service, Severity, SpotPolicy, Users, Validator,
+    Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure,
+    Meter, NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption,
+    Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
+    ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -211,6 +211,11 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
         134 | 135 => {
             let power_budget_watts = if change == 134 { 1_000 } else { 400 };
             (vec![PolicyObject::Pool(Pool { power_budget_watts, ..pool("default", 0) })], vec![])
+        }
+        136 | 137 => {
+            let half_life_ms = if change == 136 { 60_000 } else { 0 };
+            let over_time = Pool { fairness: Fairness::FairTree, half_life_ms, ..pool("default", 0) };
+            (vec![PolicyObject::Pool(over_time)], vec![])
         }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),

@@ -391,7 +391,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 12 {
+                if *to > 13 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 let before = std::mem::replace(&mut self.version, *to);

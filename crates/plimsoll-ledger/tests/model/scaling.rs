@@ -1,6 +1,6 @@
 //! Scaling of the model: `docs/semantics.md` 5.9, for pools.
 
-use plimsoll_ledger::{IntentStep, ScaleDecided, ScalingPolicy, ScalingTarget};
+use plimsoll_ledger::{Fairness, IntentStep, ScaleDecided, ScalingPolicy, ScalingTarget};
 
 use super::*;
 
@@ -84,6 +84,13 @@ impl Model {
         if self.version < 12
             && put.iter().any(|object| matches!(object, PolicyObject::Pool(p) if p.power_budget_watts > 0))
         {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        let over_time = |object: &PolicyObject| match object {
+            PolicyObject::Pool(pool) => pool.fairness == Fairness::FairTree || pool.half_life_ms > 0,
+            _ => false,
+        };
+        if self.version < 13 && put.iter().any(over_time) {
             reasons.push(Reason::UnsupportedVersion);
         }
         let mut after = self.scaled.clone();

@@ -12,7 +12,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 26] = [
+pub(crate) const SPEC: [&str; 27] = [
     "select",
     "strategy",
     "countables",
@@ -39,6 +39,7 @@ pub(crate) const SPEC: [&str; 26] = [
     "fragmentationThreshold",
     "spot",
     "powerBudget",
+    "halfLife",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -61,11 +62,12 @@ pub(crate) const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
     [("best_effort_fifo", QueueOrder::BestEffortFifo), ("strict_fifo", QueueOrder::StrictFifo)];
 
 /// Ways of being fair between queues as files write them.
-pub(crate) const FAIRNESS: [(&str, Fairness); 4] = [
+pub(crate) const FAIRNESS: [(&str, Fairness); 5] = [
     ("priority", Fairness::Priority),
     ("fair", Fairness::Fair),
     ("quota", Fairness::Quota),
     ("weighted", Fairness::Weighted),
+    ("fair_tree", Fairness::FairTree),
 ];
 
 /// What may be taken back, as files write it.
@@ -193,6 +195,10 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     pool.contention = spec.get("contention").map(|node| contention(context, node));
     super::elastic::read(context, spec, &mut pool);
     pool.spot = super::spot::read(context, spec, "pool");
+    if let Some(node) = spec.get("halfLife") {
+        context.locate("pool.half_life_ms", node.mark, "spec.halfLife");
+        pool.half_life_ms = context.quantity(node, "spec.halfLife", parse_duration_ms).unwrap_or_default();
+    }
     if let Some(node) = spec.get("powerBudget") {
         context.locate("pool.power_budget_watts", node.mark, "spec.powerBudget");
         let watts = context.quantity(node, "spec.powerBudget", parse_watts);

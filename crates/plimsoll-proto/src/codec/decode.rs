@@ -163,6 +163,7 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
         contention: from.contention.map(contention::decode_policy).transpose()?,
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
+        half_life_ms: from.half_life_ms,
     })
 }
 

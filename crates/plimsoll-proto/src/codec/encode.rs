@@ -157,6 +157,7 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         contention: pool.contention.as_ref().map(contention::encode_policy),
         rebalance_interval_ms: pool.rebalance_interval_ms,
         power_budget_watts: pool.power_budget_watts,
+        half_life_ms: pool.half_life_ms,
     }
 }
 

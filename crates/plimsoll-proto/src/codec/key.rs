@@ -26,6 +26,7 @@ const SCALING: u8 = 26;
 const INTENT: u8 = 27;
 const CONTENTION: u8 = 60;
 const BODY: u8 = 100;
+const QUEUE_USE: u8 = 140;
 
 /// Canonical bytes of a key.
 pub fn encode_key(key: &RowKey) -> Bytes {
@@ -61,6 +62,11 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Body(id) => {
             bytes.push(BODY);
             bytes.extend_from_slice(&id.0.to_be_bytes());
+        }
+        RowKey::QueueUse(queue, pool) => {
+            bytes.push(QUEUE_USE);
+            escaped(&mut bytes, queue);
+            bytes.extend_from_slice(pool.as_bytes());
         }
         RowKey::Node(id) => {
             bytes.push(NODE);
@@ -137,6 +143,10 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
             let id = rest.try_into().map_err(|_| bad)?;
             Ok(RowKey::Reservation(ReservationId(u64::from_be_bytes(id))))
         }
+        QUEUE_USE => {
+            let (queue, pool) = split_actor(rest).ok_or_else(|| bad.clone())?;
+            Ok(RowKey::QueueUse(text(&queue)?, text(pool)?))
+        }
         IDEMPOTENCY => {
             let (actor, request_id) = split_actor(rest).ok_or_else(|| bad.clone())?;
             Ok(RowKey::Idempotency(text(&actor)?, text(request_id)?))
@@ -165,6 +175,7 @@ pub fn key_of(row: &Row) -> RowKey {
         Row::Intent(intent) => RowKey::Intent(intent.id),
         Row::Contention(one) => RowKey::Contention(one.id),
         Row::Body(body) => RowKey::Body(body.reservation),
+        Row::QueueUse(row) => RowKey::QueueUse(row.queue.clone(), row.pool.clone()),
         Row::Node(node) => RowKey::Node(node.id),
         Row::Reservation(reservation) => RowKey::Reservation(reservation.id),
         Row::RemovedNode(removed) => RowKey::RemovedNode(removed.id),
@@ -232,6 +243,7 @@ mod tests {
             any::<u64>().prop_map(|id| RowKey::Intent(Revision(id))),
             any::<u64>().prop_map(|id| RowKey::Contention(Revision(id))),
             any::<u64>().prop_map(|id| RowKey::Body(ReservationId(id))),
+            ("[a\u{0}\u{1}b]{0,4}", "[a\u{0}\u{1}b]{0,4}").prop_map(|(a, b)| RowKey::QueueUse(a, b)),
             any::<u32>().prop_map(|id| RowKey::Node(NodeId(id))),
             any::<u32>().prop_map(|id| RowKey::RemovedNode(NodeId(id))),
             any::<u64>().prop_map(|id| RowKey::Reservation(ReservationId(id))),

@@ -13,6 +13,7 @@ mod mig;
 mod names;
 mod outcome;
 mod overflow;
+mod queue_use;
 mod request;
 mod reservation;
 mod row;

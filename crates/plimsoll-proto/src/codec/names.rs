@@ -175,12 +175,13 @@ pub(super) fn encode_fairness(fairness: Fairness) -> i32 {
         Fairness::Fair => 1,
         Fairness::Quota => 2,
         Fairness::Weighted => 3,
+        Fairness::FairTree => 4,
     }
 }
 
 /// The other way.
 pub(super) fn decode_fairness(number: i32) -> Result<Fairness, CodecError> {
-    [Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]
+    [Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted, Fairness::FairTree]
         .into_iter()
         .find(|fairness| encode_fairness(*fairness) == number)
         .ok_or(CodecError::UnknownKind { what: "fairness" })

@@ -7,8 +7,8 @@ use plimsoll_types::{LedgerTime, Revision};
 
 use super::decode::{self, Result};
 use super::{
-    CodecError, SharedRequests, contention, encode, outcome, overflow, reservation, scale, schedule, service,
-    usage,
+    CodecError, SharedRequests, contention, encode, outcome, overflow, queue_use, reservation, scale,
+    schedule, service, usage,
 };
 use crate::fields::{Reader, Writer};
 
@@ -35,6 +35,7 @@ pub(super) fn write(to: &mut Writer<'_>, row: &Row) {
         Row::Intent(intent) => to.generated(27, &scale::encode_intent(intent)),
         Row::Contention(one) => to.generated(60, &contention::encode(one)),
         Row::Body(body) => to.message(100, |to| overflow::write_body(to, body)),
+        Row::QueueUse(object) => to.generated(140, &queue_use::encode(object)),
     }
 }
 
@@ -63,6 +64,7 @@ pub(super) fn read(mut from: Reader<'_>, requests: &mut SharedRequests) -> Resul
         Some(26) => Row::Scaling(Arc::new(scale::decode_state(from.some_generated(26, "scaling")?))),
         Some(27) => Row::Intent(Arc::new(scale::decode_intent(from.some_generated(27, "intent")?)?)),
         Some(60) => Row::Contention(Arc::new(contention::decode(from.some_generated(60, "contention")?)?)),
+        Some(140) => Row::QueueUse(Arc::new(queue_use::decode(from.some_generated(140, "queue use")?)?)),
         Some(100) => Row::Body(Arc::new(overflow::read_body(from.some_message(100, "body")?)?)),
         _ => return Err(CodecError::UnknownKind { what: "row" }),
     };

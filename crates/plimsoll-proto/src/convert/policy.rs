@@ -56,6 +56,7 @@ pub fn fairness_from_v1(from: i32) -> Option<Fairness> {
         v1::Fairness::Fair => Fairness::Fair,
         v1::Fairness::Quota => Fairness::Quota,
         v1::Fairness::Weighted => Fairness::Weighted,
+        v1::Fairness::FairTree => Fairness::FairTree,
     })
 }
 
@@ -86,6 +87,7 @@ pub fn fairness_to_v1(from: Fairness) -> v1::Fairness {
         Fairness::Fair => v1::Fairness::Fair,
         Fairness::Quota => v1::Fairness::Quota,
         Fairness::Weighted => v1::Fairness::Weighted,
+        Fairness::FairTree => v1::Fairness::FairTree,
     }
 }
 
@@ -137,6 +139,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         contention: from.contention.as_ref().map(super::contention::contention_policy_to_v1),
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
+        half_life_ms: from.half_life_ms,
         spot: from.spot.as_ref().map(spot::spot_to_v1),
     }
 }
@@ -389,6 +392,12 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.within("contention", |check| super::contention::contention_policy(check, contention))
     });
     check.range_or_default("rebalance_interval_ms", from.rebalance_interval_ms, MIN_TTL_MS, MAX_TTL_MS);
+    check.range_or_default(
+        "half_life_ms",
+        from.half_life_ms,
+        plimsoll_ledger::limits::MIN_HALF_LIFE_MS,
+        MAX_TTL_MS,
+    );
     check.range("power_budget_watts", from.power_budget_watts, 0, crate::limits::MAX_AMOUNT);
     check.range_or_default("starvation_bound_ms", from.starvation_bound_ms, MIN_TTL_MS, MAX_TTL_MS);
     Pool {
@@ -413,6 +422,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         contention,
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
+        half_life_ms: from.half_life_ms,
         elastic: elastic::elastic(check, from),
         spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot::spot(check, from))),
     }

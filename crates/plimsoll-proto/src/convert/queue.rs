@@ -76,7 +76,28 @@ pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
         compressed: aside.compressed,
         spilled_bytes: aside.spilled_bytes,
         compressed_bytes: aside.compressed_bytes,
+        over_time: over_time(&from.name, ledger),
     }
+}
+
+/// Of the queue and those below it. O(queues below x resources) for each pool that counts it.
+fn over_time(queue: &str, ledger: &Ledger) -> Vec<v1::UseOverTime> {
+    let counted = ledger.pools().filter(|pool| pool.fades_in_ms().is_some());
+    let mut all = Vec::new();
+    for pool in counted {
+        let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+        let mut left = vec![queue.to_owned()];
+        while let Some(queue) = left.pop() {
+            for (resource, amount) in ledger.average_use(&queue, &pool.name).iter() {
+                let sum = sum.entry(resource.to_owned()).or_default();
+                *sum = sum.saturating_add(amount.0);
+            }
+            left.extend(ledger.quota().below(&queue).map(str::to_owned));
+        }
+        let one = |(resource, average)| v1::UseOverTime { pool: pool.name.clone(), resource, average };
+        all.extend(sum.into_iter().map(one));
+    }
+    all
 }
 
 pub(super) fn queue(check: &mut Check, from: &v1::Queue) -> Queue {

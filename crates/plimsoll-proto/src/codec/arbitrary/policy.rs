@@ -42,12 +42,21 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     let strategy = select(plimsoll_ledger::Strategy::NAMED.map(|(_, strategy)| strategy).to_vec());
     let countables = btree_map("license/[a-z]{1,4}", amount().prop_map(Amount), 0..3);
     let order = select(vec![QueueOrder::BestEffortFifo, QueueOrder::StrictFifo]);
-    let fairness = select(vec![Fairness::Priority, Fairness::Fair, Fairness::Quota, Fairness::Weighted]);
+    let fairness = select(vec![
+        Fairness::Priority,
+        Fairness::Fair,
+        Fairness::Quota,
+        Fairness::Weighted,
+        Fairness::FairTree,
+    ]);
+    let fairness = (fairness, prop_oneof![Just(0), 60_000..31_622_400_000u64]);
     let preemption =
         select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
     let prices =
         btree_map(prop_oneof![Just("cpu".to_owned()), "license/[a-z]{1,4}"], 1..(u64::MAX >> 1), 0..3);
-    let words = ("[A-Z]{0,3}", vec(name(), 0..3));
+    // Levels are told apart by their names.
+    let levels = prop::collection::btree_set(name(), 0..3).prop_map(|levels| levels.into_iter().collect());
+    let words = ("[A-Z]{0,3}", levels);
     let over = btree_map(prop_oneof![Just("cpu".to_owned()), "storage/[a-z]{1,4}"], 1_000..=100_000u32, 0..3);
     let over = (over, prop::option::of(contention_policy()), prop_oneof![Just(0), 1_000..31_622_400_000u64]);
     let queueing = (queue_discipline(), prop_oneof![Just(0), 1_000..31_622_400_000u64], over);
@@ -56,6 +65,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
+            let (fairness, half_life_ms) = fairness;
             let (price_milli, elastic, spot, power_budget_watts) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
@@ -83,6 +93,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 elastic,
                 spot,
                 power_budget_watts,
+                half_life_ms,
                 changed: Revision(0),
             }
         },

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use plimsoll_ledger::{
-    Answer, Body, Class, Load, Meta, NodeLimits, Outcome, Pool, Queue, QuotaPolicy, Refusal, Remembered,
-    RemovedDevice, RemovedNode, Row, Schedule, Service, Tokens, Validator,
+    Answer, Body, Class, Load, Meta, NodeLimits, Outcome, Pool, Queue, QueueUse, QuotaPolicy, Refusal,
+    Remembered, RemovedDevice, RemovedNode, Row, Schedule, Service, Tokens, Validator,
 };
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::contention::contention;
@@ -104,6 +104,11 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         scaling().prop_map(|state| Row::Scaling(Arc::new(state))),
         intent().prop_map(|intent| Row::Intent(Arc::new(intent))),
         contention().prop_map(|one| Row::Contention(Arc::new(one))),
+        (text(), text(), btree_map(text(), 1..u128::MAX, 0..3), number()).prop_map(
+            |(queue, pool, spent, stamp)| {
+                Row::QueueUse(Arc::new(QueueUse { queue, pool, spent, stamp: LedgerTime(stamp) }))
+            }
+        ),
         (number(), aside_how(), vec(any::<u8>(), 0..9)).prop_map(|(id, how, bytes)| {
             let (reservation, bytes) = (ReservationId(id), bytes.into());
             Row::Body(Arc::new(Body { reservation, how, bytes }))

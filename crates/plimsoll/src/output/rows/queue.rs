@@ -36,6 +36,7 @@ impl Shown for QueueRow {
                 u64::MAX => "no weight".to_owned(),
                 ppm => format!("{}.{}%", ppm / 10_000, ppm % 10_000 / 1_000),
             }),
+            Column::wide("OVER TIME", |q, _| q.over_time()),
             Column::wide("BATCH", |q, _| {
                 q.queue.batch.map_or_else(String::new, |batch| {
                     format!("{} every {}", batch.size, format_duration_ms(batch.interval_ms))
@@ -65,6 +66,13 @@ impl QueueRow {
         let some = kinds.into_iter().filter(|(count, ..)| *count > 0);
         let parts = some.map(|(count, how, bytes)| format!("{count} {how} ({})", display_bytes(bytes)));
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The mean of what it held of pools that go by use over time: `gpus/gpu 2.5`.
+    fn over_time(&self) -> String {
+        let each = self.status.over_time.iter();
+        let each = each.map(|of| format!("{}/{} {}", of.pool, of.resource, amount(&of.resource, of.average)));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// Something of every quota that says anything: `gpus/gpu 3/4, gpus/cpu 12/16`.
