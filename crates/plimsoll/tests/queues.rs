@@ -119,6 +119,48 @@ fn by_weighted_share_the_queue_that_borrows_less_goes_first() {
 }
 
 #[test]
+fn by_use_over_time_the_queue_that_had_less_goes_first_though_it_asked_later() {
+    let dev = dev();
+    let policy = "
+apiVersion: plimsoll/v1
+kind: Pool
+metadata: { name: default }
+spec: { fairness: fair_tree, halfLife: 1m }
+---
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: hungry }
+---
+apiVersion: plimsoll/v1
+kind: Queue
+metadata: { name: patient }
+";
+    std::fs::write(dev.home.path().join("policy.yaml"), policy).unwrap();
+    text(&dev, 0, &["apply", "-f", "policy.yaml"]);
+    let token = |held: &Value| held["token"].as_str().unwrap().to_owned();
+    let release = |held: &Value| {
+        text(&dev, 0, &["release", held["id"].as_str().unwrap(), "--token", &token(held)]);
+    };
+    let past = reserve(&dev, "hungry", "4", &["--now"]);
+    // Four GPUs for 3 s of a half-life of 60 s are a mean of 0.14: as much as one and a half count that are held now.
+    std::thread::sleep(Duration::from_secs(3));
+    release(&past);
+    let all = json(&dev, &["reserve", "--gpu", "4", "--confirm", "--now", "--for", "1h"]);
+    let ask = |queue: &str| -> Vec<String> {
+        (0..4).map(|_| reserve(&dev, queue, "1", &[])["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (hungry, patient) = (ask("hungry"), ask("patient"));
+    release(&all);
+    for id in &patient[..3] {
+        text(&dev, 0, &["wait", id, "--timeout", "10s"]);
+    }
+    let waits = |id: &String| json(&dev, &["get", "r", id])[0]["state"] == "RESERVATION_STATE_PENDING";
+    assert!(hungry[1..].iter().all(waits), "by age it would have all");
+    let shown = text(&dev, 0, &["get", "queues", "-o", "wide"]);
+    assert!(shown.contains("OVER TIME") && shown.contains("default/gpu 1"), "{shown}");
+}
+
+#[test]
 fn queues_are_shown_as_files_and_deleted_when_nothing_uses_them() {
     let dev = dev();
     let shown = text(&dev, 0, &["get", "queues", "-o", "yaml"]);

@@ -16,21 +16,25 @@ use crate::request::Effect;
 pub(super) struct Rates {
     /// Tokens taken, by quota, rate and scope: when, in milliseconds, and how many.
     takes: BTreeMap<(String, String, String), Vec<(u64, u64)>>,
-    /// Until when, in milliseconds, what was forgotten of a quota's rate may still be missing there.
-    owing: BTreeMap<(String, String), u64>,
+    /// When the tokens of a quota's rate may be missing up to, by all that may have been taken before policy changed, in nanoseconds.
+    owing: BTreeMap<(String, String), u128>,
+    /// The same by scope, with what was taken since: a rate that is always asked for more than it has never catches up.
+    arrivals: BTreeMap<(String, String, String), u128>,
 }
+
+const NS_PER_MS: u128 = 1_000_000;
 
 impl Invariant for Rates {
     fn step(&mut self, step: &Step, findings: &mut Findings) {
         // A rate that is put anew is told from the one before by nothing: what was taken is forgotten here, which only allows more. The
-        // ledger may go on counting it: until a whole burst has come in, a denial is not judged.
+        // ledger may go on counting it: whether a denial was right goes by the most that may be missing.
         if matches!(&step.entry.command, Command::ApplyPolicy { .. }) {
+            self.arrivals.clear();
             for quota in step.before.quotas.values() {
                 for (name, rate) in &quota.rates {
-                    let whole_ms = rate.burst.saturating_mul(rate.period_ms).div_ceil(rate.tokens.max(1));
-                    let until_ms = step.after.log_time.0.saturating_add(whole_ms);
+                    let until_ns = u128::from(step.after.log_time.0) * NS_PER_MS + time_for(rate, rate.burst);
                     let owing = self.owing.entry((quota.name.clone(), name.clone())).or_default();
-                    *owing = until_ms.max(*owing);
+                    *owing = until_ns.max(*owing);
                 }
             }
         }
@@ -110,26 +114,34 @@ impl Rates {
         if taken > 0 {
             takes.push((now_ms, taken));
         }
-        // Most that any stretch up to now has beyond what came in it, in tokens x periods, with so many more.
-        let beyond = |more: u64| {
-            let (mut sum, mut most) = (u128::from(more), u128::from(more) * u128::from(rule.period_ms));
-            for (since_ms, tokens) in takes.iter().rev() {
-                sum += u128::from(*tokens);
-                let came = u128::from(now_ms - since_ms) * u128::from(rule.tokens);
-                most = most.max((sum * u128::from(rule.period_ms)).saturating_sub(came));
-            }
-            most
-        };
+        // Most that any stretch up to now has beyond what came in it, in tokens x periods.
+        let (mut sum, mut beyond) = (0, 0);
+        for (since_ms, tokens) in takes.iter().rev() {
+            sum += u128::from(*tokens) * u128::from(rule.period_ms);
+            let came = u128::from(now_ms - since_ms) * u128::from(rule.tokens);
+            beyond = beyond.max(sum.saturating_sub(came));
+        }
         let burst = u128::from(rule.burst) * u128::from(rule.period_ms);
-        if taken > 0 && (taken != asked || beyond(0) > burst) {
+        if taken > 0 && (taken != asked || beyond > burst) {
             findings.add("I4", step.revision, format!("{key:?}: {taken} tokens of {asked} beyond {rule:?}"));
         }
-        let owing_ms = self.owing.get(&(key.0.clone(), key.1.clone())).copied().unwrap_or_default();
+        let now_ns = u128::from(now_ms) * NS_PER_MS;
+        let owing_ns = self.owing.get(&(key.0.clone(), key.1.clone())).copied().unwrap_or_default();
+        let arrival_ns = self.arrivals.entry(key.clone()).or_insert(owing_ns);
+        *arrival_ns = (*arrival_ns).max(now_ns) + time_for(&rule, taken);
         // Times are rounded up: one token of grace.
-        if taken == 0 && now_ms >= owing_ms && beyond(asked + 1) <= burst {
-            findings.add("I4", step.revision, format!("{key:?}: {asked} tokens denied, which {rule:?} has"));
+        if taken == 0 && *arrival_ns + time_for(&rule, asked + 1) <= now_ns + time_for(&rule, rule.burst) {
+            let latest: Vec<_> = takes.iter().rev().take(5).collect();
+            let detail =
+                format!("{key:?}: {asked} tokens denied at {now_ms} ms, which {rule:?} has after {latest:?}");
+            findings.add("I4", step.revision, detail);
         }
     }
+}
+
+/// How long it takes until so many tokens come, in nanoseconds, rounded up.
+fn time_for(rate: &Rate, tokens: u64) -> u128 {
+    (u128::from(tokens) * u128::from(rate.period_ms) * NS_PER_MS).div_ceil(u128::from(rate.tokens.max(1)))
 }
 
 /// The rates that count a submission.
