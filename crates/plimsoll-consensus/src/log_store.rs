@@ -207,7 +207,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         Ok(self.tail.lock().vote)
     }
 
-    /// The beginning of exactly this range, or an error: what is sent has no gap either.
+    /// The beginning of exactly this range, or an error: what is sent has no gap either. Nothing where its beginning was let go of meanwhile: after a call
+    /// that failed a replication stream may read once more what nobody counts as in use. Then it is a heartbeat, and the follower is sent a snapshot.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         // A message to a peer stays below its port's limit of 16 MiB.
         const MOST_BYTES: u64 = 4 << 20;
@@ -215,6 +216,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
             return Ok(Vec::new());
         }
         let tail = self.tail.lock();
+        if start < tail.first() {
+            tracing::debug!(start, end, first = tail.first(), "entries to send were let go of");
+            return Ok(Vec::new());
+        }
         tail.check(start, end)?;
         let mut total = 0;
         let fits = tail.between(start, end).take_while(|entry| {
