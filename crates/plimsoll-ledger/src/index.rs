@@ -261,6 +261,7 @@ impl Ledger {
             pool.insert((preempted.at, reservation.id));
         }
         self.count_in_batch(reservation, true);
+        self.count_awaited(reservation, true);
         self.link_endpoint(reservation);
         if reservation.repair().is_some() {
             let pool = self.repairing.entry(reservation.request.pool.clone()).or_default();
@@ -296,6 +297,7 @@ impl Ledger {
             remove_from(&mut self.preempted, pool, &(preempted.at, reservation.id));
         }
         self.count_in_batch(reservation, false);
+        self.count_awaited(reservation, false);
         self.unlink_endpoint(reservation);
         if reservation.repair().is_some() {
             remove_from(&mut self.repairing, pool, &place_in_queue(reservation));

@@ -143,6 +143,7 @@ impl Ledger {
             ("quota", self.quota == rebuilt.quota && self.quota_kept == rebuilt.quota_kept),
             ("preempted", self.preempted == rebuilt.preempted),
             ("batches", self.batched == rebuilt.batched),
+            ("preferred hours", self.awaited == rebuilt.awaited),
             ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
             ("spots", self.spots == rebuilt.spots),

@@ -15,6 +15,7 @@ use crate::calendar::{Calendar, Schedule};
 use crate::capacity;
 use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
+use crate::hours::Awaited;
 use crate::limits::{MAX_REMEMBERED, PREEMPTION_WINDOW_MS, REMEMBER_MS};
 use crate::overflow::Overflows;
 use crate::processing::Batched;
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 13;
+pub const LATEST_VERSION: u32 = 14;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub struct Ledger {
     pub(crate) preempted: BTreeMap<String, BTreeSet<(LedgerTime, ReservationId)>>,
     /// Grants of queues that decide in batches.
     pub(crate) batched: Batched,
+    /// Who waits for hours.
+    pub(crate) awaited: Awaited,
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,

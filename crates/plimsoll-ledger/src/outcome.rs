@@ -146,6 +146,8 @@ pub enum Reason {
     AwaitsPreemption,
     /// Its queue decides in batches, and this one is full or began before it came.
     AwaitsBatch,
+    /// It prefers hours that have not come, and has not waited long enough to start at others.
+    AwaitsHours,
     /// Others of its queue go before it and are set aside, or it is itself.
     Overflowed,
     /// Its grant was taken back for another reservation.

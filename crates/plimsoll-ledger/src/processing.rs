@@ -233,7 +233,7 @@ pub(crate) fn pool_bounds(pool: &Pool) -> Vec<(&'static str, u64, u64, u64)> {
 }
 
 /// `2026-11-22 16:05:00 UTC`.
-fn told(at: LedgerTime) -> String {
+pub(crate) fn told(at: LedgerTime) -> String {
     let second = at.0 / 1_000 % 86_400;
     format!("{} {:02}:{:02}:{:02} UTC", date_of(at), second / 3_600, second / 60 % 60, second % 60)
 }

@@ -2,7 +2,7 @@
 
 use plimsoll_types::{Labels, Resources, Selector, Term};
 
-use crate::{Affinity, OnInterruption, ProfileName, Qos, Role, Topology};
+use crate::{Affinity, OnInterruption, PreferredHours, ProfileName, Qos, Role, Topology};
 
 /// Thousandths of a device that make the whole of it.
 pub const WHOLE_DEVICE_MILLI: u16 = 1000;
@@ -62,6 +62,8 @@ pub struct Request {
     /// How long a gang that lost members with their node has the first claim on what takes their place, in milliseconds; 0 where it ends
     /// with its first lost node. From ledger version 7 on.
     pub repair_within_ms: u64,
+    /// When it would rather start; `None` for as soon as it can. From ledger version 14 on.
+    pub hours: Option<PreferredHours>,
 }
 
 /// What becomes of a reservation when its grant is taken back.

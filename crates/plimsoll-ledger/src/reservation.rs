@@ -189,7 +189,7 @@ impl Reservation {
     }
 
     /// True where another node might help one that waits: it is not best effort, which takes what is idle and no more, and no quota, limit, budget,
-    /// licence or batch is what it waits for.
+    /// licence, batch or hour is what it waits for.
     pub fn lacks_nodes(&self) -> bool {
         let elsewhere = |blocker: &Blocker| {
             matches!(
@@ -199,6 +199,7 @@ impl Reservation {
                     | Reason::BudgetExhausted
                     | Reason::CountableExhausted
                     | Reason::AwaitsBatch
+                    | Reason::AwaitsHours
             )
         };
         !self.is_best_effort() && !self.blockers.iter().any(elsewhere)

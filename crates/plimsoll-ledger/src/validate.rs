@@ -17,7 +17,7 @@ use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Qos, Reason, Registration, Request,
     Requirements, WHOLE_DEVICE_MILLI,
 };
-use crate::{processing, queue_use};
+use crate::{LATEST_VERSION, hours, processing, queue_use};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
 pub fn validate_request(request: &Request) -> Vec<Blocker> {
@@ -60,6 +60,12 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
         requirements(&mut bad, &field, &role.requirements, gang.max_members.into());
     }
     amounts(&mut bad, "burst", &request.burst, gang.max_members.into());
+    if let Some(hours) = &request.hours {
+        name(&mut bad, "hours.schedule", &hours.schedule);
+        range(&mut bad, "hours.longest_wait_ms", hours.longest_wait_ms, MIN_TTL_MS, MAX_TTL_MS);
+        // Who says when it starts prefers no other time.
+        range(&mut bad, "start_at_ms", request.start_at_ms, 0, 0);
+    }
     bad
 }
 
@@ -142,8 +148,13 @@ fn layout_makes_sense(bad: &mut Vec<Blocker>, layout: &MigLayout, device_memory_
     }
 }
 
-/// Every way in which a policy object makes no sense.
+/// Every way in which a policy object makes no sense, to the newest ledger.
 pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
+    validate_policy_of(LATEST_VERSION, object)
+}
+
+/// The same to a ledger of this version.
+pub(crate) fn validate_policy_of(version: u32, object: &PolicyObject) -> Vec<Blocker> {
     let mut bad = Vec::new();
     match object {
         PolicyObject::Pool(pool) => {
@@ -206,7 +217,10 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
             }
             bad.extend(crate::usage::validate_quota(quota));
         }
-        PolicyObject::Schedule(schedule) => schedule_makes_sense(&mut bad, schedule),
+        PolicyObject::Schedule(schedule) => {
+            let least = u64::from(version < hours::SINCE_VERSION || schedule.is_for_some());
+            schedule_makes_sense(&mut bad, schedule, least);
+        }
         PolicyObject::NodeLimits(limits) => {
             name(&mut bad, "node_limits.name", &limits.name);
             selector(&mut bad, "node_limits.select", &limits.select);
@@ -264,13 +278,13 @@ pub fn validate_policy(object: &PolicyObject) -> Vec<Blocker> {
     bad
 }
 
-fn schedule_makes_sense(bad: &mut Vec<Blocker>, schedule: &crate::Schedule) {
+fn schedule_makes_sense(bad: &mut Vec<Blocker>, schedule: &crate::Schedule, least_kept: u64) {
     name(bad, "schedule.name", &schedule.name);
     name(bad, "schedule.pool", &schedule.pool);
     range(bad, "schedule.rule", schedule.rule.len() as u64, 1, MAX_RULE_BYTES as u64);
     amounts(bad, "schedule.resources", &schedule.resources, 1);
     let kept = schedule.resources.iter().count() as u64;
-    range(bad, "schedule.resources", kept, 1, MAX_ITEMS as u64);
+    range(bad, "schedule.resources", kept, least_kept, MAX_ITEMS as u64);
     let users = &schedule.users;
     for (field, patterns) in [
         ("schedule.pipelines", &users.pipelines),

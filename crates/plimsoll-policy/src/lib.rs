@@ -25,6 +25,7 @@ pub use changes::{Change, changes};
 pub use convert::{Converted, Remark, convert};
 pub use document::{API_VERSION, Contents, Parsed, Requested, parse, parse_all, parse_with};
 pub use kinds::quota::parse_micros;
+pub use kinds::reservation::USUAL_LONGEST_WAIT_MS;
 pub use kinds::scaling_policy::parse_scaling_policy;
 pub use label::{kind_word, label};
 pub use problem::{Place, Problem, Source};

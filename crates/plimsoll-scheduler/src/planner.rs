@@ -62,7 +62,7 @@ pub struct Planner {
     random: u64,
     pub(crate) queue_pass_due: bool,
     /// When the next batch begins for somebody who waits.
-    pub(crate) batch_at: Option<LedgerTime>,
+    pub(crate) time_at: Option<LedgerTime>,
     /// Who of the pool that is served is to be repaired and was not looked at yet.
     pub(crate) repairs: Repairs,
     pub(crate) hunt: Hunt,
@@ -113,7 +113,7 @@ impl Planner {
             next_ticket: 0,
             random: seed,
             queue_pass_due: true,
-            batch_at: None,
+            time_at: None,
             repairs: Repairs::default(),
             hunt: Hunt::new(ledger),
             moving: Moving::default(),
@@ -176,7 +176,7 @@ impl Planner {
     pub fn tick(&mut self, ledger: &Ledger, now: LedgerTime) {
         self.set_time(now);
         self.queue_pass_due |= self.agenda.tick(ledger, now);
-        self.queue_pass_due |= self.batch_at.take_if(|at| *at <= ledger.clock()).is_some();
+        self.queue_pass_due |= self.time_at.take_if(|at| *at <= ledger.clock()).is_some();
     }
 
     /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
@@ -246,8 +246,8 @@ impl Planner {
                 let name = if request.queue.is_empty() { line.0 } else { line.1 };
                 let blocker = Blocker::new(Reason::BehindInQueue, name, 1, behind);
                 verdicts[index] = Some((Verdict::Blocked(vec![blocker]), None));
-                // What it waits behind may be on its way to its place: then only another walk finds room for this one.
-                self.queue_pass_due |= !self.placing.is_empty();
+                // What it waits behind may be on its way to its place, or wait for its hours: then only another walk finds room for this one.
+                self.queue_pass_due |= !self.placing.is_empty() || ledger.awaits_hours();
                 continue;
             }
             if request.start_at_ms > self.agenda.now().0 {
@@ -291,10 +291,10 @@ impl Planner {
         self.refuse(ledger, request, short)
     }
 
-    /// What keeps a new request from a grant wherever there is room: its limits and budgets, and batches of its queue.
+    /// What keeps a new request from a grant wherever there is room: its limits and budgets, its hours, and batches of its queue.
     pub(crate) fn unpayable(&self, ledger: &Ledger, request: &Request, requester: &str) -> Vec<Blocker> {
         let mut short = self.spending.blockers(ledger, request, requester);
-        short.extend(ledger.batch_blocker(request, ledger.clock(), 0));
+        short.extend(ledger.time_blocker(request, ledger.clock(), 0));
         short
     }
 

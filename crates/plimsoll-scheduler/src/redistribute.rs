@@ -79,7 +79,8 @@ impl Planner {
                 if helped >= MOST_HELPED || floor.looks == 0 || floor.moved.len() >= floor.most {
                     break;
                 }
-                let Some(waiting) = ledger.reservation(id) else { continue };
+                let waiting = ledger.reservation(id).filter(|waiting| !ledger.is_out_of_hours(waiting));
+                let Some(waiting) = waiting else { continue };
                 if pool.is_strict() && !closed.insert(waiting.request.queue.as_str()) {
                     continue;
                 }
@@ -139,7 +140,7 @@ impl Planner {
             || waiting.is_best_effort()
             || !is_simple
             || self.placing.contains(&waiting.id)
-            || self.batch_blocker(ledger, waiting).is_some()
+            || self.time_blocker(ledger, waiting).is_some()
             || !self.unpayable(ledger, request, &waiting.requester).is_empty()
             || self.headroom.binding(request).is_some()
             || self.agenda.most_members(request, 1) == 0

@@ -47,23 +47,27 @@ impl Planner {
             }
         }
         self.spending.note_fading(ledger);
-        self.batch_at = ledger.next_batch_at();
+        self.time_at = next_time(ledger);
         placed
     }
 
-    /// When a budget that fades has enough for somebody who waits, or a batch begins for one: from then on a walk over the queue may find what it
-    /// did not find so far, once ledger time has come there.
+    /// When a budget that fades has enough for somebody who waits, or a batch or hours begin for one: from then on a walk over the queue may find what
+    /// it did not find so far, once ledger time has come there.
     pub fn next_walk_at(&self) -> Option<LedgerTime> {
-        self.spending.fades_at().into_iter().chain(self.batch_at).min()
+        self.spending.fades_at().into_iter().chain(self.time_at).min()
     }
 
-    /// What keeps a request from a grant now whose queue decides in batches: those on their way count.
-    pub(crate) fn batch_blocker(&self, ledger: &Ledger, waiting: &Reservation) -> Option<Blocker> {
+    /// What keeps one that waits from a grant now whatever room there is: its hours, and the batches of its queue. Those on their way count.
+    pub(crate) fn time_blocker(&self, ledger: &Ledger, waiting: &Reservation) -> Option<Blocker> {
         let queue = &waiting.request.queue;
-        ledger.batch_of(queue)?;
-        let placing = self.placing.iter().filter_map(|id| ledger.reservation(*id));
-        let booked = placing.filter(|other| other.request.queue == *queue).count() as u64;
-        ledger.batch_blocker(&waiting.request, waiting.submitted_at, booked)
+        let booked = match ledger.batch_of(queue) {
+            None => 0,
+            Some(_) => {
+                let placing = self.placing.iter().filter_map(|id| ledger.reservation(*id));
+                placing.filter(|other| other.request.queue == *queue).count() as u64
+            }
+        };
+        ledger.time_blocker(&waiting.request, waiting.submitted_at, booked)
     }
 
     /// Advance reservations whose start has come, before anybody who waits.
@@ -99,6 +103,7 @@ impl Planner {
             let request = &reservation.request;
             if closed.contains(request.queue.as_str())
                 || self.placing.contains(&id)
+                || ledger.is_out_of_hours(reservation)
                 || (own_only && self.headroom.would_borrow(request))
             {
                 continue;
@@ -143,7 +148,7 @@ impl Planner {
         placed: &mut Vec<Placed>,
     ) -> bool {
         let waiting = ledger.reservation(id);
-        if waiting.is_some_and(|waiting| self.batch_blocker(ledger, waiting).is_some()) {
+        if waiting.is_some_and(|waiting| self.time_blocker(ledger, waiting).is_some()) {
             return false;
         }
         self.repair_down_to(ledger, waiting.map_or(i32::MAX, |waiting| waiting.priority), usize::MAX, placed);
@@ -216,4 +221,9 @@ impl Planner {
         self.hunt.due |= kept.is_none();
         kept
     }
+}
+
+/// When a batch or hours begin for somebody who waits.
+pub(crate) fn next_time(ledger: &Ledger) -> Option<LedgerTime> {
+    ledger.next_batch_at().into_iter().chain(ledger.next_hours_at()).min()
 }

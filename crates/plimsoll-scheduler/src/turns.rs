@@ -49,7 +49,8 @@ impl<'a> Turns<'a> {
     ) -> Turns<'a> {
         let mut lines: BTreeMap<String, VecDeque<ReservationId>> = BTreeMap::new();
         for id in ledger.pending(pool) {
-            let Some(reservation) = ledger.reservation(id) else { continue };
+            let reservation = ledger.reservation(id).filter(|waiting| !ledger.is_out_of_hours(waiting));
+            let Some(reservation) = reservation else { continue };
             lines.entry(reservation.request.queue.clone()).or_default().push_back(id);
         }
         let over_time =

@@ -158,7 +158,11 @@ proptest! {
         match (&plan.requests[0].answer.outcome, &real) {
             (Outcome::Reservation(planned), Outcome::Reservation(real)) => {
                 prop_assert_eq!(planned.state, real.state);
-                prop_assert_eq!(&planned.members, &real.members);
+                // Which node one draws is no promise: those who wait draw, too.
+                if strategy != PoolStrategy::Random {
+                    prop_assert_eq!(&planned.members, &real.members);
+                }
+                prop_assert_eq!(planned.members.len(), real.members.len());
             }
             (planned, real) => prop_assert_eq!(planned, real),
         }

@@ -91,3 +91,48 @@ fn what_is_planned_is_placed_at_its_start() {
     }
     panic!("it was not placed: {}", text(&dev, 0, &["explain", &id]));
 }
+
+#[test]
+fn who_prefers_hours_waits_for_them_and_starts_when_they_begin() {
+    let dev = Dev::start(&["--fake-gpu", "a100:1"]);
+    // Moments of schedules are whole seconds.
+    let opens_s = jiff::Timestamp::now().as_second() + 5;
+    let opens = jiff::Timestamp::from_second(opens_s).unwrap().to_string();
+    let apply = |code: i32, name: &str, text_of: &str| {
+        std::fs::write(dev.home.path().join(name), text_of).unwrap();
+        let (ended, _, stderr) = run(dev.home.path(), &["apply", "-f", name]);
+        assert_eq!(ended, code, "{stderr}");
+    };
+    let hours = "apiVersion: plimsoll/v1\nkind: Schedule\nmetadata: { name: off-peak }\n";
+    apply(0, "hours.yaml", &format!("{hours}spec: {{ at: \"{opens}\", for: 1h }}\n"));
+    let asks = ["reserve", "--gpu", "1", "--confirm", "--for", "1m", "--prefer-hours", "off-peak"];
+    let told = text(&dev, 1, &[&asks[..], &["--now"]].concat());
+    assert!(told.contains("it prefers hours that have not come"), "{told}");
+    let request = "apiVersion: plimsoll/v1\nkind: Reservation\nmetadata: { name: night }\n";
+    apply(
+        3,
+        "night.yaml",
+        &format!(
+            "{request}spec: {{ gpu: 1, for: 1m, confirm: true, preferHours: {{ schedule: off-peak }} }}\n"
+        ),
+    );
+    let waiting = json(&dev, &["get", "reservations"])[0].clone();
+    let id = waiting["id"].as_str().unwrap().to_owned();
+    assert_eq!(waiting["state"], "RESERVATION_STATE_PENDING", "{waiting}");
+    assert_eq!(waiting["spec"]["hours"]["longestWaitMs"], "86400000");
+    let explained = text(&dev, 0, &["explain", &id]);
+    assert!(
+        explained.contains("awaits-hours") && explained.contains("do not wait for the hours"),
+        "{explained}"
+    );
+    for _ in 0..300 {
+        let now = json(&dev, &["get", "reservation", &id]);
+        if now[0]["state"] == "RESERVATION_STATE_ACTIVE" {
+            let granted_ms: i64 = now[0]["grantedAtMs"].as_str().unwrap().parse().unwrap();
+            assert!(granted_ms >= opens_s * 1_000, "granted {granted_ms}, opened {opens}");
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it was not placed: {}", text(&dev, 0, &["explain", &id]));
+}

@@ -28,6 +28,7 @@ const SCALING_RANDOM: Net = Net::tests("plimsoll-ledger", "scaling_random", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
+const HOURS: Net = Net::tests("plimsoll-ledger", "hours", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
 const FAIR_TREE: Net = Net::tests("plimsoll-ledger", "fair_tree", "");
@@ -48,7 +49,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 74] = [
+pub const SEEDED: [Seeded; 75] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -101,6 +102,7 @@ pub const SEEDED: [Seeded; 74] = [
         "a queue grants more than its batch, or before it begins",
         &[PROCESSING, MODEL],
     ),
+    bug("start-outside-of-hours", "who would rather start at night starts at any time", &[HOURS, MODEL]),
     bug(
         "break-the-promise",
         "what a queue promised to process ends where it is interrupted",

@@ -8,7 +8,7 @@ use plimsoll_types::Revision;
 use super::queues::touches_queues;
 use crate::ledger::Context;
 use crate::topology::{self, is_of_topology};
-use crate::validate::validate_policy;
+use crate::validate::validate_policy_of;
 use crate::{
     Blocker, DEFAULT_CLASS, DEFAULT_POOL, EventObject, Ledger, Node, Outcome, PolicyName, PolicyObject,
     Reason, Refusal, Request, RowPlace,
@@ -57,7 +57,8 @@ impl Ledger {
     }
 
     fn check_policy(&self, actor: &str, put: &[PolicyObject], delete: &[PolicyName]) -> Result<(), Refusal> {
-        let mut blockers: Vec<Blocker> = put.iter().flat_map(validate_policy).collect();
+        let mut blockers: Vec<Blocker> =
+            put.iter().flat_map(|object| validate_policy_of(self.meta.version, object)).collect();
         self.check_administration(actor, put, delete, &mut blockers);
         self.check_queues(put, delete, &mut blockers);
         if put.iter().any(super::preempt::is_of_preemption) {

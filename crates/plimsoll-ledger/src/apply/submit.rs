@@ -35,7 +35,7 @@ impl Ledger {
                 let asked = &reservation.request;
                 let admitted = self
                     .admit_order(&reservation)
-                    .and_then(|()| self.admit_batch(asked, context.now))
+                    .and_then(|()| self.admit_time(asked, context.now))
                     .and_then(|()| self.admit_at(asked, context.actor, placement, (context.now, None)));
                 match (admitted, request.wait) {
                     (Err(_), _) if mutant!("trust-the-planner") => {
@@ -83,9 +83,7 @@ impl Ledger {
         if old.deadline.0 > 0 && context.now > old.deadline {
             return Err(Refusal::one(Reason::Expired, "wait deadline", context.now.0, old.deadline.0));
         }
-        if !mutant!("grant-past-the-batch") {
-            self.admit_batch(&old.request, old.submitted_at)?;
-        }
+        self.admit_time(&old.request, old.submitted_at)?;
         let own = [Arc::clone(&old)];
         let when = (context.now, started.then_some(id));
         let cut = self
@@ -101,12 +99,6 @@ impl Ledger {
     fn admit_order(&self, coming: &Reservation) -> Result<(), Refusal> {
         let blocker = self.order_blocker(&coming.request.queue, coming.priority);
         blocker.map_or(Ok(()), |blocker| Err(Refusal { reason: blocker.reason, blockers: vec![blocker] }))
-    }
-
-    /// Refuses a grant that a queue with batches does not make now.
-    fn admit_batch(&self, request: &Request, submitted_at: LedgerTime) -> Result<(), Refusal> {
-        let blocker = self.batch_blocker(request, submitted_at, 0);
-        blocker.map_or(Ok(()), |found| Err(Refusal { reason: found.reason, blockers: vec![found] }))
     }
 
     /// Replaces a reservation, notes the revision, tells the event, and answers with the new form.
@@ -167,10 +159,12 @@ impl Ledger {
             self.require_version(role::SINCE_VERSION, "roles of a gang")?;
         }
         self.check_interruption(request)?;
+        self.check_hours_version(request)?;
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }
         self.check_service(request)?;
+        self.check_hours(request)?;
         if request.start_at_ms > 0 {
             self.require_version(crate::calendar::SINCE_VERSION, "start_at_ms")?;
         }

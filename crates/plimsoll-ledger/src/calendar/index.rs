@@ -31,7 +31,8 @@ impl Ledger {
     /// Every book from nothing. O(reservations x windows) where there is anything to keep, else O(reservations).
     pub(crate) fn recount_calendar(&mut self) {
         self.calendar = Calendar::default();
-        let schedules = self.schedules.values().map(|schedule| schedule.pool.clone());
+        let keeping = self.schedules.values().filter(|schedule| !schedule.keeps_nothing());
+        let schedules = keeping.map(|schedule| schedule.pool.clone());
         let plans = self.reservations.values().filter(|r| r.is_advance());
         let plans = plans.map(|plan| plan.request.pool.clone());
         let classes = self.guarantees().map(|(_, pool, _)| pool.to_owned());
@@ -56,7 +57,8 @@ impl Ledger {
 
     fn make_book(&self, pool: &str) -> (Book, Runs) {
         let (mut book, mut runs) = (Book::default(), Runs::new());
-        for schedule in self.schedules.values().filter(|schedule| schedule.pool == pool) {
+        let keeping = self.schedules.values().filter(|schedule| !schedule.keeps_nothing());
+        for schedule in keeping.filter(|schedule| schedule.pool == pool) {
             book.schedules.insert(schedule.name.clone(), Arc::clone(schedule));
         }
         for (class, _, kept) in self.guarantees().filter(|(_, of, _)| *of == pool) {

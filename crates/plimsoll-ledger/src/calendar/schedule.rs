@@ -13,7 +13,7 @@ pub struct Schedule {
     pub labels: Labels,
     /// Pool of which it keeps something.
     pub pool: String,
-    /// What it keeps of the whole pool; `gpu` counts devices in thousandths.
+    /// What it keeps of the whole pool; `gpu` counts devices in thousandths. Nothing, from ledger version 14 on, where it only says when.
     pub resources: Resources,
     /// When, in the words that the leader's calendar reads. The ledger never does.
     pub rule: String,
@@ -55,6 +55,18 @@ pub struct Window {
 }
 
 impl Schedule {
+    /// True where it only says when: for requests that prefer its hours.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.resources.iter().next().is_none()
+    }
+
+    /// True where it says what to do with others than those whose it is: it has to keep something for that.
+    pub(crate) fn is_for_some(&self) -> bool {
+        let users = &self.users;
+        let patterns = [&users.pipelines, &users.queues, &users.tenants, &users.classes];
+        self.shorten || patterns.iter().any(|patterns| !patterns.is_empty())
+    }
+
     /// The window that is open at `at`.
     pub fn open_at(&self, at: LedgerTime) -> Option<Window> {
         let after = self.windows.partition_point(|window| window.start <= at);

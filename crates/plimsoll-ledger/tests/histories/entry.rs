@@ -333,7 +333,7 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             Command::Return { requests: asked.collect() }
         }
         Step::Windows(which, ahead_ms, length_ms, right) => {
-            let schedule = ["night", "always", "other"][usize::from(*which)];
+            let schedule = ["night", "always", "other", "evening"][usize::from(*which)];
             let changed = ledger.schedule(schedule).map_or(Revision(1), |known| known.changed);
             let changed = if *right { changed } else { Revision(changed.0 + 1) };
             let start = ledger.clock().plus_ms(*ahead_ms);

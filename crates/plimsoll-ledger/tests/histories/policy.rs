@@ -217,6 +217,12 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             let over_time = Pool { fairness: Fairness::FairTree, half_life_ms, ..pool("default", 0) };
             (vec![PolicyObject::Pool(over_time)], vec![])
         }
+        138 => {
+            let (name, pool) = ("evening".into(), "default".into());
+            let hours = Schedule { name, pool, rule: "evenings".into(), ..Schedule::default() };
+            (vec![PolicyObject::Schedule(hours)], vec![])
+        }
+        139 => (vec![], vec![PolicyName::Schedule("evening".into())]),
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),

@@ -1,8 +1,8 @@
 //! Requests of histories: most make sense, some do not.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnInterruption, OnPreempt, ProfileName, Qos, Request, Requirements,
-    Topology, Wait,
+    Affinity, Gang, GpuAsk, GpuShare, OnInterruption, OnPreempt, PreferredHours, ProfileName, Qos, Request,
+    Requirements, Topology, Wait,
 };
 use plimsoll_types::{Operator, Resources, Selector, Term};
 use proptest::prelude::*;
@@ -41,6 +41,14 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         (1_000u64..30_000).prop_map(|deadline_ms| Wait::Queue { deadline_ms }),
     ];
     let later = prop_oneof![5 => Just(0u64), 2 => 1u64..40_000];
+    let hours =
+        (prop::sample::select(vec!["evening", "evening", "evening", "night", "nosuch"]), 1_000u64..30_000);
+    let hours = hours.prop_map(|(schedule, longest_wait_ms)| PreferredHours {
+        schedule: schedule.into(),
+        // Some that make no sense.
+        longest_wait_ms: if longest_wait_ms < 1_500 { 1 } else { longest_wait_ms },
+    });
+    let later = (later, prop::option::weighted(0.2, hours));
     let near = (prop::sample::select(vec!["", "", "", "zone", "node", "rack"]), 0u32..3);
     let repair = prop_oneof![5 => Just(0u64), 4 => 1_000u64..20_000, 1 => Just(5)];
     let places = prop_oneof![2 => Just(None), 1 => (near, rules()).prop_map(Some)];
@@ -61,7 +69,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             (pool, queue),
             (class, service),
             (ttl_ms, duration, auto_confirm),
-            (wait, start_at_ms),
+            (wait, (start_at_ms, hours)),
             ((labelled, app, places, (qos, bursts)), repair),
         )| {
             let (near, affinity) = places.unwrap_or_default();
@@ -106,6 +114,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 ][(ttl_ms % 5) as usize],
                 on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
                 start_at_ms,
+                hours,
                 qos,
                 burst: Resources::new((cpu / 2).saturating_mul(bursts), 0),
                 name: if duration == 1 { "batch_1".into() } else { "one".into() },

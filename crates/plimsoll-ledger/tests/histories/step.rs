@@ -81,7 +81,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 63u8..66, 5 => 110u8..116, 7 => 130u8..136, 4 => 136u8..138], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 63u8..66, 5 => 110u8..116, 7 => 130u8..136, 4 => 136u8..138, 4 => Just(138u8), 1 => Just(139u8)], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         5 => (any::<usize>(), prop::bool::weighted(0.3), prop::bool::weighted(0.1))
             .prop_map(|(pick, back, wait)| Step::MoveNode { pick, back, wait }),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
@@ -90,7 +90,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, prop_oneof![4 => 0u64..20_000, 1 => Just(90_000_000)], right())
             .prop_map(|(node, in_ms, right)| Step::Interrupt { node, in_ms, right }),
         2 => Just(Step::Leader),
-        1 => (0u32..15).prop_map(Step::Upgrade),
+        1 => (0u32..16).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => (prop::option::weighted(0.5, any::<usize>()), 0u8..24).prop_map(|(which, template)| Step::Machine(which, template)),
@@ -99,7 +99,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (0u8..8).prop_map(Step::Observe),
         7 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::SetAside(pick, right)),
         5 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Return(pick, right)),
-        4 => (0u8..3, 0u64..60_000, 1_000u64..40_000, right())
+        4 => (0u8..4, 0u64..60_000, 1_000u64..40_000, right())
             .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]
 }

@@ -49,7 +49,8 @@ impl Model {
 
     /// Schedules and what is kept for classes, by name.
     fn kept_for(&self) -> impl Iterator<Item = Schedule> {
-        let all = self.schedules.values().cloned().chain(self.guarantees());
+        let keeping = self.schedules.values().filter(|schedule| !schedule.resources.is_zero());
+        let all = keeping.cloned().chain(self.guarantees());
         let by_name: std::collections::BTreeMap<(String, String), Schedule> =
             all.map(|s| ((s.name.clone(), s.pool.clone()), s)).collect();
         by_name.into_values()
@@ -153,8 +154,11 @@ impl Model {
         };
         let want = Want { request, asked: &asked, from: self.clock, until, plan, ahead: false };
         let Some(at) = self.first_short(&want) else { return Ok(0) };
-        let starting =
-            |s: &&Schedule| s.pool == request.pool && s.windows.iter().any(|window| window.start.0 == at);
+        let starting = |s: &&Schedule| {
+            s.pool == request.pool
+                && !s.resources.is_zero()
+                && s.windows.iter().any(|window| window.start.0 == at)
+        };
         let mut starting = self.schedules.values().filter(starting).peekable();
         let cuts = plan.is_none()
             && at >= self.clock + 1_000
@@ -222,6 +226,12 @@ impl Model {
             || delete.iter().any(|name| matches!(name, PolicyName::Schedule(_)));
         if self.version < 4 && new {
             return vec![Reason::UnsupportedVersion];
+        }
+        // Before that, every schedule keeps something.
+        let keeps_nothing =
+            |object: &PolicyObject| matches!(object, PolicyObject::Schedule(s) if s.resources.is_zero());
+        if self.version < 14 && put.iter().any(keeps_nothing) {
+            return vec![Reason::InvalidArgument];
         }
         let mut after = self.schedules.clone();
         for object in put {

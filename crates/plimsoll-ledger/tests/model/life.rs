@@ -31,10 +31,16 @@ impl Model {
         if request.on_interruption.is_some() && self.version < 11 {
             return Err(Reason::UnsupportedVersion);
         }
+        if request.hours.is_some() && self.version < 14 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }
         self.service_of(request)?;
+        if request.hours.as_ref().is_some_and(|hours| !self.schedules.contains_key(&hours.schedule)) {
+            return Err(Reason::NotFound);
+        }
         if request.start_at_ms > 0 && self.version < 4 {
             return Err(Reason::UnsupportedVersion);
         }
@@ -84,7 +90,7 @@ impl Model {
             Verdict::Infeasible(_) => return Err(Reason::Infeasible),
             Verdict::Blocked(_) => Err(Reason::NoCapacity),
             Verdict::Place(placement) => {
-                let open = self.goes_first(&r).and_then(|()| self.batch_is_open(&r.request, self.clock));
+                let open = self.goes_first(&r).and_then(|()| self.time_has_come(&r.request, self.clock));
                 let admitted = open.and_then(|()| self.admits(&r.request, &r.requester, placement, None));
                 admitted.map(|cut| (placement, cut))
             }
@@ -157,7 +163,7 @@ impl Model {
         if r.deadline > 0 && self.clock > r.deadline {
             return Err(Reason::Expired);
         }
-        self.batch_is_open(&r.request, self.submitted[&id])?;
+        self.time_has_come(&r.request, self.submitted[&id])?;
         let plan = started.then_some(id);
         let cut = self.without(&[id], |model| model.admits(&r.request, &r.requester, placement, plan))?;
         r.deadline = 0;

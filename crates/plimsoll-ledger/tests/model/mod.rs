@@ -391,7 +391,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 13 {
+                if *to > 14 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 let before = std::mem::replace(&mut self.version, *to);
@@ -453,6 +453,9 @@ fn makes_sense(request: &Request) -> bool {
         && length(request.hold_ms)
         && request.max_duration_ms <= 366 * 24 * HOUR_MS
         && (request.start_at_ms == 0 || request.max_duration_ms >= 1_000)
+        && request.hours.as_ref().is_none_or(|hours| {
+            request.start_at_ms == 0 && (1_000..=366 * 24 * HOUR_MS).contains(&hours.longest_wait_ms)
+        })
         && (1..=1024).contains(&gang.min_members)
         && (gang.min_members..=1024).contains(&gang.max_members)
         && amounts.map(|(_, a)| a.0).all(fits)

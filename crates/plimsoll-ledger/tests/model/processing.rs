@@ -6,8 +6,23 @@ use plimsoll_types::LedgerTime;
 use super::*;
 
 impl Model {
+    /// It waits for no hours and no batch.
+    pub(super) fn time_has_come(&self, request: &Request, submitted: u64) -> Result<(), Reason> {
+        self.hours_have_come(request, submitted).and_then(|()| self.batch_is_open(request, submitted))
+    }
+
+    /// Hours that are preferred are those of a schedule, as long as it is there and the request has not waited for long enough.
+    fn hours_have_come(&self, request: &Request, submitted: u64) -> Result<(), Reason> {
+        let Some(hours) = &request.hours else { return Ok(()) };
+        let Some(schedule) = self.schedules.get(&hours.schedule) else { return Ok(()) };
+        let now = LedgerTime(self.clock);
+        let is_open = schedule.windows.iter().any(|window| window.start <= now && now < window.end);
+        let waited_enough = self.clock >= submitted + hours.longest_wait_ms;
+        if is_open || waited_enough { Ok(()) } else { Err(Reason::AwaitsHours) }
+    }
+
     /// A grant of a queue with batches is one of the first of its interval, to somebody who came before that.
-    pub(super) fn batch_is_open(&self, request: &Request, submitted: u64) -> Result<(), Reason> {
+    fn batch_is_open(&self, request: &Request, submitted: u64) -> Result<(), Reason> {
         let batch = self.queues.get(&request.queue).and_then(|queue| queue.batch);
         let Some(batch) = batch.filter(|_| request.start_at_ms == 0) else { return Ok(()) };
         let number = |at: u64| at / batch.interval_ms;

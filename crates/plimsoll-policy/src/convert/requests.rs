@@ -4,7 +4,7 @@ use plimsoll_ledger::GENESIS_CLASSES;
 use serde_json::{Map, Value, json};
 
 use super::asks::{LOCAL, add_bytes, asks, put_resource, storage};
-use super::output::Output;
+use super::output::{Output, object_name};
 use super::tree::At;
 use super::{limits, places};
 use crate::kinds::class::QOS;
@@ -41,6 +41,9 @@ pub(super) fn read(root: &At<'_, '_>, out: &mut Output) {
         affinity.note(ANEW);
     }
     let whole = !request.is_empty();
+    if let Some(scheduling) = root.at(&["optimization", "scheduling"]) {
+        preferred_hours(&scheduling, whole, &mut request);
+    }
     if whole {
         if !AMOUNTS.iter().any(|key| request.contains_key(*key))
             && let Some(at) = root.get("resource_requirements").or_else(|| root.get("affinity"))
@@ -108,6 +111,28 @@ fn requirements(at: &At<'_, '_>, request: &mut Map<String, Value>, out: &Output)
         costs.tell_of("prefer_cached_results", "results are not cached here");
         costs.tell_of("model_selection", "which model answers is for who asks: it names its service");
     }
+}
+
+/// Hours go with a request: with that of the pipeline as a whole, where there is one.
+fn preferred_hours(at: &At<'_, '_>, is_asked: bool, request: &mut Map<String, Value>) {
+    let Some(preferred) = at.get("preferred_hours") else {
+        return at.tell_of(
+            "max_wait_time",
+            "is of preferred hours, and none are said; wait of a request is when it gives up",
+        );
+    };
+    let Some(schedule) = preferred.peek().and_then(|text| object_name(&preferred, text)) else { return };
+    if !is_asked {
+        let words = format!("--prefer-hours {schedule} --longest-wait DURATION");
+        preferred.tell(format!("is said with each request: {words}"));
+        return at.tell_of("max_wait_time", "is said with each request: --longest-wait");
+    }
+    preferred.take();
+    preferred.note(format!("is a Schedule that has to be there first, of no resources: kind: Schedule, name: {schedule}, spec: {{ window: \"22:00-06:00 UTC\" }}"));
+    let longest = at.get("max_wait_time").and_then(|at| at.duration());
+    let mut hours = Map::from_iter([("schedule".to_owned(), Value::from(schedule))]);
+    hours.extend(longest.map(|longest| ("longestWait".to_owned(), Value::from(longest))));
+    request.insert("preferHours".to_owned(), hours.into());
 }
 
 /// Qualities of service are no classes, but where a class has their name.

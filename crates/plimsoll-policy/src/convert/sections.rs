@@ -91,12 +91,6 @@ fn optimization(at: &At<'_, '_>) {
             "is how whole devices are granted; who asks for a part of one (gpu: 0.5) shares it",
         );
     }
-    let Some(scheduling) = at.get("scheduling") else { return };
-    scheduling.tell_of("preferred_hours", "a request starts as soon as it can, or at a moment (at: 2026-12-24T22:00:00Z): no hours are preferred");
-    scheduling.tell_of(
-        "max_wait_time",
-        "is of the preferred hours, which there are none of; wait of a request is when it gives up",
-    );
 }
 
 /// What is measured, and conditions on it: agents measure by themselves, and alerts are not raised yet; conditions are checked.

@@ -13,7 +13,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 32] = [
+pub(crate) const SPEC: [&str; 33] = [
     "pool",
     "class",
     "queue",
@@ -42,6 +42,7 @@ pub(crate) const SPEC: [&str; 32] = [
     "wait",
     "onPreempt",
     "onInterruption",
+    "preferHours",
     "maxCost",
     "team",
     "qos",
@@ -51,6 +52,11 @@ pub(crate) const SPEC: [&str; 32] = [
 /// Keys of a role.
 const ROLE: [&str; 10] =
     ["name", "members", "cpu", "memory", "gpu", "gpuMemory", "gpuMig", "resources", "require", "prefer"];
+
+/// Keys of preferred hours.
+const PREFER_HOURS: [&str; 2] = ["schedule", "longestWait"];
+/// How long one waits for its hours that does not say how long: each day has some.
+pub const USUAL_LONGEST_WAIT_MS: u64 = 24 * 3_600_000;
 
 /// What a preempted reservation comes to.
 const ON_PREEMPT: [(&str, v1::OnPreempt); 2] =
@@ -100,6 +106,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             .and_then(|node| context.word(node, "spec.onInterruption", &ON_INTERRUPTION))
             .unwrap_or_default()
             .into(),
+        hours: hours(context, spec),
         limits: spec
             .get("maxCost")
             .and_then(|node| context.quantity(node, "spec.maxCost", quota::parse_micros))
@@ -107,6 +114,22 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         qos: spec.get("qos").and_then(|node| context.word(node, "spec.qos", &QOS)).unwrap_or_default().into(),
         burst: burst(context, spec),
     }
+}
+
+/// `preferHours: { schedule: off-peak, longestWait: 8h }`.
+fn hours(context: &mut Context<'_>, spec: &Block<'_>) -> Option<v1::PreferredHours> {
+    let node = spec.get("preferHours")?;
+    let block = context.block(node, "spec.preferHours", &PREFER_HOURS);
+    context.locate("hours.schedule", block.mark_of("schedule"), "spec.preferHours.schedule");
+    context.locate("hours.longest_wait_ms", block.mark_of("longestWait"), "spec.preferHours.longestWait");
+    let schedule = block.get("schedule").and_then(|node| context.text(node, "spec.preferHours.schedule"));
+    let read =
+        |node| context.quantity(node, "spec.preferHours.longestWait", parse_duration_ms).unwrap_or_default();
+    let longest = block.get("longestWait").map(read);
+    Some(v1::PreferredHours {
+        schedule: schedule.unwrap_or_default(),
+        longest_wait_ms: longest.unwrap_or(USUAL_LONGEST_WAIT_MS),
+    })
 }
 
 /// So much while it is idle, per resource.

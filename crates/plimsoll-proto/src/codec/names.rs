@@ -110,6 +110,7 @@ pair!(
         ServiceNotFound,
         PermissionDenied,
         AwaitsBatch,
+        AwaitsHours,
         SpotShare,
         Overflowed
     ]

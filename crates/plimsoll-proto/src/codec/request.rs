@@ -1,6 +1,6 @@
 //! What clients ask for, in canonical bytes.
 
-use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, Request, Requirements, Role, Wait};
+use plimsoll_ledger::{Gang, GpuAsk, GpuShare, Preferred, PreferredHours, Request, Requirements, Role, Wait};
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
 use super::decode::Result;
@@ -58,6 +58,12 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
         });
     }
     to.choice(110, spot::encode_on_interruption(request.on_interruption));
+    if let Some(hours) = &request.hours {
+        to.message(150, |to| {
+            to.bytes(1, &hours.schedule);
+            to.number(2, hours.longest_wait_ms);
+        });
+    }
 }
 
 /// The request of its fields.
@@ -107,6 +113,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         from.end().map(|()| role)
     })?;
     let on_interruption = spot::decode_on_interruption(from.choice(110)?)?;
+    let hours = from.message(150, "request.hours")?.map(read_hours).transpose()?;
     from.end()?;
     Ok(Request {
         name,
@@ -132,8 +139,14 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         burst: burst.unwrap_or_default(),
         repair_within_ms,
         on_interruption,
+        hours,
         roles,
     })
+}
+
+fn read_hours(mut from: Reader<'_>) -> Result<PreferredHours> {
+    let hours = PreferredHours { schedule: from.text(1)?, longest_wait_ms: from.number(2)? };
+    from.end().map(|()| hours)
 }
 
 /// Fields of `Resources`.

@@ -59,6 +59,7 @@ reasons!(
     TopologyMismatch,
     AffinityConflict,
     AwaitsBatch,
+    AwaitsHours,
     SpotShare,
     Overflowed,
     ServiceNotFound,
@@ -133,6 +134,7 @@ fn sentence(from: &Blocker) -> String {
         | Reason::NotPreemptible
         | Reason::AwaitsPreemption
         | Reason::AwaitsBatch
+        | Reason::AwaitsHours
         | Reason::Preempted
         | Reason::PermissionDenied
         | Reason::BehindInQueue => format!("{subject}: {}", reason::describe(reason_to_v1(*reason))),
@@ -216,6 +218,6 @@ mod tests {
     #[test]
     fn ledger_reasons_are_public_and_come_back() {
         let known = reason::all().filter_map(|public| Some((public, reason_from_v1(public)?)));
-        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 37);
+        assert_eq!(known.map(|(public, ledger)| assert_eq!(reason_to_v1(ledger), public)).count(), 38);
     }
 }

@@ -2,7 +2,8 @@
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{
-    DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, MAX_ROLES, OnPreempt, Request, Requirements, Role, Wait,
+    DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, MAX_ROLES, OnPreempt, PreferredHours, Request, Requirements,
+    Role, Wait,
 };
 
 use super::check::Check;
@@ -103,6 +104,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             .unwrap_or_default(),
         repair_within_ms: from.repair_within_ms,
         on_interruption: spot::on_interruption(&mut check, from.on_interruption),
+        hours: from.hours.as_ref().map(|hours| preferred_hours(&mut check, from, hours)),
         roles,
     };
     check.finish(request)
@@ -159,8 +161,25 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
         burst: (!from.burst.is_zero()).then(|| resources_to_v1(&from.burst)),
         repair_within_ms: from.repair_within_ms,
         on_interruption: spot::on_interruption_to_v1(from.on_interruption).into(),
+        hours: from.hours.as_ref().map(|hours| v1::PreferredHours {
+            schedule: hours.schedule.clone(),
+            longest_wait_ms: hours.longest_wait_ms,
+        }),
         roles: from.roles.iter().map(role_to_v1).collect(),
     }
+}
+
+fn preferred_hours(
+    check: &mut Check,
+    spec: &v1::ReservationSpec,
+    from: &v1::PreferredHours,
+) -> PreferredHours {
+    check.name("hours.schedule", &from.schedule);
+    check.range("hours.longest_wait_ms", from.longest_wait_ms, MIN_TTL_MS, MAX_TTL_MS);
+    if spec.start_at_ms > 0 {
+        check.fail("start_at_ms", "is set, and hours are preferred: give one of them".to_owned());
+    }
+    PreferredHours { schedule: from.schedule.clone(), longest_wait_ms: from.longest_wait_ms }
 }
 
 fn role_to_v1(from: &Role) -> v1::Role {

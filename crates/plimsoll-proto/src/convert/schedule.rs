@@ -3,7 +3,7 @@
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{MAX_ITEMS, MAX_PATTERN_BYTES, MAX_RULE_BYTES};
 use plimsoll_ledger::{DEFAULT_POOL, Ledger, Schedule, Users};
-use plimsoll_types::Revision;
+use plimsoll_types::{Resources, Revision};
 
 use super::Violation;
 use super::check::Check;
@@ -55,7 +55,13 @@ pub(super) fn schedule(check: &mut Check, from: &v1::Schedule) -> Schedule {
     check.name("name", &from.name);
     let pool = if from.pool.is_empty() { DEFAULT_POOL.to_owned() } else { from.pool.clone() };
     check.name("pool", &pool);
-    let resources = super::resources::kept(check, &from.resources);
+    let says_whose =
+        [&from.pipelines, &from.queues, &from.tenants, &from.classes].iter().any(|some| !some.is_empty());
+    // One that keeps nothing only says when, for requests that prefer its hours.
+    let resources = match from.resources.is_empty() && !says_whose && !from.shorten {
+        true => Resources::default(),
+        false => super::resources::kept(check, &from.resources),
+    };
     check.text("rule", &from.rule, MAX_RULE_BYTES);
     let rule = match from.rule.parse::<Recurrence>() {
         Ok(rule) => rule.to_string(),

@@ -265,6 +265,13 @@ pub const fn entry(reason: ErrorReason) -> Entry {
             "its queue decides in batches, and this one is full or began before it came",
             "wait in the queue: `plimsoll describe queue NAME` shows how many are granted at a time, and when",
         ),
+        ErrorReason::AwaitsHours => row(
+            Code::ResourceExhausted,
+            1,
+            Later,
+            "it prefers hours that have not come, and has not waited long enough to start at others",
+            "wait: `plimsoll get schedules` shows when they come; or ask without --prefer-hours, or with a shorter --longest-wait",
+        ),
         ErrorReason::SpotShare => row(
             Code::ResourceExhausted,
             1,

@@ -21,6 +21,8 @@ use crate::topology::Scope;
 const EXACT: usize = 256;
 /// Most looks at nodes for all of them.
 const LOOKS: u64 = 8_192;
+/// Windows of preferred hours that are looked at for one request.
+const MOST_WINDOWS: usize = 8;
 /// Length that is reckoned with where a request declares none: an hour.
 const SOFT_LENGTH_MS: u64 = 3_600_000;
 
@@ -225,18 +227,29 @@ impl<'a> Outlook<'a> {
         let is_single = request.gang.min_members <= 1 && split(self.ledger, request).1.is_zero();
         let known = self.found.get(&shape).filter(|(length, _)| is_single && *length <= length_ms);
         let from_ms = known.map_or(0, |(_, start_ms)| *start_ms);
-        let search = Search {
-            from_ms,
-            ledger: self.ledger,
-            fleet: &self.fleet,
-            future: &self.future,
-            request,
-            now_ms: not_before_ms.max(now_ms),
-            length_ms,
-            counts: &counts,
-        };
         let mut looks = self.looks;
-        let spot = search.earliest_or_on(open, &mut looks);
+        let mut at = self.ledger.may_start_from(waiting, LedgerTime(not_before_ms.max(now_ms)));
+        let mut spot = None;
+        // Where its hours are over when there is room, the next ones may do.
+        for _ in 0..MOST_WINDOWS {
+            let search = Search {
+                from_ms,
+                ledger: self.ledger,
+                fleet: &self.fleet,
+                future: &self.future,
+                request,
+                now_ms: at.0,
+                length_ms,
+                counts: &counts,
+            };
+            spot = search.earliest_or_on(open, &mut looks);
+            let Some(found) = &spot else { break };
+            let found_at = LedgerTime(found.start_ms);
+            at = self.ledger.may_start_from(waiting, found_at);
+            if at == found_at {
+                break;
+            }
+        }
         self.looks = looks;
         let Some(spot) = spot else { return Err(self.why_none(request)) };
         self.future.plan(self.ledger, waiting.id, request, &spot);

@@ -143,7 +143,7 @@ impl Planner {
         let Some(waiting) = ledger.reservation(id) else { return false };
         if waiting.state == State::Planned
             || self.placing.contains(&id)
-            || self.batch_blocker(ledger, waiting).is_some()
+            || self.time_blocker(ledger, waiting).is_some()
         {
             return false;
         }

@@ -21,6 +21,7 @@ pub use estimate::{NoStart, StartEstimate, StartEstimates};
 use future::{Future, InFlight, Spot};
 use rank::Past;
 
+use crate::serve::next_time;
 use crate::{Planner, Ticket};
 
 /// Most looks at nodes of one walk over a pool's queue, or of one batch of new requests, on behalf of what lies ahead. Those who wait beyond it wait for the
@@ -112,9 +113,8 @@ impl Planner {
     pub fn note_arrival(&mut self, ledger: &Ledger, reservation: &Reservation) {
         self.spending.note_waiting(ledger, reservation);
         let request = &reservation.request;
-        if let Some(batch) = ledger.batch_of(&request.queue) {
-            let begins = batch.next_after(ledger.clock());
-            self.batch_at = Some(self.batch_at.map_or(begins, |known| known.min(begins)));
+        if ledger.batch_of(&request.queue).is_some() || request.hours.is_some() {
+            self.time_at = next_time(ledger);
         }
         self.queue_pass_due |= ledger.is_processed_for_sure(&request.queue);
         let depth = ledger.pool(&reservation.request.pool).map_or(0, |pool| pool.queueing.depth());

@@ -1,8 +1,11 @@
 //! Who may start without delaying a planned start, and planned starts for the first that may not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use plimsoll_ledger::{Blocker, Ledger, Placement, Pool, Reason, Request, State, UsageKey, Verdict};
+use plimsoll_ledger::{
+    Blocker, Ledger, Placement, Pool, Reason, Request, Reservation, State, UsageKey, Verdict,
+};
 use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
@@ -70,7 +73,10 @@ impl Planner {
         if self.ahead.pools.get(&request.pool).is_some_and(|agenda| agenda.looks == 0) {
             return None;
         }
-        self.plan_start(ledger, id, request, until_ms);
+        // Who would rather start in certain hours is promised no other.
+        if !ledger.reservation(id).is_some_and(|waiting| ledger.prefers_hours(waiting)) {
+            self.plan_start(ledger, id, request, until_ms);
+        }
         None
     }
 
@@ -128,7 +134,9 @@ impl Planner {
         let ids: Vec<ReservationId> = agenda.heads.keys().copied().collect();
         for id in ids {
             let waiting = ledger.reservation(id).filter(|waiting| waiting.state == State::Pending);
-            let Some(waiting) = waiting.filter(|_| !self.placing.contains(&id)) else {
+            let waits_for_room =
+                |waiting: &&Arc<Reservation>| !self.placing.contains(&id) && !ledger.prefers_hours(waiting);
+            let Some(waiting) = waiting.filter(waits_for_room) else {
                 agenda.drop_head(id);
                 continue;
             };

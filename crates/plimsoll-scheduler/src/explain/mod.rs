@@ -179,7 +179,8 @@ impl Scene {
             return None;
         }
         let in_line = |other: &ReservationId| {
-            ledger.reservation(*other).is_some_and(|waiting| waiting.request.queue == request.queue)
+            let waiting = ledger.reservation(*other).filter(|waiting| waiting.request.queue == request.queue);
+            waiting.is_some_and(|waiting| Some(waiting.id) == self.id || !ledger.is_out_of_hours(waiting))
         };
         let mut line = ledger.pending(&request.pool).filter(in_line);
         let ahead = match self.id {

@@ -45,6 +45,7 @@ impl Scene {
         search.labels();
         search.amounts();
         search.duration();
+        search.hours();
         search.pools();
         search.nodes();
         search.policy(blockers);
@@ -118,6 +119,14 @@ impl Search<'_> {
             found.extend(smaller.map(|profile| (Reverse(size(profile)), profile.name)));
         }
         found.into_iter().map(|(_, name)| name).take(MOST_TRIED).collect()
+    }
+
+    /// At any time.
+    fn hours(&mut self) {
+        let request = &*self.scene.request;
+        let Some(hours) = &request.hours else { return };
+        let changed = Request { hours: None, ..request.clone() };
+        self.request(format!("do not wait for the hours of schedule {}", hours.schedule), changed);
     }
 
     fn gang(&mut self) {

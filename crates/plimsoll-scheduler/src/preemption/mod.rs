@@ -138,7 +138,7 @@ impl Planner {
                 }
                 let Some(waiting) = ledger.reservation(id) else { continue };
                 let queue = waiting.request.queue.as_str();
-                if closed.contains(queue) {
+                if closed.contains(queue) || ledger.is_out_of_hours(waiting) {
                     continue;
                 }
                 if pool.is_strict() {
@@ -189,9 +189,9 @@ impl Planner {
 
     fn search_for(&mut self, ledger: &Ledger, waiting: &Reservation, left: u64) -> Option<Eviction> {
         let request = &waiting.request;
-        let waits_for_batch = self.batch_blocker(ledger, waiting).is_some();
-        if waits_for_batch || !self.spending.blockers(ledger, request, &waiting.requester).is_empty() {
-            // Nobody who leaves gives back what a limit or budget is short of, or begins a batch.
+        let waits_for_time = self.time_blocker(ledger, waiting).is_some();
+        if waits_for_time || !self.spending.blockers(ledger, request, &waiting.requester).is_empty() {
+            // Nobody who leaves gives back what a limit or budget is short of, or begins a batch or hours.
             return None;
         }
         if self.find(ledger, request).is_some() {

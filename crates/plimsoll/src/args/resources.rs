@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_client::v1::{
-    Gang, GpuAsk, NodeSelectorTerm, OnInterruption, OnPreempt, PreferredTerm, Qos, Quantities, RequestLimits,
-    Requirements, ReservationSpec, SelectorOperator,
+    Gang, GpuAsk, NodeSelectorTerm, OnInterruption, OnPreempt, PreferredHours, PreferredTerm, Qos,
+    Quantities, RequestLimits, Requirements, ReservationSpec, SelectorOperator,
 };
 use plimsoll_types::quantity;
 
@@ -94,6 +94,12 @@ pub(crate) struct ResourceArgs {
     /// What becomes of it when the provider of its node takes that back; else what the policy about spot nodes says
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_interruption: Option<Interrupted>,
+    /// Rather start while a window of this schedule is open, and wait for that: off-peak
+    #[arg(long, value_name = "SCHEDULE")]
+    pub(crate) prefer_hours: Option<String>,
+    /// With --prefer-hours: after so long it starts at any time; 24h where it is left out
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "prefer_hours")]
+    pub(crate) longest_wait: Option<Duration>,
     /// What its holder may count on; else what the class says
     #[arg(long, value_name = "QOS", value_enum)]
     pub(crate) qos: Option<Service>,
@@ -176,6 +182,10 @@ impl ResourceArgs {
             Some(Service::BestEffort) => Qos::BestEffort,
         }
         .into();
+        spec.hours = self.prefer_hours.as_ref().map(|schedule| PreferredHours {
+            schedule: schedule.clone(),
+            longest_wait_ms: self.longest_wait.map_or(plimsoll_policy::USUAL_LONGEST_WAIT_MS, as_ms),
+        });
         spec.burst = self.burst()?;
         spec.topology = self.places.topology()?;
         spec.affinity = self.places.affinity()?;

@@ -404,14 +404,18 @@ impl LeaderLoop {
                         lead.planner.settle_relocation(&ledger, reservation, refused);
                     }
                     Origin::Overflow => Self::evened(lead, &ledger, entry, &answer.outcome),
-                    Origin::Windows => lead.opening = false,
+                    Origin::Windows => {
+                        lead.opening = false;
+                        lead.pass_owed |= ledger.awaits_hours();
+                    }
                     Origin::Contention => lead.observing = lead.observing.saturating_sub(1),
                     Origin::Expiry => {
                         lead.expiring = false;
                         lead.planner.note_waiting();
-                        // A period may be over, so that a budget is whole again; or a batch begun.
+                        // A period may be over, so that a budget is whole again; or a batch or hours begun.
                         lead.pass_owed |= ledger.counts_usage()
                             || ledger.has_batches()
+                            || ledger.awaits_hours()
                             || matches!(answer.outcome, Outcome::Expired { ended: 1.., .. });
                     }
                     Origin::Health(node) => self.agents.judged(node),

@@ -1,8 +1,8 @@
 //! Requests that make sense.
 
 use plimsoll_ledger::{
-    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, ProfileName, Qos, Request, Requirements, Role,
-    Topology, Wait,
+    Affinity, Gang, GpuAsk, GpuShare, OnPreempt, Preferred, PreferredHours, ProfileName, Qos, Request,
+    Requirements, Role, Topology, Wait,
 };
 use plimsoll_types::{Operator, Resources, Selector, Term};
 use proptest::collection::vec;
@@ -121,6 +121,10 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let on_preempt = (select(vec![OnPreempt::Requeue, OnPreempt::End]), on_interruption());
     let start = prop_oneof![3 => Just(0), 1 => 1..2_000_000_000_000u64];
     let times = (length(), length(), 0..1_000_000u64, any::<bool>(), number(), (start, length()));
+    let hours = (name(), 1_000..1_000_000u64)
+        .prop_map(|(schedule, longest_wait_ms)| PreferredHours { schedule, longest_wait_ms });
+    let hours = prop_oneof![3 => Just(None), 1 => hours.prop_map(Some)];
+    let wait = (wait, hours);
     let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
     // Boxed: it is part of much, and a test has a small stack.
     (words, requirements(), gang, times, (wait, on_preempt, qos(), burst, roles()))
@@ -154,11 +158,13 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 hold_ms,
                 max_duration_ms,
                 auto_confirm,
-                wait,
+                wait: wait.0,
                 on_preempt: on_preempt.0,
                 on_interruption: on_preempt.1,
                 max_cost_micros,
-                start_at_ms: if max_duration_ms >= 1_000 { start_at_ms } else { 0 },
+                // Who says when it starts prefers no other time.
+                start_at_ms: if max_duration_ms >= 1_000 && wait.1.is_none() { start_at_ms } else { 0 },
+                hours: wait.1,
                 topology,
                 affinity,
                 qos,

@@ -43,6 +43,7 @@ pub(super) fn reason() -> impl Strategy<Value = Reason> {
         Reason::NotPreemptible,
         Reason::AwaitsPreemption,
         Reason::AwaitsBatch,
+        Reason::AwaitsHours,
         Reason::SpotShare,
         Reason::Overflowed,
         Reason::Preempted,
