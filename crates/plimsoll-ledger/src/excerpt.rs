@@ -132,6 +132,7 @@ impl Ledger {
             countables_kept: self.countables_kept.clone(),
             preempted: self.preempted.clone(),
             batched: self.batched.clone(),
+            held_by_class: self.held_by_class.clone(),
             counts: self.counts.clone(),
             work: self.work.clone(),
             spots: self.spots.clone(),

@@ -323,6 +323,9 @@ impl Ledger {
         }
         self.count_work(reservation, add);
         self.count_on_spot(reservation, add);
+        if now {
+            self.count_by_class(reservation, add);
+        }
         let shares = self.shares(reservation);
         for member in &reservation.members {
             let on_node = shares.on_node(member);
@@ -398,6 +401,7 @@ impl Ledger {
         self.countables_kept.clear();
         self.work.index = Default::default();
         self.forget_spots();
+        self.held_by_class.values_mut().for_each(BTreeMap::clear);
         for slot in self.slots.iter_mut().flatten() {
             slot.usage = NodeUsage::none(slot.node.registration.devices.len());
         }
@@ -512,7 +516,7 @@ fn change_usage(
     }
 }
 
-fn change_resources(used: &mut Resources, amounts: &Resources, add: bool) {
+pub(crate) fn change_resources(used: &mut Resources, amounts: &Resources, add: bool) {
     if add {
         used.add_assign(amounts).expect("admitted amounts fit a capacity, which fits in 64 bits");
     } else {

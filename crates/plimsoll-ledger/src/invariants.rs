@@ -144,6 +144,7 @@ impl Ledger {
             ("preempted", self.preempted == rebuilt.preempted),
             ("batches", self.batched == rebuilt.batched),
             ("preferred hours", self.awaited == rebuilt.awaited),
+            ("classes", self.held_by_class == rebuilt.held_by_class),
             ("repairing", self.repairing == rebuilt.repairing),
             ("work", self.work == rebuilt.work),
             ("spots", self.spots == rebuilt.spots),

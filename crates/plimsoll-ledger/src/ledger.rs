@@ -13,6 +13,7 @@ use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revis
 use crate::answers::Answers;
 use crate::calendar::{Calendar, Schedule};
 use crate::capacity;
+use crate::class_order::HeldByClass;
 use crate::contention::Contentions;
 use crate::endpoints::Endpoints;
 use crate::hours::Awaited;
@@ -106,6 +107,8 @@ pub struct Ledger {
     pub(crate) batched: Batched,
     /// Who waits for hours.
     pub(crate) awaited: Awaited,
+    /// What classes hold of pools that go by their weights.
+    pub(crate) held_by_class: HeldByClass,
     pub(crate) counts: BTreeMap<State, u64>,
     /// Who is in which domain.
     pub(crate) work: Work,

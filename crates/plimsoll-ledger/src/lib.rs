@@ -9,6 +9,7 @@ mod answers;
 mod apply;
 mod calendar;
 mod capacity;
+mod class_order;
 mod command;
 mod contention;
 mod device;
@@ -61,6 +62,7 @@ pub use calendar::{Ask, Calendar, Room, Schedule, Users, Window, interval, momen
 pub use capacity::{
     CAPACITY_TYPE, CapacityType, OnInterruption, PRICE_PERMILLE, SPOT_POOL, SpotPolicy, not_spot,
 };
+pub use class_order::ClassOrder;
 pub use command::{AdminChange, Command, Entry, SYSTEM_ACTOR, Stamp, Verdict};
 pub use contention::{
     Contended, Contention, ContentionPolicy, PoolDemand, Resolution, Resolve, Rung, Severity,
@@ -92,8 +94,8 @@ pub use processing::Batch;
 pub use qos::Qos;
 pub use queue_use::{QueueUse, USUAL_HALF_LIFE_MS};
 pub use quota::{
-    Account, Cell, Claim, DecayedUse, GPU, Quota, QuotaTree, Share, Shortage, charge, decay, entitlements,
-    fair_tree_order, least,
+    Account, Cell, Claim, DecayedUse, Expectations, GPU, Quota, QuotaTree, Share, Shortage, charge, decay,
+    entitlements, fair_tree_order, least,
 };
 pub use removed::{RemovedDevice, RemovedNode};
 pub use repair::{Repair, Repaired};
@@ -118,7 +120,7 @@ pub use topology::{
 };
 pub use touched::TouchedRow;
 pub use usage::{
-    Charge, MICRO, Measure, Meter, Priced, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tokens, Usage,
+    Charge, MICRO, Measure, Meter, Priced, QuotaPolicy, Rate, Reset, Scope, Seen, Tab, Tier, Tokens, Usage,
     UsageBook, UsageKey, UsageOf, date_of, matches_pattern, month_of, price_per_hour,
 };
 pub use validate::{validate_amounts, validate_policy, validate_registration, validate_request};

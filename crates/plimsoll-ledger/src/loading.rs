@@ -100,6 +100,7 @@ impl Loading {
         }
         ledger.recount_quota();
         ledger.recount_batches();
+        ledger.recount_by_class();
         ledger.recount_spots();
         ledger.recount_calendar();
         ledger.touched.clear();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ContentionPolicy, Elastic, EvictWhen, Overflow, Qos, QueueDiscipline, Quota, QuotaPolicy,
-    ScalingPolicy, Schedule, Service, SpotPolicy, Validator,
+    Batch, ClassOrder, ContentionPolicy, Elastic, EvictWhen, Overflow, Qos, QueueDiscipline, Quota,
+    QuotaPolicy, ScalingPolicy, Schedule, Service, SpotPolicy, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -68,6 +68,8 @@ pub struct Pool {
     pub power_budget_watts: u64,
     /// With [`Fairness::FairTree`], after so many milliseconds use counts half; 0 for a week. From ledger version 13 on.
     pub half_life_ms: u64,
+    /// Which class goes first where several wait. From ledger version 14 on.
+    pub class_order: ClassOrder,
     /// Revision of the latest change.
     pub changed: Revision,
 }
@@ -230,6 +232,8 @@ pub struct Class {
     pub guaranteed: BTreeMap<String, Resources>,
     /// When its best-effort grants have to leave a node for what the node measures; `None` for never. From ledger version 9 on.
     pub evict_when: Option<EvictWhen>,
+    /// Its weight beside other classes, in thousandths, where a pool goes by weights; 0 goes last, `None` for 1,000. From ledger version 14 on.
+    pub weight_milli: Option<u32>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

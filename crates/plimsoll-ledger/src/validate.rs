@@ -17,7 +17,7 @@ use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Qos, Reason, Registration, Request,
     Requirements, WHOLE_DEVICE_MILLI,
 };
-use crate::{LATEST_VERSION, hours, processing, queue_use};
+use crate::{LATEST_VERSION, class_order, hours, processing, queue_use};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
 pub fn validate_request(request: &Request) -> Vec<Blocker> {
@@ -164,6 +164,7 @@ pub(crate) fn validate_policy_of(version: u32, object: &PolicyObject) -> Vec<Blo
             range(&mut bad, "pool.countables", pool.countables.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.currency", pool.currency.len() as u64, 0, 16);
+            bad.extend(class_order::validate_class_order(pool));
             let bounds = processing::pool_bounds(pool).into_iter().chain(queue_use::pool_bounds(pool));
             for (field, value, least, most) in bounds {
                 range(&mut bad, field, value, least, most);
@@ -192,7 +193,9 @@ pub(crate) fn validate_policy_of(version: u32, object: &PolicyObject) -> Vec<Blo
             if class.default_ttl_ms != 0 {
                 range(&mut bad, "class.default_ttl_ms", class.default_ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
             }
-            for (field, value, least, most) in processing::class_bounds(class) {
+            let bounds =
+                processing::class_bounds(class).into_iter().chain([class_order::class_bounds(class)]);
+            for (field, value, least, most) in bounds {
                 range(&mut bad, field, value, least, most);
             }
             for (pool, kept) in &class.guaranteed {

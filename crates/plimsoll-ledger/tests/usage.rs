@@ -8,7 +8,7 @@ use fixture::{Fixture, active, gpu_request, on, on_device, queued, request, rese
 use plimsoll_ledger::{
     Applied, Class, Command, EndReason, Entry, GPU, GpuShare, LATEST_VERSION, Ledger, MICRO, Measure, Meter,
     Outcome, PolicyName, PolicyObject, Pool, Queue, QuotaPolicy, Rate, Reason, Refusal, Request, Reset,
-    Scope, State, Tokens, UsageKey, UsageOf, Verdict,
+    Scope, State, Tier, Tokens, UsageKey, UsageOf, Verdict,
 };
 use plimsoll_types::{LedgerTime, Resources, Revision};
 use proptest::prelude::*;
@@ -467,4 +467,50 @@ proptest! {
         }
         prop_assert!(f.ledger.usage_book().rows().all(|row| row.at(f.ledger.clock()).committed == 0));
     }
+}
+
+#[test]
+fn a_user_is_bound_by_the_highest_tier_that_names_him_and_by_no_other() {
+    let concurrent = Meter::new(Scope::User, Measure::Concurrent, Reset::Live);
+    let tier = |name: &str, rank, users: &[&str], most| {
+        let users = users.iter().map(|user| (*user).to_owned()).collect();
+        let tier = Some(Tier { group: String::new(), rank, users });
+        PolicyObject::Quota(QuotaPolicy {
+            tier,
+            ..quota(name, &[(Scope::User, Measure::Concurrent, Reset::Live, most)])
+        })
+    };
+    let mut f = world(Vec::new());
+    let tiers = vec![tier("default", 0, &["*"], 1), tier("premium", 1, &["ada", "research-*"], 2)];
+    assert_eq!(put(tiers.clone()).since_version(), 14);
+    assert_eq!(f.run(put(tiers)), Outcome::Done);
+    let ada = reservation(f.run(submit(of("ada", request(1_000)))));
+    reservation(f.run(submit(of("ada", request(1_000)))));
+    let short = refusal(&mut f, submit(of("ada", request(1_000))));
+    assert_eq!((short.reason, short.blockers[0].limit), (Reason::LimitExceeded, 2), "{short:?}");
+    reservation(f.run(submit(of("grace", request(1_000)))));
+    assert_eq!(
+        f.refused(submit(of("grace", request(1_000)))),
+        Reason::LimitExceeded,
+        "the tier of all others"
+    );
+    assert_eq!(taken(&f.ledger, "default", concurrent, "ada"), (0, 0));
+    // Who is in a tier no more is bound by the other from now on; what runs is settled where it was charged.
+    assert_eq!(f.run(put(vec![tier("premium", 1, &["research-*"], 2)])), Outcome::Done);
+    reservation(f.run(submit(of("ada", request(1_000)))));
+    assert_eq!(f.refused(submit(of("ada", request(1_000)))), Reason::LimitExceeded);
+    f.run(Command::Release { reservation: ada.id, token: ada.token });
+    assert_eq!(taken(&f.ledger, "premium", concurrent, "ada"), (0, 1));
+    assert_eq!(taken(&f.ledger, "default", concurrent, "ada"), (0, 1));
+
+    let both = QuotaPolicy {
+        tier: Some(Tier { users: vec!["*".into()], ..Tier::default() }),
+        tenant: "ada".into(),
+        ..quota("both", &[])
+    };
+    assert_eq!(f.refused(put(vec![PolicyObject::Quota(both)])), Reason::InvalidArgument);
+    assert_eq!(f.refused(put(vec![tier("of-nobody", 3, &[], 1)])), Reason::InvalidArgument);
+    let mut old = Fixture::new(1);
+    old.run(Command::Upgrade { to: 13 });
+    assert_eq!(old.refused(put(vec![tier("default", 0, &["*"], 1)])), Reason::UnsupportedVersion);
 }

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Class, ContentionPolicy, Elastic, Elasticity, Fairness, GPU, NodeLimits, Overflow, PolicyObject, Pool,
-    Preemption, Queue, QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity, Validator,
+    Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, Fairness, GPU, NodeLimits, Overflow,
+    PolicyObject, Pool, Preemption, Queue, QueueDiscipline, QueueOrder, Quota, Schedule, Service, Severity,
+    Validator,
 };
 use plimsoll_proto::convert::{
-    balancing_to_v1, elasticity_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1, resolve_to_v1,
-    severity_to_v1, strategy_to_v1,
+    balancing_to_v1, class_order_to_v1, elasticity_to_v1, fairness_to_v1, preemption_to_v1, qos_to_v1,
+    resolve_to_v1, severity_to_v1, strategy_to_v1,
 };
 use plimsoll_proto::v1;
 use plimsoll_types::quantity::{format_cpu_millis, format_duration_ms, format_resource};
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::document::API_VERSION;
 use crate::kinds::class::{NOW, QOS};
 use crate::kinds::elastic::ELASTICITY;
-use crate::kinds::pool::{FAIRNESS, PREEMPTION, QUEUE_ORDERS, RESOLVE, SEVERITIES, STRATEGIES};
+use crate::kinds::pool::{CLASS_ORDERS, FAIRNESS, PREEMPTION, QUEUE_ORDERS, RESOLVE, SEVERITIES, STRATEGIES};
 use crate::kinds::service::balancing;
 use crate::label::kind_word;
 use crate::variables::escaped;
@@ -117,6 +118,9 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     }
     elastic_parts(&pool.elastic, &mut spec);
     spot_part(pool.spot.as_ref(), &mut spec);
+    if pool.class_order != ClassOrder::default() {
+        spec.insert("classOrder".to_owned(), json!(word(&CLASS_ORDERS, class_order_to_v1(pool.class_order))));
+    }
     if pool.half_life_ms > 0 {
         spec.insert("halfLife".to_owned(), json!(format_duration_ms(pool.half_life_ms)));
     }
@@ -327,6 +331,9 @@ fn class_parts(class: &Class) -> (Value, Value) {
         None => {}
         Some(0) => spec["latencyTarget"] = json!(NOW),
         Some(ms) => spec["latencyTarget"] = json!(format_duration_ms(ms)),
+    }
+    if let Some(milli) = class.weight_milli {
+        spec["weight"] = number(format_cpu_millis(milli.into()));
     }
     if let Some(milli) = class.multiplier_milli {
         spec["multiplier"] = number(format_cpu_millis(milli.into()));

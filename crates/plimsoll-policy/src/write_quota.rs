@@ -22,6 +22,13 @@ pub(crate) fn quota_parts(quota: &QuotaPolicy) -> (Value, Value) {
             spec.insert(key.to_owned(), json!(text));
         }
     }
+    if let Some(tier) = &quota.tier {
+        let mut block = json!({ "rank": tier.rank, "users": tier.users });
+        if !tier.group.is_empty() {
+            block["group"] = json!(tier.group);
+        }
+        spec.insert("tier".to_owned(), block);
+    }
     for (key, scope) in SCOPES {
         let limits = limits_of(quota, scope);
         if !limits.is_empty() {

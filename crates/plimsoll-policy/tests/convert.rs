@@ -165,10 +165,17 @@ fn quotas_of_several_tiers_bind_the_users_of_each_alone() {
     let source = |text: &str| [Source { name: "f".to_owned(), text: text.to_owned() }];
     let tenants = |text: &str| {
         let documents = convert(&source(text)).unwrap().documents;
-        documents.iter().map(|one| one["spec"]["tenant"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        let tier = |one: &serde_json::Value| {
+            one["spec"]["tier"].is_object().then(|| one["spec"]["tier"].to_string().replace('"', ""))
+        };
+        documents.iter().map(tier).collect::<Vec<_>>()
     };
     let premium = "multi_tenancy: { user_limits: { default: { daily_executions: 1 }, premium: { daily_executions: 9 } } }";
-    assert_eq!(tenants(premium), [Some("default-*".to_owned()), Some("premium-*".to_owned())]);
+    assert_eq!(
+        tenants(premium),
+        ["{group:user,rank:0,users:[*]}", "{group:user,rank:1,users:[premium-*]}"]
+            .map(|tier| Some(tier.to_owned()))
+    );
     assert_eq!(tenants("multi_tenancy: { user_limits: { default: { daily_executions: 1 } } }"), [None]);
     assert_eq!(
         tenants("multi_tenancy: { enabled: false, user_limits: { default: { daily_executions: 1 } } }"),

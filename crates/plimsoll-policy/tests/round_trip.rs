@@ -6,10 +6,10 @@ mod scaling;
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Balancing, Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge,
-    Measure, Meter, NodeLimits, OnInterruption, Overflow, PolicyObject, Pool, Preemption, Qos, Queue,
-    QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service, Severity,
-    SpotPolicy, Strategy as Choice, Users, Validator,
+    Balancing, Batch, CapacityType, Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, EvictWhen,
+    Fairness, Gauge, Measure, Meter, NodeLimits, OnInterruption, Overflow, PolicyObject, Pool, Preemption,
+    Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service,
+    Severity, SpotPolicy, Strategy as Choice, Tier, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -168,6 +168,10 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 spot,
                 power_budget_watts,
                 half_life_ms: starvation_bound_ms * 60,
+                class_order: match queueing {
+                    "" | "strict" | "skip" if power_budget_watts % 2 == 0 => ClassOrder::Weighted,
+                    _ => ClassOrder::Strict,
+                },
                 changed: Revision(0),
             })
         },
@@ -201,6 +205,7 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                 qos,
                 latency_target_ms,
                 multiplier_milli,
+                weight_milli: multiplier_milli.map(|milli| milli / 2),
                 guaranteed,
                 evict_when,
                 changed: Revision(0),
@@ -351,14 +356,21 @@ fn quota_policy() -> impl Strategy<Value = PolicyObject> {
         .prop_map(|(tokens, period_ms, burst)| Rate { tokens, period_ms, burst });
     let rates = btree_map("[a-z][a-z/]{0,6}", rate, 0..3);
     let about = (prop_oneof![Just(String::new()), name()], "[a-z*]{0,5}");
+    let tier = ("[a-z]{0,4}", any::<u32>(), proptest::collection::vec("[a-z*]{1,5}", 1..4));
+    let tier = tier.prop_map(|(group, rank, users)| Tier { group, rank, users });
+    let about = prop_oneof![
+        2 => about.prop_map(|(queue, tenant)| (queue, tenant, None)),
+        1 => tier.prop_map(|tier| (String::new(), String::new(), Some(tier))),
+    ];
     (name(), btree_map(text(), text(), 0..3), about, limits, any::<bool>(), "[A-Z]{0,3}", rates).prop_map(
-        |(name, labels, (queue, tenant), limits, queue_when_exhausted, currency, rates)| {
+        |(name, labels, (queue, tenant, tier), limits, queue_when_exhausted, currency, rates)| {
             let changed = Revision(0);
             PolicyObject::Quota(QuotaPolicy {
                 name,
                 labels,
                 queue,
                 tenant,
+                tier,
                 limits,
                 queue_when_exhausted,
                 currency,

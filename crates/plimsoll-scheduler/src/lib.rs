@@ -6,6 +6,7 @@
 mod agenda;
 mod ahead;
 mod blockers;
+mod class_turns;
 mod defragment;
 pub mod elastic;
 mod explain;

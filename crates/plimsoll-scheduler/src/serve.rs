@@ -6,9 +6,35 @@ use plimsoll_ledger::{Blocker, Fairness, Ledger, Placement, Pool, Request, Reser
 use plimsoll_mutants::mutant;
 use plimsoll_types::{LedgerTime, NodeId, ReservationId};
 
+use crate::class_turns::{ClassLines, ClassTurns};
 use crate::planner::requester_of;
 use crate::turns::Turns;
 use crate::{Planner, Ticket};
+
+/// Who comes next.
+enum TurnOrder<'l> {
+    ByClass(Box<dyn Iterator<Item = ReservationId> + 'l>),
+    ByWeight(ClassTurns, ClassLines),
+}
+
+impl TurnOrder<'_> {
+    fn next(&mut self, ledger: &Ledger) -> Option<ReservationId> {
+        match self {
+            TurnOrder::ByClass(waiting) => waiting.next(),
+            TurnOrder::ByWeight(turns, lines) => {
+                let first = lines.first(ledger, Some(turns))?;
+                lines.pop(first);
+                Some(first)
+            }
+        }
+    }
+
+    fn note_placed(&mut self, request: &Request) {
+        if let TurnOrder::ByWeight(turns, _) = self {
+            turns.take(request);
+        }
+    }
+}
 
 /// A place found for a request that waited.
 pub(crate) type Placed = (ReservationId, Placement, Ticket);
@@ -95,10 +121,10 @@ impl Planner {
         let strict = pool.is_strict() && !mutant!("overtake-the-head");
         let mut failed: BTreeSet<u64> = BTreeSet::new();
         let mut closed: BTreeSet<&str> = BTreeSet::new();
-        for id in self.walk_order(ledger, pool) {
-            if placed.len() >= limit {
-                return;
-            }
+        let mut order = self.order_of(ledger, pool);
+        while placed.len() < limit
+            && let Some(id) = order.next(ledger)
+        {
             let Some(reservation) = ledger.reservation(id) else { continue };
             let request = &reservation.request;
             if closed.contains(request.queue.as_str())
@@ -108,7 +134,9 @@ impl Planner {
             {
                 continue;
             }
-            if !self.serve(ledger, id, request, &mut failed, placed) && strict {
+            if self.serve(ledger, id, request, &mut failed, placed) {
+                order.note_placed(request);
+            } else if strict {
                 if request.queue.is_empty() && ledger.quota().is_empty() {
                     return;
                 }
@@ -117,21 +145,48 @@ impl Planner {
         }
     }
 
+    /// Those who wait for a pool, in the order of their turns.
+    fn order_of<'l>(&mut self, ledger: &'l Ledger, pool: &'l Pool) -> TurnOrder<'l> {
+        let Some(turns) = self.class_turns(ledger, pool) else {
+            return TurnOrder::ByClass(self.walk_order(ledger, pool));
+        };
+        let mut lines = ClassLines::default();
+        for waiting in ledger.pending(&pool.name).filter_map(|id| ledger.reservation(id)) {
+            lines.push(Some(&turns), &waiting.request.class, waiting.id);
+        }
+        TurnOrder::ByWeight(turns, lines)
+    }
+
+    /// What classes hold, where the pool goes by their weights.
+    fn class_turns(&self, ledger: &Ledger, pool: &Pool) -> Option<ClassTurns> {
+        let placing = self.placing.iter().filter_map(|id| ledger.reservation(*id));
+        ClassTurns::new(ledger, pool, placing.map(|waiting| &*waiting.request))
+    }
+
     /// Queue by queue, the lowest share first; shares change with every place that is booked.
     fn serve_by_share(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
         let strict = pool.is_strict();
         let mut failed: BTreeSet<u64> = BTreeSet::new();
-        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, ledger.fairness_of(pool));
+        let classes = self.class_turns(ledger, pool);
+        let fairness = ledger.fairness_of(pool);
+        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, fairness, classes);
         while placed.len() < limit
             && let Some((queue, id)) = turns.next()
         {
             let queue = queue.to_owned();
             let request = ledger.reservation(id).map(|reservation| &reservation.request);
             let done = request.is_none_or(|request| {
-                self.placing.contains(&id) || self.serve(ledger, id, request, &mut failed, placed)
+                let is_placed = self.placing.contains(&id);
+                is_placed || {
+                    let is_served = self.serve(ledger, id, request, &mut failed, placed);
+                    if is_served {
+                        turns.note_placed(request);
+                    }
+                    is_served
+                }
             });
             if done || !strict {
-                turns.step(&mut self.headroom, &queue);
+                turns.step(&mut self.headroom, &queue, id);
             } else {
                 turns.close(&mut self.headroom, &queue);
             }

@@ -1,14 +1,15 @@
 //! Whose turn it is: the next request among the queues that wait for something of a pool.
 //!
-//! Inside a queue it is class, then age. Between queues it is what the pool's `fairness` says: level by level of the tree, the child that
+//! Inside a queue it is class, then age; or the class that holds least by its weight, where the pool goes by these. Between queues it is what the pool's `fairness` says: level by level of the tree, the child that
 //! would have the lowest share of what is borrowed with its next request granted goes first, and among equals the one whose next request is older. A request without a queue stands beside
 //! the roots with a share of nothing. With `fair_tree` it is the child that used least over time by its weight.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Fairness, Ledger, Share};
+use plimsoll_ledger::{Fairness, Ledger, Request, Share};
 use plimsoll_types::ReservationId;
 
+use crate::class_turns::{ClassLines, ClassTurns};
 use crate::headroom::Headroom;
 use crate::over_time::OverTime;
 
@@ -21,7 +22,9 @@ pub(crate) struct Turns<'a> {
     fairness: Fairness,
     /// With [`Fairness::FairTree`].
     over_time: Option<OverTime>,
-    lines: BTreeMap<String, VecDeque<ReservationId>>,
+    /// Where the pool goes by the weights of classes.
+    classes: Option<ClassTurns>,
+    lines: BTreeMap<String, ClassLines>,
     waiting: BTreeMap<String, BTreeSet<Standing>>,
     entered: BTreeMap<String, Standing>,
 }
@@ -46,17 +49,19 @@ impl<'a> Turns<'a> {
         headroom: &mut Headroom,
         pool: &str,
         fairness: Fairness,
+        classes: Option<ClassTurns>,
     ) -> Turns<'a> {
-        let mut lines: BTreeMap<String, VecDeque<ReservationId>> = BTreeMap::new();
+        let mut lines: BTreeMap<String, ClassLines> = BTreeMap::new();
         for id in ledger.pending(pool) {
             let reservation = ledger.reservation(id).filter(|waiting| !ledger.is_out_of_hours(waiting));
             let Some(reservation) = reservation else { continue };
-            lines.entry(reservation.request.queue.clone()).or_default().push_back(id);
+            let line = lines.entry(reservation.request.queue.clone()).or_default();
+            line.push(classes.as_ref(), &reservation.request.class, id);
         }
         let over_time =
             (fairness == Fairness::FairTree).then(|| OverTime::new(ledger, headroom.tree(), pool));
         let (waiting, entered) = (BTreeMap::new(), BTreeMap::new());
-        let mut turns = Turns { ledger, fairness, over_time, lines, waiting, entered };
+        let mut turns = Turns { ledger, fairness, over_time, classes, lines, waiting, entered };
         let queues: Vec<String> = turns.lines.keys().cloned().collect();
         for queue in queues {
             turns.enter(headroom, &queue);
@@ -70,17 +75,24 @@ impl<'a> Turns<'a> {
         loop {
             let first = self.waiting.get(parent)?.first()?;
             // A queue that has both requests of its own and queues below it serves its own first.
-            if let Some(head) = self.lines.get(&first.queue).and_then(VecDeque::front) {
-                return Some((&first.queue, *head));
+            if let Some(head) = self.first_of(&first.queue) {
+                return Some((&first.queue, head));
             }
             parent = &first.queue;
         }
     }
 
-    /// The first request of a queue was placed or passed over: the next one stands in its place, and shares are read anew.
-    pub(crate) fn step(&mut self, headroom: &mut Headroom, queue: &str) {
+    /// A request was given a place.
+    pub(crate) fn note_placed(&mut self, request: &Request) {
+        if let Some(classes) = &mut self.classes {
+            classes.take(request);
+        }
+    }
+
+    /// The request whose turn it was in a queue was placed or passed over: the next one stands in its place, and shares are read anew.
+    pub(crate) fn step(&mut self, headroom: &mut Headroom, queue: &str, had: ReservationId) {
         if let Some(line) = self.lines.get_mut(queue) {
-            line.pop_front();
+            line.pop(had);
         }
         self.enter(headroom, queue);
     }
@@ -89,6 +101,10 @@ impl<'a> Turns<'a> {
     pub(crate) fn close(&mut self, headroom: &mut Headroom, queue: &str) {
         self.lines.remove(queue);
         self.enter(headroom, queue);
+    }
+
+    fn first_of(&self, queue: &str) -> Option<ReservationId> {
+        self.lines.get(queue)?.first(self.ledger, self.classes.as_ref())
     }
 
     /// Puts a queue and those above it where they stand now.
@@ -108,7 +124,7 @@ impl<'a> Turns<'a> {
             {
                 siblings.remove(&old);
             }
-            let own = self.lines.get(name).and_then(VecDeque::front).copied();
+            let own = self.first_of(name);
             let below = self.waiting.get(name).and_then(BTreeSet::first).map(|standing| standing.oldest);
             let Some(oldest) = own.or(below) else { continue };
             let next = self.ledger.reservation(oldest).map(|reservation| &reservation.request);

@@ -172,6 +172,36 @@ fn in_a_pool_of_more_nodes_than_one_search_looks_at_the_others_have_their_turn()
 }
 
 #[test]
+fn what_was_borrowed_is_taken_back_for_one_after_the_other() {
+    let mut world = one_node();
+    put(
+        &mut world,
+        vec![
+            queue("org", "", (0, 0)),
+            queue("a", "org", (0, 2_000)),
+            queue("b", "org", (0, 2_000)),
+            queue("c", "org", (0, 4_000)),
+        ],
+    );
+    for _ in 0..4 {
+        world.submit(&in_queue("c", "standard", 2_000));
+    }
+    let owners =
+        [world.submit(&in_queue("a", "standard", 2_000)), world.submit(&in_queue("b", "standard", 2_000))];
+    // Who borrows after the first has its place is known once that is applied.
+    let first = world.planner.plan_evictions(&world.ledger, 100);
+    assert_eq!(first.iter().map(|one| one.reservation).collect::<Vec<_>>(), owners[..1]);
+    assert!(!world.planner.wants_evictions(&world.ledger), "nothing is looked for until then");
+    let Eviction { reservation, placement, victims } = first[0].clone();
+    world.apply(Command::Preempt { reservation, placement, victims });
+    world.planner.settle_eviction(&world.ledger, reservation, false);
+    assert!(world.planner.wants_evictions(&world.ledger));
+    world.sync();
+    let second = world.plan();
+    assert_eq!(second.iter().map(|one| one.reservation).collect::<Vec<_>>(), owners[1..]);
+}
+
+#[test]
 fn nobody_else_gets_the_place_that_is_kept() {
     let mut world = World::new(fleet(&[(8, 0, 0), (2, 0, 0)], PoolStrategy::BestFit));
     let first = world.submit(&of("batch", 4_000));

@@ -128,7 +128,7 @@ fn who_prefers_hours_waits_for_them_and_starts_when_they_begin() {
     for _ in 0..300 {
         let now = json(&dev, &["get", "reservation", &id]);
         if now[0]["state"] == "RESERVATION_STATE_ACTIVE" {
-            let granted_ms: i64 = now[0]["grantedAtMs"].as_str().unwrap().parse().unwrap();
+            let granted_ms: i64 = now[0]["grantTimeMs"].as_str().unwrap().parse().unwrap();
             assert!(granted_ms >= opens_s * 1_000, "granted {granted_ms}, opened {opens}");
             return;
         }

@@ -28,6 +28,7 @@ const SCALING_RANDOM: Net = Net::tests("plimsoll-ledger", "scaling_random", "");
 const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
+const CLASS_ORDER: Net = Net::tests("plimsoll-scheduler", "class_order_test", "");
 const HOURS: Net = Net::tests("plimsoll-ledger", "hours", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
@@ -49,7 +50,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 75] = [
+pub const SEEDED: [Seeded; 77] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -103,6 +104,12 @@ pub const SEEDED: [Seeded; 75] = [
         &[PROCESSING, MODEL],
     ),
     bug("start-outside-of-hours", "who would rather start at night starts at any time", &[HOURS, MODEL]),
+    bug(
+        "serve-classes-by-priority",
+        "classes of a pool that goes by their weights are served by priority",
+        &[CLASS_ORDER],
+    ),
+    bug("lowest-tier", "a user is in the lower of two tiers that name him", &[USAGE, MODEL]),
     bug(
         "break-the-promise",
         "what a queue promised to process ends where it is interrupted",

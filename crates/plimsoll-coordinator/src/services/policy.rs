@@ -189,7 +189,7 @@ impl PolicyService for Policies {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             queue: Some(convert::queue_to_v1(&queue)),
-            status: Some(convert::queue_status(&queue, &view)),
+            status: Some(convert::queue_status(&queue, &view, &view.expectations())),
         }))
     }
 
@@ -198,10 +198,11 @@ impl PolicyService for Policies {
         request: Request<v1::ListQueuesRequest>,
     ) -> Result<Response<v1::ListQueuesResponse>, Status> {
         let (view, queues, next_page_token) = list!(self, request, queues);
+        let expected = view.expectations();
         Ok(Response::new(v1::ListQueuesResponse {
             revision: view.revision().0,
             age_ms: view.age_ms(),
-            statuses: queues.iter().map(|queue| convert::queue_status(queue, &view)).collect(),
+            statuses: queues.iter().map(|queue| convert::queue_status(queue, &view, &expected)).collect(),
             queues: queues.iter().map(|queue| convert::queue_to_v1(queue)).collect(),
             next_page_token,
             policy_revision: view.meta().policy_changed.0,

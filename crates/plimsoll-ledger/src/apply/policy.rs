@@ -30,6 +30,8 @@ impl Ledger {
         let countables_before = self.countable_names();
         let levels_before = self.levels();
         let fair_trees_before = self.fair_trees();
+        let touches_pools = put.iter().any(|object| matches!(object, PolicyObject::Pool(_)))
+            || delete.iter().any(|name| matches!(name, PolicyName::Pool(_)));
         for object in put {
             self.put_policy(context, object);
         }
@@ -45,6 +47,9 @@ impl Ledger {
         }
         self.follow_spot_policies();
         self.follow_fair_trees(&fair_trees_before);
+        if touches_pools {
+            self.recount_by_class();
+        }
         if touches_queues(put, delete) {
             self.remake_quota();
             self.recount_batches();
@@ -75,6 +80,7 @@ impl Ledger {
         self.check_queueing(put, &mut blockers);
         self.check_processing(put, delete, &mut blockers);
         self.check_fair_trees(put, &mut blockers);
+        self.check_class_order(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);
         self.check_elastic(put, delete, &mut blockers);

@@ -5,7 +5,7 @@ use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, capacity, contention, mig, qos, role,
     scaling, service, topology,
 };
-use crate::{hours, processing, queue_use};
+use crate::{class_order, hours, processing, queue_use};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -65,6 +65,8 @@ impl Command {
             || self.says(none, scaling::is_of_templates, none)
             || self.says(none, scaling::is_of_power, none);
         let features = [
+            (self.says(none, class_order::is_of_class_order, none), class_order::SINCE_VERSION),
+            (self.says(none, usage::is_of_tiers, none), crate::usage::TIERS_SINCE_VERSION),
             (self.says(hours::asks_for_hours, hours::is_of_hours, none), hours::SINCE_VERSION),
             (self.says(none, queue_use::is_of_fair_trees, none), queue_use::SINCE_VERSION),
             (of_templates, scaling::TEMPLATES_SINCE_VERSION),

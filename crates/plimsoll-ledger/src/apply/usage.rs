@@ -4,7 +4,7 @@ use plimsoll_types::LedgerTime;
 
 use crate::ledger::Context;
 use crate::limits::{MAX_QUOTAS, MAX_USAGE};
-use crate::usage::{REQUESTS, Rate, Usage, UsageKey, UsageOf, user_of};
+use crate::usage::{REQUESTS, Rate, TIERS_SINCE_VERSION, Usage, UsageKey, UsageOf, user_of};
 use crate::{
     Blocker, Ledger, Outcome, PolicyName, PolicyObject, QuotaPolicy, Reason, Refusal, Request, RowPlace,
     Tokens, Verdict, Wait,
@@ -134,6 +134,9 @@ impl Ledger {
             }
             return;
         }
+        if put.iter().any(is_of_tiers) {
+            self.knows(TIERS_SINCE_VERSION, "tiers of users", blockers);
+        }
         let gone = |of: &str| delete.iter().any(|name| matches!(name, PolicyName::Quota(name) if name == of));
         let new = put.iter().filter_map(|object| match object {
             PolicyObject::Quota(quota) => Some(quota),
@@ -241,6 +244,11 @@ pub(crate) fn is_of_usage(object: &PolicyObject) -> bool {
         | PolicyObject::ScalingPolicy(_)
         | PolicyObject::Validator(_) => false,
     }
+}
+
+/// True for what ledgers before [`TIERS_SINCE_VERSION`] do not know.
+pub(crate) fn is_of_tiers(object: &PolicyObject) -> bool {
+    matches!(object, PolicyObject::Quota(quota) if quota.tier.is_some())
 }
 
 /// True for what of a request ledgers before [`SINCE_VERSION`] do not know.

@@ -7,6 +7,7 @@ mod cell;
 mod charge;
 mod decay;
 mod entitlement;
+mod expected;
 mod fair_tree;
 mod share;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use charge::{GPU, charge, least};
 pub(crate) use decay::LN2_PPB;
 pub use decay::{DecayedUse, decay};
 pub use entitlement::{Claim, entitlements};
+pub use expected::Expectations;
 pub use fair_tree::{Account, fair_tree_order};
 pub use share::Share;
 pub use tree::{QuotaTree, Shortage};

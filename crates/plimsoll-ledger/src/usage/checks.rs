@@ -25,6 +25,20 @@ pub(crate) fn validate_quota(quota: &QuotaPolicy) -> Vec<Blocker> {
     range("quota.rates".to_owned(), quota.rates.len() as u64, 0, MAX_ITEMS as u64);
     range("quota.tenant".to_owned(), quota.tenant.len() as u64, 0, LONGEST as u64);
     range("quota.currency".to_owned(), quota.currency.len() as u64, 0, 16);
+    if let Some(tier) = &quota.tier {
+        range("quota.tier.users".to_owned(), tier.users.len() as u64, 1, MAX_ITEMS as u64);
+        for text in tier.users.iter().chain([&tier.group]) {
+            range(
+                format!("quota.tier {text:?}"),
+                text.len() as u64,
+                u64::from(text != &tier.group),
+                LONGEST as u64,
+            );
+        }
+        // Its users are whom it is about.
+        range("quota.queue".to_owned(), quota.queue.len() as u64, 0, 0);
+        range("quota.tenant".to_owned(), quota.tenant.len() as u64, 0, 0);
+    }
     for (meter, limit) in &quota.limits {
         let field = format!("quota.limits.{}", meter.measure.name());
         range(field.clone(), *limit, 0, u64::MAX >> 1);

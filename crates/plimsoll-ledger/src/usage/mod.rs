@@ -15,6 +15,7 @@ mod priced;
 mod rate;
 mod tab;
 mod tabs;
+mod tier;
 
 pub use book::{Usage, UsageBook, UsageKey, UsageOf};
 pub use calendar::{date_of, month_of};
@@ -25,7 +26,9 @@ pub(crate) use priced::OddPrices;
 pub use priced::Priced;
 pub use rate::{Rate, Tokens};
 pub use tab::{Charge, MICRO, Tab, price_per_hour};
+pub use tier::Tier;
 
 pub(crate) use checks::validate_quota;
 pub(crate) use ledger::user_of;
 pub(crate) use policy::{QuotaIndex, REQUESTS};
+pub(crate) use tier::TIERS_SINCE_VERSION;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use plimsoll_types::{Labels, Revision};
 
-use super::{Measure, Meter, Rate};
+use super::tier::TierIndex;
+use super::{Measure, Meter, Rate, Tier};
 
 /// Limits, budgets and rates for some, or for everyone. From ledger version 4 on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct QuotaPolicy {
     pub queue: String,
     /// About users whose name matches this; `*` stands for anything. Empty for every user.
     pub tenant: String,
+    /// About the users of one tier of several, and no others; `None` where queue and tenant say whom. From ledger version 14 on.
+    pub tier: Option<Tier>,
     /// Most of each meter.
     pub limits: BTreeMap<Meter, u64>,
     /// Requests wait for a budget that is used up, where they can wait at all. Otherwise they are refused at once.
@@ -73,15 +76,22 @@ pub(crate) struct QuotaIndex {
     by_tenant: BTreeMap<String, BTreeSet<String>>,
     /// About everyone, or by a pattern.
     wide: BTreeSet<String>,
+    tiers: TierIndex,
 }
 
 impl QuotaIndex {
     pub(crate) fn put(&mut self, quota: &Arc<QuotaPolicy>) {
-        self.set_of(quota).insert(quota.name.clone());
+        match &quota.tier {
+            Some(tier) => self.tiers.put(quota, tier),
+            None => drop(self.set_of(quota).insert(quota.name.clone())),
+        }
     }
 
     pub(crate) fn remove(&mut self, quota: &Arc<QuotaPolicy>) {
-        self.set_of(quota).remove(&quota.name);
+        match &quota.tier {
+            Some(tier) => self.tiers.remove(quota, tier),
+            None => drop(self.set_of(quota).remove(&quota.name)),
+        }
         self.by_queue.retain(|_, names| !names.is_empty());
         self.by_tenant.retain(|_, names| !names.is_empty());
     }
@@ -89,12 +99,18 @@ impl QuotaIndex {
     /// Names of the quotas that may be about a user with a request in one of these queues.
     pub(crate) fn near<'a>(
         &'a self,
-        user: &str,
+        user: &'a str,
         queues: impl Iterator<Item = &'a str>,
     ) -> impl Iterator<Item = &'a str> {
         let queued: Vec<&BTreeSet<String>> = queues.filter_map(|queue| self.by_queue.get(queue)).collect();
         let own = self.by_tenant.get(user).into_iter();
-        queued.into_iter().chain(own).flatten().chain(&self.wide).map(String::as_str)
+        queued
+            .into_iter()
+            .chain(own)
+            .flatten()
+            .chain(&self.wide)
+            .map(String::as_str)
+            .chain(self.tiers.of(user))
     }
 
     fn set_of(&mut self, quota: &QuotaPolicy) -> &mut BTreeSet<String> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use plimsoll_autoscaler::{Behavior, Expander, Policy as Rules};
 use plimsoll_ledger::{
-    Batch, CapacityType, Class, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness, Gauge, Measure,
-    Meter, NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject, Pool, Preemption,
-    Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule, ScalingPolicy,
-    ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Users, Validator,
+    Batch, CapacityType, Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness,
+    Gauge, Measure, Meter, NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject,
+    Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule,
+    ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Tier, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -223,6 +223,17 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
             (vec![PolicyObject::Schedule(hours)], vec![])
         }
         139 => (vec![], vec![PolicyName::Schedule("evening".into())]),
+        140 => {
+            let weighted = Pool { class_order: ClassOrder::Weighted, ..pool("default", 0) };
+            (vec![PolicyObject::Pool(weighted)], vec![])
+        }
+        141 => {
+            let queueing = "backfill_2".parse().expect("a discipline");
+            let planned = Pool { class_order: ClassOrder::Weighted, queueing, ..pool("default", 0) };
+            (vec![PolicyObject::Pool(planned)], vec![])
+        }
+        142 | 143 => (tiers(if change == 142 { 9_000 } else { 40_000 }), vec![]),
+        144 => (vec![], vec![PolicyName::Quota("gold".into())]),
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),
@@ -308,6 +319,20 @@ fn processing(change: u8) -> PolicyObject {
             ..Pool::default()
         }),
     }
+}
+
+/// What users of two tiers may have: whoever asks is in the lower one, as long as there is no higher that names him.
+fn tiers(micros: u64) -> Vec<PolicyObject> {
+    let tier = |name: &str, rank, users: &str, micros| {
+        let tier = Some(Tier { group: String::new(), rank, users: vec![users.into()] });
+        let limits = [(Meter::new(Scope::User, Measure::CpuHours, Reset::Day), micros)].into();
+        PolicyObject::Quota(QuotaPolicy { name: name.into(), tier, limits, ..QuotaPolicy::default() })
+    };
+    vec![
+        tier("bronze", 0, "*", micros),
+        tier("gold", 1 + (micros / 40_000) as u32, "*", micros * 2),
+        tier("silver", 1, "nobody", 0),
+    ]
 }
 
 /// Limits of users, of a day, and of a queue for good.

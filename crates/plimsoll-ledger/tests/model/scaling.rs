@@ -1,6 +1,6 @@
 //! Scaling of the model: `docs/semantics.md` 5.9, for pools.
 
-use plimsoll_ledger::{Fairness, IntentStep, ScaleDecided, ScalingPolicy, ScalingTarget};
+use plimsoll_ledger::{ClassOrder, Fairness, IntentStep, ScaleDecided, ScalingPolicy, ScalingTarget};
 
 use super::*;
 
@@ -90,6 +90,21 @@ impl Model {
             PolicyObject::Pool(pool) => pool.fairness == Fairness::FairTree || pool.half_life_ms > 0,
             _ => false,
         };
+        let weighted = |object: &PolicyObject| match object {
+            PolicyObject::Pool(pool) => pool.class_order == ClassOrder::Weighted,
+            PolicyObject::Class(class) => class.weight_milli.is_some(),
+            _ => false,
+        };
+        if self.version < 14 && put.iter().any(weighted) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        let planned = |object: &PolicyObject| {
+            let PolicyObject::Pool(pool) = object else { return false };
+            !["", "strict", "skip"].contains(&pool.queueing.to_string().as_str()) && weighted(object)
+        };
+        if put.iter().any(planned) {
+            reasons.push(Reason::InvalidArgument);
+        }
         if self.version < 13 && put.iter().any(over_time) {
             reasons.push(Reason::UnsupportedVersion);
         }

@@ -55,11 +55,24 @@ impl Model {
         while let Some(queue) = self.queues.get(path.last().expect("begins with one")) {
             path.push(queue.parent.clone());
         }
-        let user = user.to_owned();
-        self.quotas.values().filter(move |quota| {
+        let (user, same) = (user.to_owned(), user.to_owned());
+        let about = self.quotas.values().filter(move |quota| self.is_in_tier(quota, &same));
+        about.filter(move |quota| {
             (quota.queue.is_empty() || path.contains(&quota.queue))
                 && (quota.tenant.is_empty() || matches_pattern(&quota.tenant, &user))
         })
+    }
+
+    /// Nobody of its group that names the user goes before it.
+    fn is_in_tier(&self, quota: &QuotaPolicy, user: &str) -> bool {
+        let Some(tier) = &quota.tier else { return true };
+        let names = |users: &[String]| users.iter().any(|pattern| matches_pattern(pattern, user));
+        let rival = |other: &QuotaPolicy| {
+            let Some(of) = &other.tier else { return false };
+            let is_higher = of.rank > tier.rank || (of.rank == tier.rank && other.name < quota.name);
+            of.group == tier.group && is_higher && names(&of.users)
+        };
+        names(&tier.users) && !self.quotas.values().any(rival)
     }
 
     /// What a grant made now would be charged, up to `until`.
@@ -256,6 +269,11 @@ impl Model {
         let new = put.iter().any(|object| matches!(object, PolicyObject::Quota(_)));
         if self.version < 4 {
             return if new { vec![Reason::UnsupportedVersion] } else { Vec::new() };
+        }
+        let tiered =
+            |object: &PolicyObject| matches!(object, PolicyObject::Quota(quota) if quota.tier.is_some());
+        if self.version < 14 && put.iter().any(tiered) {
+            return vec![Reason::UnsupportedVersion];
         }
         let mut quotas = self.quotas.clone();
         for object in put {

@@ -1,7 +1,7 @@
 //! Users, teams and tenants: what becomes queues, quotas and schedules.
 
 use plimsoll_types::quantity::parse_cpu_millis;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::output::{Output, object_name};
 use super::sections::DEFAULT;
@@ -43,7 +43,7 @@ pub(super) fn shares_and_quotas(scheduling: &At<'_, '_>, out: &mut Output) {
     }
 }
 
-/// Quotas of one user each, by tier. Where several are about a user all of them hold, so each is about the users of its tier alone.
+/// Quotas of one user each, by tier: the one of everyone is the lowest, the others follow as they stand.
 fn tiers(at: &At<'_, '_>, prefix: &str, read: fn(&At<'_, '_>) -> Map<String, Value>, out: &mut Output) {
     let tiers = at.entries();
     let for_everyone = tiers.len() == 1 && tiers[0].0 == EVERYONE;
@@ -55,15 +55,20 @@ fn tiers(at: &At<'_, '_>, prefix: &str, read: fn(&At<'_, '_>) -> Map<String, Val
             continue;
         }
         if !for_everyone {
-            let pattern = format!("{tier}-*");
-            out.object("Quota", &name).insert("tenant".to_owned(), pattern.as_str().into());
-            patterns.push(pattern);
+            let is_lowest = tier == EVERYONE;
+            let pattern = if is_lowest { "*".to_owned() } else { format!("{tier}-*") };
+            let rank = if is_lowest { 0 } else { patterns.len() + 1 };
+            let block = json!({ "group": prefix, "rank": rank, "users": [pattern] });
+            out.object("Quota", &name).insert("tier".to_owned(), block);
+            if !is_lowest {
+                patterns.push(pattern);
+            }
         }
         out.merge("Quota", &name, "perUser", per_user);
     }
     if !patterns.is_empty() {
         at.note(format!(
-            "who is in which tier is not said: each quota is about users whose name, or tenant, fits its pattern ({}); name them so, or write other patterns at tenant. No pattern fits all the others, so who fits none is bound by none",
+            "who is in which tier is not said: users whose name, or tenant, fits {} are; name them so, or put their names at tier.users. A user is in the highest tier that names him, and all others are in the default one, where there is one",
             patterns.join(", ")
         ));
     }

@@ -12,7 +12,7 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 1] = ["name"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 11] = [
+pub(crate) const SPEC: [&str; 12] = [
     "priority",
     "preemptible",
     "defaultTtl",
@@ -24,6 +24,7 @@ pub(crate) const SPEC: [&str; 11] = [
     "multiplier",
     "guaranteed",
     "evictWhen",
+    "weight",
 ];
 
 /// The latency target of 0.
@@ -79,6 +80,8 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     // Thousandths, written as cpu is: 0.5.
     let multiplier =
         spec.get("multiplier").and_then(|node| context.quantity(node, "spec.multiplier", parse_cpu_millis));
+    context.locate("class.weight_milli", spec.mark_of("weight"), "spec.weight");
+    let weight = spec.get("weight").and_then(|node| context.quantity(node, "spec.weight", parse_cpu_millis));
     let guaranteed = spec.get("guaranteed").map(|node| guarantees(context, node)).unwrap_or_default();
     context.locate("class.evict_when", spec.mark_of("evictWhen"), "spec.evictWhen");
     let evict_when = spec.get("evictWhen").and_then(|node| evict_when(context, node));
@@ -96,6 +99,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         multiplier_milli: multiplier.map(|milli| u32::try_from(milli).unwrap_or(u32::MAX)),
         guaranteed,
         evict_when: evict_when.unwrap_or_default(),
+        weight_milli: weight.map(|milli| u32::try_from(milli).unwrap_or(u32::MAX)),
     }
 }
 

@@ -1,7 +1,9 @@
 //! `kind: Pool`.
 
 use plimsoll_proto::v1;
-use plimsoll_proto::v1::{ContentionResolve, ContentionSeverity, Fairness, Preemption, QueueOrder, Strategy};
+use plimsoll_proto::v1::{
+    ClassOrder, ContentionResolve, ContentionSeverity, Fairness, Preemption, QueueOrder, Strategy,
+};
 use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_duration_ms};
 
 use super::quota::parse_price;
@@ -12,7 +14,7 @@ use crate::node::Node;
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 27] = [
+pub(crate) const SPEC: [&str; 28] = [
     "select",
     "strategy",
     "countables",
@@ -40,6 +42,7 @@ pub(crate) const SPEC: [&str; 27] = [
     "spot",
     "powerBudget",
     "halfLife",
+    "classOrder",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -69,6 +72,10 @@ pub(crate) const FAIRNESS: [(&str, Fairness); 5] = [
     ("weighted", Fairness::Weighted),
     ("fair_tree", Fairness::FairTree),
 ];
+
+/// Orders of classes as files write them.
+pub(crate) const CLASS_ORDERS: [(&str, ClassOrder); 2] =
+    [("strict", ClassOrder::Strict), ("weighted", ClassOrder::Weighted)];
 
 /// What may be taken back, as files write it.
 pub(crate) const PREEMPTION: [(&str, Preemption); 4] = [
@@ -195,6 +202,10 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
     pool.contention = spec.get("contention").map(|node| contention(context, node));
     super::elastic::read(context, spec, &mut pool);
     pool.spot = super::spot::read(context, spec, "pool");
+    if let Some(node) = spec.get("classOrder") {
+        context.locate("pool.class_order", node.mark, "spec.classOrder");
+        pool.class_order = context.word(node, "spec.classOrder", &CLASS_ORDERS).unwrap_or_default().into();
+    }
     if let Some(node) = spec.get("halfLife") {
         context.locate("pool.half_life_ms", node.mark, "spec.halfLife");
         pool.half_life_ms = context.quantity(node, "spec.halfLife", parse_duration_ms).unwrap_or_default();

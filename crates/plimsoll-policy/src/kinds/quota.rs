@@ -16,8 +16,11 @@ use crate::node::{Node, Value};
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 10] =
-    ["queue", "tenant", "perUser", "perRun", "together", "budget", "rate", "nominal", "borrow", "lend"];
+pub(crate) const SPEC: [&str; 11] = [
+    "queue", "tenant", "tier", "perUser", "perRun", "together", "budget", "rate", "nominal", "borrow", "lend",
+];
+/// Keys of a tier.
+const TIER: [&str; 3] = ["group", "rank", "users"];
 /// Blocks of limits, and for whom each counts.
 pub(crate) const SCOPES: [(&str, Scope); 3] =
     [("perUser", Scope::User), ("perRun", Scope::Run), ("together", Scope::Together)];
@@ -76,6 +79,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             *field = context.text(node, &format!("spec.{key}")).unwrap_or_default();
         }
     }
+    quota.tier = spec.get("tier").map(|node| tier(context, node));
     for (key, scope) in SCOPES {
         if let Some(node) = spec.get(key) {
             limits(context, node, &format!("spec.{key}"), scope, &mut quota.limits);
@@ -88,6 +92,26 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         quota.rates = rates(context, node);
     }
     quota
+}
+
+/// `tier: { rank: 2, users: [ada, "research-*"] }`.
+fn tier(context: &mut Context<'_>, node: &Node) -> v1::UsageTier {
+    context.locate("quota.tier", node.mark, "spec.tier");
+    let block = context.block(node, "spec.tier", &TIER);
+    for key in TIER {
+        context.locate(format!("quota.tier.{key}"), block.mark_of(key), format!("spec.tier.{key}"));
+    }
+    let rank = block.get("rank").and_then(|node| context.integer(node, "spec.tier.rank", 0, u32::MAX.into()));
+    let group = block.get("group").and_then(|node| context.text(node, "spec.tier.group"));
+    let users = block.get("users").map(|node| {
+        let items = context.list(node, "spec.tier.users", "users: [ada, \"research-*\"]");
+        items.iter().filter_map(|item| context.text(item, "spec.tier.users")).collect()
+    });
+    v1::UsageTier {
+        group: group.unwrap_or_default(),
+        rank: rank.and_then(|rank| u32::try_from(rank).ok()).unwrap_or_default(),
+        users: users.unwrap_or_default(),
+    }
 }
 
 /// A block of limits for one scope.

@@ -164,6 +164,7 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
+        class_order: names::decode_class_order(from.class_order)?,
     })
 }
 
@@ -183,6 +184,7 @@ pub(super) fn class(from: log::Class) -> Result<Class> {
         qos: names::decode_qos(from.qos)?,
         latency_target_ms: from.latency_target_ms,
         multiplier_milli: from.multiplier_milli,
+        weight_milli: from.weight_milli,
         guaranteed: from
             .guaranteed
             .into_iter()

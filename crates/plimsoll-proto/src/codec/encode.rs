@@ -158,6 +158,7 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         rebalance_interval_ms: pool.rebalance_interval_ms,
         power_budget_watts: pool.power_budget_watts,
         half_life_ms: pool.half_life_ms,
+        class_order: names::encode_class_order(pool.class_order),
     }
 }
 
@@ -177,6 +178,7 @@ pub(super) fn class(class: &Class) -> log::Class {
         qos: names::encode_qos(class.qos),
         latency_target_ms: class.latency_target_ms,
         multiplier_milli: class.multiplier_milli,
+        weight_milli: class.weight_milli,
         guaranteed: class.guaranteed.iter().map(of_pool).collect(),
         evict_when: eviction::encode_when(class.evict_when),
         changed: class.changed.0,

@@ -1,8 +1,8 @@
 //! Numbers of the ledger's enums in stored forms. Given once, never changed, only appended.
 
 use plimsoll_ledger::{
-    AsideHow, Balancing, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth, OnPreempt,
-    Overflow, Preemption, PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
+    AsideHow, Balancing, ClassOrder, Elasticity, EndReason, Fairness, Gauge, IntentState, NodeHealth,
+    OnPreempt, Overflow, Preemption, PreemptionRule, Qos, QueueOrder, Reason, State, Strategy,
 };
 use plimsoll_types::Operator;
 
@@ -186,6 +186,21 @@ pub(super) fn decode_fairness(number: i32) -> Result<Fairness, CodecError> {
         .into_iter()
         .find(|fairness| encode_fairness(*fairness) == number)
         .ok_or(CodecError::UnknownKind { what: "fairness" })
+}
+
+/// Strict is 0: pools had no word for it before ledger version 14.
+pub(super) fn encode_class_order(order: ClassOrder) -> i32 {
+    match order {
+        ClassOrder::Strict => 0,
+        ClassOrder::Weighted => 1,
+    }
+}
+
+/// The other way.
+pub(super) fn decode_class_order(number: i32) -> Result<ClassOrder, CodecError> {
+    let mut all = [ClassOrder::Strict, ClassOrder::Weighted].into_iter();
+    all.find(|order| encode_class_order(*order) == number)
+        .ok_or(CodecError::UnknownKind { what: "class order" })
 }
 
 /// Any is 0: pools had no word for it before ledger version 4.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
-    Charge, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Tab, Tokens, Usage, UsageKey, UsageOf,
+    Charge, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Tab, Tier, Tokens, Usage, UsageKey, UsageOf,
 };
 use plimsoll_types::{LedgerTime, Revision};
 
@@ -47,6 +47,11 @@ pub(super) fn encode_quota(quota: &QuotaPolicy) -> log::UsageQuota {
         currency: quota.currency.clone(),
         rates: quota.rates.iter().map(rate).collect(),
         changed: quota.changed.0,
+        tier: quota.tier.as_ref().map(|tier| log::UsageTier {
+            group: tier.group.clone(),
+            rank: tier.rank,
+            users: tier.users.clone(),
+        }),
     }
 }
 
@@ -69,6 +74,7 @@ pub(super) fn decode_quota(from: log::UsageQuota) -> Result<QuotaPolicy> {
         currency: from.currency,
         rates: from.rates.into_iter().map(rate).collect::<BTreeMap<_, _>>(),
         changed: Revision(from.changed),
+        tier: from.tier.map(|tier| Tier { group: tier.group, rank: tier.rank, users: tier.users }),
     })
 }
 

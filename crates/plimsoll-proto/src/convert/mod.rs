@@ -33,10 +33,10 @@ pub use elastic::{elasticity_from_v1, elasticity_to_v1};
 pub use event::{event_to_v1, object_kind};
 pub use node::{node_lease, node_name, node_state, node_to_v1, registration_from_v1, registration_to_v1};
 pub use policy::{
-    class_from_v1, class_status, class_to_v1, fairness_from_v1, fairness_to_v1, node_limits_from_v1,
-    node_limits_to_v1, policy_name_from_v1, policy_name_to_v1, policy_object_from_v1, policy_object_to_v1,
-    policy_objects_from_v1, pool_from_v1, pool_status, pool_to_v1, preemption_from_v1, preemption_to_v1,
-    strategy_from_v1, strategy_to_v1,
+    class_from_v1, class_order_to_v1, class_status, class_to_v1, fairness_from_v1, fairness_to_v1,
+    node_limits_from_v1, node_limits_to_v1, policy_name_from_v1, policy_name_to_v1, policy_object_from_v1,
+    policy_object_to_v1, policy_objects_from_v1, pool_from_v1, pool_status, pool_to_v1, preemption_from_v1,
+    preemption_to_v1, strategy_from_v1, strategy_to_v1,
 };
 pub use qos::qos_to_v1;
 pub use queue::{queue_from_v1, queue_status, queue_to_v1};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::limits::{MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MIN_TTL_MS};
+use plimsoll_ledger::limits::{MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_TTL_MS};
 use plimsoll_ledger::{
-    Class, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, Preemption, QueueOrder, Strategy,
+    Class, ClassOrder, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
+    QueueDiscipline, QueueOrder, Strategy,
 };
 use plimsoll_types::{Resources, Revision};
 
@@ -58,6 +59,22 @@ pub fn fairness_from_v1(from: i32) -> Option<Fairness> {
         v1::Fairness::Weighted => Fairness::Weighted,
         v1::Fairness::FairTree => Fairness::FairTree,
     })
+}
+
+/// Order of classes; `Unspecified` is the default. `None` for a number that this build does not know.
+fn class_order_from_v1(from: i32) -> Option<ClassOrder> {
+    Some(match v1::ClassOrder::try_from(from).ok()? {
+        v1::ClassOrder::Unspecified | v1::ClassOrder::Strict => ClassOrder::Strict,
+        v1::ClassOrder::Weighted => ClassOrder::Weighted,
+    })
+}
+
+/// Order of classes as a message has it.
+pub fn class_order_to_v1(from: ClassOrder) -> v1::ClassOrder {
+    match from {
+        ClassOrder::Strict => v1::ClassOrder::Strict,
+        ClassOrder::Weighted => v1::ClassOrder::Weighted,
+    }
 }
 
 /// What may be taken back; `Unspecified` is the default. `None` for a number that this build does not know.
@@ -140,6 +157,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
+        class_order: class_order_to_v1(from.class_order).into(),
         spot: from.spot.as_ref().map(spot::spot_to_v1),
     }
 }
@@ -191,6 +209,7 @@ pub fn class_to_v1(from: &Class) -> v1::Class {
         multiplier_milli: from.multiplier_milli,
         guaranteed: from.guaranteed.iter().map(pool_amounts_to_v1).collect(),
         evict_when: from.evict_when.map(|when| when.to_string()).unwrap_or_default(),
+        weight_milli: from.weight_milli,
     }
 }
 
@@ -392,6 +411,18 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         check.within("contention", |check| super::contention::contention_policy(check, contention))
     });
     check.range_or_default("rebalance_interval_ms", from.rebalance_interval_ms, MIN_TTL_MS, MAX_TTL_MS);
+    let class_order = class_order_from_v1(from.class_order).unwrap_or_else(|| {
+        check.fail("class_order", format!("{} is not known", from.class_order));
+        ClassOrder::default()
+    });
+    let is_planned =
+        !matches!(queueing, QueueDiscipline::ByQueueOrder | QueueDiscipline::Strict | QueueDiscipline::Skip);
+    if class_order == ClassOrder::Weighted && is_planned {
+        check.fail(
+            "class_order",
+            format!("is weighted, and queueing {queueing} plans by class: give queueing strict or skip, or leave it out"),
+        );
+    }
     check.range_or_default(
         "half_life_ms",
         from.half_life_ms,
@@ -423,6 +454,7 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         rebalance_interval_ms: from.rebalance_interval_ms,
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
+        class_order,
         elastic: elastic::elastic(check, from),
         spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot::spot(check, from))),
     }
@@ -435,6 +467,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
     check.range("min_run_ms", from.min_run_ms, 0, MAX_TTL_MS);
     check.range("default_duration_ms", from.default_duration_ms, 0, MAX_TTL_MS);
     check.range("multiplier_milli", from.multiplier_milli().into(), 0, MAX_MULTIPLIER_MILLI.into());
+    check.range("weight_milli", from.weight_milli().into(), 0, MAX_WEIGHT_MILLI.into());
     check.range("latency_target_ms", from.latency_target_ms(), 0, MAX_TTL_MS);
     Class {
         name: from.name.clone(),
@@ -449,6 +482,7 @@ fn class(check: &mut Check, from: &v1::Class) -> Class {
         multiplier_milli: from.multiplier_milli,
         guaranteed: guarantees(check, &from.guaranteed),
         evict_when: super::qos::evict_when(check, from),
+        weight_milli: from.weight_milli,
         changed: Revision(0),
     }
 }

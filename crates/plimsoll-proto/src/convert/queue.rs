@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::limits::{
     MAX_BATCH, MAX_BATCH_INTERVAL_MS, MAX_ITEMS, MAX_PATTERN_BYTES, MAX_WEIGHT_MILLI, MIN_TTL_MS,
 };
-use plimsoll_ledger::{Batch, Ledger, Overflow, Queue, Quota, Share};
+use plimsoll_ledger::{Batch, Expectations, Ledger, Overflow, Queue, Quota, Share};
 use plimsoll_types::{Amount, Revision};
 
 use super::Violation;
@@ -57,7 +57,7 @@ pub fn queue_to_v1(from: &Queue) -> v1::Queue {
 }
 
 /// What a queue looks like now. O(pools x resources x depth).
-pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
+pub fn queue_status(from: &Queue, ledger: &Ledger, expected: &Expectations) -> v1::QueueStatus {
     let (tree, aside) = (ledger.quota(), ledger.overflow_of(&from.name));
     let Share(share) = tree.share(&from.name, &ledger.prices_milli(), true);
     let quotas = tree.cells(&from.name).map(|(pool, resource, cell)| v1::QuotaStatus {
@@ -67,6 +67,10 @@ pub fn queue_status(from: &Queue, ledger: &Ledger) -> v1::QueueStatus {
         used: cell.usage.0,
         borrowed: cell.borrowed().0,
         available: tree.available(&from.name, pool, resource).map_or(0, |left| left.0),
+        expected: expected
+            .get(&(from.name.clone(), pool.to_owned(), resource.to_owned()))
+            .copied()
+            .unwrap_or_default(),
     });
     v1::QueueStatus {
         pending: ledger.pending_of_queue(&from.name) as u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::limits::{MAX_ITEMS, MAX_TTL_MS};
-use plimsoll_ledger::{Ledger, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Seen, UsageOf};
+use plimsoll_ledger::{Ledger, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Seen, Tier, UsageOf};
 use plimsoll_types::Revision;
 
 use super::Violation;
@@ -45,6 +45,11 @@ pub fn quota_to_v1(from: &QuotaPolicy) -> v1::UsageQuota {
         currency: from.currency.clone(),
         rates: from.rates.iter().map(rate).collect(),
         revision: from.changed.0,
+        tier: from.tier.as_ref().map(|tier| v1::UsageTier {
+            group: tier.group.clone(),
+            rank: tier.rank,
+            users: tier.users.clone(),
+        }),
     }
 }
 
@@ -171,8 +176,35 @@ pub(super) fn quota(check: &mut Check, from: &v1::UsageQuota) -> QuotaPolicy {
         queue_when_exhausted: from.queue_when_exhausted,
         currency: currency(check, &from.currency),
         rates,
+        tier: from.tier.as_ref().map(|tier| self::tier(check, from, tier)),
         changed: Revision(0),
     }
+}
+
+fn tier(check: &mut Check, quota: &v1::UsageQuota, from: &v1::UsageTier) -> Tier {
+    check.short_text("tier.group", &from.group);
+    if from.users.is_empty() {
+        check.fail(
+            "tier.users",
+            "says nobody: name users, or \"*\" for all who are in no higher tier".to_owned(),
+        );
+    }
+    check.count("tier.users", from.users.len(), MAX_ITEMS);
+    for user in &from.users {
+        check.short_text("tier.users", user);
+        if user.is_empty() {
+            check.fail("tier.users", "has a user without a name".to_owned());
+        }
+    }
+    for (field, text) in [("queue", &quota.queue), ("tenant", &quota.tenant)] {
+        if !text.is_empty() {
+            check.fail(
+                field,
+                format!("is {text:?}, but the users of its tier are whom it is about: leave one of them out"),
+            );
+        }
+    }
+    Tier { group: from.group.clone(), rank: from.rank, users: from.users.clone() }
 }
 
 /// Prices of a pool's message.

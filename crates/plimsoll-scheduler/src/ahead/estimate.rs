@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Ledger, Pool, Request, Reservation, State, Strategy};
+use plimsoll_ledger::{Blocker, ClassOrder, Ledger, Pool, Request, Reservation, State, Strategy};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use super::PlannedStart;
@@ -175,7 +175,9 @@ impl<'a> Outlook<'a> {
     fn estimate(&mut self, waiting: &Reservation) -> StartEstimate {
         let found = if waiting.state == State::Planned { self.kept(waiting) } else { self.earliest(waiting) };
         // Planned starts are the leader's to promise; and a queue holds back nobody but its own.
-        let may_be_promised = self.pool.is_strict() && self.ledger.quota().is_empty();
+        let may_be_promised = self.pool.is_strict()
+            && self.ledger.quota().is_empty()
+            && self.pool.class_order == ClassOrder::Strict;
         let (start_ms, why_none) = match found {
             Ok(start_ms) => (Some(start_ms), None),
             Err(why) => (None, Some(why)),

@@ -6,8 +6,10 @@ mod proof;
 mod scene;
 mod suggest;
 
+use std::sync::Arc;
+
 use plimsoll_ledger::{
-    Blocker, Ledger, Placement, PolicyObject, Reason, Request, Reservation, State, Verdict,
+    Blocker, ClassOrder, Ledger, Placement, PolicyObject, Pool, Reason, Request, Reservation, State, Verdict,
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
@@ -175,9 +177,8 @@ impl Scene {
     /// An earlier request of a strict queue goes first, wherever there is room.
     fn behind(&self) -> Option<Blocker> {
         let (ledger, request) = (&self.ledger, &self.request);
-        if !ledger.pool(&request.pool).is_some_and(|pool| pool.is_strict()) {
-            return None;
-        }
+        let by_age = |pool: &&Arc<Pool>| pool.is_strict() && pool.class_order == ClassOrder::Strict;
+        ledger.pool(&request.pool).filter(by_age)?;
         let in_line = |other: &ReservationId| {
             let waiting = ledger.reservation(*other).filter(|waiting| waiting.request.queue == request.queue);
             waiting.is_some_and(|waiting| Some(waiting.id) == self.id || !ledger.is_out_of_hours(waiting))

@@ -8,7 +8,7 @@ pub(crate) mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, Reservation, State};
+use plimsoll_ledger::{Ledger, Placement, Pool, Preemption, PreemptionRule, Reservation, State};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use crate::Planner;
@@ -43,6 +43,8 @@ pub(crate) struct Hunt {
     wake_at: Option<LedgerTime>,
     /// For whom victims are on their way to the ledger, and those victims.
     in_flight: BTreeMap<ReservationId, Vec<ReservationId>>,
+    /// Something was found that those in flight may make unlawful: it is looked for again once they are settled.
+    is_postponed: bool,
     /// By shape and priority of those for whom nothing was found.
     fruitless: BTreeMap<(u64, i32), Fruitless>,
     /// Per pool of more nodes than a search looks at, where the next one begins.
@@ -104,6 +106,7 @@ impl Planner {
     /// What came of an eviction is known. Where the ledger refused it, the same is not tried again before something has changed.
     pub fn settle_eviction(&mut self, ledger: &Ledger, reservation: ReservationId, refused: bool) {
         self.hunt.in_flight.remove(&reservation);
+        self.hunt.due |= std::mem::take(&mut self.hunt.is_postponed);
         if let Some(waiting) = ledger.reservation(reservation).filter(|_| refused) {
             self.note_fruitless(ledger, waiting, usize::MAX, false);
             return;
@@ -204,10 +207,18 @@ impl Planner {
         let (found, wake_at) = self.search_victims(ledger, waiting, &asked, &nodes);
         let reclaims_from = ledger.pool(&request.pool).map(|pool| pool.reclaims_from(waiting.submitted_at));
         let wake_at = wake_at.into_iter().chain(reclaims_from.filter(|from| *from > ledger.clock())).min();
-        let lawful = found.filter(|(placement, victims)| {
-            victims.len() as u64 <= left && is_lawful(ledger, waiting, placement, victims)
+        let few = found.filter(|(_, victims)| victims.len() as u64 <= left);
+        let judged = few.and_then(|(placement, victims)| {
+            let rules = rules_of(ledger, waiting, &placement, &victims)?;
+            Some((placement, victims, rules))
         });
-        let Some((placement, victims)) = lawful else {
+        let reclaims = |rules: &[PreemptionRule]| rules.contains(&PreemptionRule::Reclaim);
+        if judged.as_ref().is_some_and(|(.., rules)| reclaims(rules)) && !self.hunt.in_flight.is_empty() {
+            // Whoever leaves gives back what was borrowed, and who comes takes some: who borrows then is not known yet.
+            self.hunt.is_postponed = true;
+            return None;
+        }
+        let Some((placement, victims, _)) = judged else {
             let soonest = [self.hunt.wake_at, wake_at].into_iter().flatten().min();
             self.hunt.wake_at = soonest;
             self.note_fruitless(ledger, waiting, nodes.len(), wake_at.is_some());
@@ -252,13 +263,13 @@ impl Planner {
     }
 }
 
-/// The ledger's own judgement, victim by victim: the planner's shortcuts decide nothing.
-fn is_lawful(
+/// The ledger's own judgement, victim by victim: the planner's shortcuts decide nothing. `None` where one of them may stay.
+fn rules_of(
     ledger: &Ledger,
     waiting: &Reservation,
     placement: &Placement,
     victims: &[ReservationId],
-) -> bool {
+) -> Option<Vec<PreemptionRule>> {
     let victims: Vec<_> = victims.iter().filter_map(|id| ledger.reservation(*id)).cloned().collect();
-    ledger.preemption_rules(waiting, placement, &victims).is_ok()
+    ledger.preemption_rules(waiting, placement, &victims).ok()
 }

@@ -1,8 +1,8 @@
 //! Policy objects that make sense.
 
 use plimsoll_ledger::{
-    Batch, Class, Elastic, Elasticity, Fairness, NodeLimits, Overflow, PolicyName, PolicyObject, Pool,
-    Preemption, Queue, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
+    Batch, Class, ClassOrder, Elastic, Elasticity, Fairness, NodeLimits, Overflow, PolicyName, PolicyObject,
+    Pool, Preemption, Queue, QueueDiscipline, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
@@ -49,7 +49,8 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
         Fairness::Weighted,
         Fairness::FairTree,
     ]);
-    let fairness = (fairness, prop_oneof![Just(0), 60_000..31_622_400_000u64]);
+    let class_order = select(vec![ClassOrder::Strict, ClassOrder::Weighted]);
+    let fairness = (fairness, prop_oneof![Just(0), 60_000..31_622_400_000u64], class_order);
     let preemption =
         select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
     let prices =
@@ -65,7 +66,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (fairness, half_life_ms) = fairness;
+            let (fairness, half_life_ms, class_order) = fairness;
             let (price_milli, elastic, spot, power_budget_watts) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
@@ -94,6 +95,13 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                 spot,
                 power_budget_watts,
                 half_life_ms,
+                // What is planned by class goes by no weights.
+                class_order: match queueing {
+                    QueueDiscipline::ByQueueOrder | QueueDiscipline::Strict | QueueDiscipline::Skip => {
+                        class_order
+                    }
+                    _ => ClassOrder::Strict,
+                },
                 changed: Revision(0),
             }
         },
@@ -219,6 +227,7 @@ pub(super) fn class() -> impl Strategy<Value = Class> {
                 evict_when,
                 latency_target_ms,
                 multiplier_milli,
+                weight_milli: multiplier_milli.map(|milli| milli / 2),
                 guaranteed,
                 changed: Revision(0),
             }

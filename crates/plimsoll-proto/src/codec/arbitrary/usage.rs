@@ -1,10 +1,10 @@
 //! Quotas of users, what is counted of them, and what a grant has on its tab.
 
 use plimsoll_ledger::{
-    Charge, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Tab, Usage, UsageKey, UsageOf,
+    Charge, Measure, Meter, QuotaPolicy, Rate, Reset, Scope, Tab, Tier, Usage, UsageKey, UsageOf,
 };
 use plimsoll_types::{LedgerTime, Revision};
-use proptest::collection::btree_map;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -31,17 +31,26 @@ pub(super) fn quota() -> impl Strategy<Value = QuotaPolicy> {
     let queue = prop_oneof![Just(String::new()), name()];
     let limits = btree_map(meter(), amount(), 0..5);
     let rates = btree_map("[a-z/]{1,8}", rate, 0..3);
-    (name(), labels(), queue, "[a-z*]{0,5}", limits, (any::<bool>(), "[A-Z]{0,3}", rates)).prop_map(
-        |(name, labels, queue, tenant, limits, (queue_when_exhausted, currency, rates))| QuotaPolicy {
-            name,
-            labels,
-            queue,
-            tenant,
-            limits,
-            queue_when_exhausted,
-            currency,
-            rates,
-            changed: Revision(0),
+    let tier = ("[a-z]{0,4}", any::<u32>(), vec("[a-z*]{1,5}", 1..4));
+    let tier = tier.prop_map(|(group, rank, users)| Tier { group, rank, users });
+    let whom = prop_oneof![
+        2 => (queue, "[a-z*]{0,5}").prop_map(|(queue, tenant)| (queue, tenant, None)),
+        1 => tier.prop_map(|tier| (String::new(), String::new(), Some(tier))),
+    ];
+    (name(), labels(), whom, limits, (any::<bool>(), "[A-Z]{0,3}", rates)).prop_map(
+        |(name, labels, (queue, tenant, tier), limits, (queue_when_exhausted, currency, rates))| {
+            QuotaPolicy {
+                name,
+                labels,
+                queue,
+                tenant,
+                tier,
+                limits,
+                queue_when_exhausted,
+                currency,
+                rates,
+                changed: Revision(0),
+            }
         },
     )
 }

@@ -31,6 +31,12 @@ impl Shown for QueueRow {
             Column::new("PENDING", |q, _| q.status.pending.to_string()),
             Column::wide("ASIDE", |q, _| q.aside()),
             Column::wide("LEFT", |q, _| q.each(|quota| amount(&quota.resource, quota.available))),
+            Column::wide("EXPECTS", |q, _| {
+                q.each(|quota| match quota.expected {
+                    0 => String::new(),
+                    expected => amount(&quota.resource, expected),
+                })
+            }),
             Column::wide("SHARE", |q, _| match q.status.share_ppm {
                 0 => String::new(),
                 u64::MAX => "no weight".to_owned(),

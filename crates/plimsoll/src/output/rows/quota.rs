@@ -77,6 +77,10 @@ impl QuotaRow {
 
     /// Whom it is about.
     fn about(&self) -> String {
+        if let Some(tier) = &self.quota.tier {
+            let group = if tier.group.is_empty() { String::new() } else { format!(" of {}", tier.group) };
+            return format!("tier {}{group}: {}", tier.rank, tier.users.join(", "));
+        }
         match (self.quota.queue.as_str(), self.quota.tenant.as_str()) {
             ("", "") => "everyone".to_owned(),
             ("", tenant) => format!("user {tenant}"),
