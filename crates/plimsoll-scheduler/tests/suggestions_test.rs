@@ -4,14 +4,14 @@ mod fixture;
 
 use std::collections::BTreeMap;
 
-use fixture::bounded::{Case, busy, case, submit, submit_by, walk};
+use fixture::bounded::{Case, HOUR_MS, busy, case, schedule_of, submit, submit_by, walk};
 use fixture::{apply, fleet, plain};
 use plimsoll_ledger::{
-    AdminChange, Command, GpuAsk, Ledger, Outcome, PolicyObject, Queue, Quota, Request, State,
-    Strategy as PoolStrategy,
+    AdminChange, Class, Command, Gang, GpuAsk, Ledger, Measure, Meter, Outcome, PolicyObject, Pool, Queue,
+    Quota, QuotaPolicy, Request, Reset, Scope, SpotPolicy, State, Strategy as PoolStrategy, Verdict, Window,
 };
 use plimsoll_scheduler::{Explanation, Planner, SingleChange, Suggestion, explain, explain_request};
-use plimsoll_types::{Amount, ReservationId, Revision};
+use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revision};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -65,12 +65,18 @@ fn holds(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Reservation(reservation) if reservation.state.is_occupying())
 }
 
-/// The kind of a suggestion: of changes of the request and of policy, the words that they begin with.
+/// The kind of a suggestion: the words that it begins with, and of policy the kind of object.
 fn kind(suggestion: &Suggestion) -> String {
     let first = |words: usize| suggestion.description.split(' ').take(words).collect::<Vec<_>>().join(" ");
     match &suggestion.change {
         SingleChange::Request(_) => first(2),
-        SingleChange::Policy(_) => first(3),
+        SingleChange::Policy(object) => match object.as_ref() {
+            PolicyObject::Quota(_) => format!("{} (quota)", first(1)),
+            PolicyObject::Schedule(_) => format!("{} (schedule)", first(1)),
+            PolicyObject::Queue(_) => format!("{} (queue)", first(1)),
+            PolicyObject::Pool(_) => format!("{} (pool)", first(1)),
+            other => format!("{} ({:?})", first(1), other.name()),
+        },
         SingleChange::Uncordon(_) => "uncordon".into(),
         SingleChange::End(_) => "end".into(),
     }
@@ -141,8 +147,8 @@ proptest! {
 }
 
 /// What is met at least so often in [`FIXED_CASES`] cases of a fixed seed: about half of what there is.
-const MET: [(&str, usize); 39] = [
-    ("BehindInQueue", 229),
+const MET: [(&str, usize); 43] = [
+    ("BehindInQueue", 228),
     ("BudgetExhausted", 18),
     ("CountableExhausted", 397),
     ("DeviceMismatch", 640),
@@ -156,15 +162,19 @@ const MET: [(&str, usize); 39] = [
     ("SpotShare", 73),
     ("accept 1", 109),
     ("accept 2", 10),
+    ("accept GPUs", 3),
     ("accept any", 6),
     ("accept several", 6),
+    ("allow (quota)", 13),
     ("ask for", 296),
     ("ask in", 27),
     ("drop the", 39),
-    ("end", 15),
-    ("give pool default", 18),
-    ("raise the quota", 13),
-    ("run for", 11),
+    ("end", 19),
+    ("give (pool)", 18),
+    ("keep (schedule)", 4),
+    ("let (pool)", 3),
+    ("raise (queue)", 13),
+    ("run for", 16),
     ("set: advance reservation", 61),
     ("set: best effort", 93),
     ("set: discipline ", 66),
@@ -241,4 +251,98 @@ fn each_kind_of_change_is_offered_where_it_helps() {
     gpus.requirements.gpu = Some(GpuAsk::whole(3));
     let told = words(&ledger, &gpus);
     assert!(told.contains(&"ask for 2 GPUs in place of 3".to_owned()), "{told:?}");
+}
+
+/// What of people, of the calendar and of spot nodes stands in the way is raised, or kept less of, by just what is short.
+#[test]
+fn each_bound_is_moved_by_just_what_is_short() {
+    let words = |ledger: &Ledger, asked: &Request| -> Vec<String> {
+        explain_request(ledger, asked).suggestions.into_iter().map(|found| found.description).collect()
+    };
+    let has = |ledger: &Ledger, asked: &Request, what: &str| {
+        let told = words(ledger, asked);
+        assert!(told.iter().any(|one| one == what), "{what}: {told:#?}");
+    };
+    let hour = Request { tenant: "ada".into(), max_duration_ms: HOUR_MS, ..plain(4_000) };
+    let fresh = || fleet(&[(8, 0, 0), (8, 0, 0)], PoolStrategy::BestFit);
+
+    let mut ledger = fresh();
+    let limits = [
+        (Meter::new(Scope::User, Measure::Concurrent, Reset::Live), 1),
+        (Meter::new(Scope::Together, Measure::CpuHours, Reset::Day), 6_500_000),
+    ];
+    let policy = |limits: &[(Meter, u64)]| {
+        PolicyObject::Quota(QuotaPolicy {
+            name: "people".into(),
+            limits: limits.iter().copied().collect(),
+            queue_when_exhausted: true,
+            ..QuotaPolicy::default()
+        })
+    };
+    put(&mut ledger, policy(&limits[..1]));
+    assert!(holds(&submit(&mut ledger, &hour)));
+    has(&ledger, &hour, "allow 2 concurrent of each user in place of 1, in quota people");
+    let mut ledger = fresh();
+    put(&mut ledger, policy(&limits[1..]));
+    assert!(holds(&submit(&mut ledger, &hour)));
+    has(&ledger, &hour, "allow 8 cpu-hours in place of 6.5, in quota people");
+    has(&ledger, &hour, "run for 37m at most in place of 60m");
+
+    let mut ledger = fresh();
+    let pool =
+        Pool { name: "default".into(), prices: [("cpu".to_owned(), 1_500_000)].into(), ..Pool::default() };
+    put(&mut ledger, PolicyObject::Pool(pool));
+    let bounded = Request { max_cost_micros: 5_000_000, ..hour.clone() };
+    has(&ledger, &bounded, "allow a cost of 6 in place of 5");
+
+    let mut ledger = fresh();
+    let kept = |cpu_millis| Resources::new(cpu_millis, 0);
+    let critical = Class { name: "critical".into(), priority: 100, ..Class::default() };
+    let guaranteed = [("default".to_owned(), kept(13_000))].into();
+    put(&mut ledger, PolicyObject::Class(Class { guaranteed, ..critical }));
+    has(&ledger, &hour, "keep 12 of cpu for class critical in place of 13");
+    let mut ledger = fresh();
+    put(&mut ledger, PolicyObject::Schedule(schedule_of(13_000)));
+    let start = ledger.clock().plus_ms(HOUR_MS / 2);
+    let windows = vec![Window { start, end: start.plus_ms(HOUR_MS) }];
+    let changed = ledger.schedule("nightly").expect("just put").changed;
+    let until = LedgerTime(u64::MAX);
+    apply(&mut ledger, Command::OpenWindows { schedule: "nightly".into(), changed, windows, until });
+    has(&ledger, &hour, "keep 12 of cpu for schedule nightly in place of 13");
+    has(&ledger, &hour, "run for 30m at most in place of 60m");
+    has(&ledger, &Request { max_duration_ms: 0, ..hour.clone() }, "run for 30m at most");
+    let mut ledger = fresh();
+    let later = Request { start_at_ms: start.0, ..Request { max_duration_ms: HOUR_MS, ..plain(8_000) } };
+    let two = Request { gang: Gang { min_members: 2, max_members: 2, spread: false }, ..later };
+    let Outcome::Reservation(plan) =
+        apply(&mut ledger, Command::Submit { request: two, verdict: Verdict::Blocked(vec![]) })
+    else {
+        panic!("it is kept for later")
+    };
+    has(&ledger, &hour, &format!("end {}, which is for later", plan.id));
+}
+
+/// A share of the work is raised to the least that is enough, and a price to that of the cheapest node that is.
+#[test]
+fn more_is_let_on_spot_nodes_and_dearer_nodes_are_paid() {
+    let mut ledger = fleet(&[(8, 0, 0), (8, 0, 0)], PoolStrategy::BestFit);
+    for (id, price) in [(0, "400"), (1, "1250")] {
+        let mut node = ledger.node(NodeId(id)).expect("it is there").registration.clone();
+        node.labels.insert("price_permille".into(), price.into());
+        let kind = if id == 0 { "spot" } else { "on_demand" };
+        node.labels.insert("capacity_type".into(), kind.into());
+        apply(&mut ledger, Command::RegisterNode(node));
+    }
+    let spot =
+        SpotPolicy { share_permille: 300, base: 0, max_price_permille: 1_000, ..SpotPolicy::default() };
+    let pool = Pool { name: "default".into(), spot: Some(spot), ..Pool::default() };
+    assert_eq!(put(&mut ledger, PolicyObject::Pool(pool)), Outcome::Done);
+    let told = explain_request(&ledger, &plain(4_000));
+    let words: Vec<String> = told.suggestions.into_iter().map(|found| found.description).collect();
+    for what in [
+        "let 1000 thousandths of the work be on spot nodes in place of 300, in pool default",
+        "pay 1250 thousandths in place of 1000 at most, in pool default",
+    ] {
+        assert!(words.iter().any(|one| one == what), "{what}: {words:#?}");
+    }
 }
