@@ -85,11 +85,18 @@ impl Ledger {
     }
 
     /// A copy in which those who wait for something of `pool` can be placed, and these reservations can be changed: policy, nodes, and of the
-    /// reservations only those. O(nodes + pending).
+    /// reservations only those. O(nodes + pending), and O(grants of the pool) where the calendar keeps something of it.
     pub fn excerpt_for_pool(&self, pool: &str, reservations: &BTreeSet<ReservationId>) -> Ledger {
         let mut needed = reservations.clone();
         needed.extend(self.pending(pool));
-        self.excerpt_of(&needed, self.pending.clone(), self.queued.clone())
+        needed.extend(self.calendar.books.get(pool).into_iter().flat_map(|book| book.plans.keys()));
+        let mut excerpt = self.excerpt_of(&needed, self.pending.clone(), self.queued.clone());
+        // Books follow a node, or a grant that ends, by the list of grants.
+        let runs = self.calendar.runs.get_key_value(pool).map(|(pool, runs)| (pool.clone(), runs.clone()));
+        excerpt.calendar.runs = runs.into_iter().collect();
+        // Who is aside goes before others of its queue, wherever there is room.
+        excerpt.overflows.aside = self.overflows.aside.clone();
+        excerpt
     }
 
     fn excerpt_of(

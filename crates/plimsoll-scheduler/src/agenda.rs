@@ -102,7 +102,12 @@ impl Agenda {
         if !self.calendar.has(&request.pool) {
             return Vec::new();
         }
-        match self.judge(request, &least(request)) {
+        self.blockers_of(request, &least(request))
+    }
+
+    /// What is short now of amounts that the request would take.
+    pub(crate) fn blockers_of(&self, request: &Request, asked: &Resources) -> Vec<Blocker> {
+        match self.judge(request, asked) {
             Room::Short(blockers) => blockers,
             Room::Free | Room::Until(_) => Vec::new(),
         }

@@ -115,8 +115,12 @@ impl Headroom {
 
     /// What is short now for the least that is of use.
     pub(crate) fn blockers(&self, request: &Request) -> Vec<Blocker> {
-        let Some(asked) = least(request) else { return Vec::new() };
-        self.shortages(&request.queue, &request.pool, &asked).iter().map(Blocker::of_quota).collect()
+        least(request).map_or_else(Vec::new, |asked| self.blockers_of(request, &asked))
+    }
+
+    /// What is short now of amounts that the request would take. Nothing where it names no queue.
+    pub(crate) fn blockers_of(&self, request: &Request, asked: &Resources) -> Vec<Blocker> {
+        self.shortages(&request.queue, &request.pool, asked).iter().map(Blocker::of_quota).collect()
     }
 
     /// What would be short even if nobody took anything.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::mem;
 use std::sync::Arc;
 
 use plimsoll_ledger::{
@@ -200,7 +201,7 @@ impl Planner {
         let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
         match found {
             Some(placement) => Verdict::Place(placement),
-            None => self.refuse(ledger, request, short),
+            None => self.refuse_for(ledger, request, requester, short),
         }
     }
 
@@ -288,7 +289,36 @@ impl Planner {
     /// All that stands in the way of a request that found no place.
     pub(crate) fn refusal(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Verdict {
         let short = self.unpayable(ledger, request, requester);
-        self.refuse(ledger, request, short)
+        self.refuse_for(ledger, request, requester, short)
+    }
+
+    fn refuse_for(
+        &mut self,
+        ledger: &Ledger,
+        request: &Request,
+        requester: &str,
+        short: Vec<Blocker>,
+    ) -> Verdict {
+        match self.refuse(ledger, request, short) {
+            Verdict::Blocked(blockers) if blockers.is_empty() => {
+                Verdict::Blocked(self.short_there(ledger, request, requester))
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// What is short at the place that it would have otherwise: how much of a device a share by memory is, and what its hour costs, is known of a
+    /// place alone, and the least that it could be was there.
+    fn short_there(&mut self, ledger: &Ledger, request: &Request, requester: &str) -> Vec<Blocker> {
+        let bounds = (mem::take(&mut self.headroom), mem::take(&mut self.agenda));
+        let found = self.find(ledger, request);
+        (self.headroom, self.agenda) = bounds;
+        let Some(mut place) = found else { return Vec::new() };
+        place.members.truncate(request.gang.min_members.max(1) as usize);
+        let Some(amounts) = request.charge(&place.members) else { return Vec::new() };
+        let paid = self.spending.blockers_at(ledger, request, requester, &place, &amounts);
+        [paid, self.headroom.blockers_of(request, &amounts), self.agenda.blockers_of(request, &amounts)]
+            .concat()
     }
 
     /// What keeps a new request from a grant wherever there is room: its limits and budgets, its hours, and batches of its queue.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_ledger::{Blocker, Ledger, Placement, Request, Reservation, UsageKey, least};
-use plimsoll_types::LedgerTime;
+use plimsoll_types::{LedgerTime, Resources};
 
 /// What bookings in flight will take, by meter.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,21 @@ impl Spending {
         let total = least(request);
         let least = ledger.cheapest(&total, &request.pool);
         ledger.usage_blockers(request, requester, least, &self.booked)
+    }
+
+    /// What keeps a request from being granted these amounts at a place.
+    pub(crate) fn blockers_at(
+        &self,
+        ledger: &Ledger,
+        request: &Request,
+        requester: &str,
+        place: &Placement,
+        amounts: &Resources,
+    ) -> Vec<Blocker> {
+        if !ledger.counts_usage() {
+            return Vec::new();
+        }
+        ledger.usage_blockers(request, requester, ledger.priced(amounts, &place.members), &self.booked)
     }
 
     /// Looks up when what fades has faded enough for somebody who waits: nothing else happens then. O(pools x `MOST_WAITING` x quotas).

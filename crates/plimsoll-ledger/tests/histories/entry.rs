@@ -332,6 +332,12 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
             });
             Command::Return { requests: asked.collect() }
         }
+        Step::Take { which, who, tokens } => Command::TakeTokens {
+            quota: ["user", "day", "day", "day", "org"][usize::from(*which).min(4)].to_owned(),
+            rate: if *which == 4 { "requests" } else { "api" }.to_owned(),
+            scope: ["ada", "bob"][usize::from(*who)].to_owned(),
+            tokens: *tokens,
+        },
         Step::Windows(which, ahead_ms, length_ms, right) => {
             let schedule = ["night", "always", "other", "evening"][usize::from(*which)];
             let changed = ledger.schedule(schedule).map_or(Revision(1), |known| known.changed);

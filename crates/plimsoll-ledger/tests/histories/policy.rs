@@ -6,7 +6,7 @@ use plimsoll_autoscaler::{Behavior, Expander, Policy as Rules};
 use plimsoll_ledger::{
     Batch, CapacityType, Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness,
     Gauge, Measure, Meter, NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject,
-    Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Reset, Resolve, Rule,
+    Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule,
     ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Tier, Users, Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
@@ -338,12 +338,23 @@ fn tiers(micros: u64) -> Vec<PolicyObject> {
 /// Limits of users, of a day, and of a queue for good.
 pub(crate) fn limits(micros: u64) -> Vec<PolicyObject> {
     let limit = |scope, measure, reset, limit: u64| (Meter::new(scope, measure, reset), limit);
+    // Hardly any take of these ends on a whole millisecond. Who asks in queues of `org` may do so but now and then.
+    let rates: BTreeMap<String, Rate> = match micros {
+        9_000 => [("api".to_owned(), Rate { tokens: 7, period_ms: 9_001, burst: 5 })].into(),
+        _ => [
+            ("api".to_owned(), Rate { tokens: 3, period_ms: 7_000, burst: 4 }),
+            ("requests".to_owned(), Rate { tokens: 1, period_ms: 11_000, burst: 2 }),
+        ]
+        .into(),
+    };
+    let has_rate = |quota: &str, rate: &str| quota == "org" || (quota == "day" && rate == "api");
     let of = |name: &str, queue: &str, limits: Vec<(Meter, u64)>| {
         let limits = limits.into_iter().collect();
         PolicyObject::Quota(QuotaPolicy {
             name: name.into(),
             queue: queue.into(),
             limits,
+            rates: rates.clone().into_iter().filter(|(rate, _)| has_rate(name, rate)).collect(),
             queue_when_exhausted: !queue.is_empty(),
             ..QuotaPolicy::default()
         })

@@ -45,6 +45,7 @@ pub(crate) enum Step {
     Observe(u8),
     SetAside(usize, bool),
     Return(usize, bool),
+    Take { which: u8, who: u8, tokens: u64 },
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -99,6 +100,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (0u8..8).prop_map(Step::Observe),
         7 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::SetAside(pick, right)),
         5 => (any::<usize>(), right()).prop_map(|(pick, right)| Step::Return(pick, right)),
+        10 => (0u8..12, 0u8..2, 0u64..7).prop_map(|(which, who, tokens)| Step::Take { which, who, tokens }),
         4 => (0u8..4, 0u64..60_000, 1_000u64..40_000, right())
             .prop_map(|(which, ahead_ms, length_ms, right)| Step::Windows(which, ahead_ms, length_ms, right)),
     ]

@@ -77,12 +77,14 @@ impl Model {
             end: None,
             request,
         };
+        self.submit_rates(&r.request)?;
         self.submit_usage(&r.request)?;
         if r.request.start_at_ms > self.clock {
             if matches!(verdict, Verdict::Infeasible(_)) {
                 return Err(Reason::Infeasible);
             }
             self.plan(&mut r)?;
+            self.count_submission(&r.request);
             self.reservations.insert(self.revision, r);
             return Ok(());
         }
@@ -115,6 +117,7 @@ impl Model {
                 r.deadline = if deadline_ms > 0 { self.clock + deadline_ms } else { 0 };
             }
         }
+        self.count_submission(&r.request);
         let lines = Model::lines_of(&r);
         self.reservations.insert(self.revision, r);
         self.note_rows(lines);
@@ -410,7 +413,7 @@ impl Model {
             }
         }
         for key in self.rows_due().into_iter().take(limit as usize) {
-            self.rows.remove(&key);
+            self.forget_row(&key);
         }
         for id in self.contentions_due().into_iter().take(limit as usize) {
             self.contentions.remove(&id);

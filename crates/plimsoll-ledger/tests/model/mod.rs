@@ -15,6 +15,7 @@ mod preemption;
 mod processing;
 mod qos;
 mod quota;
+mod rate;
 mod relocate;
 mod repair;
 pub(crate) mod scaling;
@@ -39,6 +40,7 @@ const HOUR_MS: u64 = 3_600_000;
 pub(crate) enum Came {
     To(&'static str),
     Expired(u32, bool),
+    Tokens { taken: u64, left: u64, retry_after_ms: u64 },
     Refused(Reason),
 }
 
@@ -130,6 +132,8 @@ pub(crate) struct Model {
     spent: Vec<(usage::Line, u64)>,
     /// Lines of which anything is taken, and in which period it was.
     rows: BTreeMap<(String, plimsoll_ledger::Meter, String), u64>,
+    /// When each bucket of a rate is full again, in nanoseconds.
+    arrivals: BTreeMap<rate::Taker, u128>,
     /// Who asks.
     actor: String,
     validators: std::collections::BTreeSet<String>,
@@ -167,6 +171,8 @@ pub(crate) struct Model {
     later: std::cell::Cell<bool>,
     /// Looks at the world without these.
     gone: std::cell::RefCell<Vec<u64>>,
+    /// How often the rules of usage were met, by what came of it.
+    pub(crate) met: BTreeMap<&'static str, u64>,
     /// A clause of the law of preemption that it does not know.
     pub(crate) forgets: Option<clause::Clause>,
 }
@@ -202,6 +208,9 @@ impl Model {
             Ok(came) => came,
             Err(reason) => Came::Refused(reason),
         };
+        if let Some(what) = usage::met(&came) {
+            *self.met.entry(what).or_default() += 1;
+        }
         if !entry.request_id.is_empty() {
             let placed = matches!(&entry.command, Command::Submit { verdict: Verdict::Place(_), .. });
             let again =
@@ -386,7 +395,9 @@ impl Model {
                 self.bring_back(requests)?;
                 return Ok(Came::To("done"));
             }
-            Command::TakeTokens { .. } => unreachable!("rates have tests of their own"),
+            Command::TakeTokens { quota, rate, scope, tokens } => {
+                return self.take_tokens((quota.clone(), rate.clone(), scope.clone()), *tokens);
+            }
             Command::Upgrade { to } => {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
@@ -433,7 +444,9 @@ pub(crate) fn came(outcome: &Outcome) -> Came {
         Outcome::Reservation(_) => Came::To("reservation"),
         Outcome::Node(_) => Came::To("node"),
         Outcome::Expired { ended, more } => Came::Expired(*ended, *more),
-        Outcome::Tokens(_) => Came::To("tokens"),
+        Outcome::Tokens(told) => {
+            Came::Tokens { taken: told.taken, left: told.left, retry_after_ms: told.retry_after_ms }
+        }
         Outcome::Refused(refusal) => Came::Refused(refusal.reason),
     }
 }

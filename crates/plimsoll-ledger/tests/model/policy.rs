@@ -128,6 +128,7 @@ impl Model {
                 PolicyName::Quota(n) => {
                     self.quotas.remove(n);
                     self.spent.retain(|(line, _)| line.quota != *n);
+                    self.arrivals.retain(|(quota, ..), _| quota != n);
                 }
                 PolicyName::NodeLimits(n) => drop(self.limits.remove(n)),
                 PolicyName::Queue(n) => drop(self.queues.remove(n)),

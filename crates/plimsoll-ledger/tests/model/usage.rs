@@ -15,12 +15,34 @@ pub(crate) struct Line {
     period: u64,
 }
 
+/// Quota, what it is of, and whose.
+pub(crate) type Row = (String, Of, String);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Of {
+    Meter(Meter),
+    Rate(String),
+}
+
 /// What a grant is charged on one line: stretches of time at a price per hour, and what does not depend on time.
 #[derive(Clone, Debug)]
 pub(crate) struct Bill {
     line: Line,
     flat: u64,
     stretches: Vec<(u64, u64, u64)>,
+}
+
+/// What a command met, where that is a rule of this file or of rates.
+pub(super) fn met(came: &Came) -> Option<&'static str> {
+    match came {
+        Came::Tokens { taken: 0, retry_after_ms: u64::MAX, .. } => Some("more tokens than a burst"),
+        Came::Tokens { taken: 0, .. } => Some("tokens denied"),
+        Came::Tokens { .. } => Some("tokens taken"),
+        Came::Refused(Reason::RateExceeded) => Some("request denied"),
+        Came::Refused(Reason::LimitExceeded) => Some("limit exceeded"),
+        Came::Refused(Reason::BudgetExhausted) => Some("budget exhausted"),
+        Came::To(_) | Came::Expired(..) | Came::Refused(_) => None,
+    }
 }
 
 impl Bill {
@@ -50,7 +72,7 @@ fn per_hour(meter: Meter, amounts: &Resources, members: u64) -> u64 {
 }
 
 impl Model {
-    fn quotas_about(&self, request: &Request, user: &str) -> impl Iterator<Item = &QuotaPolicy> {
+    pub(super) fn quotas_about(&self, request: &Request, user: &str) -> impl Iterator<Item = &QuotaPolicy> {
         let mut path = vec![request.queue.clone()];
         while let Some(queue) = self.queues.get(path.last().expect("begins with one")) {
             path.push(queue.parent.clone());
@@ -295,13 +317,28 @@ impl Model {
         reasons
     }
 
-    /// Rows of days that are over, the first due first.
-    pub(super) fn rows_due(&self) -> Vec<(String, Meter, String)> {
+    /// Rows of days that are over, and of buckets that are full, the first due first.
+    pub(super) fn rows_due(&self) -> Vec<Row> {
         let over = self.rows.iter().filter(|((_, meter, _), period)| {
             meter.reset == Reset::Day && (**period + 1) * DAY_MS <= self.clock
         });
-        let mut over: Vec<_> = over.map(|(key, period)| (*period, key.clone())).collect();
-        over.sort();
-        over.into_iter().map(|(_, key)| key).collect()
+        let over = over.map(|((quota, meter, who), period)| {
+            ((period + 1) * DAY_MS, (quota.clone(), Of::Meter(*meter), who.clone()))
+        });
+        let full = self.rates_due().into_iter();
+        let full = full.map(|(at, (quota, rate, who))| (at, (quota, Of::Rate(rate), who)));
+        let mut due: Vec<_> = over.chain(full).collect();
+        due.sort();
+        due.into_iter().map(|(_, row)| row).collect()
+    }
+
+    pub(super) fn forget_row(&mut self, (quota, of, who): &Row) {
+        match of {
+            Of::Meter(meter) => drop(self.rows.remove(&(quota.clone(), *meter, who.clone()))),
+            Of::Rate(rate) => {
+                *self.met.entry("bucket forgotten").or_default() += 1;
+                self.arrivals.remove(&(quota.clone(), rate.clone(), who.clone()));
+            }
+        }
     }
 }

@@ -126,6 +126,11 @@ impl Scene {
             placement = None;
             blockers.push(behind);
         }
+        if placement.is_some() && !self.is_granted() {
+            placement = None;
+            let subject = format!("places in pool {} that are not promised to others", request.pool);
+            blockers.push(Blocker::new(Reason::NoCapacity, subject, 1, 0));
+        }
         let kept_places =
             if placement.is_some() { Vec::new() } else { kept::places(ledger, &planner, request) };
         let suggestions =
@@ -174,9 +179,18 @@ impl Scene {
         })
     }
 
-    /// An earlier request of a strict queue goes first, wherever there is room.
+    /// An earlier request of a strict queue goes first, wherever there is room, and so does one that is set aside.
     fn behind(&self) -> Option<Blocker> {
         let (ledger, request) = (&self.ledger, &self.request);
+        let waiting = self.id.and_then(|id| ledger.reservation(id));
+        let is_behind_overflow = waiting.is_none_or(|waiting| ledger.is_behind_overflow(waiting));
+        let priority = waiting.map_or_else(
+            || ledger.class(&request.class).map_or(0, |class| class.priority),
+            |waiting| waiting.priority,
+        );
+        if let Some(aside) = ledger.order_blocker(&request.queue, priority).filter(|_| is_behind_overflow) {
+            return Some(aside);
+        }
         let by_age = |pool: &&Arc<Pool>| pool.is_strict() && pool.class_order == ClassOrder::Strict;
         ledger.pool(&request.pool).filter(by_age)?;
         let in_line = |other: &ReservationId| {

@@ -6,10 +6,14 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::{NodeId, ReservationId, Revision};
 
+use super::scene::plans_ahead;
 use super::{Scene, SingleChange};
+use crate::Planner;
 
 /// Places of one walk over the queue.
 const PLACES: usize = 4_096;
+/// Walks after one change: places that one of them takes may let others go on.
+const MOST_WALKS: usize = 16;
 
 impl Scene {
     /// Where the request would go with the change; `None` where it is refused, or the request waits on.
@@ -20,7 +24,7 @@ impl Scene {
                 if let Some(id) = self.id {
                     apply(&mut fork, SYSTEM_ACTOR, Command::Cancel { reservation: id })?;
                 }
-                self.submit(&mut fork, request)
+                self.submit(&mut fork, request, plans_ahead(&self.ledger, &request.pool))
             }
             other => {
                 for command in commands(other) {
@@ -28,16 +32,26 @@ impl Scene {
                 }
                 match self.id {
                     Some(id) => self.serve(&mut fork, id),
-                    None => self.submit(&mut fork, &self.request),
+                    None => self.submit(&mut fork, &self.asked, true),
                 }
             }
         }?;
         granted.state.is_occupying().then(|| granted.members.iter().map(|member| member.node).collect())
     }
 
-    /// Submits it as the leader would, and says what became of it.
-    fn submit(&self, fork: &mut Ledger, request: &Request) -> Option<Reservation> {
-        let mut planner = self.planner(fork);
+    /// True where the request gets a place as things are: room that others have before it is none.
+    pub(super) fn is_granted(&self) -> bool {
+        let mut fork = self.ledger.clone();
+        let granted = match self.id {
+            Some(id) => self.serve(&mut fork, id),
+            None => self.submit(&mut fork, &self.asked, plans_ahead(&self.ledger, &self.request.pool)),
+        };
+        granted.is_some_and(|granted| granted.state.is_occupying())
+    }
+
+    /// Submits it as the leader would, and says what became of it. `after_others`: those who wait take what they get before it.
+    fn submit(&self, fork: &mut Ledger, request: &Request, after_others: bool) -> Option<Reservation> {
+        let mut planner = if after_others { self.walk(fork, None) } else { self.planner(fork) };
         let (verdict, _) = planner.plan_batch_for(fork, &[request], &[self.requester.as_str()]).pop()?;
         if !matches!(verdict, Verdict::Place(_)) {
             return None;
@@ -51,18 +65,35 @@ impl Scene {
         }
     }
 
-    /// One walk over the queue, as the leader makes it when something came free; what became of the one asked about.
+    /// What becomes of one that waits.
     fn serve(&self, fork: &mut Ledger, id: ReservationId) -> Option<Reservation> {
+        self.walk(fork, Some(id));
+        fork.reservation(id).map(|served| Reservation::clone(served))
+    }
+
+    /// Walks over the queue, as the leader makes them when something came free, until nobody gets a place any more, or this one has got its own.
+    fn walk(&self, fork: &mut Ledger, until: Option<ReservationId>) -> Planner {
         let mut planner = self.planner(fork);
-        for (reservation, placement, _) in planner.plan_queue(fork, PLACES) {
-            if reservation == id {
-                apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement })?;
-                return fork.reservation(id).map(|granted| Reservation::clone(granted));
+        for _ in 0..MOST_WALKS {
+            let mut any = false;
+            for (reservation, placement, ticket) in planner.plan_queue(fork, PLACES) {
+                // Others of its queue that are set aside go before it.
+                let is_behind =
+                    fork.reservation(reservation).is_some_and(|waits| fork.is_behind_overflow(waits));
+                if !is_behind {
+                    let placed = apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement });
+                    any |= placed.is_some();
+                }
+                planner.settle(fork, ticket);
+                if !is_behind && until == Some(reservation) {
+                    return planner;
+                }
             }
-            // Who is served before takes what he gets.
-            apply(fork, SYSTEM_ACTOR, Command::Place { reservation, placement });
+            if !any {
+                break;
+            }
         }
-        None
+        planner
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Scene {
     pub(super) ledger: Ledger,
     pub(super) id: Option<ReservationId>,
     pub(super) request: Arc<Request>,
+    /// The request as it was asked, where nobody has submitted it: what policy fills in is filled in anew where that changes.
+    pub(super) asked: Arc<Request>,
     pub(super) requester: String,
     /// Grants of which one might end for it, in the order in which they are asked.
     pub(super) in_the_way: Vec<ReservationId>,
@@ -23,7 +25,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The scene of a reservation; `None` where there is none. O(nodes + what waits in its pool + some thousand holders).
+    /// The scene of a reservation; `None` where there is none. O(nodes + what waits in its pool + some thousand holders), and O(holders of its pool)
+    /// where the pool plans ahead or the calendar keeps something of it: when they leave decides then.
     pub fn of_reservation(ledger: &Ledger, id: ReservationId) -> Option<Scene> {
         let reservation = ledger.reservation(id)?;
         let waits = reservation.state == State::Pending;
@@ -33,7 +36,9 @@ impl Scene {
 
     /// The scene of a request that nobody has submitted. Cost as above.
     pub fn of_request(ledger: &Ledger, request: &Request, requester: &str) -> Scene {
-        Scene::new(ledger, None, Arc::new(ledger.filled(request).into_owned()), requester, true)
+        let filled = Arc::new(ledger.filled(request).into_owned());
+        let scene = Scene::new(ledger, None, filled, requester, true);
+        Scene { asked: Arc::new(request.clone()), ..scene }
     }
 
     fn new(
@@ -45,10 +50,15 @@ impl Scene {
     ) -> Scene {
         let priority = ledger.class(&request.class).map_or(0, |class| class.priority);
         let in_the_way = if waits { suggest::in_the_way(ledger, &request, priority) } else { Vec::new() };
-        let needed: BTreeSet<ReservationId> = in_the_way.iter().copied().chain(id).collect();
+        let mut needed: BTreeSet<ReservationId> = in_the_way.iter().copied().chain(id).collect();
+        if waits && (ledger.calendar().has(&request.pool) || plans_ahead(ledger, &request.pool)) {
+            let nodes = ledger.nodes().filter(|node| node.pool == request.pool);
+            needed.extend(nodes.flat_map(|node| ledger.holders(node.id)).map(|holder| holder.id));
+        }
         Scene {
             ledger: ledger.excerpt_for_pool(&request.pool, &needed),
             id,
+            asked: Arc::clone(&request),
             request,
             requester: requester.to_owned(),
             in_the_way,
@@ -78,4 +88,16 @@ impl Scene {
     pub fn request(&self) -> &Request {
         &self.request
     }
+}
+
+/// True where places of a pool may be kept for those who wait, until others have left.
+pub(super) fn plans_ahead(ledger: &Ledger, pool: &str) -> bool {
+    let Some(policy) = ledger.pool(pool) else { return false };
+    let is_overdue = |bound_ms: u64| {
+        let waiting = ledger.pending(pool).filter_map(|id| ledger.reservation(id));
+        waiting.into_iter().any(|one| ledger.clock().ms_since(one.submitted_at) > bound_ms)
+    };
+    policy.queueing.depth() > 0
+        || policy.starvation_bound().is_some_and(is_overdue)
+        || ledger.queues_waiting(pool).any(|queue| ledger.is_processed_for_sure(queue))
 }

@@ -1,5 +1,7 @@
 //! The smallest single changes that would admit a request now. The planner's scratch view says which are worth trying, a proof which are true.
 
+mod bounds;
+
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -27,6 +29,8 @@ const CPU_STEP_MILLIS: u64 = 100;
 const BYTES_STEP: u64 = 64 << 20;
 /// Steps in which a duration is made shorter, in milliseconds.
 const DURATION_STEP_MS: u64 = 60_000;
+/// The longest duration that is proposed where a request has none, in these steps: 31 days, as far as a plan looks.
+const LONGEST_STEPS: u64 = 31 * 24 * 60;
 
 /// What is tried, and what was found so far.
 struct Search<'a> {
@@ -222,17 +226,25 @@ impl Search<'_> {
         }
     }
 
-    /// Budgets are committed for the longest duration: a shorter one may be paid for.
+    /// Budgets are committed for the longest duration, and what is kept for later leaves room until then: a shorter one may do.
     fn duration(&mut self) {
-        let request = &*self.scene.request;
+        let (ledger, request) = (&self.scene.ledger, &*self.scene.request);
         let shorter = |steps: u64| Request { max_duration_ms: steps * DURATION_STEP_MS, ..request.clone() };
-        let whole = request.max_duration_ms.div_ceil(DURATION_STEP_MS);
-        if !self.scene.ledger.counts_usage() || whole < 2 {
+        let is_kept = ledger.calendar().has(&request.pool);
+        let whole = match request.max_duration_ms {
+            // It has no end of its own, and one is told where it is within sight.
+            0 if is_kept => LONGEST_STEPS,
+            own => own.div_ceil(DURATION_STEP_MS),
+        };
+        if !(ledger.counts_usage() || is_kept) || whole < 2 {
             return;
         }
         if let Some(steps) = self.largest(1, whole, &shorter) {
-            let whole_m = request.max_duration_ms / DURATION_STEP_MS;
-            self.request(format!("run for {steps}m at most in place of {whole_m}m"), shorter(steps));
+            let in_place = match request.max_duration_ms / DURATION_STEP_MS {
+                0 => String::new(),
+                whole_m => format!(" in place of {whole_m}m"),
+            };
+            self.request(format!("run for {steps}m at most{in_place}"), shorter(steps));
         }
     }
 
@@ -268,13 +280,16 @@ impl Search<'_> {
         }
     }
 
-    /// More of what a quota or a pool's countable is short of, and no more than that.
+    /// More of what a quota, a limit or a pool's countable is short of, or less of what is kept for others, and no more than that.
     fn policy(&mut self, blockers: &[Blocker]) {
         for blocker in blockers {
             let more = blocker.asked.saturating_sub(blocker.available);
             match blocker.reason {
                 Reason::QuotaExceeded => self.quota(&blocker.subject, more),
                 Reason::CountableExhausted => self.countable(&blocker.subject, more),
+                Reason::LimitExceeded | Reason::BudgetExhausted => self.limit(blocker, more),
+                Reason::ReservedByCalendar => self.calendar(blocker, more),
+                Reason::SpotShare | Reason::LabelMismatch => self.spot(blocker),
                 _ => {}
             }
         }

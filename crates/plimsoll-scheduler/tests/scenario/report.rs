@@ -241,11 +241,6 @@ impl Report {
             let Some(told) = explain(ledger, id) else { continue };
             let rank = format!("{} of {}", told.rank, told.queue_length);
             self.lines.push(format!("          {} waits, {rank} in its pool", self.name(id)));
-            if told.blockers.is_empty() {
-                self.lines.push(
-                    "            it would fit: what it takes is promised to those before it".to_owned(),
-                );
-            }
             self.blockers(&told.blockers);
         }
         self.aside(ledger);
