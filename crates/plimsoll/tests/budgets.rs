@@ -87,6 +87,37 @@ fn limits_hold_per_user_and_a_request_may_bound_its_own_cost() {
 }
 
 #[test]
+fn each_user_is_bound_by_the_tier_that_names_him() {
+    let dev = Dev::start(&["--fake-gpu", "a100:4"]);
+    let tiers = "
+apiVersion: plimsoll/v1
+kind: Quota
+metadata: { name: default }
+spec: { tier: { users: [\"*\"] }, perUser: { concurrent: 1 } }
+---
+apiVersion: plimsoll/v1
+kind: Quota
+metadata: { name: premium }
+spec: { tier: { rank: 1, users: [ada, \"research-*\"] }, perUser: { concurrent: 2 } }
+";
+    std::fs::write(dev.home.path().join("tiers.yaml"), tiers).unwrap();
+    text(&dev, 0, &["apply", "-f", "tiers.yaml"]);
+    for user in ["ada", "ada", "grace"] {
+        json(&dev, &reserve(user, "10m", &["--now"])[2..]);
+    }
+    let refused = text(&dev, 1, &reserve("ada", "10m", &["--now"]));
+    assert!(refused.contains("concurrent of user ada in quota premium: 1 asked, 0 of 2 left"), "{refused}");
+    let refused = text(&dev, 1, &reserve("grace", "10m", &["--now"]));
+    assert!(refused.contains("concurrent of user grace in quota default: 1 asked, 0 of 1 left"), "{refused}");
+    let shown = text(&dev, 0, &["get", "quotas"]);
+    assert!(shown.contains("tier 1: ada, research-*") && shown.contains("tier 0: *"), "{shown}");
+    let both = tiers.replace("tier: { users", "tenant: ada, tier: { users");
+    std::fs::write(dev.home.path().join("both.yaml"), both).unwrap();
+    let (code, _, stderr) = run(dev.home.path(), &["apply", "-f", "both.yaml"]);
+    assert!(code == 2 && stderr.contains("leave one of them out"), "{code}: {stderr}");
+}
+
+#[test]
 fn tokens_run_out_and_come_back() {
     let dev = dev();
     assert_eq!(json(&dev, &["take", "everyone/api/openai", "-n", "3"])["left"], 0);

@@ -161,6 +161,57 @@ metadata: { name: patient }
 }
 
 #[test]
+fn classes_share_a_pool_by_their_weights_and_queues_are_told_what_they_may_expect() {
+    let dev = dev();
+    let policy = "
+apiVersion: plimsoll/v1
+kind: Pool
+metadata: { name: default }
+spec: { classOrder: weighted, preemption: never }
+---
+apiVersion: plimsoll/v1
+kind: Class
+metadata: { name: critical }
+spec: { priority: 100, weight: 3 }
+---
+apiVersion: plimsoll/v1
+kind: Class
+metadata: { name: batch }
+spec: { priority: 10, weight: 1 }
+";
+    std::fs::write(dev.home.path().join("policy.yaml"), policy).unwrap();
+    text(&dev, 0, &["apply", "-f", "policy.yaml"]);
+    let all = json(&dev, &["reserve", "--gpu", "4", "--confirm", "--now", "--for", "1h"]);
+    // Two of its own, and one of those that speech does not want.
+    let asked = reserve(&dev, "vision", "3", &[])["id"].as_str().unwrap().to_owned();
+    let shown = json(&dev, &["get", "queues"]);
+    let vision = shown.as_array().unwrap().iter().find(|one| one["name"] == "vision").unwrap();
+    assert_eq!(vision["status"]["quotas"][0]["expected"], "3000", "{vision}");
+    assert!(text(&dev, 0, &["get", "queues", "-o", "wide"]).contains("EXPECTS"));
+    text(&dev, 0, &["cancel", &asked]);
+    let ask = |class: &str| -> Vec<String> {
+        let asked = ["-o", "json", "reserve", "--gpu", "1", "--class", class, "--confirm", "--for", "1h"];
+        let one = |_| {
+            let (code, stdout, stderr) = run(dev.home.path(), &asked);
+            assert_eq!(code, 3, "it waits: {stderr}");
+            serde_json::from_str::<Value>(&stdout).unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        (0..3).map(one).collect()
+    };
+    let (batch, critical) = (ask("batch"), ask("critical"));
+    text(&dev, 0, &["release", all["id"].as_str().unwrap(), "--token", all["token"].as_str().unwrap()]);
+    for id in [&critical[0], &critical[1], &critical[2], &batch[0]] {
+        text(&dev, 0, &["wait", id, "--timeout", "10s"]);
+    }
+    let waits = |id: &String| json(&dev, &["get", "r", id])[0]["state"] == "RESERVATION_STATE_PENDING";
+    assert!(batch[1..].iter().all(waits));
+    let planned = policy.replace("classOrder: weighted", "classOrder: weighted, queueing: backfill_2");
+    std::fs::write(dev.home.path().join("planned.yaml"), planned).unwrap();
+    let (code, _, stderr) = run(dev.home.path(), &["apply", "-f", "planned.yaml"]);
+    assert!(code == 2 && stderr.contains("plans by class"), "{code}: {stderr}");
+}
+
+#[test]
 fn queues_are_shown_as_files_and_deleted_when_nothing_uses_them() {
     let dev = dev();
     let shown = text(&dev, 0, &["get", "queues", "-o", "yaml"]);
