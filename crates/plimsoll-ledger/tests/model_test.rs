@@ -57,6 +57,7 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let repair = r.repair().map(|repair| (repair.since.0, repair.until.0, repair.members));
         let tokens: Vec<u64> = r.member_tokens().iter().map(|token| token.0).collect();
         prop_assert_eq!((repair, tokens), (m.repair, m.tokens.clone()), "{:?}", r);
+        prop_assert_eq!(r.cost_micros, m.cost, "{:?}", r);
         let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
         prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);
         let load = ledger.load(r.id).map(|load| (load.report, load.at.0));
@@ -139,13 +140,15 @@ proptest! {
 }
 
 /// What happens at least so often in 400 histories of a fixed seed: about half of what there is.
-const MET: [(&str, u64); 6] = [
+const MET: [(&str, u64); 8] = [
     ("bucket forgotten", 48),
     ("budget exhausted", 133),
     ("more tokens than a burst", 43),
     ("request denied", 69),
     ("tokens denied", 69),
     ("tokens taken", 82),
+    ("grant that cost", 5),
+    ("limit exceeded", 4),
 ];
 
 /// The property above would hold where nothing is ever reached.
