@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use histories::entry::entry;
 use histories::fleet::{layout, registration};
-use histories::placing::{gang_apart, instance_at, replica, too_much, waits_in};
+use histories::placing::{gang_apart, instance_at, replica, small_and_short, too_much, waits_in};
 use histories::policy::{limits, policy, queues, scaling, service};
 use histories::step::{Step, step};
 use model::contention::Episode;
@@ -57,6 +57,7 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         let repair = r.repair().map(|repair| (repair.since.0, repair.until.0, repair.members));
         let tokens: Vec<u64> = r.member_tokens().iter().map(|token| token.0).collect();
         prop_assert_eq!((repair, tokens), (m.repair, m.tokens.clone()), "{:?}", r);
+        prop_assert_eq!(r.cost_micros, m.cost, "{:?}", r);
         let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
         prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);
         let load = ledger.load(r.id).map(|load| (load.report, load.at.0));
@@ -139,13 +140,15 @@ proptest! {
 }
 
 /// What happens at least so often in 400 histories of a fixed seed: about half of what there is.
-const MET: [(&str, u64); 6] = [
+const MET: [(&str, u64); 8] = [
     ("bucket forgotten", 48),
     ("budget exhausted", 133),
     ("more tokens than a burst", 43),
     ("request denied", 69),
     ("tokens denied", 69),
     ("tokens taken", 82),
+    ("grant that cost", 70),
+    ("limit exceeded", 40),
 ];
 
 /// The property above would hold where nothing is ever reached.
@@ -204,6 +207,14 @@ fn history(steps: &[(Step, u64)]) -> Result<Model, TestCaseError> {
                 let submit = Command::Submit { request, verdict };
                 run(&mut ledger, &mut model, now_ms, &Entry::system(submit))?;
             }
+            // More at a time than a user may have, and what the first of them cost.
+            for _ in 0..6 {
+                now_ms += 700;
+                let submit = Entry::system(small_and_short(&ledger));
+                run(&mut ledger, &mut model, now_ms, &submit)?;
+            }
+            now_ms += 9_000;
+            run(&mut ledger, &mut model, now_ms, &Entry::system(Command::Expire { limit: 3 }))?;
         }
         let entry = Entry::system(replica(&ledger));
         run(&mut ledger, &mut model, now_ms, &entry)?;

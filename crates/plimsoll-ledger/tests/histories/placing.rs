@@ -97,6 +97,15 @@ pub(crate) fn replica(ledger: &Ledger) -> Command {
     Command::Submit { request, verdict }
 }
 
+/// A little of the third node for a while: it costs something, and a user has only so many of them.
+pub(crate) fn small_and_short(ledger: &Ledger) -> Command {
+    let amounts = Resources::new(20, 0);
+    let stays = staying(Requirements { amounts, ..Requirements::default() });
+    let request = Request { max_duration_ms: 10_000, ttl_ms: 10_000, ..stays };
+    let verdict = Verdict::Place(placement(ledger, &request, &[2], 0));
+    Command::Submit { request, verdict }
+}
+
 /// A request for more cores than there are, which waits.
 pub(crate) fn too_much() -> Request {
     let amounts = Resources::new(50_000, GIB);

@@ -359,17 +359,29 @@ pub(crate) fn limits(micros: u64) -> Vec<PolicyObject> {
             ..QuotaPolicy::default()
         })
     };
+    // Money is mostly what runs out first, and what is kept in memory costs little.
+    let prices = [("cpu", 1_900_001), ("memory", 333), ("license/x", 7)];
+    let prices = prices.map(|(name, price)| (name.to_owned(), price)).into();
     vec![
-        of("user", "", vec![limit(Scope::User, Measure::Concurrent, Reset::Live, micros / 4_000)]),
+        PolicyObject::Pool(Pool { name: "default".into(), prices, ..Pool::default() }),
+        of("user", "", vec![limit(Scope::User, Measure::Concurrent, Reset::Live, micros / 9_000)]),
         of(
             "day",
             "",
             vec![
                 limit(Scope::Together, Measure::CpuHours, Reset::Day, micros),
-                limit(Scope::User, Measure::Starts, Reset::Day, micros / 1_000),
+                limit(Scope::User, Measure::Starts, Reset::Day, micros / 5_000),
+                limit(Scope::User, Measure::Cost, Reset::Day, micros),
             ],
         ),
-        of("org", "org", vec![limit(Scope::Together, Measure::CpuHours, Reset::Never, micros)]),
+        of(
+            "org",
+            "org",
+            vec![
+                limit(Scope::Together, Measure::CpuHours, Reset::Never, micros),
+                limit(Scope::Together, Measure::Cost, Reset::Never, micros),
+            ],
+        ),
     ]
 }
 

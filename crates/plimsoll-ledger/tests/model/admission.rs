@@ -28,7 +28,7 @@ impl Model {
     ) -> Result<(), Reason> {
         let members = members_of(placement);
         let mut reasons = self.fits_there(request, &members, &members)?;
-        reasons.extend(self.grant_reasons(request, requester, members.len() as u64));
+        reasons.extend(self.grant_reasons(request, requester, self.priced(&members)));
         least(reasons)
     }
 

@@ -209,7 +209,7 @@ impl Model {
                 left.is_some_and(|left| i128::from(*asked) > left.max(0))
             })
         };
-        let members = request.gang.min_members.max(1).into();
+        let members = self.cheapest(request);
         request.qos == Some(plimsoll_ledger::Qos::BestEffort)
             || request.start_at_ms > 0
             || self.blockers.get(&id).into_iter().flatten().any(calendar)

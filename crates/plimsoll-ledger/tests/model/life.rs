@@ -62,6 +62,7 @@ impl Model {
             aside: false,
             bill: Vec::new(),
             paid_until: 0,
+            cost: 0,
             priority,
             state: State::Pending,
             resume: State::Pending,
@@ -295,7 +296,7 @@ impl Model {
         r.end = Some(reason);
         let bills = std::mem::take(&mut r.bill);
         self.leave_service(id);
-        self.settle(bills);
+        self.settle(id, bills);
         let mut ended: Vec<(u64, u64)> = self
             .reservations
             .iter()

@@ -63,7 +63,10 @@ pub(crate) struct Res {
     pub(crate) end: Option<EndReason>,
     pub(crate) requester: String,
     pub(crate) bill: Vec<usage::Bill>,
+    /// 0 where it has no tab.
     pub(crate) paid_until: u64,
+    /// What it cost when it ended last, in millionths.
+    pub(crate) cost: u64,
     /// What it said, and since when it is at that address.
     pub(crate) endpoint: Option<(plimsoll_ledger::Announcement, u64)>,
     /// Since when, until when, and how many members it had.

@@ -317,7 +317,9 @@ impl Model {
         r.ttl_ms = r.request.ttl_ms;
         let bills = std::mem::take(&mut r.bill);
         self.leave_service(id);
-        self.settle(bills);
+        self.settle(id, bills);
+        // It has its place to come, and its cost with it.
+        self.reservations.get_mut(&id).expect("looked up above").cost = 0;
     }
 
     pub(super) fn keep_no_place(&mut self, id: u64) {

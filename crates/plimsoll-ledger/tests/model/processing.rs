@@ -52,7 +52,7 @@ impl Model {
     /// What a class makes of what an hour takes.
     pub(super) fn multiplied(&self, request: &Request, per_hour: u64) -> u64 {
         let factor = self.multipliers.get(&request.class).copied().flatten().unwrap_or(1_000);
-        u64::try_from((u128::from(per_hour) * u128::from(factor)).div_ceil(1_000)).expect("no fleet has more")
+        u64::try_from((u128::from(per_hour) * u128::from(factor)).div_ceil(1_000)).unwrap_or(u64::MAX)
     }
 
     /// What is kept for classes, as schedules that are always open.

@@ -50,9 +50,9 @@ impl Bill {
     fn up_to(&self, now: u64) -> u64 {
         let taken = |(from, until, per_hour): &(u64, u64, u64)| {
             let product = u128::from(*per_hour) * u128::from(now.min(*until).saturating_sub(*from));
-            u64::try_from(product.div_ceil(HOUR_MS.into())).expect("a few days of a machine")
+            u64::try_from(product.div_ceil(HOUR_MS.into())).unwrap_or(u64::MAX)
         };
-        self.flat + self.stretches.iter().map(taken).sum::<u64>()
+        self.stretches.iter().map(taken).fold(self.flat, u64::saturating_add)
     }
 
     fn all(&self) -> u64 {
@@ -60,15 +60,22 @@ impl Bill {
     }
 }
 
-/// The model knows what the generator makes: live counts, starts, core-hours; by day or never.
+/// The model knows what the generator makes: live counts, starts, core-hours, money; by day or never.
 fn period(reset: Reset, now: u64) -> u64 {
     if reset == Reset::Day { now / DAY_MS } else { 0 }
 }
 
-fn per_hour(meter: Meter, amounts: &Resources, members: u64) -> u64 {
-    let cpu = u128::from(amounts.cpu_millis.0) * u128::from(members) * 1_000;
-    // No fleet has more.
-    if meter.measure == Measure::CpuHours { cpu.min(1 << 60) as u64 } else { 0 }
+/// The meter of what a grant itself costs: of no quota.
+const OWN: Meter = Meter { scope: Scope::Together, measure: Measure::Cost, reset: Reset::Never };
+
+fn is_timed(measure: Measure) -> bool {
+    matches!(measure, Measure::CpuHours | Measure::Cost)
+}
+
+/// Product of an amount and a factor, over what makes a whole; rounded up, and at the top where it does not fit.
+fn part(amount: u128, factor: u64, whole: u64) -> u64 {
+    let product = amount.saturating_mul(factor.into());
+    u64::try_from(product.div_ceil(whole.into())).unwrap_or(u64::MAX)
 }
 
 impl Model {
@@ -97,20 +104,82 @@ impl Model {
         names(&tier.users) && !self.quotas.values().any(rival)
     }
 
+    fn counts_usage(&self) -> bool {
+        self.version >= 4
+            && (!self.quotas.is_empty() || self.pools.values().any(|pool| !pool.prices.is_empty()))
+    }
+
+    /// What an hour takes of a measure.
+    fn per_hour(
+        &self,
+        measure: Measure,
+        request: &Request,
+        amounts: &Resources,
+        (members, permille): (u64, u64),
+    ) -> u64 {
+        let of = |name: &str| u128::from(amounts.get(name).0) * u128::from(members);
+        let hour = match measure {
+            Measure::CpuHours => part(of("cpu"), 1_000_000, 1_000),
+            Measure::Cost => {
+                let prices = self.pools.get(&request.pool).map(|pool| &pool.prices);
+                let whole = |name: &str| match name {
+                    "cpu" => 1_000,
+                    "memory" => 1 << 30,
+                    _ => 1,
+                };
+                let prices = prices.into_iter().flatten();
+                let sum = prices
+                    .map(|(name, price)| part(of(name), *price, whole(name)))
+                    .fold(0, u64::saturating_add);
+                part(sum.into(), permille, 1_000)
+            }
+            _ => 0,
+        };
+        self.multiplied(request, hour)
+    }
+
+    /// What a node costs, in thousandths.
+    fn price_of(&self, node: u32) -> u64 {
+        let said = self.nodes.get(&node).and_then(|node| node.reg.labels.get("price_permille"));
+        said.filter(|_| self.version >= 11).map_or(1_000, |said| said.parse().expect("it was checked"))
+    }
+
+    /// Number of members, and what their nodes cost in the mean.
+    pub(super) fn priced(&self, members: &[(u32, Vec<DeviceGrant>)]) -> (u64, u64) {
+        let count = members.len() as u64;
+        let sum: u64 = members.iter().map(|(node, _)| self.price_of(*node)).sum();
+        (count, if count == 0 { 1_000 } else { sum.div_ceil(count) })
+    }
+
+    /// The fewest members that are of use, where they cost least.
+    pub(super) fn cheapest(&self, request: &Request) -> (u64, u64) {
+        let nodes = self.nodes.iter().filter(|(_, node)| node.pool == request.pool);
+        let least = nodes.map(|(id, _)| self.price_of(*id)).min();
+        (request.gang.min_members.max(1).into(), least.unwrap_or(1_000).min(1_000))
+    }
+
     /// What a grant made now would be charged, up to `until`.
     fn bill(
         &self,
         request: &Request,
         requester: &str,
         amounts: &Resources,
-        members: u64,
+        members: (u64, u64),
         until: u64,
     ) -> Vec<Bill> {
         if self.version < 4 {
             return Vec::new();
         }
+        let stretches = |measure: Measure| match self.per_hour(measure, request, amounts, members) {
+            0 => Vec::new(),
+            per_hour => vec![(self.clock, until, per_hour)],
+        };
         let user = if request.tenant.is_empty() { requester } else { &request.tenant };
         let mut bills = Vec::new();
+        if self.pools.get(&request.pool).is_some_and(|pool| !pool.prices.is_empty()) {
+            let line = Line { quota: String::new(), meter: OWN, who: String::new(), period: 0 };
+            bills.push(Bill { line, flat: 0, stretches: stretches(Measure::Cost) });
+        }
         for quota in self.quotas_about(request, user) {
             for meter in quota.limits.keys() {
                 let who = match meter.scope {
@@ -121,11 +190,7 @@ impl Model {
                 let period = period(meter.reset, self.clock);
                 let line = Line { quota: quota.name.clone(), meter: *meter, who: who.into(), period };
                 let flat = u64::from(matches!(meter.measure, Measure::Concurrent | Measure::Starts));
-                let stretches = match self.multiplied(request, per_hour(*meter, amounts, members)) {
-                    0 => Vec::new(),
-                    per_hour => vec![(self.clock, until, per_hour)],
-                };
-                bills.push(Bill { line, flat, stretches });
+                bills.push(Bill { line, flat, stretches: stretches(meter.measure) });
             }
         }
         bills
@@ -138,14 +203,21 @@ impl Model {
         live.map(Bill::all).sum::<u64>() + spent.sum::<u64>()
     }
 
-    /// Reason, and whether it is refused at once, of each line that has too little left for `asked`.
-    fn short<'a>(&self, asked: impl Iterator<Item = (&'a Line, u64)>) -> Vec<(Reason, bool)> {
+    /// Reason, and whether it is refused at once, of each line that has too little left for what is asked. A request's own cost is asked in whole.
+    fn short<'a>(
+        &self,
+        request: &Request,
+        asked: impl Iterator<Item = (&'a Line, u64)>,
+    ) -> Vec<(Reason, bool)> {
         let mut short = Vec::new();
         for (line, asked) in asked {
+            if line.quota.is_empty() && request.max_cost_micros > 0 && asked > request.max_cost_micros {
+                short.push((Reason::LimitExceeded, true));
+            }
             let Some(quota) = self.quotas.get(&line.quota) else { continue };
             let Some(limit) = quota.limits.get(&line.meter) else { continue };
             if asked > limit.saturating_sub(self.taken(line)) {
-                let timed = line.meter.measure == Measure::CpuHours;
+                let timed = is_timed(line.meter.measure);
                 let reason = if timed { Reason::BudgetExhausted } else { Reason::LimitExceeded };
                 short.push((reason, asked > *limit || (timed && !quota.queue_when_exhausted)));
             }
@@ -160,30 +232,36 @@ impl Model {
     }
 
     pub(super) fn submit_usage(&self, request: &Request) -> Result<(), Reason> {
-        let (amounts, members) = (&request.requirements.amounts, request.gang.min_members.into());
+        let (amounts, members) = (&request.requirements.amounts, self.cheapest(request));
         let bills = self.bill(request, &self.actor, amounts, members, self.until(request));
-        let short = self.short(bills.iter().map(|bill| (&bill.line, bill.all())));
+        let short = self.short(request, bills.iter().map(|bill| (&bill.line, bill.all())));
         if request.wait == Wait::Refuse || short.iter().any(|(_, at_once)| *at_once) {
             least(short.into_iter().map(|(reason, _)| reason).collect())?;
         }
         Ok(())
     }
 
-    pub(super) fn grant_reasons(&self, request: &Request, requester: &str, members: u64) -> Vec<Reason> {
+    pub(super) fn grant_reasons(
+        &self,
+        request: &Request,
+        requester: &str,
+        members: (u64, u64),
+    ) -> Vec<Reason> {
         let bills =
             self.bill(request, requester, &request.requirements.amounts, members, self.until(request));
-        let short = self.short(bills.iter().map(|bill| (&bill.line, bill.all())));
+        let short = self.short(request, bills.iter().map(|bill| (&bill.line, bill.all())));
         short.into_iter().map(|(reason, _)| reason).collect()
     }
 
     pub(super) fn charge_grant(&mut self, r: &mut Res) {
-        r.paid_until = self.until(&r.request);
-        r.bill = self.bill(&r.request, &r.requester, &r.amounts, r.members.len() as u64, r.paid_until);
+        let until = self.until(&r.request);
+        r.bill = self.bill(&r.request, &r.requester, &r.amounts, self.priced(&r.members), until);
+        r.paid_until = if r.bill.is_empty() { 0 } else { until };
     }
 
     /// After a change of a reservation: its lines have rows now, or none where nothing is taken.
     pub(super) fn note_rows(&mut self, lines: Vec<Line>) {
-        for line in lines {
+        for line in lines.into_iter().filter(|line| !line.quota.is_empty()) {
             if line.period != period(line.meter.reset, self.clock) {
                 continue;
             }
@@ -202,11 +280,12 @@ impl Model {
 
     /// The lease goes on to its deadline: the next stretch of each line that grows, and of lines that came since.
     pub(super) fn renew_usage(&self, r: &mut Res) -> Result<(), Reason> {
-        let from = if r.bill.is_empty() { self.clock } else { r.paid_until };
-        if self.version < 4 || r.deadline <= from || (r.bill.is_empty() && r.hard_end > 0) {
+        let has_tab = r.paid_until > 0;
+        let from = if has_tab { r.paid_until } else { self.clock };
+        if r.deadline <= from || (!has_tab && (!self.counts_usage() || r.hard_end > 0)) {
             return Ok(());
         }
-        let members = r.members.len() as u64;
+        let members = self.priced(&r.members);
         let (mut next, mut asked) = (Vec::new(), Vec::new());
         for bill in &r.bill {
             let mut bill = bill.clone();
@@ -220,6 +299,7 @@ impl Model {
                 } else if let Some(last) = bill.stretches.last_mut() {
                     last.1 = r.deadline;
                 }
+                let before = if bill.line.quota.is_empty() { 0 } else { before };
                 asked.push((bill.line.clone(), bill.all() - before));
             }
             next.push(bill);
@@ -233,7 +313,7 @@ impl Model {
                 next.push(new);
             }
         }
-        let short = self.short(asked.iter().map(|(line, asked)| (line, *asked)));
+        let short = self.short(&r.request, asked.iter().map(|(line, asked)| (line, *asked)));
         least(short.into_iter().map(|(reason, _)| reason).collect())?;
         (r.bill, r.paid_until) = (next, r.deadline);
         Ok(())
@@ -241,11 +321,11 @@ impl Model {
 
     /// Other amounts from now on.
     pub(super) fn resize_usage(&self, r: &mut Res) -> Result<(), Reason> {
-        let members = r.members.len() as u64;
+        let members = self.priced(&r.members);
         let (mut next, mut asked) = (Vec::new(), Vec::new());
         for bill in &r.bill {
             let mut bill = bill.clone();
-            if bill.line.meter.measure == Measure::CpuHours {
+            if is_timed(bill.line.meter.measure) {
                 let present = period(bill.line.meter.reset, self.clock);
                 let before = if present == bill.line.period { bill.all() } else { 0 };
                 let cut = self.clock.min(r.paid_until).max(bill.stretches.last().map_or(0, |last| last.0));
@@ -256,23 +336,32 @@ impl Model {
                 } else if let Some(last) = bill.stretches.last_mut() {
                     last.1 = cut;
                 }
-                let per_hour = self.multiplied(&r.request, per_hour(bill.line.meter, &r.amounts, members));
+                let per_hour = self.per_hour(bill.line.meter.measure, &r.request, &r.amounts, members);
                 bill.stretches.push((cut, r.paid_until, per_hour));
+                let before = if bill.line.quota.is_empty() { 0 } else { before };
                 asked.push((bill.line.clone(), bill.all().saturating_sub(before)));
             }
             next.push(bill);
         }
-        let short = self.short(asked.iter().map(|(line, asked)| (line, *asked)));
+        let short = self.short(&r.request, asked.iter().map(|(line, asked)| (line, *asked)));
         least(short.into_iter().map(|(reason, _)| reason).collect())?;
         r.bill = next;
         Ok(())
     }
 
-    /// What a grant that ends has used stays charged.
-    pub(super) fn settle(&mut self, bills: Vec<Bill>) {
+    /// What a grant that ends has used stays charged, and what it cost is written down.
+    pub(super) fn settle(&mut self, id: u64, bills: Vec<Bill>) {
+        let now = self.clock;
+        let r = self.reservations.get_mut(&id).expect("looked up by the caller");
+        if std::mem::take(&mut r.paid_until) > 0 {
+            r.cost = bills.iter().find(|bill| bill.line.quota.is_empty()).map_or(0, |own| own.up_to(now));
+            if r.cost > 0 {
+                *self.met.entry("grant that cost").or_default() += 1;
+            }
+        }
         let lines: Vec<Line> = bills.iter().map(|bill| bill.line.clone()).collect();
         for bill in bills {
-            if bill.line.meter.reset != Reset::Live {
+            if bill.line.meter.reset != Reset::Live && !bill.line.quota.is_empty() {
                 let used = bill.up_to(self.clock);
                 self.spent.push((bill.line, used));
             }
