@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 14;
+pub const LATEST_VERSION: u32 = 15;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

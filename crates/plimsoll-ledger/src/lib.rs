@@ -35,6 +35,7 @@ mod overflow;
 mod placement;
 mod policy;
 mod preemption;
+mod priority_weights;
 mod processing;
 mod qos;
 mod queue_use;
@@ -90,6 +91,7 @@ pub use policy::{
     Pool, Preemption, Queue, QueueOrder, Strategy,
 };
 pub use preemption::Claimant;
+pub use priority_weights::{MAX_POINTS, PriorityWeights};
 pub use processing::Batch;
 pub use qos::Qos;
 pub use queue_use::{QueueUse, USUAL_HALF_LIFE_MS};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use plimsoll_types::{Amount, Labels, ResourceName, Resources, Revision, Selector};
 
 use crate::{
-    Batch, ClassOrder, ContentionPolicy, Elastic, EvictWhen, Overflow, Qos, QueueDiscipline, Quota,
-    QuotaPolicy, ScalingPolicy, Schedule, Service, SpotPolicy, Validator,
+    Batch, ClassOrder, ContentionPolicy, Elastic, EvictWhen, Overflow, PriorityWeights, Qos, QueueDiscipline,
+    Quota, QuotaPolicy, ScalingPolicy, Schedule, Service, SpotPolicy, Validator,
 };
 
 /// Pool that exists from the start and takes every node that no other pool takes.
@@ -70,6 +70,8 @@ pub struct Pool {
     pub half_life_ms: u64,
     /// Which class goes first where several wait. From ledger version 14 on.
     pub class_order: ClassOrder,
+    /// What counts how much where its queue goes by points; `None` for the usual. From ledger version 15 on.
+    pub priority_weights: Option<PriorityWeights>,
     /// Revision of the latest change.
     pub changed: Revision,
 }

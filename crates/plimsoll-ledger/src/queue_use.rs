@@ -68,7 +68,7 @@ impl Pool {
     /// How long it takes until use counts half; `None` where use over time is not counted.
     pub fn fades_in_ms(&self) -> Option<u64> {
         let half_life_ms = if self.half_life_ms == 0 { USUAL_HALF_LIFE_MS } else { self.half_life_ms };
-        (self.fairness == Fairness::FairTree).then_some(half_life_ms)
+        (self.fairness == Fairness::FairTree || self.weighs_past_use()).then_some(half_life_ms)
     }
 }
 

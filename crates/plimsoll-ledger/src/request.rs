@@ -64,6 +64,8 @@ pub struct Request {
     pub repair_within_ms: u64,
     /// When it would rather start; `None` for as soon as it can. From ledger version 14 on.
     pub hours: Option<PreferredHours>,
+    /// Points that it gives up in a queue that goes by points. From ledger version 15 on.
+    pub nice: u32,
 }
 
 /// What becomes of a reservation when its grant is taken back.

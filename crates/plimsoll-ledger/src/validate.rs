@@ -17,7 +17,7 @@ use crate::{
     Blocker, GpuShare, MAX_PROFILES, MAX_SLICES, MigLayout, PolicyObject, Qos, Reason, Registration, Request,
     Requirements, WHOLE_DEVICE_MILLI,
 };
-use crate::{LATEST_VERSION, class_order, hours, processing, queue_use};
+use crate::{LATEST_VERSION, class_order, hours, priority_weights, processing, queue_use};
 
 /// Every way in which `request` makes no sense; empty where it does. Durations of 0 stand for the default.
 pub fn validate_request(request: &Request) -> Vec<Blocker> {
@@ -60,6 +60,7 @@ pub fn validate_request(request: &Request) -> Vec<Blocker> {
         requirements(&mut bad, &field, &role.requirements, gang.max_members.into());
     }
     amounts(&mut bad, "burst", &request.burst, gang.max_members.into());
+    range(&mut bad, "nice", request.nice.into(), 0, priority_weights::MAX_POINTS.into());
     if let Some(hours) = &request.hours {
         name(&mut bad, "hours.schedule", &hours.schedule);
         range(&mut bad, "hours.longest_wait_ms", hours.longest_wait_ms, MIN_TTL_MS, MAX_TTL_MS);
@@ -165,6 +166,7 @@ pub(crate) fn validate_policy_of(version: u32, object: &PolicyObject) -> Vec<Blo
             range(&mut bad, "pool.prices", pool.prices.len() as u64, 0, MAX_ITEMS as u64);
             range(&mut bad, "pool.currency", pool.currency.len() as u64, 0, 16);
             bad.extend(class_order::validate_class_order(pool));
+            bad.extend(priority_weights::validate_priority_weights(pool));
             let bounds = processing::pool_bounds(pool).into_iter().chain(queue_use::pool_bounds(pool));
             for (field, value, least, most) in bounds {
                 range(&mut bad, field, value, least, most);

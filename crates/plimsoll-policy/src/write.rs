@@ -121,6 +121,19 @@ fn pool_parts(pool: &Pool) -> (Value, Value) {
     if pool.class_order != ClassOrder::default() {
         spec.insert("classOrder".to_owned(), json!(word(&CLASS_ORDERS, class_order_to_v1(pool.class_order))));
     }
+    if let Some(weights) = &pool.priority_weights {
+        let mut block = json!({
+            "age": weights.age,
+            "maxAge": format_duration_ms(weights.max_age_ms),
+            "size": weights.size,
+            "fairShare": weights.fair_share,
+            "qos": weights.qos,
+        });
+        if !weights.resources.is_empty() {
+            block["resources"] = json!(weights.resources);
+        }
+        spec.insert("priorityWeights".to_owned(), block);
+    }
     if pool.half_life_ms > 0 {
         spec.insert("halfLife".to_owned(), json!(format_duration_ms(pool.half_life_ms)));
     }

@@ -41,7 +41,7 @@ fn unknown_keys_and_words_are_told_with_what_was_meant() {
         ),
         (
             in_pool("autoscaling: {}"),
-            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price, preemption, maxPreemptionsPerHour, prices, currency, topology, queueing, starvationBound, rebalanceInterval, oversubscription, contention, elasticity, minNodes, maxNodes, growthNodes, growthPeriod, idleTimeout, fragmentationThreshold, spot, powerBudget, halfLife, classOrder\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
+            "p.yaml:5:3: unknown key \"autoscaling\" in spec; there are: select, strategy, countables, queueOrder, maxPending, fairness, price, preemption, maxPreemptionsPerHour, prices, currency, topology, queueing, starvationBound, rebalanceInterval, oversubscription, contention, elasticity, minNodes, maxNodes, growthNodes, growthPeriod, idleTimeout, fragmentationThreshold, spot, powerBudget, halfLife, classOrder, priorityWeights\n  5 |   autoscaling: {}\n    |   ^^^^^^^^^^^",
         ),
         (
             in_pool("strategy: bestfit"),

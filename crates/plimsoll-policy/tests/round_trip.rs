@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use plimsoll_ledger::{
     Balancing, Batch, CapacityType, Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, EvictWhen,
     Fairness, Gauge, Measure, Meter, NodeLimits, OnInterruption, Overflow, PolicyObject, Pool, Preemption,
-    Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope, Service,
-    Severity, SpotPolicy, Strategy as Choice, Tier, Users, Validator,
+    PriorityWeights, Qos, Queue, QueueOrder, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule, Schedule, Scope,
+    Service, Severity, SpotPolicy, Strategy as Choice, Tier, Users, Validator,
 };
 use plimsoll_policy::{Parsed, Source, changes, parse, to_document, to_yaml};
 use plimsoll_types::{Amount, Operator, Resources, Revision, Selector, Term};
@@ -172,6 +172,13 @@ fn object() -> impl Strategy<Value = PolicyObject> {
                     "" | "strict" | "skip" if power_budget_watts % 2 == 0 => ClassOrder::Weighted,
                     _ => ClassOrder::Strict,
                 },
+                priority_weights: (queueing == "priority").then(|| PriorityWeights {
+                    age: max_preemptions_per_hour % 1_000_000_001,
+                    max_age_ms: starvation_bound_ms.max(1_000) / 1_000 * 1_000,
+                    fair_share: price_milli % 1_000_000_001,
+                    resources: [("gpu".to_owned(), max_pending % 1_000_000_001)].into(),
+                    ..PriorityWeights::default()
+                }),
                 changed: Revision(0),
             })
         },

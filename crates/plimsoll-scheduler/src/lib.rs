@@ -21,6 +21,7 @@ mod order;
 mod over_time;
 mod overload;
 mod planner;
+mod points;
 mod preemption;
 pub mod queueing;
 mod redistribute;
@@ -45,5 +46,6 @@ pub use explain::{
 };
 pub use overload::next_to_leave;
 pub use planner::{Closed, Planner, Ticket};
+pub use points::{PointTerm, points_of, rank_of};
 pub use preemption::Eviction;
 pub use redistribute::Relocation;

@@ -13,9 +13,9 @@ use plimsoll_ledger::{Ledger, QuotaTree, Request, Share, least};
 use plimsoll_types::Resources;
 
 /// `2^(-1/8)`, in thousandths: what is left of the past after an eighth of a half-life.
-const PAST_MILLI: u128 = 917;
+pub(crate) const PAST_MILLI: u128 = 917;
 /// A share is in billionths.
-const WHOLE: u128 = 1_000_000_000;
+pub(crate) const WHOLE: u128 = 1_000_000_000;
 
 /// Uses of one pool's queues, for one walk.
 pub(crate) struct OverTime {
@@ -108,7 +108,8 @@ impl OverTime {
     }
 }
 
-fn add(sums: &mut Sums, amounts: &Resources) {
+/// Adds amounts up.
+pub(crate) fn add(sums: &mut Sums, amounts: &Resources) {
     for (resource, amount) in amounts.iter() {
         *sums.entry(resource.to_owned()).or_default() += u128::from(amount.0);
     }

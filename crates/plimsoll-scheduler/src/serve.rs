@@ -169,7 +169,8 @@ impl Planner {
         let mut failed: BTreeSet<u64> = BTreeSet::new();
         let classes = self.class_turns(ledger, pool);
         let fairness = ledger.fairness_of(pool);
-        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, fairness, classes);
+        let order = self.walk_order(ledger, pool);
+        let mut turns = Turns::new(ledger, &mut self.headroom, &pool.name, fairness, classes, order);
         while placed.len() < limit
             && let Some((queue, id)) = turns.next()
         {

@@ -1,6 +1,6 @@
 //! Whose turn it is: the next request among the queues that wait for something of a pool.
 //!
-//! Inside a queue it is class, then age; or the class that holds least by its weight, where the pool goes by these. Between queues it is what the pool's `fairness` says: level by level of the tree, the child that
+//! Inside a queue it is the order of the pool's discipline (class, then age; or points, or what was learned); or the class that holds least by its weight, where the pool goes by these. Between queues it is what the pool's `fairness` says: level by level of the tree, the child that
 //! would have the lowest share of what is borrowed with its next request granted goes first, and among equals the one whose next request is older. A request without a queue stands beside
 //! the roots with a share of nothing. With `fair_tree` it is the child that used least over time by its weight.
 
@@ -43,16 +43,17 @@ const NO_QUEUE: &str = "";
 const ROOTS: &str = "/";
 
 impl<'a> Turns<'a> {
-    /// All that wait in a pool. O(n) in those that wait, O(q log q) in queues.
+    /// All that wait in a pool, inside each queue in this order. O(n) in those that wait, O(q log q) in queues.
     pub(crate) fn new(
         ledger: &'a Ledger,
         headroom: &mut Headroom,
         pool: &str,
         fairness: Fairness,
         classes: Option<ClassTurns>,
+        order: impl Iterator<Item = ReservationId>,
     ) -> Turns<'a> {
         let mut lines: BTreeMap<String, ClassLines> = BTreeMap::new();
-        for id in ledger.pending(pool) {
+        for id in order {
             let reservation = ledger.reservation(id).filter(|waiting| !ledger.is_out_of_hours(waiting));
             let Some(reservation) = reservation else { continue };
             let line = lines.entry(reservation.request.queue.clone()).or_default();

@@ -212,6 +212,52 @@ spec: { priority: 10, weight: 1 }
 }
 
 #[test]
+fn a_queue_that_goes_by_points_says_what_they_are_of() {
+    let dev = dev();
+    let policy = "
+apiVersion: plimsoll/v1
+kind: Pool
+metadata: { name: default }
+spec:
+  queueing: priority
+  priorityWeights: { age: 10, maxAge: 30d, size: 100, fairShare: 1000, resources: { gpu: 400 } }
+";
+    std::fs::write(dev.home.path().join("policy.yaml"), policy).unwrap();
+    text(&dev, 0, &["apply", "-f", "policy.yaml"]);
+    let shown = text(&dev, 0, &["get", "pool", "default", "-o", "yaml"]);
+    std::fs::write(dev.home.path().join("shown.yaml"), &shown).unwrap();
+    assert!(text(&dev, 0, &["apply", "-f", "shown.yaml"]).contains("unchanged"), "{shown}");
+    reserve(&dev, "vision", "2", &["--now"]);
+    let others = json(&dev, &["reserve", "--gpu", "2", "--confirm", "--now", "--for", "1h"]);
+    let id = |asked: Value| asked["id"].as_str().unwrap().to_owned();
+    let (older, nice) =
+        (id(reserve(&dev, "vision", "1", &[])), id(reserve(&dev, "speech", "1", &["--nice", "950"])));
+    let younger = id(reserve(&dev, "speech", "1", &[]));
+    let told = text(&dev, 0, &["explain", &older]);
+    assert!(told.contains("rank 2 of 3") && told.contains("points, inside its class"), "{told}");
+    let shown = json(&dev, &["explain", &nice])["points"].clone();
+    let terms = shown["terms"].as_array().unwrap();
+    let names: Vec<&str> = terms.iter().map(|term| term["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["age", "size", "fair_share", "gpu", "nice"], "{shown}");
+    // What is 0 is left out.
+    let points = |term: &Value| term["points"].as_str().map_or(0, |points| points.parse::<i64>().unwrap());
+    assert_eq!(
+        terms.iter().map(points).sum::<i64>().to_string(),
+        shown["total"].as_str().unwrap(),
+        "{shown}"
+    );
+    text(&dev, 0, &["release", others["id"].as_str().unwrap(), "--token", others["token"].as_str().unwrap()]);
+    for started in [&younger, &older] {
+        text(&dev, 0, &["wait", started, "--timeout", "10s"]);
+    }
+    assert_eq!(json(&dev, &["get", "r", &nice])[0]["state"], "RESERVATION_STATE_PENDING");
+    let elsewhere = policy.replace("queueing: priority", "queueing: skip");
+    std::fs::write(dev.home.path().join("elsewhere.yaml"), elsewhere).unwrap();
+    let (code, _, stderr) = run(dev.home.path(), &["apply", "-f", "elsewhere.yaml"]);
+    assert!(code == 2 && stderr.contains("only queueing priority goes by points"), "{code}: {stderr}");
+}
+
+#[test]
 fn queues_are_shown_as_files_and_deleted_when_nothing_uses_them() {
     let dev = dev();
     let shown = text(&dev, 0, &["get", "queues", "-o", "yaml"]);

@@ -29,6 +29,7 @@ const RELOCATION: Net = Net::tests("plimsoll-ledger", "relocation", "");
 const REPAIR: Net = Net::tests("plimsoll-ledger", "repair", "");
 const PROCESSING: Net = Net::tests("plimsoll-ledger", "processing", "");
 const CLASS_ORDER: Net = Net::tests("plimsoll-scheduler", "class_order_test", "");
+const POINTS: Net = Net::tests("plimsoll-scheduler", "points_test", "");
 const HOURS: Net = Net::tests("plimsoll-ledger", "hours", "");
 const ROLES: Net = Net::tests("plimsoll-ledger", "roles", "");
 const ADMINISTRATION: Net = Net::tests("plimsoll-ledger", "administration", "");
@@ -50,7 +51,7 @@ const SEEDS: Net = Net::Seeds;
 const TWICE: Net = Net::Twice;
 
 /// All of them.
-pub const SEEDED: [Seeded; 77] = [
+pub const SEEDED: [Seeded; 78] = [
     // The ledger.
     bug("reuse-token", "a token is the revision of the request, not of the grant", &[MODEL, SEEDS]),
     bug("renew-resurrects", "a renewal brings an ended lease back", &[MODEL, SEEDS]),
@@ -109,6 +110,7 @@ pub const SEEDED: [Seeded; 77] = [
         "classes of a pool that goes by their weights are served by priority",
         &[CLASS_ORDER],
     ),
+    bug("forget-the-points", "a queue that goes by points goes by class and age", &[POINTS]),
     bug("lowest-tier", "a user is in the lower of two tiers that name him", &[USAGE, MODEL]),
     bug(
         "break-the-promise",

@@ -2,7 +2,7 @@
 
 use plimsoll_ledger::{Blocker, Ledger, Placement, PolicyName, Request, Reservation};
 use plimsoll_proto::{convert, reason, v1};
-use plimsoll_scheduler::{Explanation, KeptPlaces, SingleChange, Suggestion};
+use plimsoll_scheduler::{Explanation, KeptPlaces, PointTerm, SingleChange, Suggestion};
 use plimsoll_types::Resources;
 
 /// Why a reservation is where it is.
@@ -55,7 +55,18 @@ fn explained(
         decision_revision: explanation.decision_revision.0,
         placement: explanation.placement.as_ref().map(place).unwrap_or_default(),
         contentions: contentions(ledger, request),
+        points: explanation.points.as_ref().map(|(total, terms)| points(*total, terms)),
     }
+}
+
+fn points(total: i64, terms: &[PointTerm]) -> v1::QueuePoints {
+    let term = |term: &PointTerm| v1::PointTerm {
+        name: term.name.clone(),
+        points: term.points,
+        most: term.most,
+        told: term.told.clone(),
+    };
+    v1::QueuePoints { total, terms: terms.iter().map(term).collect() }
 }
 
 /// Open contentions of what a request asks of its pool.

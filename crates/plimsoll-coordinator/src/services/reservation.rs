@@ -10,7 +10,7 @@ use plimsoll_proto::limits::MAX_BATCH;
 use plimsoll_proto::v1;
 use plimsoll_proto::v1::explain_reservation_request::Subject;
 use plimsoll_proto::v1::reservation_service_server::ReservationService;
-use plimsoll_scheduler::{Explanation, SingleChange};
+use plimsoll_scheduler::{Explanation, SingleChange, rank_of};
 use plimsoll_types::Revision;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -209,7 +209,7 @@ impl ReservationService for Reservations {
             revision: view.revision().0,
             age_ms: view.age_ms(),
             reservation: Some(v1::Reservation { start, ..self.api.show_whole(&view, reservation)? }),
-            rank: show::rank(&view, reservation),
+            rank: rank_of(&view, reservation),
             queue_length: show::queue_length(&view, reservation),
         }))
     }

@@ -4,15 +4,6 @@ use plimsoll_ledger::{Event, EventObject, Ledger, Reservation};
 use plimsoll_proto::{convert, v1};
 use plimsoll_types::{LedgerTime, Revision};
 
-/// Place in the queue, from 1; 0 where it is not queued.
-pub(super) fn rank(ledger: &Ledger, reservation: &Reservation) -> u64 {
-    if !reservation.is_waiting() {
-        return 0;
-    }
-    let before = ledger.pending(&reservation.request.pool).position(|id| id == reservation.id);
-    before.map_or(0, |before| before as u64 + 1)
-}
-
 /// Requests in the queue of the reservation's pool; 0 where it is not queued.
 pub(super) fn queue_length(ledger: &Ledger, reservation: &Reservation) -> u64 {
     if reservation.is_waiting() { ledger.pending_len(&reservation.request.pool) as u64 } else { 0 }

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{Ledger, Reservation};
 use plimsoll_proto::v1;
-use plimsoll_scheduler::{NoStart, StartEstimate};
+use plimsoll_scheduler::{NoStart, StartEstimate, rank_of};
 use plimsoll_types::ReservationId;
 
-use super::show;
 use crate::core::Core;
 
 /// When one that waits is expected to start; `None` where it does not wait.
 pub(super) fn of(core: &Core, ledger: &Ledger, reservation: &Reservation) -> Option<v1::StartEstimate> {
-    let estimate = core.estimate(ledger, reservation, || show::rank(ledger, reservation))?;
+    let estimate = core.estimate(ledger, reservation, || rank_of(ledger, reservation))?;
     Some(told(ledger, &estimate))
 }
 

@@ -81,6 +81,7 @@ impl Ledger {
         self.check_processing(put, delete, &mut blockers);
         self.check_fair_trees(put, &mut blockers);
         self.check_class_order(put, &mut blockers);
+        self.check_priority_weights(put, &mut blockers);
         self.check_qos_policy(put, &mut blockers);
         self.check_contention_policy(put, &mut blockers);
         self.check_elastic(put, delete, &mut blockers);

@@ -5,7 +5,7 @@ use crate::{
     Command, OnPreempt, PolicyName, PolicyObject, Request, calendar, capacity, contention, mig, qos, role,
     scaling, service, topology,
 };
-use crate::{class_order, hours, processing, queue_use};
+use crate::{class_order, hours, priority_weights, processing, queue_use};
 
 impl Command {
     /// The first ledger version that has all that this command says. Before it is in force, the command must not be proposed: its stored form
@@ -64,7 +64,9 @@ impl Command {
         let of_templates = matches!(self, Command::OpenIntent { template, .. } if !template.is_empty())
             || self.says(none, scaling::is_of_templates, none)
             || self.says(none, scaling::is_of_power, none);
+        let of_points = self.says(priority_weights::gives_up_points, priority_weights::is_of_points, none);
         let features = [
+            (of_points, priority_weights::SINCE_VERSION),
             (self.says(none, class_order::is_of_class_order, none), class_order::SINCE_VERSION),
             (self.says(none, usage::is_of_tiers, none), crate::usage::TIERS_SINCE_VERSION),
             (self.says(hours::asks_for_hours, hours::is_of_hours, none), hours::SINCE_VERSION),

@@ -160,6 +160,7 @@ impl Ledger {
         }
         self.check_interruption(request)?;
         self.check_hours_version(request)?;
+        self.check_nice(request)?;
         if !request.queue.is_empty() && self.queue(&request.queue).is_none() {
             return Err(Refusal::one(Reason::QueueNotFound, request.queue.as_str(), 1, 0));
         }

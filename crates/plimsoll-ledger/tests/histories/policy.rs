@@ -6,8 +6,9 @@ use plimsoll_autoscaler::{Behavior, Expander, Policy as Rules};
 use plimsoll_ledger::{
     Batch, CapacityType, Class, ClassOrder, ContentionPolicy, Elastic, Elasticity, EvictWhen, Fairness,
     Gauge, Measure, Meter, NodeLimits, NodeTemplate, OnInterruption, Overflow, PolicyName, PolicyObject,
-    Pool, Preemption, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Rate, Reset, Resolve, Rule,
-    ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Tier, Users, Validator,
+    Pool, Preemption, PriorityWeights, Provider, ProviderKind, Qos, Queue, Quota, QuotaPolicy, Rate, Reset,
+    Resolve, Rule, ScalingPolicy, ScalingTarget, Schedule, Scope, Service, Severity, SpotPolicy, Tier, Users,
+    Validator,
 };
 use plimsoll_types::{Amount, Operator, Resources, Selector, Term};
 
@@ -234,6 +235,13 @@ pub(crate) fn policy(change: u8) -> (Vec<PolicyObject>, Vec<PolicyName>) {
         }
         142 | 143 => (tiers(if change == 142 { 9_000 } else { 40_000 }), vec![]),
         144 => (vec![], vec![PolicyName::Quota("gold".into())]),
+        145 | 146 => {
+            // Points for little use: the pool counts use from now on. And weights where nothing goes by points.
+            let queueing = if change == 145 { "priority" } else { "skip" }.parse().expect("a discipline");
+            let fair_share = 1_000 * u32::from(change - 144);
+            let priority_weights = Some(PriorityWeights { fair_share, ..PriorityWeights::default() });
+            (vec![PolicyObject::Pool(Pool { priority_weights, queueing, ..pool("default", 0) })], vec![])
+        }
         36 => (vec![scaling("grow", "default", 1, 4, 0)], vec![]),
         37 => (vec![scaling("grow", "default", 2, 3, 4_000)], vec![]),
         38 => (vec![scaling("other", "gpu", 0, 2, 0)], vec![]),

@@ -115,6 +115,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 on_preempt: if duration == 1 { OnPreempt::End } else { OnPreempt::Requeue },
                 start_at_ms,
                 hours,
+                nice: if ttl_ms % 7 == 0 { (ttl_ms % 3) as u32 } else { 0 },
                 qos,
                 burst: Resources::new((cpu / 2).saturating_mul(bursts), 0),
                 name: if duration == 1 { "batch_1".into() } else { "one".into() },

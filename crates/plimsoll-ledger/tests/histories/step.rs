@@ -82,7 +82,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, 0u8..4).prop_map(|(node, change)| Step::Admin(node, change)),
         2 => (0u32..4, 0u16..3, prop::bool::ANY).prop_map(|(node, device, failed)| Step::Device(node, device, failed)),
         2 => (0u32..4).prop_map(Step::RemoveNode),
-        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 63u8..66, 5 => 110u8..116, 7 => 130u8..136, 4 => 136u8..138, 4 => Just(138u8), 1 => Just(139u8), 4 => Just(140u8), 1 => Just(141u8), 4 => 142u8..145], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
+        5 => (prop_oneof![2 => 0u8..9, 3 => 9u8..24, 3 => 24u8..32, 2 => 32u8..36, 2 => 36u8..41, 3 => 41u8..45, 4 => 45u8..49, 4 => 49u8..54, 3 => 55u8..58, 4 => 58u8..63, 5 => 63u8..66, 5 => 110u8..116, 7 => 130u8..136, 4 => 136u8..138, 4 => Just(138u8), 1 => Just(139u8), 4 => Just(140u8), 1 => Just(141u8), 4 => 142u8..145, 3 => Just(145u8), 1 => Just(146u8)], prop::bool::weighted(0.2)).prop_map(|(change, stale)| Step::Policy(change, stale)),
         5 => (any::<usize>(), prop::bool::weighted(0.3), prop::bool::weighted(0.1))
             .prop_map(|(pick, back, wait)| Step::MoveNode { pick, back, wait }),
         6 => (any::<usize>(), right(), 0u8..4, prop::bool::weighted(0.2))
@@ -91,7 +91,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, prop_oneof![4 => 0u64..20_000, 1 => Just(90_000_000)], right())
             .prop_map(|(node, in_ms, right)| Step::Interrupt { node, in_ms, right }),
         2 => Just(Step::Leader),
-        1 => (0u32..16).prop_map(Step::Upgrade),
+        1 => (0u32..17).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => (prop::option::weighted(0.5, any::<usize>()), 0u8..24).prop_map(|(which, template)| Step::Machine(which, template)),

@@ -34,6 +34,9 @@ impl Model {
         if request.hours.is_some() && self.version < 14 {
             return Err(Reason::UnsupportedVersion);
         }
+        if request.nice > 0 && self.version < 15 {
+            return Err(Reason::UnsupportedVersion);
+        }
         if !request.queue.is_empty() && !self.queues.contains_key(&request.queue) {
             return Err(Reason::QueueNotFound);
         }

@@ -405,7 +405,7 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 14 {
+                if *to > 15 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 let before = std::mem::replace(&mut self.version, *to);

@@ -105,6 +105,16 @@ impl Model {
         if put.iter().any(planned) {
             reasons.push(Reason::InvalidArgument);
         }
+        let by_points = |object: &PolicyObject| match object {
+            PolicyObject::Pool(pool) => pool.priority_weights.as_ref().map(|_| pool.queueing.to_string()),
+            _ => None,
+        };
+        if self.version < 15 && put.iter().any(|object| by_points(object).is_some()) {
+            reasons.push(Reason::UnsupportedVersion);
+        }
+        if put.iter().filter_map(by_points).any(|queueing| queueing != "priority") {
+            reasons.push(Reason::InvalidArgument);
+        }
         if self.version < 13 && put.iter().any(over_time) {
             reasons.push(Reason::UnsupportedVersion);
         }

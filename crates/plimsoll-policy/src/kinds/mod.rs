@@ -4,6 +4,7 @@ pub(crate) mod class;
 pub(crate) mod elastic;
 pub(crate) mod node_limits;
 mod places;
+mod points;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod quota;

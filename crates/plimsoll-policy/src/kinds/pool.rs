@@ -7,14 +7,14 @@ use plimsoll_proto::v1::{
 use plimsoll_types::quantity::{QuantityError, parse_cpu_millis, parse_duration_ms};
 
 use super::quota::parse_price;
-use super::{amounts, labels, name, selector};
+use super::{amounts, labels, name, points, selector};
 use crate::context::{Block, Context};
 use crate::node::Node;
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 28] = [
+pub(crate) const SPEC: [&str; 29] = [
     "select",
     "strategy",
     "countables",
@@ -43,6 +43,7 @@ pub(crate) const SPEC: [&str; 28] = [
     "powerBudget",
     "halfLife",
     "classOrder",
+    "priorityWeights",
 ];
 const CONTENTION: [&str; 3] = ["resolve", "after", "from"];
 
@@ -206,6 +207,7 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
         context.locate("pool.class_order", node.mark, "spec.classOrder");
         pool.class_order = context.word(node, "spec.classOrder", &CLASS_ORDERS).unwrap_or_default().into();
     }
+    pool.priority_weights = spec.get("priorityWeights").map(|node| points::read(context, node));
     if let Some(node) = spec.get("halfLife") {
         context.locate("pool.half_life_ms", node.mark, "spec.halfLife");
         pool.half_life_ms = context.quantity(node, "spec.halfLife", parse_duration_ms).unwrap_or_default();

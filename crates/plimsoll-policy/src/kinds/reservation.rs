@@ -6,14 +6,14 @@ use plimsoll_types::quantity::{QuantityError, parse_bytes, parse_cpu_millis, par
 
 use super::class::QOS;
 use super::spot::ON_INTERRUPTION;
-use super::{amounts, labels, places, quota, selector, text};
+use super::{amounts, labels, places, points, quota, selector, text};
 use crate::context::{Block, Context};
 use crate::node::Node;
 
 /// Keys of `metadata`.
 pub(crate) const METADATA: [&str; 2] = ["name", "labels"];
 /// Keys of `spec`.
-pub(crate) const SPEC: [&str; 33] = [
+pub(crate) const SPEC: [&str; 34] = [
     "pool",
     "class",
     "queue",
@@ -43,6 +43,7 @@ pub(crate) const SPEC: [&str; 33] = [
     "onPreempt",
     "onInterruption",
     "preferHours",
+    "nice",
     "maxCost",
     "team",
     "qos",
@@ -107,6 +108,10 @@ pub(crate) fn read(context: &mut Context<'_>, metadata: &Block<'_>, spec: &Block
             .unwrap_or_default()
             .into(),
         hours: hours(context, spec),
+        nice: spec
+            .get("nice")
+            .and_then(|node| points::points(context, node, "spec.nice"))
+            .unwrap_or_default(),
         limits: spec
             .get("maxCost")
             .and_then(|node| context.quantity(node, "spec.maxCost", quota::parse_micros))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     Batch, Class, Device, DeviceGrant, Elastic, FencePending, Moved, Node, NodeAdmin, NodeLimits, PolicyName,
-    PolicyObject, Pool, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule,
-    Validator,
+    PolicyObject, Pool, PriorityWeights, Queue as PolicyQueue, Quota, Registration, RemovedDevice,
+    RemovedNode, Rule, Validator,
 };
 use plimsoll_types::{
     Amount, DeviceIndex, Labels, LedgerTime, NodeEpoch, NodeId, ReservationId, Resources, Revision, Selector,
@@ -165,6 +165,23 @@ pub(super) fn pool(from: log::Pool) -> Result<Pool> {
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
         class_order: names::decode_class_order(from.class_order)?,
+        priority_weights: from.priority_weights.map(priority_weights).transpose()?,
+    })
+}
+
+fn priority_weights(from: log::PriorityWeights) -> Result<PriorityWeights> {
+    let field = "pool.priority_weights.resources";
+    let points = |(name, amount): (String, Amount)| match u32::try_from(amount.0) {
+        Ok(points) => Ok((name, points)),
+        Err(_) => Err(CodecError::OutOfRange { field, value: amount.0 }),
+    };
+    Ok(PriorityWeights {
+        age: from.age,
+        max_age_ms: from.max_age_ms,
+        size: from.size,
+        fair_share: from.fair_share,
+        qos: from.qos,
+        resources: amounts(from.resources)?.into_iter().map(points).collect::<Result<_>>()?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::{
     Class, Device, DeviceGrant, FencePending, Node, NodeAdmin, NodeLimits, PolicyName, PolicyObject, Pool,
-    Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
+    PriorityWeights, Queue as PolicyQueue, Quota, Registration, RemovedDevice, RemovedNode, Rule, Validator,
 };
 use plimsoll_types::{Amount, Labels, Resources, Selector, Term};
 
@@ -159,6 +159,19 @@ pub(super) fn pool(pool: &Pool) -> log::Pool {
         power_budget_watts: pool.power_budget_watts,
         half_life_ms: pool.half_life_ms,
         class_order: names::encode_class_order(pool.class_order),
+        priority_weights: pool.priority_weights.as_ref().map(priority_weights),
+    }
+}
+
+fn priority_weights(weights: &PriorityWeights) -> log::PriorityWeights {
+    let resources = weights.resources.iter().map(|(name, points)| (name.clone(), u64::from(*points)));
+    log::PriorityWeights {
+        age: weights.age,
+        max_age_ms: weights.max_age_ms,
+        size: weights.size,
+        fair_share: weights.fair_share,
+        qos: weights.qos,
+        resources: named(&resources.collect()),
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn write(to: &mut Writer<'_>, request: &Request) {
             to.number(2, hours.longest_wait_ms);
         });
     }
+    to.number(160, request.nice);
 }
 
 /// The request of its fields.
@@ -114,6 +115,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
     })?;
     let on_interruption = spot::decode_on_interruption(from.choice(110)?)?;
     let hours = from.message(150, "request.hours")?.map(read_hours).transpose()?;
+    let nice = from.small(160)?;
     from.end()?;
     Ok(Request {
         name,
@@ -140,6 +142,7 @@ pub(super) fn read(mut from: Reader<'_>) -> Result<Request> {
         repair_within_ms,
         on_interruption,
         hours,
+        nice,
         roles,
     })
 }

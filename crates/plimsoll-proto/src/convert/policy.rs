@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use plimsoll_ledger::limits::{MAX_ITEMS, MAX_MULTIPLIER_MILLI, MAX_TTL_MS, MAX_WEIGHT_MILLI, MIN_TTL_MS};
 use plimsoll_ledger::{
-    Class, ClassOrder, Fairness, Ledger, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
-    QueueDiscipline, QueueOrder, Strategy,
+    Class, ClassOrder, Fairness, Ledger, MAX_POINTS, NodeLimits, PolicyName, PolicyObject, Pool, Preemption,
+    PriorityWeights, QueueDiscipline, QueueOrder, Strategy,
 };
 use plimsoll_types::{Resources, Revision};
 
@@ -158,6 +158,7 @@ pub fn pool_to_v1(from: &Pool) -> v1::Pool {
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
         class_order: class_order_to_v1(from.class_order).into(),
+        priority_weights: from.priority_weights.as_ref().map(priority_weights_to_v1),
         spot: from.spot.as_ref().map(spot::spot_to_v1),
     }
 }
@@ -455,8 +456,51 @@ fn pool(check: &mut Check, from: &v1::Pool) -> Pool {
         power_budget_watts: from.power_budget_watts,
         half_life_ms: from.half_life_ms,
         class_order,
+        priority_weights: priority_weights(check, from, queueing),
         elastic: elastic::elastic(check, from),
         spot: from.spot.as_ref().map(|from| check.within("spot", |check| spot::spot(check, from))),
+    }
+}
+
+fn priority_weights(
+    check: &mut Check,
+    pool: &v1::Pool,
+    queueing: QueueDiscipline,
+) -> Option<PriorityWeights> {
+    let from = pool.priority_weights.as_ref()?;
+    if queueing != QueueDiscipline::Priority {
+        let hint = "only queueing priority goes by points: give that, or leave the weights out";
+        check.fail("priority_weights", format!("are given, and {hint}"));
+    }
+    check.within("priority_weights", |check| {
+        let points =
+            [("age", from.age), ("size", from.size), ("fair_share", from.fair_share), ("qos", from.qos)];
+        for (name, points) in points {
+            check.range(name, points.into(), 0, MAX_POINTS.into());
+        }
+        check.range("max_age_ms", from.max_age_ms, MIN_TTL_MS, MAX_TTL_MS);
+        for (resource, points) in &from.resources {
+            check.range(&format!("resources.{resource}"), (*points).into(), 0, MAX_POINTS.into());
+        }
+        Some(PriorityWeights {
+            age: from.age,
+            max_age_ms: from.max_age_ms,
+            size: from.size,
+            fair_share: from.fair_share,
+            qos: from.qos,
+            resources: from.resources.clone(),
+        })
+    })
+}
+
+fn priority_weights_to_v1(from: &PriorityWeights) -> v1::PriorityWeights {
+    v1::PriorityWeights {
+        age: from.age,
+        max_age_ms: from.max_age_ms,
+        size: from.size,
+        fair_share: from.fair_share,
+        qos: from.qos,
+        resources: from.resources.clone(),
     }
 }
 

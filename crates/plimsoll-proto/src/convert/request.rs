@@ -2,8 +2,8 @@
 
 use plimsoll_ledger::limits::{MAX_TTL_MS, MIN_TTL_MS};
 use plimsoll_ledger::{
-    DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, MAX_ROLES, OnPreempt, PreferredHours, Request, Requirements,
-    Role, Wait,
+    DEFAULT_CLASS, DEFAULT_POOL, Gang, Ledger, MAX_POINTS, MAX_ROLES, OnPreempt, PreferredHours, Request,
+    Requirements, Role, Wait,
 };
 
 use super::check::Check;
@@ -56,6 +56,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
             format!("is {length}, but start_at_ms is set: say for how long, at least {MIN_TTL_MS}"),
         );
     }
+    check.range("nice", from.nice.into(), 0, MAX_POINTS.into());
     check.range_or_default("repair_within_ms", from.repair_within_ms, MIN_TTL_MS, MAX_TTL_MS);
     if from.repair_within_ms > 0 {
         repairable(&mut check, from, gang);
@@ -105,6 +106,7 @@ pub fn request_from_v1(from: &v1::ReservationSpec) -> Result<Request, Vec<Violat
         repair_within_ms: from.repair_within_ms,
         on_interruption: spot::on_interruption(&mut check, from.on_interruption),
         hours: from.hours.as_ref().map(|hours| preferred_hours(&mut check, from, hours)),
+        nice: from.nice,
         roles,
     };
     check.finish(request)
@@ -165,6 +167,7 @@ pub fn request_to_v1(from: &Request) -> v1::ReservationSpec {
             schedule: hours.schedule.clone(),
             longest_wait_ms: hours.longest_wait_ms,
         }),
+        nice: from.nice,
         roles: from.roles.iter().map(role_to_v1).collect(),
     }
 }

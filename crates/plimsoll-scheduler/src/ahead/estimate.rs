@@ -10,10 +10,12 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use super::PlannedStart;
 use super::future::{FOREVER, Future};
+use super::rank::RANKED;
 use super::search::Search;
 use crate::fleet::{Fleet, split};
 use crate::headroom::Headroom;
 use crate::planner::wants;
+use crate::points::by_points;
 use crate::spending::Spending;
 use crate::topology::Scope;
 
@@ -85,7 +87,9 @@ impl StartEstimates {
             return estimates;
         }
         let mut outlook = Outlook::new(ledger, pool);
-        for id in ledger.pending(&pool.name).take(EXACT) {
+        let order = by_points(ledger, pool, ledger.clock(), RANKED);
+        let order = order.unwrap_or_else(|| ledger.pending(&pool.name).take(EXACT).collect());
+        for id in order.into_iter().take(EXACT) {
             let Some(waiting) = ledger.reservation(id) else { continue };
             let mut estimate = outlook.estimate(waiting);
             if outlook.looks == 0 && !estimates.exact.is_empty() {

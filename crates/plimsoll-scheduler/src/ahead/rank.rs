@@ -7,10 +7,11 @@ use plimsoll_ledger::{EndReason, Ledger, Pool, QueueDiscipline, Reservation};
 use plimsoll_types::{LedgerTime, ReservationId};
 
 use crate::Planner;
+use crate::points::by_points;
 use crate::queueing::{Ask, Outlook, Sketch};
 
 /// How many that wait are put in order in a walk; those behind them follow by class and age.
-const RANKED: usize = 4_096;
+pub(crate) const RANKED: usize = 4_096;
 /// Weight of an observation.
 const ONE: u64 = 1 << 16;
 /// What stays of a past at each further run, in 2^-16: of those who ask alike, and of everybody.
@@ -24,10 +25,6 @@ const MOST_SEQUENCES: usize = 16_384;
 const UNKNOWN: Outlook = Outlook { mean_ms: 3_600_000, urgency: (1 << 40) / 3_600_000 };
 /// After this time, in seconds, who waits counts double, and from then on with the square of the wait.
 const AGEING_S: u128 = 54 * 3_600;
-/// Points of the multifactor: all for a wait of [`FULL_AGE_MS`], and for smallness less a twentieth for each doubling of what is asked.
-const AGE_POINTS: u64 = 1_000_000;
-const SIZE_POINTS: u64 = 500_000;
-const FULL_AGE_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Run times of what has ended in a pool, by who asked and how much: learned from the rows that the ledger keeps of what has ended, an hour long, and from
 /// then on from each end. It only orders.
@@ -51,8 +48,8 @@ impl Planner {
         let now_ms = self.ahead.now_ms;
         let mut first: Vec<_> = match pool.queueing {
             QueueDiscipline::Priority => {
-                let ranked = ledger.pending(&pool.name).take(RANKED).filter_map(|id| ledger.reservation(id));
-                ranked.map(|one| (Reverse(one.priority), multifactor(one, now_ms), one.id)).collect()
+                let ranked = by_points(ledger, pool, LedgerTime(now_ms), RANKED).unwrap_or_default();
+                return Box::new(ranked.into_iter().chain(waiting.skip(RANKED)));
             }
             QueueDiscipline::Learned => {
                 let past = self.ahead.pasts.entry(pool.name.clone()).or_default();
@@ -126,12 +123,4 @@ fn cost(reservation: &Reservation, outlook: Outlook, now_ms: u64) -> u64 {
     let waited_s = u128::from(now_ms.saturating_sub(reservation.submitted_at.0) / 1_000).min(AGEING_S << 20);
     let aged = cost.min(1 << 64) * (AGEING_S * AGEING_S) / (AGEING_S * AGEING_S + waited_s * waited_s);
     u64::try_from(aged).unwrap_or(u64::MAX)
-}
-
-/// Age and smallness in explicit integers, as what is left to the most: less is first.
-fn multifactor(reservation: &Reservation, now_ms: u64) -> u64 {
-    let age_ms = now_ms.saturating_sub(reservation.submitted_at.0).min(FULL_AGE_MS);
-    let doublings = u64::from(Ask::of(&reservation.request).total().ilog2());
-    let small = SIZE_POINTS.saturating_sub(SIZE_POINTS / 20 * doublings);
-    AGE_POINTS + SIZE_POINTS - AGE_POINTS * age_ms / FULL_AGE_MS - small
 }

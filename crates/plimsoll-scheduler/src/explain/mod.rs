@@ -15,6 +15,7 @@ use plimsoll_types::{NodeId, ReservationId, Revision};
 
 use crate::fit::NodeView;
 use crate::fleet::kinds;
+use crate::points::{PointTerm, points_of, rank_of};
 
 pub use kept::KeptPlaces;
 pub use scene::Scene;
@@ -30,6 +31,8 @@ pub struct Explanation {
     pub infeasible: bool,
     /// Place in the queue, from 1; 0 where it is not queued.
     pub rank: u64,
+    /// What its place is made of, and what these points are of; `None` where it is not queued, or its pool does not go by points.
+    pub points: Option<(i64, Vec<PointTerm>)>,
     /// Requests in its queue.
     pub queue_length: u64,
     /// Everything that stands in the way.
@@ -92,7 +95,7 @@ pub fn explain_request_of(ledger: &Ledger, request: &Request, requester: &str) -
 impl Scene {
     /// The explanation. O(nodes + what waits), for each suggestion again.
     pub fn explain(&self) -> Explanation {
-        let (ledger, request) = (&self.ledger, &*self.request);
+        let ledger = &self.ledger;
         let Some(id) = self.id else { return self.explain_waiting() };
         let Some(reservation) = ledger.reservation(id) else { return self.nothing() };
         let mut explanation = match reservation.state {
@@ -104,8 +107,8 @@ impl Scene {
         };
         explanation.decision_revision = reservation.changed;
         if reservation.state == State::Pending {
-            let rank = ledger.pending(&request.pool).position(|other| other == id);
-            explanation.rank = rank.map_or(0, |index| index as u64 + 1);
+            explanation.rank = rank_of(ledger, reservation);
+            explanation.points = points_of(ledger, reservation);
         }
         explanation
     }
@@ -212,6 +215,7 @@ impl Scene {
             admissible: false,
             infeasible: false,
             rank: 0,
+            points: None,
             queue_length: self.ledger.pending_len(&self.request.pool) as u64,
             blockers: Vec::new(),
             kept_places: Vec::new(),

@@ -100,6 +100,9 @@ pub(crate) struct ResourceArgs {
     /// With --prefer-hours: after so long it starts at any time; 24h where it is left out
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "prefer_hours")]
     pub(crate) longest_wait: Option<Duration>,
+    /// Points that it gives up in a pool whose queue goes by points: 100
+    #[arg(long, value_name = "POINTS")]
+    pub(crate) nice: Option<u32>,
     /// What its holder may count on; else what the class says
     #[arg(long, value_name = "QOS", value_enum)]
     pub(crate) qos: Option<Service>,
@@ -186,6 +189,7 @@ impl ResourceArgs {
             schedule: schedule.clone(),
             longest_wait_ms: self.longest_wait.map_or(plimsoll_policy::USUAL_LONGEST_WAIT_MS, as_ms),
         });
+        spec.nice = self.nice.unwrap_or_default();
         spec.burst = self.burst()?;
         spec.topology = self.places.topology()?;
         spec.affinity = self.places.affinity()?;

@@ -86,6 +86,7 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
         text.push_str(&format!("\nPlace\n  rank {} of {}", explanation.rank, explanation.queue_length));
         text.push_str(&expected(explanation, out));
         text.push('\n');
+        text.push_str(&points(explanation));
     }
     if !explanation.suggestions.is_empty() {
         text.push_str("\nSmallest changes that would start it now\n");
@@ -98,6 +99,17 @@ fn text(explanation: &Explanation, revision: u64, out: &Out) -> String {
     text.push_str(&nodes(explanation));
     if !explanation.placement.is_empty() {
         text.push_str(&format!("\nIt would go to {}\n", places(&explanation.placement)));
+    }
+    text
+}
+
+/// What its place is made of, in a pool whose queue goes by points.
+fn points(explanation: &Explanation) -> String {
+    let Some(points) = &explanation.points else { return String::new() };
+    let mut text = format!("  {} points, inside its class\n", points.total);
+    for term in &points.terms {
+        let most = if term.most > 0 { format!("of {}", term.most) } else { String::new() };
+        text.push_str(&format!("    {:<12} {:>10} {most:<14} {}\n", term.name, term.points, term.told));
     }
     text
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use plimsoll_ledger::State;
 use plimsoll_proto::v1;
+use plimsoll_scheduler::rank_of;
 use plimsoll_types::{ReservationId, Revision};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -94,7 +95,7 @@ fn look(api: &Api, id: ReservationId) -> Result<(v1::WaitReservationResponse, bo
         revision: view.revision().0,
         log_time_ms: view.log_time().0,
         reservation: Some(v1::Reservation { start, ..api.show_whole(&view, reservation)? }),
-        rank: show::rank(&view, reservation),
+        rank: rank_of(&view, reservation),
         queue_length: show::queue_length(&view, reservation),
     };
     Ok((response, !matches!(reservation.state, State::Pending | State::Planned)))

@@ -2,7 +2,8 @@
 
 use plimsoll_ledger::{
     Batch, Class, ClassOrder, Elastic, Elasticity, Fairness, NodeLimits, Overflow, PolicyName, PolicyObject,
-    Pool, Preemption, Queue, QueueDiscipline, QueueOrder, Quota, Rule, Schedule, Users, Validator, Window,
+    Pool, Preemption, PriorityWeights, Queue, QueueDiscipline, QueueOrder, Quota, Rule, Schedule, Users,
+    Validator, Window,
 };
 use plimsoll_types::{Amount, LedgerTime, Resources, Revision};
 use proptest::collection::{btree_map, vec};
@@ -50,6 +51,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
         Fairness::FairTree,
     ]);
     let class_order = select(vec![ClassOrder::Strict, ClassOrder::Weighted]);
+    let class_order = (class_order, prop::option::of(priority_weights()));
     let fairness = (fairness, prop_oneof![Just(0), 60_000..31_622_400_000u64], class_order);
     let preemption =
         select(vec![Preemption::Any, Preemption::Never, Preemption::LowerClass, Preemption::Reclaim]);
@@ -66,7 +68,7 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
     (name(), labels(), selector(), strategy, countables, order, more).prop_map(
         |(name, labels, select, strategy, countables, queue_order, more)| {
             let (max_pending, fairness, price, preemption, (prices, words), queueing) = more;
-            let (fairness, half_life_ms, class_order) = fairness;
+            let (fairness, half_life_ms, (class_order, priority_weights)) = fairness;
             let (price_milli, elastic, spot, power_budget_watts) = price;
             let ((currency, topology), (queueing, starvation_bound_ms, over)) = (words, queueing);
             let (oversubscription, contention, rebalance_interval_ms) = over;
@@ -102,8 +104,25 @@ pub(super) fn pool() -> impl Strategy<Value = Pool> {
                     }
                     _ => ClassOrder::Strict,
                 },
+                // Points only where they decide.
+                priority_weights: priority_weights.filter(|_| queueing == QueueDiscipline::Priority),
                 changed: Revision(0),
             }
+        },
+    )
+}
+
+fn priority_weights() -> impl Strategy<Value = PriorityWeights> {
+    let points = || 0..=1_000_000_000u32;
+    let resources = btree_map(prop_oneof![Just("gpu".to_owned()), "license/[a-z]{1,4}"], points(), 0..3);
+    (points(), 1_000..31_622_400_000u64, points(), points(), points(), resources).prop_map(
+        |(age, max_age_ms, size, fair_share, qos, resources)| PriorityWeights {
+            age,
+            max_age_ms,
+            size,
+            fair_share,
+            qos,
+            resources,
         },
     )
 }

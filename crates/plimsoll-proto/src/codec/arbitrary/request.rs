@@ -124,7 +124,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
     let hours = (name(), 1_000..1_000_000u64)
         .prop_map(|(schedule, longest_wait_ms)| PreferredHours { schedule, longest_wait_ms });
     let hours = prop_oneof![3 => Just(None), 1 => hours.prop_map(Some)];
-    let wait = (wait, hours);
+    let wait = (wait, hours, prop_oneof![3 => Just(0), 1 => 1..=1_000_000_000u32]);
     let burst = prop_oneof![2 => Just(Resources::default()), 1 => resources()];
     // Boxed: it is part of much, and a test has a small stack.
     (words, requirements(), gang, times, (wait, on_preempt, qos(), burst, roles()))
@@ -165,6 +165,7 @@ pub(crate) fn valid_request() -> impl Strategy<Value = Request> {
                 // Who says when it starts prefers no other time.
                 start_at_ms: if max_duration_ms >= 1_000 && wait.1.is_none() { start_at_ms } else { 0 },
                 hours: wait.1,
+                nice: wait.2,
                 topology,
                 affinity,
                 qos,
