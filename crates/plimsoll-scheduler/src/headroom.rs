@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Blocker, Fairness, Ledger, Placement, QuotaTree, Request, Share, Shortage};
+use plimsoll_ledger::{
+    Blocker, Fairness, Ledger, Placement, QuotaTree, Request, Reservation, Share, Shortage,
+};
 use plimsoll_types::{Amount, Resources, Revision};
 
 /// The tree as of a revision of the ledger, bookings taken. Empty, and free of cost, where the ledger has no queues.
@@ -165,6 +167,13 @@ impl Charge {
             return None;
         }
         let amounts = request.charge(&placement.members)?;
+        Some(Charge { queue: request.queue.clone(), pool: request.pool.clone(), amounts })
+    }
+
+    /// What a grant takes of a quota.
+    pub(crate) fn held(holder: &Reservation) -> Option<Charge> {
+        let request = &holder.request;
+        let amounts = holder.charge().filter(|_| !request.queue.is_empty())?;
         Some(Charge { queue: request.queue.clone(), pool: request.pool.clone(), amounts })
     }
 }

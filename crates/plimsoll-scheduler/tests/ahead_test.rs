@@ -3,14 +3,15 @@
 mod fixture;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fixture::{Size, fleet, plain, put_pool, request, sizes};
 use plimsoll_ledger::{
-    Command, Entry, Gang, GpuAsk, Ledger, Outcome, Pool, QueueDiscipline, Request, Stamp, State,
-    Strategy as PoolStrategy, Wait,
+    Command, Entry, Gang, GpuAsk, Ledger, Outcome, PolicyObject, Pool, Queue, QueueDiscipline, Quota,
+    Request, Requirements, Role, Stamp, State, Strategy as PoolStrategy, Topology, Verdict, Wait,
 };
 use plimsoll_scheduler::{NoStart, Planner, StartEstimates};
-use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Revision};
+use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revision};
 use proptest::prelude::*;
 
 /// A ledger and its leader, in simulated time.
@@ -32,8 +33,8 @@ impl World {
         let mut ledger = fleet(sizes, PoolStrategy::BestFit);
         let queueing: QueueDiscipline = queueing.parse().expect("it is a discipline");
         let countables = [("license/sim".to_owned(), Amount(40))].into();
-        let pool =
-            Pool { name: "default".into(), queueing, starvation_bound_ms, countables, ..Pool::default() };
+        let (name, topology) = ("default".into(), vec!["zone".to_owned()]);
+        let pool = Pool { name, queueing, starvation_bound_ms, countables, topology, ..Pool::default() };
         put_pool(&mut ledger, pool);
         let planner = Planner::new(&ledger, 7);
         let (promised, started) = (BTreeMap::new(), BTreeMap::new());
@@ -157,8 +158,43 @@ fn gpus(count: u32) -> Request {
 
 /// What comes: after how long, for how long, and the share of it after which it is given back, in percent (100: never before its end).
 fn arrivals() -> impl Strategy<Value = Vec<(u64, Request, u64, u64)>> {
-    let one = (0u64..4_000, request(), 1_000u64..30_000, prop_oneof![2 => Just(100u64), 1 => 10u64..100]);
+    let one = (0u64..4_000, asks(), 1_000u64..30_000, prop_oneof![2 => Just(100u64), 1 => 10u64..100]);
     prop::collection::vec(one, 1..50)
+}
+
+/// Requests of all shapes, some of them gangs of roles, some near each other.
+fn asks() -> impl Strategy<Value = Request> {
+    let level = prop::sample::select(vec!["", "zone", "node"]);
+    let roles = prop::collection::vec((request(), 0u32..3, 1u32..3), 1..4);
+    let gang = (roles, level.clone(), prop::bool::weighted(0.2)).prop_map(|(roles, level, spread)| {
+        let role = |(index, (asked, min, more)): (usize, (Request, u32, u32))| Role {
+            name: format!("role-{index}"),
+            requirements: asked.requirements,
+            min_members: if index == 0 { min.max(1) } else { min },
+            max_members: min + more,
+        };
+        let request = of_roles(roles.into_iter().enumerate().map(role).collect(), spread);
+        Request { topology: Topology { required: level.into(), ..Topology::default() }, ..request }
+    });
+    let near = (request(), level, 1u32..3).prop_map(|(mut request, level, slices)| {
+        request.topology.required = level.into();
+        if slices == 2 && request.gang.min_members > 1 {
+            // Pairs, each in one zone.
+            (request.topology.slice_size, request.topology.slice_level) = (2, "zone".into());
+            request.gang.min_members = request.gang.min_members.next_multiple_of(2);
+            request.gang.max_members = request.gang.min_members;
+            request.topology.required = String::new();
+        }
+        request
+    });
+    prop_oneof![4 => request(), 2 => gang, 2 => near]
+}
+
+fn of_roles(roles: Vec<Role>, spread: bool) -> Request {
+    let sum = |of: fn(&Role) -> u32| roles.iter().map(of).sum();
+    let gang =
+        Gang { min_members: sum(|role| role.min_members), max_members: sum(|role| role.max_members), spread };
+    Request { requirements: Requirements::default(), gang, roles, ..plain(0) }
 }
 
 proptest! {
@@ -195,9 +231,13 @@ proptest! {
             world.until(due.max(world.now_ms));
             ids.into_iter().for_each(|id| world.release(id));
         }
-        // Everybody starts in the end, as everything ends.
+        // Everybody starts in the end, as everything ends; but for gangs that do not fit an empty fleet, of which only roles of their own are known not to.
         world.until(world.now_ms + 50 * 40_000);
-        prop_assert_eq!(world.ledger.pending_len("default"), 0);
+        for id in world.ledger.pending("default").collect::<Vec<_>>() {
+            let request = Arc::clone(&world.ledger.reservation(id).expect("it waits").request);
+            let verdict = Planner::new(&world.ledger, 0).place(&world.ledger, &request);
+            prop_assert!(!matches!(verdict, Verdict::Place(_)) && !request.roles.is_empty(), "{:?}", request);
+        }
     }
 
     /// Where a walk is not around planned starts, it is what it was: a pool that says nothing and one that says `skip` decide alike.
@@ -285,6 +325,81 @@ fn a_wide_gang_is_promised_its_nodes_and_licences() {
     world.until(300_000);
     assert_eq!(world.started[&gang], world.promised[&gang]);
     assert!(world.started.contains_key(&late));
+}
+
+#[test]
+fn a_gang_of_roles_is_promised_a_start_in_one_zone() {
+    // Zone a has one node, zone b has two: server and workers fit in either only when it is empty.
+    let mut world = World::new(&[(8, 0, 0), (4, 0, 2), (4, 0, 2)], "backfill_1", 0);
+    world.submit(vec![
+        lasting(plain(7_000), 40_000),
+        lasting(plain(3_000), 10_000),
+        lasting(plain(3_000), 20_000),
+    ]);
+    let role = |name: &str, cpu_millis, members| Role {
+        name: name.into(),
+        requirements: Requirements { amounts: Resources::new(cpu_millis, 0), ..Requirements::default() },
+        min_members: members,
+        max_members: members,
+    };
+    let mut gang = of_roles(vec![role("worker", 2_000, 2), role("server", 4_000, 1)], false);
+    gang.topology.required = "zone".into();
+    let gang = world.submit(vec![lasting(gang, 5_000)])[0].expect("it waits");
+    let promised = 10_000 + 20_000 + 3_000;
+    assert_eq!(world.promised.get(&gang), Some(&promised));
+    let late = world.submit(vec![lasting(plain(1_000), 60_000)])[0].expect("it starts");
+    assert!(world.started.contains_key(&late), "beside what runs in zone a");
+    let other = world.submit(vec![lasting(plain(1_000), 60_000)])[0].expect("it waits");
+    assert_eq!(world.started.get(&other), None, "it would be in the way of the gang");
+    let starts: Vec<_> = world.planner.planned_starts().collect();
+    let estimates = StartEstimates::new(&world.ledger, world.ledger.pool("default").unwrap(), &starts);
+    assert_eq!(estimates.of(gang, || 1).start_at, Some(LedgerTime(promised)));
+    assert!(estimates.of(other, || 2).start_at > Some(LedgerTime(promised)));
+    world.until(promised);
+    assert_eq!(world.started[&gang], promised);
+    let members = &world.ledger.reservation(gang).expect("it runs").members;
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().all(|member| member.node.0 > 0), "{members:?}");
+}
+
+#[test]
+fn who_waits_for_quota_is_told_when_it_comes_back() {
+    let mut world = World::new(&[(8, 0, 0)], "", 0);
+    let limit = Quota { nominal: Amount(2_000), ..Quota::default() };
+    let quotas = [("default".to_owned(), [("cpu".to_owned(), limit)].into())].into();
+    let queue = PolicyObject::Queue(Queue { name: "a".into(), quotas, ..Queue::default() });
+    let put = Command::ApplyPolicy { put: vec![queue], delete: vec![], if_revision: Revision(0) };
+    assert_eq!(world.apply(put), Outcome::Done);
+    world.planner.sync_policies(&world.ledger);
+    let of_queue = |length_ms| Request { queue: "a".into(), ..lasting(plain(1_000), length_ms) };
+    world.submit(vec![of_queue(10_000), of_queue(20_000)]);
+    let ids: Vec<_> = world.submit(vec![of_queue(30_000), of_queue(5_000), of_queue(1_000)]);
+    let ids: Vec<ReservationId> = ids.into_iter().map(|id| id.expect("it waits")).collect();
+    let starts = |world: &World| -> Vec<Option<u64>> {
+        let pool = world.ledger.pool("default").expect("it is there");
+        let estimates = StartEstimates::new(&world.ledger, pool, &[]);
+        let start = |id: &ReservationId| {
+            let estimate = estimates.of(*id, || 1);
+            assert!(!estimate.is_hard);
+            estimate.start_at.map(|at| at.0)
+        };
+        ids.iter().map(start).collect()
+    };
+    // As the two leave, and then the one of five seconds before that of thirty.
+    let (first, second) = (10_000 + 12_000, 10_000 + 23_000);
+    let third = second + 5_000 + 1_500;
+    let told = starts(&world);
+    assert_eq!(told[..2], [Some(first), Some(second)]);
+    assert!(told[2].is_some_and(|at| at.abs_diff(third) < 1_000), "{told:?}, not about {third}");
+    world.until(200_000);
+    let started: Vec<Option<u64>> = ids.iter().map(|id| world.started.get(id).copied()).collect();
+    assert_eq!(started, told, "it came true");
+    let endless = Request { ttl_ms: 3_600_000, ..Request { queue: "a".into(), ..plain(2_000) } };
+    world.submit(vec![endless]);
+    let next = world.submit(vec![of_queue(1_000)])[0].expect("it waits");
+    let pool = world.ledger.pool("default").expect("it is there");
+    let estimate = StartEstimates::new(&world.ledger, pool, &[]).of(next, || 1);
+    assert!(matches!(estimate.why_none, Some(NoStart::Limited(_))), "{estimate:?}");
 }
 
 /// A stream of small requests that keeps the node full, and a wide one that came first; when the wide one started, and how many small ones came.

@@ -56,8 +56,5 @@ fn sentence(ledger: &Ledger, why: &NoStart) -> String {
         }
         NoStart::NoNode => "no node that could hold it takes work".to_owned(),
         NoStart::TooFar => "it is further ahead than is looked".to_owned(),
-        NoStart::Roles => {
-            "it has several roles, whose places are looked for together, and only now".to_owned()
-        }
     }
 }

@@ -3,16 +3,18 @@
 //! The first that wait are put into the profile one after the other, each as early as it delays none before it; for those behind
 //! them the pace of the first is reckoned with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_ledger::{Blocker, ClassOrder, Ledger, Pool, Request, Reservation, State, Strategy};
+use plimsoll_ledger::{Blocker, ClassOrder, Ledger, Pool, Request, Reservation, State, Strategy, least};
 use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 use super::PlannedStart;
 use super::future::{FOREVER, Future};
+use super::gangs;
+use super::quota_ends::QuotaEnds;
 use super::rank::RANKED;
 use super::search::Search;
-use crate::fleet::{Fleet, split};
+use crate::fleet::{Fleet, kinds, split};
 use crate::headroom::Headroom;
 use crate::planner::wants;
 use crate::points::by_points;
@@ -48,7 +50,7 @@ pub struct StartEstimate {
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoStart {
-    /// It waits for a quota, a limit or a budget, and nobody knows when that is given back.
+    /// It waits for a quota that nobody who holds it said when to give back, for a limit, or for a budget that does not fade.
     Limited(Blocker),
     /// What holds the room that it needs declared no end; the first of it.
     NoEnd(ReservationId),
@@ -56,8 +58,6 @@ pub enum NoStart {
     NoNode,
     /// It is further ahead than is looked.
     TooFar,
-    /// It has several roles: their places are looked for together, and only now.
-    Roles,
 }
 
 /// Estimates for all that wait for a pool, at one revision.
@@ -144,6 +144,7 @@ struct Outlook<'a> {
     fleet: Fleet,
     future: Future,
     headroom: Headroom,
+    quota_ends: QuotaEnds,
     looks: u64,
     /// All that was put in so far rests on declared lengths.
     is_hard: bool,
@@ -169,6 +170,7 @@ impl<'a> Outlook<'a> {
             fleet,
             future,
             headroom,
+            quota_ends: QuotaEnds::default(),
             looks: LOOKS,
             is_hard: true,
             found: BTreeMap::new(),
@@ -213,14 +215,8 @@ impl<'a> Outlook<'a> {
 
     fn earliest(&mut self, waiting: &Reservation) -> Result<u64, NoStart> {
         let request = &waiting.request;
-        if !request.roles.is_empty() {
-            return Err(NoStart::Roles);
-        }
-        let spending = Spending::default().blockers(self.ledger, request, &waiting.requester);
-        if let Some(short) = self.headroom.blockers(request).into_iter().chain(spending).next() {
-            return Err(NoStart::Limited(short));
-        }
         let now_ms = self.ledger.clock().0;
+        let paid_from_ms = self.paid_from(waiting)?;
         let declared = self.ledger.would_leave_by(request, self.ledger.clock());
         self.is_hard &= declared.is_some();
         let length_ms = declared.map_or(SOFT_LENGTH_MS, |until| until.0.saturating_sub(now_ms));
@@ -230,11 +226,13 @@ impl<'a> Outlook<'a> {
         let counts = |_| true;
         let open = self.open_node(request);
         let shape = wants(request);
-        let is_single = request.gang.min_members <= 1 && split(self.ledger, request).1.is_zero();
+        let is_single = request.gang.min_members <= 1
+            && !gangs::is_for(request)
+            && split(self.ledger, request).1.is_zero();
         let known = self.found.get(&shape).filter(|(length, _)| is_single && *length <= length_ms);
         let from_ms = known.map_or(0, |(_, start_ms)| *start_ms);
         let mut looks = self.looks;
-        let mut at = self.ledger.may_start_from(waiting, LedgerTime(not_before_ms.max(now_ms)));
+        let mut at = self.ledger.may_start_from(waiting, LedgerTime(not_before_ms.max(paid_from_ms)));
         let mut spot = None;
         // Where its hours are over when there is room, the next ones may do.
         for _ in 0..MOST_WINDOWS {
@@ -259,6 +257,7 @@ impl<'a> Outlook<'a> {
         self.looks = looks;
         let Some(spot) = spot else { return Err(self.why_none(request)) };
         self.future.plan(self.ledger, waiting.id, request, &spot);
+        self.quota_ends.plan(request, &spot);
         for member in &spot.placement.members {
             self.fleet.hide(member.node, true);
         }
@@ -266,6 +265,26 @@ impl<'a> Outlook<'a> {
         self.lines.insert(line.clone(), spot.start_ms);
         debug_assert!(spot.start_ms < FOREVER);
         Ok(spot.start_ms)
+    }
+
+    /// From when on quotas, limits and budgets are enough for it: as those leave who hold the quota, and as what fades does.
+    fn paid_from(&mut self, waiting: &Reservation) -> Result<u64, NoStart> {
+        let (ledger, request) = (self.ledger, &waiting.request);
+        let mut from_ms = ledger.clock().0;
+        if let Some(short) = self.headroom.blockers(request).into_iter().next() {
+            let enough_at = self.quota_ends.enough_at(ledger, &self.headroom, request);
+            from_ms = from_ms.max(enough_at.ok_or(NoStart::Limited(short))?);
+            self.is_hard = false;
+        }
+        let spending = Spending::default().blockers(ledger, request, &waiting.requester);
+        if let Some(short) = spending.into_iter().next() {
+            let total = least(request);
+            let cheapest = ledger.cheapest(&total, &request.pool);
+            let fades_at = ledger.usage_fades_at(request, &waiting.requester, cheapest);
+            from_ms = from_ms.max(fades_at.ok_or(NoStart::Limited(short))?.0);
+            self.is_hard = false;
+        }
+        Ok(from_ms)
     }
 
     /// A node with room for a member now on which nobody is planned.
@@ -279,17 +298,21 @@ impl<'a> Outlook<'a> {
         if self.looks == 0 {
             return NoStart::TooFar;
         }
-        let (amounts, _) = split(self.ledger, request);
-        let required = &request.requirements.required;
-        let views = self.fleet.pool_views(&request.pool).filter(|view| {
-            view.node.is_eligible()
-                && (required.terms.is_empty() || required.matches(&view.labels))
-                && view.emptied().fit_amounts(request, &amounts).is_ok()
-        });
-        let mut nodes = views.map(|view| view.node.id).peekable();
-        if nodes.peek().is_none() {
-            return NoStart::NoNode;
+        let mut could_hold: BTreeSet<NodeId> = BTreeSet::new();
+        for (amounts, kind) in kinds(self.ledger, request) {
+            let required = &kind.requirements.required;
+            let views = self.fleet.pool_views(&request.pool).filter(|view| {
+                view.node.is_eligible()
+                    && (required.terms.is_empty() || required.matches(&view.labels))
+                    && view.emptied().fit_amounts(&kind, &amounts).is_ok()
+            });
+            let nodes: BTreeSet<NodeId> = views.map(|view| view.node.id).collect();
+            if nodes.is_empty() && kind.gang.min_members > 0 {
+                return NoStart::NoNode;
+            }
+            could_hold.extend(nodes);
         }
-        Future::first_without_end(self.ledger, nodes).map_or(NoStart::TooFar, NoStart::NoEnd)
+        let held = Future::first_without_end(self.ledger, could_hold.into_iter());
+        held.map_or(NoStart::TooFar, NoStart::NoEnd)
     }
 }

@@ -7,8 +7,10 @@
 
 mod estimate;
 mod future;
+mod gangs;
 mod guard;
 mod overtake;
+mod quota_ends;
 mod rank;
 mod search;
 

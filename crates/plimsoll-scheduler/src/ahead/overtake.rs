@@ -10,6 +10,7 @@ use plimsoll_mutants::mutant;
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources};
 
 use super::future::FOREVER;
+use super::gangs;
 use super::search::Search;
 use super::{Agenda, Head, LOOKS_PER_PASS, Planned};
 use crate::Planner;
@@ -77,7 +78,12 @@ impl Planner {
         if !ledger.reservation(id).is_some_and(|waiting| ledger.prefers_hours(waiting)) {
             self.plan_start(ledger, id, request, until_ms);
         }
-        None
+        // Greedy in another order, it may have found a place for a gang that is there now.
+        let agenda = self.ahead.pools.get(&request.pool)?;
+        let found = self.place_planned(ledger, agenda, id, request, until_ms)?;
+        let found = self.spending.trim(ledger, request, requester, found)?;
+        self.ahead.pools.get_mut(&request.pool)?.drop_head(id);
+        Some(found)
     }
 
     /// A place for a new request that delays no planned start and passes no barrier, or all that stands in the way.
@@ -213,7 +219,11 @@ impl Planner {
             let mut looks = agenda.looks;
             let found = match &old {
                 // Only where something came free can there be an earlier place for a single member.
-                Some(_) if request.gang.min_members <= 1 && split(ledger, request).1.is_zero() => {
+                Some(_)
+                    if request.gang.min_members <= 1
+                        && !gangs::is_for(request)
+                        && split(ledger, request).1.is_zero() =>
+                {
                     search.earliest_among(&agenda.freed, &mut looks)
                 }
                 _ => search.earliest(&mut looks),
@@ -267,12 +277,14 @@ impl Planner {
                 }
             }
             let mut set_aside = Resources::default();
-            for (name, _) in split(ledger, request).1.iter() {
-                let free = ledger
-                    .pool(&request.pool)
-                    .map_or(0, |pool| self.fleet.countable_free(ledger, pool, name));
-                let through = agenda.future.countable_through(name, free, now_ms, until_ms, &counts);
-                set_aside.set(name, Amount(free.saturating_sub(through)));
+            for kind in request.by_role() {
+                for (name, _) in split(ledger, &kind).1.iter() {
+                    let free = ledger
+                        .pool(&request.pool)
+                        .map_or(0, |pool| self.fleet.countable_free(ledger, pool, name));
+                    let through = agenda.future.countable_through(name, free, now_ms, until_ms, &counts);
+                    set_aside.set(name, Amount(free.saturating_sub(through)));
+                }
             }
             if !set_aside.is_zero() {
                 self.fleet.book_countables(PLANNED, &request.pool, set_aside);
@@ -281,6 +293,7 @@ impl Planner {
         };
         agenda.looks = agenda.looks.saturating_sub(1 + before.len() as u64);
         let found = self.find(ledger, request);
+        let found = found.or_else(|| self.place_planned(ledger, &agenda, id?, request, until_ms));
         let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
         self.give_back_charges(charges);
         self.fleet.unbook(PLANNED, &request.pool, std::iter::empty());
@@ -289,6 +302,33 @@ impl Planner {
         }
         self.ahead.pools.insert(request.pool.clone(), agenda);
         found
+    }
+
+    /// The place that was planned for a gang whose time has come: another search, greedy in another order, may not find one.
+    fn place_planned(
+        &self,
+        ledger: &Ledger,
+        agenda: &Agenda,
+        id: ReservationId,
+        request: &Request,
+        until_ms: u64,
+    ) -> Option<Placement> {
+        let now_ms = self.ahead.now_ms;
+        let planned = agenda.heads.get(&id).and_then(|head| head.planned.as_ref());
+        let spot = &planned.filter(|planned| planned.spot.start_ms <= now_ms)?.spot;
+        let counts = |other: ReservationId| other != id;
+        let search = Search {
+            ledger,
+            fleet: &self.fleet,
+            future: &agenda.future,
+            request,
+            now_ms,
+            length_ms: if until_ms == FOREVER { FOREVER } else { until_ms.saturating_sub(now_ms) },
+            from_ms: 0,
+            counts: &counts,
+        };
+        let is_there = gangs::is_for(request) && search.stands(spot, now_ms);
+        (is_there && ledger.admit(request, &spot.placement).is_ok()).then(|| spot.placement.clone())
     }
 
     /// Takes what those with planned starts will take of quotas, limits and budgets, for the moment.

@@ -6,6 +6,7 @@ use plimsoll_ledger::{Ledger, MemberPlacement, Placement, Request};
 use plimsoll_types::{NodeId, ReservationId, Resources};
 
 use super::future::{FOREVER, Future, Spot};
+use super::gangs;
 use crate::fleet::{Fleet, split};
 
 /// Most looks at nodes of one search.
@@ -35,16 +36,15 @@ impl Search<'_> {
 
     /// The same for a request that may fit now: `open` is a node with room for a member.
     pub(crate) fn earliest_or_on(&self, open: Option<NodeId>, looks: &mut u64) -> Option<Spot> {
-        if !self.request.roles.is_empty() {
-            // Roles are not planned ahead: who waits past the pool's bound has its nodes kept instead.
-            return None;
-        }
-        let (amounts, in_pool) = split(self.ledger, self.request);
-        let wanted = self.request.gang.min_members.max(1);
         let mut left = LOOKS_PER_SEARCH.min(*looks);
         let whole = left;
-        let mut room: BTreeMap<NodeId, Vec<MemberPlacement>> = BTreeMap::new();
-        let found = self.sweep(&amounts, &in_pool, (wanted, open), &mut room, &mut left);
+        let found = if gangs::is_for(self.request) {
+            gangs::earliest(self, &mut left)
+        } else {
+            let (amounts, in_pool) = split(self.ledger, self.request);
+            let wanted = self.request.gang.min_members.max(1);
+            self.sweep(&amounts, &in_pool, (wanted, open), &mut BTreeMap::new(), &mut left)
+        };
         *looks -= whole - left;
         let (start_ms, members) = found?;
         let until_ms = start_ms.saturating_add(self.length_ms);
@@ -75,22 +75,28 @@ impl Search<'_> {
 
     /// True where a place still stands, from `start_ms` on: nobody was put in its way.
     pub(crate) fn stands(&self, spot: &Spot, start_ms: u64) -> bool {
-        let (amounts, in_pool) = split(self.ledger, self.request);
         let until = if spot.until_ms == FOREVER { FOREVER } else { start_ms.saturating_add(self.length_ms) };
         let mut views = BTreeMap::new();
+        let kinds: Vec<Request> = self.request.by_role();
+        let mut countables: BTreeMap<String, u64> = BTreeMap::new();
         for member in &spot.placement.members {
+            let Some(kind) = kinds.get(usize::from(member.role)) else { return false };
+            let (amounts, in_pool) = split(self.ledger, kind);
+            for (name, each) in in_pool.iter() {
+                let sum = countables.entry(name.to_owned()).or_default();
+                *sum = sum.saturating_add(each.0);
+            }
             let through = || self.future.through(self.fleet, member.node, start_ms, until, self.counts);
             let Some(view) = views.entry(member.node).or_insert_with(through) else { return false };
             let loose = self.request.is_best_effort();
             let fits = amounts.iter().all(|(name, amount)| amount <= view.has(name, loose));
-            let free = member.devices.iter().all(|grant| has_room(view, self.request, *grant));
+            let free = member.devices.iter().all(|grant| has_room(view, kind, *grant));
             if !fits || !free {
                 return false;
             }
             view.take(&amounts, &member.devices, loose);
         }
-        let members = u32::try_from(spot.placement.members.len()).unwrap_or(u32::MAX);
-        self.enough_countables(&in_pool, start_ms, members)
+        countables.iter().all(|(name, sum)| self.countable_at(name, start_ms) >= *sum)
     }
 
     fn sweep(
@@ -196,13 +202,16 @@ impl Search<'_> {
     }
 
     fn enough_countables(&self, in_pool: &Resources, at: u64, members: u32) -> bool {
-        let Some(pool) = self.ledger.pool(&self.request.pool) else { return false };
-        in_pool.iter().all(|(name, each)| {
-            let free = self.fleet.countable_free(self.ledger, pool, name);
-            let until = at.saturating_add(self.length_ms);
-            let through = self.future.countable_through(name, free, at, until, self.counts);
-            through >= each.0.saturating_mul(u64::from(members))
-        })
+        let mut asked = in_pool.iter();
+        asked.all(|(name, each)| self.countable_at(name, at) >= each.0.saturating_mul(u64::from(members)))
+    }
+
+    /// What is free of a countable of the pool from a moment on, all the time.
+    pub(super) fn countable_at(&self, name: &str, at: u64) -> u64 {
+        let Some(pool) = self.ledger.pool(&self.request.pool) else { return 0 };
+        let free = self.fleet.countable_free(self.ledger, pool, name);
+        let until = at.saturating_add(self.length_ms);
+        self.future.countable_through(name, free, at, until, self.counts)
     }
 }
 
