@@ -181,6 +181,26 @@ impl Ledger {
         count
     }
 
+    /// True where new members keep to the share of their work once these have left, who count in it now. O(queues above + members).
+    pub fn keeps_to_share_without<'a>(
+        &self,
+        request: &Request,
+        members: &[MemberPlacement],
+        gone: impl Iterator<Item = &'a Reservation>,
+    ) -> bool {
+        let Some(policy) = self.spot_policy(request).filter(|_| request.may_use(CapacityType::Spot)) else {
+            return true;
+        };
+        let group = SpotGroup::of(request);
+        let mut there = self.spots.counts.get(&group).cloned().unwrap_or_default();
+        for one in gone.filter(|one| SpotGroup::of(&one.request) == group) {
+            there.subtract(&self.spots_of(&one.members));
+        }
+        let (new, room) = (self.spots_of(members), there.room(policy, &group, members.len() as u64));
+        let fits = |(name, have): (&String, &u64)| room.in_pool(name).is_none_or(|left| *have <= left);
+        new.on_spot <= room.on_spot && new.in_pools.iter().all(fits)
+    }
+
     /// Members of work, as counted for spot policies; nothing where none asks.
     pub fn spot_count(&self, group: &SpotGroup) -> Option<&SpotCount> {
         self.spots.counts.get(group)

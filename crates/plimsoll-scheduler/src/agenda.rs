@@ -113,6 +113,24 @@ impl Agenda {
         }
     }
 
+    /// True where these amounts have room once others have left. O(windows x who leaves).
+    pub(crate) fn has_room_without(
+        &self,
+        ledger: &Ledger,
+        request: &Request,
+        amounts: &Resources,
+        gone: &[ReservationId],
+    ) -> bool {
+        if !self.calendar.has(&request.pool) {
+            return true;
+        }
+        let mut without = Agenda { calendar: self.calendar.clone(), now: self.now, ..Agenda::default() };
+        for reservation in gone.iter().filter_map(|id| ledger.reservation(*id)) {
+            ledger.leave_out(&mut without.calendar, reservation);
+        }
+        !matches!(without.judge(request, amounts), Room::Short(_))
+    }
+
     /// What a placement takes; `None` where nothing of its pool is kept.
     pub(crate) fn taken(&self, request: &Request, placement: &Placement) -> Option<Taken> {
         if !self.calendar.has(&request.pool) || placement.members.is_empty() {

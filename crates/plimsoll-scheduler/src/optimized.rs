@@ -72,7 +72,7 @@ impl Planner {
             for (index, placement) in self.best_plan(ledger, requests, indexes).placements {
                 let (request, requester) = (requests[index], requester_of(index));
                 // What is left out for its limits or budgets is refused with them, one by one.
-                let Some(placement) = self.spending.trim(ledger, request, requester, placement) else {
+                let Some(placement) = self.afford(ledger, request, requester, placement) else {
                     continue;
                 };
                 let ticket = self.book_for(ledger, request, requester, &placement);

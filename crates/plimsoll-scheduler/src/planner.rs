@@ -128,6 +128,7 @@ impl Planner {
         for node in nodes {
             let change = self.fleet.sync(ledger, node);
             self.ahead.node_changed(ledger, node);
+            self.hunt.note_kept(ledger, node);
             if change.remade {
                 self.infeasible.clear();
                 self.blocked.clear();
@@ -176,8 +177,12 @@ impl Planner {
     /// since the last one, another walk over the queue is wanted.
     pub fn tick(&mut self, ledger: &Ledger, now: LedgerTime) {
         self.set_time(now);
-        self.queue_pass_due |= self.agenda.tick(ledger, now);
+        if self.agenda.tick(ledger, now) {
+            self.queue_pass_due = true;
+            self.hunt.note_window();
+        }
         self.queue_pass_due |= self.time_at.take_if(|at| *at <= ledger.clock()).is_some();
+        self.hunt.wake(ledger.clock());
     }
 
     /// True where capacity came free, or a strict queue grew behind a head that may be on its way, since the last walk over
@@ -198,7 +203,7 @@ impl Planner {
         self.read_quota(ledger);
         let short = self.unpayable(ledger, request, requester);
         let found = if short.is_empty() { self.find(ledger, request) } else { None };
-        let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
+        let found = found.and_then(|found| self.afford(ledger, request, requester, found));
         match found {
             Some(placement) => Verdict::Place(placement),
             None => self.refuse_for(ledger, request, requester, short),
@@ -352,7 +357,7 @@ impl Planner {
         let requester = requester_of(ledger, id);
         let found = self.find(ledger, request);
         self.set_aside(others, false);
-        let placement = self.spending.trim(ledger, request, requester, found?)?;
+        let placement = self.afford(ledger, request, requester, found?)?;
         let ticket = self.book_pending(ledger, id, request, &placement);
         Some((placement, ticket))
     }

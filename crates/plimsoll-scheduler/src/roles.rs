@@ -132,9 +132,12 @@ impl Planner {
         for ticket in aside.tickets {
             self.fleet.unbook(ticket, pool, aside.stocks.keys().copied());
         }
+        // What was taken for the moment and is given back is no news to the queue.
+        let due = self.queue_pass_due;
         for spots in &aside.spots {
             self.unbook_spots(spots);
         }
+        self.queue_pass_due = due;
         for work in aside.work {
             work.count(Arc::make_mut(&mut self.booked_work), false);
         }

@@ -52,6 +52,7 @@ impl Planner {
         let pools: Vec<&Pool> = ledger.pools().map(AsRef::as_ref).collect();
         for pool in pools {
             self.serve_plans(ledger, pool, limit, &mut placed);
+            self.serve_kept(ledger, pool, limit, &mut placed);
             self.begin_repairs(ledger, pool, limit, &mut placed);
             let queues = ledger.queues_waiting(&pool.name).next().is_some();
             self.begin_turns(ledger, pool, &mut placed);
@@ -77,10 +78,11 @@ impl Planner {
         placed
     }
 
-    /// When a budget that fades has enough for somebody who waits, or a batch or hours begin for one: from then on a walk over the queue may find what
-    /// it did not find so far, once ledger time has come there.
+    /// When a budget that fades has enough for somebody who waits, a batch or hours begin for one, or others may be asked to leave for one: from then on a
+    /// walk over the queue, or a search for victims, may find what it did not find so far, once ledger time has come there.
     pub fn next_walk_at(&self) -> Option<LedgerTime> {
-        self.spending.fades_at().into_iter().chain(self.time_at).min()
+        let found = [self.spending.fades_at(), self.time_at, self.next_eviction_at()];
+        found.into_iter().flatten().min()
     }
 
     /// What keeps one that waits from a grant now whatever room there is: its hours, and the batches of its queue. Those on their way count.
@@ -106,6 +108,20 @@ impl Planner {
             self.agenda.plan = Some(id);
             self.serve(ledger, id, &reservation.request, &mut BTreeSet::new(), placed);
             self.agenda.plan = None;
+        }
+    }
+
+    /// In a strict pool those first for whom a place is kept: one of a higher class that came later may go before them by now, and what is kept is
+    /// nobody else's. In others everybody has a turn.
+    fn serve_kept(&mut self, ledger: &Ledger, pool: &Pool, limit: usize, placed: &mut Vec<Placed>) {
+        if !pool.is_strict() {
+            return;
+        }
+        for id in self.hunt.kept_in(ledger, &pool.name) {
+            let Some(reservation) = ledger.reservation(id) else { continue };
+            if placed.len() < limit && !self.placing.contains(&id) {
+                self.serve(ledger, id, &reservation.request, &mut BTreeSet::new(), placed);
+            }
         }
     }
 
@@ -244,7 +260,7 @@ impl Planner {
             self.hunt.due = true;
             return None;
         };
-        self.spending.trim(ledger, request, requester, placement)
+        self.afford(ledger, request, requester, placement)
     }
 
     /// A place on the node that it was asked to go to, against fragmentation: where that has room no more, it goes where anybody would. In pools

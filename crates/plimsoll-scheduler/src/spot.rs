@@ -112,6 +112,23 @@ impl Planner {
         None
     }
 
+    /// What of a place limits and budgets are enough for. With fewer members fewer may be on spot nodes.
+    pub(crate) fn afford(
+        &self,
+        ledger: &Ledger,
+        request: &Request,
+        requester: &str,
+        found: Placement,
+    ) -> Option<Placement> {
+        let members = found.members.len();
+        let paid = self.spending.trim(ledger, request, requester, found)?;
+        let is_whole = paid.members.len() == members;
+        match is_whole || self.spot_room(ledger, request, members as u64).is_none() {
+            true => Some(paid),
+            false => self.keep_to_share(ledger, request, paid),
+        }
+    }
+
     /// Counts a placement that is proposed.
     pub(crate) fn book_spots(
         &mut self,

@@ -4,6 +4,7 @@
 mod exhaustive;
 mod fixture;
 
+use exhaustive::bounds::{bounded_ledger_of, bounded_story};
 use exhaustive::cases::{Setup, Step, change, ledger_of, story};
 use exhaustive::judge::{Decide, judge};
 use exhaustive::rules::Rule;
@@ -63,6 +64,31 @@ proptest! {
             for request in refused {
                 let place = Scene::of(&ledger).any_place(request);
                 prop_assert_eq!(place, None, "a place was missed for {:?}", request);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The same where limits, budgets, the calendar and preferred hours have a say.
+    #[test]
+    fn the_planner_grants_just_where_time_and_money_let_it((setup, bounds, steps) in bounded_story()) {
+        let mut ledger = bounded_ledger_of(&setup, &bounds);
+        for step in &steps {
+            let Step::Ask(requests) = step else {
+                change(&mut ledger, step);
+                continue;
+            };
+            for request in requests {
+                let mut planner = Planner::new(&ledger, 7);
+                let (verdict, _) = planner.plan_batch(&ledger, &[request]).remove(0);
+                let judged = judge(&Scene::of(&ledger), request, &verdict);
+                prop_assert!(judged.is_ok(), "{} for {:?}", judged.unwrap_err(), request);
+                if matches!(verdict, Verdict::Place(_)) {
+                    grant(&mut ledger, request, verdict);
+                }
             }
         }
     }
@@ -132,6 +158,37 @@ fn each_rule_is_looked_at() {
         println!("{rule:?}: after {after:?} histories");
         assert!(after.is_some(), "nobody misses {rule:?}");
     }
+}
+
+#[test]
+fn limits_calendar_and_hours_are_looked_at() {
+    for rule in [Rule::Limits, Rule::Calendar, Rule::Hours] {
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let after = (1..=MOST_HISTORIES).find(|_| {
+            let case = bounded_story().new_tree(&mut runner).expect("there are cases");
+            let (setup, bounds, steps) = case.current();
+            let mut ledger = bounded_ledger_of(&setup, &bounds);
+            steps.iter().any(|step| misses(&mut ledger, step, rule))
+        });
+        println!("{rule:?}: after {after:?} histories");
+        assert!(after.is_some(), "nobody misses {rule:?}");
+    }
+}
+
+/// True where a judge that forgets a rule finds something wrong with the planner.
+fn misses(ledger: &mut Ledger, step: &Step, forgotten: Rule) -> bool {
+    let Step::Ask(requests) = step else {
+        change(ledger, step);
+        return false;
+    };
+    requests.iter().any(|request| {
+        let (verdict, _) = Planner::new(ledger, 7).plan_batch(ledger, &[request]).remove(0);
+        let scene = Scene { forgotten: Some(forgotten), ..Scene::of(ledger) };
+        let is_missed = judge(&scene, request, &verdict).is_err();
+        apply(ledger, Command::Submit { request: request.clone(), verdict });
+        is_missed
+    })
 }
 
 #[test]

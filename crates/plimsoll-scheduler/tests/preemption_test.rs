@@ -282,6 +282,17 @@ fn the_lowest_class_on_any_node_leaves_first() {
 }
 
 #[test]
+fn two_of_the_lowest_class_leave_before_one_of_a_higher() {
+    let mut world = World::new(fleet(&[(4, 0, 0), (4, 0, 0)], PoolStrategy::FirstFit));
+    let low = world.submit(&of("low", 4_000));
+    let batch = [(); 2].map(|()| world.submit(&of("batch", 2_000)));
+    world.submit(&of("standard", 4_000));
+    let found = world.plan();
+    assert_eq!(found[0].victims.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from(batch));
+    assert_eq!(world.state(low), State::Active);
+}
+
+#[test]
 fn who_is_protected_or_not_preemptible_or_of_an_equal_class_stays() {
     let mut world = one_node();
     let keeper = Class {
@@ -297,6 +308,7 @@ fn who_is_protected_or_not_preemptible_or_of_an_equal_class_stays() {
     let high = world.submit(&of("high", 8_000));
     assert_eq!(world.plan(), vec![]);
     assert_eq!(world.planner.next_eviction_at(), Some(LedgerTime(61_000)), "then it may be asked");
+    assert_eq!(world.planner.next_walk_at(), Some(LedgerTime(61_000)), "ledger time has to come there");
     world.pass(60_000);
     assert_eq!(world.plan()[0].victims, [kept]);
     assert_eq!(world.get(kept).preempted().map(|preempted| preempted.grace_ms), Some(5_000));
@@ -350,6 +362,25 @@ fn nobody_leaves_for_those_behind_the_head_of_a_strict_queue() {
         let victims: Vec<ReservationId> = world.plan().into_iter().flat_map(|one| one.victims).collect();
         assert_eq!(victims, vec![may_leave; leave], "{queueing:?}");
     }
+}
+
+#[test]
+fn in_a_strict_queue_who_comes_later_holds_back_nobody_whose_place_is_kept() {
+    let mut world = World::new(fleet(&[(4, 0, 0), (8, 0, 0)], PoolStrategy::FirstFit));
+    let pool = Pool { name: "default".into(), queueing: QueueDiscipline::Strict, ..Pool::default() };
+    put(&mut world, vec![PolicyObject::Pool(pool)]);
+    let low = world.submit(&of("batch", 4_000));
+    world.submit(&of("critical", 8_000));
+    let waiting = world.submit(&of("low", 4_000));
+    assert_eq!(world.plan()[0].victims, [low]);
+    // Nobody leaves for the one that goes before it by now.
+    let head = world.submit(&of("high", 8_000));
+    assert_eq!(world.plan(), vec![]);
+    let token = world.get(low).token;
+    world.apply(Command::Requeue { reservation: low, token });
+    world.sync();
+    world.plan();
+    assert_eq!((world.state(waiting), world.state(head)), (State::Active, State::Pending));
 }
 
 #[test]

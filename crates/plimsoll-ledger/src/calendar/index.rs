@@ -237,6 +237,19 @@ impl Ledger {
         }
     }
 
+    /// Takes a grant out of a copy of the books, for a planner's look at what would be left without it. O(its members + windows).
+    pub fn leave_out(&self, calendar: &mut Calendar, reservation: &Reservation) {
+        if !reservation.state.is_occupying() {
+            return;
+        }
+        for (pool, amounts) in self.taken_by(reservation, |pool| calendar.has(pool)) {
+            if let Some(book) = calendar.books.get_mut(&pool) {
+                let owner = owner_in(book, reservation, &pool);
+                book.count(&amounts, owner.as_deref(), end_of(reservation), false);
+            }
+        }
+    }
+
     /// What a grant takes of each pool: of nodes that are available, and of its own pool's countables.
     fn taken_by(
         &self,

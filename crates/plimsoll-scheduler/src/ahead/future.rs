@@ -83,7 +83,8 @@ impl Future {
             self.ends.remove(&(at, node, id));
             self.countables.remove(&(at, node, id));
         }
-        let Some(row) = ledger.node(node).filter(|row| row.pool == pool && row.is_eligible()) else { return };
+        // Of a node that takes no more work the pool's countables come back all the same.
+        let Some(row) = ledger.node(node).filter(|row| row.pool == pool) else { return };
         let is_backed_in_full = |usage: &plimsoll_ledger::NodeUsage| {
             row.allocatable.iter().all(|(name, real)| usage.backed(name) <= real)
         };

@@ -294,7 +294,7 @@ impl Planner {
         agenda.looks = agenda.looks.saturating_sub(1 + before.len() as u64);
         let found = self.find(ledger, request);
         let found = found.or_else(|| self.place_planned(ledger, &agenda, id?, request, until_ms));
-        let found = found.and_then(|found| self.spending.trim(ledger, request, requester, found));
+        let found = found.and_then(|found| self.afford(ledger, request, requester, found));
         self.give_back_charges(charges);
         self.fleet.unbook(PLANNED, &request.pool, std::iter::empty());
         for (node, stock) in before {

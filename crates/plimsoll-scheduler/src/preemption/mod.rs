@@ -1,7 +1,7 @@
 //! Who has to leave, so that one who waits gets a place: looked for when nothing else is left to do, and judged by the ledger's own law.
 //!
 //! Invariant: what is proposed was found lawful and sufficient on the ledger as it is; nobody is asked to leave twice. A reservation that was
-//! preempted itself asks nobody to leave before something else has changed, so that preemption settles.
+//! preempted itself asks nobody to leave before something else has changed, nor does one whose kept place was given up, so that preemption settles.
 
 mod search;
 pub(crate) mod victims;
@@ -51,6 +51,10 @@ pub(crate) struct Hunt {
     next_node: BTreeMap<String, NodeId>,
     /// When something last changed that was not a preemption.
     changed_at: Revision,
+    /// Whose kept place was given up since then: others took what came free, and would be asked to leave again and again.
+    gave_up: BTreeSet<ReservationId>,
+    /// For whom a place is kept, and perhaps some who have theirs by now.
+    kept_for: BTreeSet<ReservationId>,
 }
 
 /// Searches that found nothing, one after the other.
@@ -65,15 +69,43 @@ struct Fruitless {
 }
 
 impl Hunt {
+    /// O(nodes).
     pub(crate) fn new(ledger: &Ledger) -> Hunt {
-        Hunt { due: true, changed_at: ledger.revision(), ..Hunt::default() }
+        let mut hunt = Hunt { due: true, changed_at: ledger.revision(), ..Hunt::default() };
+        ledger.nodes().for_each(|node| hunt.note_kept(ledger, node.id));
+        hunt
+    }
+
+    /// Reads for whom something of a node is kept.
+    pub(crate) fn note_kept(&mut self, ledger: &Ledger, node: NodeId) {
+        let kept = ledger.usage(node).and_then(|usage| usage.kept.as_ref());
+        let who = kept.into_iter().flat_map(|kept| &kept.by).copied();
+        self.kept_for.extend(who.filter(|id| is_kept_for(ledger, *id)));
+    }
+
+    /// Those of a pool for whom a place is kept, the oldest first. O(those of all pools).
+    pub(crate) fn kept_in(&mut self, ledger: &Ledger, pool: &str) -> Vec<ReservationId> {
+        self.kept_for.retain(|id| is_kept_for(ledger, *id));
+        let here = |id: &ReservationId| ledger.reservation(*id).is_some_and(|one| one.request.pool == pool);
+        self.kept_for.iter().copied().filter(here).collect()
     }
 
     /// Something changed that was not a preemption: who was preempted may try again.
     pub(crate) fn note_change(&mut self, ledger: &Ledger) {
         self.changed_at = ledger.revision();
+        self.note_window();
+    }
+
+    /// What the calendar keeps is other than before: what was fruitless then may not be now.
+    pub(crate) fn note_window(&mut self) {
         self.fruitless.clear();
+        self.gave_up.clear();
         self.due = true;
+    }
+
+    /// Who was protected can be asked to leave from now on, where ledger time has come there.
+    pub(crate) fn wake(&mut self, now: LedgerTime) {
+        self.due |= self.wake_at.take_if(|at| *at <= now).is_some();
     }
 
     /// Those who are asked to leave already, as far as the ledger does not know it yet.
@@ -140,6 +172,12 @@ impl Planner {
                     return found;
                 }
                 let Some(waiting) = ledger.reservation(id) else { continue };
+                let is_busy = self.placing.contains(&id) || self.hunt.in_flight.contains_key(&id);
+                let is_planned = waiting.state == State::Planned;
+                if is_planned && !is_busy {
+                    // Whoever goes before it by now: what is kept in vain is given up.
+                    found.extend(self.give_up(ledger, waiting));
+                }
                 let queue = waiting.request.queue.as_str();
                 if closed.contains(queue) || ledger.is_out_of_hours(waiting) {
                     continue;
@@ -147,14 +185,7 @@ impl Planner {
                 if pool.is_strict() {
                     closed.insert(queue);
                 }
-                if self.placing.contains(&id) || self.hunt.in_flight.contains_key(&id) {
-                    continue;
-                }
-                if waiting.state == State::Planned {
-                    found.extend(self.give_up(ledger, waiting));
-                    continue;
-                }
-                if !self.may_search(ledger, waiting) {
+                if is_busy || is_planned || !self.may_search(ledger, waiting) {
                     continue;
                 }
                 searches += 1;
@@ -167,12 +198,15 @@ impl Planner {
         found
     }
 
-    /// A place is kept in vain where all who had to leave have left, and it is not free all the same: a node was cut.
+    /// A place is kept in vain where all who had to leave have left, and it is not free all the same: a node was cut. Or it is not to be taken, since the
+    /// hours that its owner prefers are over meanwhile.
     fn give_up(&mut self, ledger: &Ledger, planned: &Reservation) -> Option<Eviction> {
-        if ledger.is_awaited(planned) || ledger.kept_place(planned.id).is_some() {
+        let is_wanted = || !ledger.is_out_of_hours(planned);
+        if ledger.is_awaited(planned) || is_wanted() && ledger.kept_place(planned.id).is_some() {
             return None;
         }
         self.hunt.in_flight.insert(planned.id, Vec::new());
+        self.hunt.gave_up.insert(planned.id);
         Some(Eviction {
             reservation: planned.id,
             placement: Placement { members: Vec::new() },
@@ -181,7 +215,9 @@ impl Planner {
     }
 
     fn may_search(&self, ledger: &Ledger, waiting: &Reservation) -> bool {
-        if waiting.preempted().is_some_and(|preempted| preempted.revision >= self.hunt.changed_at) {
+        if waiting.preempted().is_some_and(|preempted| preempted.revision >= self.hunt.changed_at)
+            || self.hunt.gave_up.contains(&waiting.id)
+        {
             return false;
         }
         let key = (self.shape(ledger, &waiting.request), waiting.priority);
@@ -210,7 +246,12 @@ impl Planner {
         let few = found.filter(|(_, victims)| victims.len() as u64 <= left);
         let judged = few.and_then(|(placement, victims)| {
             let rules = rules_of(ledger, waiting, &placement, &victims)?;
-            Some((placement, victims, rules))
+            // What the calendar keeps may bind with all of them gone, and what an hour costs is known of a place alone.
+            let amounts = request.charge(&placement.members)?;
+            let requester = &waiting.requester;
+            let short = self.spending.blockers_at(ledger, request, requester, &placement, &amounts);
+            let has_room = self.agenda.has_room_without(ledger, request, &amounts, &victims);
+            (has_room && short.is_empty()).then_some((placement, victims, rules))
         });
         let reclaims = |rules: &[PreemptionRule]| rules.contains(&PreemptionRule::Reclaim);
         if judged.as_ref().is_some_and(|(.., rules)| reclaims(rules)) && !self.hunt.in_flight.is_empty() {
@@ -272,4 +313,8 @@ fn rules_of(
 ) -> Option<Vec<PreemptionRule>> {
     let victims: Vec<_> = victims.iter().filter_map(|id| ledger.reservation(*id)).cloned().collect();
     ledger.preemption_rules(waiting, placement, &victims).ok()
+}
+
+fn is_kept_for(ledger: &Ledger, id: ReservationId) -> bool {
+    ledger.reservation(id).is_some_and(|one| one.state == State::Planned && one.is_waiting())
 }

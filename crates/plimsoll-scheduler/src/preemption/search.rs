@@ -78,9 +78,31 @@ impl Planner {
     ) -> (Option<Found>, Option<LedgerTime>) {
         let kept_off = match self.within_share(ledger, &waiting.request) {
             Cow::Borrowed(_) => None,
-            Cow::Owned(request) => Some(Reservation { request: Arc::new(request), ..waiting.clone() }),
+            Cow::Owned(request) => Some(request),
         };
-        let waiting = kept_off.as_ref().unwrap_or(waiting);
+        if kept_off.is_none() {
+            let (found, wake_at) = self.search_places(ledger, waiting, spared, nodes);
+            let keeps_to_share = found.as_ref().is_none_or(|(placement, victims)| {
+                let gone = victims.iter().filter_map(|id| ledger.reservation(*id)).map(AsRef::as_ref);
+                ledger.keeps_to_share_without(&waiting.request, &placement.members, gone)
+            });
+            if keeps_to_share {
+                return (found, wake_at);
+            }
+        }
+        // Where those who leave are of the same work, its share is less without them.
+        let request = kept_off.unwrap_or_else(|| waiting.request.off_spot());
+        let waiting = Reservation { request: Arc::new(request), ..waiting.clone() };
+        self.search_places(ledger, &waiting, spared, nodes)
+    }
+
+    fn search_places(
+        &mut self,
+        ledger: &Ledger,
+        waiting: &Reservation,
+        spared: &BTreeSet<ReservationId>,
+        nodes: &[NodeId],
+    ) -> (Option<Found>, Option<LedgerTime>) {
         let request = &waiting.request;
         let kinds = kinds(ledger, request).into_iter().map(|(amounts, asked)| Kind { asked, amounts });
         let kinds: Vec<Kind> = kinds.collect();
@@ -363,10 +385,14 @@ impl Search<'_> {
             let Some(victim) = self.victims.remove(&id) else { continue };
             let request = &victim.reservation.request;
             self.quota.take(&request.queue, &request.pool, &victim.taken);
-            if !self.still_short().is_empty() {
-                self.quota.give_back(&request.queue, &request.pool, &victim.taken);
-                self.victims.insert(id, victim);
-                self.order.push(id);
+            // Who stays stays on its nodes, too: nobody else is spared for the room that it would leave.
+            match self.with_back(&victim).filter(|_| self.still_short().is_empty()) {
+                Some(views) => self.views.extend(views),
+                None => {
+                    self.quota.give_back(&request.queue, &request.pool, &victim.taken);
+                    self.victims.insert(id, victim);
+                    self.order.push(id);
+                }
             }
         }
         Some(())

@@ -34,9 +34,11 @@ pub(crate) struct Candidate {
 /// What a set of victims costs: compared between places, the smallest is best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost {
-    backed: u32,
+    /// Somebody is not best effort.
+    is_backed: bool,
     opted_out: u32,
     highest_priority: Option<i32>,
+    backed: u32,
     lost: u128,
     victims: u32,
 }
@@ -87,6 +89,7 @@ pub(crate) fn work_lost(ledger: &Ledger, reservation: &Reservation, taken: &Reso
 impl Cost {
     pub(crate) fn of<'a>(victims: impl Iterator<Item = &'a Candidate>) -> Cost {
         victims.fold(Cost::default(), |cost, victim| Cost {
+            is_backed: cost.is_backed || victim.preference.backed,
             backed: cost.backed + u32::from(victim.preference.backed),
             opted_out: cost.opted_out + u32::from(victim.preference.opted_out),
             highest_priority: cost.highest_priority.max(Some(victim.preference.priority)),

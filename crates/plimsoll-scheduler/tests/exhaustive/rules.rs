@@ -1,10 +1,11 @@
-//! Which places are allowed: `docs/semantics.md`, section 5, rules 1 to 9, 12 and 13.
+//! Which places are allowed: `docs/semantics.md`, section 5, rules 1 to 13, and 5.25.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_ledger::{Affinity, DeviceGrant, GpuAsk, GpuShare, MemberPlacement, Node, Pool, Qos, Request};
 use plimsoll_types::NodeId;
 
+use super::bounds;
 use super::quota;
 use super::scene::{Scene, charge_of, domain_of, labels_of, taken_of};
 use super::slices;
@@ -36,6 +37,9 @@ pub(crate) enum Rule {
     FirstOfItsKind,
     Apart,
     Repelled,
+    Limits,
+    Calendar,
+    Hours,
 }
 
 impl Rule {
@@ -112,6 +116,10 @@ impl Scene<'_> {
             (Rule::Quota, quota::is_short(self, request, &charge)),
             (Rule::Required, !asked.required.is_empty() && !together(&nodes, &asked.required)),
             (Rule::Groups, !grouped),
+            // What an empty fleet could hold is a matter of nodes and quotas alone.
+            (Rule::Limits, !self.empty && bounds::is_over_a_limit(self, request, members.len() as u64)),
+            (Rule::Calendar, !self.empty && bounds::is_kept_for_others(self, request, &charge)),
+            (Rule::Hours, !self.empty && bounds::is_out_of_hours(self, request)),
         ];
         let first = broken.into_iter().find(|(rule, broken)| *broken && self.minds(*rule));
         // An empty fleet is asked what could be one day: with other work there, or without.

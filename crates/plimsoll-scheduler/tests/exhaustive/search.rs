@@ -50,7 +50,7 @@ impl Scene<'_> {
     }
 
     /// Everything that a member could take of a node: each set of devices, each start of an instance.
-    fn spots(&self, node: &Node, request: &Request) -> Vec<MemberPlacement> {
+    pub(crate) fn spots(&self, node: &Node, request: &Request) -> Vec<MemberPlacement> {
         let on = |devices| MemberPlacement { node: node.id, devices, role: 0 };
         let Some(gpu) = &request.requirements.gpu else { return vec![on(Vec::new())] };
         let mut sets: Vec<Vec<DeviceGrant>> = vec![Vec::new()];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{MAX_ASIDE, MAX_WINDOWS};
 use plimsoll_ledger::{
-    Command, Entry, Event, EvictWhen, Evicted, Ledger, Node, Outcome, Overload, Request, SYSTEM_ACTOR,
-    SetAsideOne, Stamp, Verdict, Window,
+    Command, Entry, Event, EventObject, EvictWhen, Evicted, Ledger, Node, Outcome, Overload, Placement,
+    Refusal, Request, SYSTEM_ACTOR, SetAsideOne, Stamp, State, Verdict, Window,
 };
 use plimsoll_proto::codec;
 use plimsoll_scheduler::elastic::{self, IdleWatch};
@@ -33,13 +33,19 @@ pub(crate) struct Leader {
     pass_owed: bool,
     /// What those asked who are set aside, as a store has it.
     bodies: BTreeMap<ReservationId, Request>,
+    /// Why others were not made to leave, though they were found on the ledger as it was.
+    pub(crate) found_in_vain: Vec<Refusal>,
     /// What nodes measure that are too full for some class.
     overloads: BTreeMap<NodeId, Overload>,
 }
 
 impl Leader {
     pub(crate) fn new(now: LedgerTime) -> Leader {
-        let ledger = Ledger::new();
+        Leader::of(Ledger::new(), now)
+    }
+
+    /// A leader that takes over.
+    pub(crate) fn of(ledger: Ledger, now: LedgerTime) -> Leader {
         let (planner, idle) = (Planner::new(&ledger, 1), IdleWatch::default());
         Leader {
             planner,
@@ -49,6 +55,7 @@ impl Leader {
             idle,
             pass_owed: false,
             bodies: BTreeMap::new(),
+            found_in_vain: Vec::new(),
             overloads: BTreeMap::new(),
         }
     }
@@ -132,12 +139,16 @@ impl Leader {
     pub(crate) fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
             let before = self.ledger.revision();
-            let dues = [self.ledger.next_due(), self.planner.next_walk_at()];
-            if dues.into_iter().flatten().any(|due| due <= self.now) {
+            if self.is_due() {
+                let known = self.events.len();
                 let came = self.apply(Command::Expire { limit: 1_000 });
                 self.pass_owed |=
                     self.ledger.counts_usage() || matches!(came, Outcome::Expired { ended: 1.., .. });
-                self.note_end();
+                // Whoever was given notice and is out by now changes nothing for those who were taken back.
+                match self.events[known..].iter().any(is_end) {
+                    true => self.note_end(),
+                    false => self.note_expiry(),
+                }
             }
             self.even_queues();
             for command in self.windows() {
@@ -151,28 +162,57 @@ impl Leader {
             self.planner.tick(&self.ledger, self.now);
             if self.planner.wants_queue_pass() || std::mem::take(&mut self.pass_owed) {
                 for (reservation, placement, ticket) in self.planner.plan_queue(&self.ledger, 1_000) {
-                    self.apply(Command::Place { reservation, placement });
+                    self.place(reservation, placement);
                     self.planner.settle(&self.ledger, ticket);
                 }
             } else if self.planner.wants_evictions(&self.ledger) {
-                for Eviction { reservation, placement, victims } in
-                    self.planner.plan_evictions(&self.ledger, 1_000)
+                for (index, eviction) in
+                    self.planner.plan_evictions(&self.ledger, 1_000).into_iter().enumerate()
                 {
-                    let came = self.apply(Command::Preempt { reservation, placement, victims });
-                    self.planner.settle_eviction(
-                        &self.ledger,
-                        reservation,
-                        matches!(came, Outcome::Refused(_)),
-                    );
-                    self.read_nodes();
+                    self.evict(eviction, index == 0);
                 }
             }
-            let rests = self.ledger.revision() == before && !self.planner.wants_queue_pass();
+            let moved = self.ledger.revision() != before;
+            let rests = !moved && !self.planner.wants_queue_pass() && !self.is_due();
             if rests && !self.move_nodes() {
                 return;
             }
         }
-        panic!("it does not come to rest at {:?}", self.now);
+        let last: Vec<&str> = self.events.iter().rev().take(6).map(|event| event.rule).collect();
+        panic!("it does not come to rest at {:?}, due {:?}, after {last:?}", self.now, self.next_due());
+    }
+
+    /// The first that was found was found on the ledger as it is.
+    fn evict(&mut self, eviction: Eviction, is_first: bool) {
+        let Eviction { reservation, placement, victims } = eviction;
+        let came = self.apply(Command::Preempt { reservation, placement, victims });
+        let is_refused = matches!(came, Outcome::Refused(_));
+        self.planner.settle_eviction(&self.ledger, reservation, is_refused);
+        match came {
+            Outcome::Refused(refusal) if is_first => self.found_in_vain.push(refusal),
+            Outcome::Refused(_) => {}
+            _ => self.read_nodes(),
+        }
+    }
+
+    /// Ledger time has to come to a moment that is past already.
+    fn is_due(&self) -> bool {
+        let dues = [self.ledger.next_due(), self.planner.next_walk_at()];
+        dues.into_iter().flatten().any(|due| due <= self.now)
+    }
+
+    /// A place for one that waits, unless it is to be set aside: others of its queue that are aside go before it.
+    fn place(&mut self, reservation: ReservationId, placement: Placement) {
+        let waiting = self.ledger.reservation(reservation);
+        if !waiting.is_some_and(|waiting| self.ledger.is_behind_overflow(waiting)) {
+            self.apply(Command::Place { reservation, placement });
+        }
+    }
+
+    /// What was due is done, and nothing ended by it that was not to end anyway.
+    fn note_expiry(&mut self) {
+        self.read_nodes();
+        self.planner.note_waiting();
     }
 
     /// Who waits past a queue's bound is set aside, and the first come back as there is room.
@@ -278,4 +318,10 @@ impl Leader {
         };
         fresh.map(open).collect()
     }
+}
+
+/// A grant ended, and not since it was given notice.
+pub(crate) fn is_end(event: &Event) -> bool {
+    let EventObject::Reservation(one, Some(before)) = &event.object else { return false };
+    one.state.is_final() && before.is_occupying() && *before != State::Preempting
 }
