@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use plimsoll_ledger::{
     Class, Command, Contention, Entry, Event, EventObject, Intent, Ledger, Node, NodeHealth, NodeUsage,
-    Outcome, Pool, Queue, QuotaPolicy, Reservation, ScalingPolicy, Stamp, Usage, UsageKey, Violation,
+    Outcome, Pool, Queue, QuotaPolicy, Reservation, ScalingPolicy, Schedule, Stamp, State, Usage, UsageKey,
+    Violation,
 };
 use plimsoll_proto::codec;
 use plimsoll_proto::digest::{self, Hash};
@@ -37,6 +38,8 @@ pub struct Picture {
     pub contentions: BTreeMap<Revision, Arc<Contention>>,
     /// Classes, by name.
     pub classes: BTreeMap<String, Arc<Class>>,
+    /// Schedules with their windows, by name.
+    pub schedules: BTreeMap<String, Arc<Schedule>>,
     /// Limits, budgets and rates of users, by name.
     pub quotas: BTreeMap<String, Arc<QuotaPolicy>>,
     /// What is spent and committed of each meter, and how far each rate is.
@@ -47,6 +50,8 @@ pub struct Picture {
     pub intents: BTreeMap<Revision, Arc<Intent>>,
     /// Reservations, by id, ended ones included.
     pub reservations: BTreeMap<ReservationId, Arc<Reservation>>,
+    /// Of the reservations those that are planned: for a start that is ahead, or for a place that others leave.
+    pub planned: Vec<Arc<Reservation>>,
     /// Derived by the ledger: what is taken of each node.
     pub usage: BTreeMap<NodeId, NodeUsage>,
     /// Derived by the ledger: reservations that have not ended.
@@ -229,12 +234,14 @@ fn picture(ledger: &Ledger, self_check: bool) -> Picture {
             .collect(),
         pools: ledger.pools().map(|pool| (pool.name.clone(), Arc::clone(pool))).collect(),
         classes: ledger.classes().map(|class| (class.name.clone(), Arc::clone(class))).collect(),
+        schedules: ledger.schedules().map(|one| (one.name.clone(), Arc::clone(one))).collect(),
         quotas: ledger.quota_policies().map(|quota| (quota.name.clone(), Arc::clone(quota))).collect(),
         book: ledger.usage_book().rows().map(|row| (row.key.clone(), Arc::clone(row))).collect(),
         queues: ledger.queues().map(|queue| (queue.name.clone(), Arc::clone(queue))).collect(),
         scaling_policies: ledger.scaling_policies().map(|one| (one.name.clone(), Arc::clone(one))).collect(),
         intents: ledger.intents().map(|one| (one.id, Arc::clone(one))).collect(),
         reservations: ledger.reservations().map(|one| (one.id, Arc::clone(one))).collect(),
+        planned: ledger.reservations().filter(|one| one.state == State::Planned).map(Arc::clone).collect(),
         usage: ledger.nodes().filter_map(usage).collect(),
         live: ledger.live(),
         self_check: if self_check { ledger.check_invariants() } else { Vec::new() },

@@ -34,7 +34,7 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::upgrade;
 use crate::watchdog;
-use crate::workload::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, NODES};
+use crate::workload::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, NODES, RACK};
 
 /// Host of the agents.
 pub const AGENT: &str = "agent";
@@ -305,6 +305,8 @@ async fn agents(cloud: Arc<Cloud>, incarnation: u64, drift_ppm: i64) -> turmoil:
     // Two of them may be taken back by their provider.
     let node = |(name, gpus): (&str, &FakeGpus)| {
         let mut inventory = Inventory::simulated(name, 8_000, 32 << 30, gpus);
+        let rack = if ["n1", "n2"].contains(&name) { "r1" } else { "r2" };
+        inventory.labels.insert(RACK.to_owned(), rack.to_owned());
         if let Some((_, market)) = SPOT_NODES.iter().find(|(spot, _)| *spot == name) {
             for (key, value) in [(CAPACITY_TYPE, "spot"), (PRICE_PERMILLE, "400"), (SPOT_POOL, *market)] {
                 inventory.labels.insert(key.to_owned(), value.to_owned());

@@ -9,38 +9,48 @@ use std::process::{Command, Output};
 /// 25 and 41 a leader that span while its pipeline was full, 8 and 15 a log of which no replica had the beginning any more.
 const SEEDS: [u64; 9] = [8, 11, 15, 17, 19, 20, 25, 41, 78];
 /// What those did not do has to be done by some of these: which seed takes a seldom course changes with every message more.
-const FURTHER_SEEDS: std::ops::Range<u64> = 57..67;
+const FURTHER_SEEDS: std::ops::Range<u64> = 57..73;
 /// How long their load and faults last, in simulated seconds.
 const SECONDS: u64 = 40;
 
 /// Commands of the ledger, as coverage names them.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 26] = [
     "ApplyPolicy",
     "BecomeLeader",
     "Cancel",
     "Confirm",
     "Expire",
+    "InterruptNode",
+    "ObserveContention",
+    "OpenIntent",
+    "OpenWindows",
     "Place",
     "Preempt",
     "RegisterNode",
     "Release",
+    "Relocate",
     "RemoveNode",
     "Renew",
     "Resize",
+    "SetDesired",
     "SetDeviceHealth",
+    "SetEndpoint",
     "SetNodeAdmin",
     "SetNodeHealth",
+    "StepIntent",
     "Submit",
     "TakeTokens",
     "Upgrade",
 ];
 /// Why reservations end, by which rules others leave, and what users have too little left of: as coverage names them.
-const COURSES: [&str; 15] = [
+const COURSES: [&str; 18] = [
     "Submit BudgetExhausted",
     "Submit LimitExceeded",
+    "Submit ReservedByCalendar",
     "end Cancelled",
     "end Drained",
     "end MaxDuration",
+    "end NeverStarted",
     "end NodeFailed",
     "end NodeFenced",
     "end NodeLost",
@@ -49,6 +59,7 @@ const COURSES: [&str; 15] = [
     "end Preempted",
     "end Released",
     "end WaitedTooLong",
+    "end WindowOpened",
     "notice LowerClass",
     "notice Reclaim",
 ];

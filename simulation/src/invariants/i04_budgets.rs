@@ -10,7 +10,7 @@ use plimsoll_ledger::{
 };
 use plimsoll_types::LedgerTime;
 
-use super::{Findings, Invariant, members_take};
+use super::{Findings, Invariant, is_of_tier, members_take};
 use crate::oracle::{Picture, Step};
 
 /// See the module.
@@ -126,13 +126,14 @@ fn uncharged(step: &Step, granted: &Reservation) -> Option<String> {
     let about = |quota: &&Arc<QuotaPolicy>| {
         (quota.queue.is_empty() || path.contains(&quota.queue.as_str()))
             && (quota.tenant.is_empty() || matches_pattern(&quota.tenant, user))
+            && is_of_tier(&step.after, quota, user)
     };
-    let until = match (granted.hard_end.0, granted.state) {
-        (0, plimsoll_ledger::State::Held) => granted.deadline.0 + granted.ttl_ms,
-        (0, _) => granted.deadline.0,
-        (end, _) => end,
+    // What was asked is paid for: a window that cuts a grant, or an advance reservation that starts late, changes nothing of that.
+    let length_ms = match (request.max_duration_ms, granted.state) {
+        (0, plimsoll_ledger::State::Held) => request.hold_ms + granted.ttl_ms,
+        (0, _) => granted.ttl_ms,
+        (longest_ms, _) => longest_ms,
     };
-    let length_ms = until - step.after.log_time.0;
     for quota in step.after.quotas.values().filter(about) {
         for meter in quota.limits.keys() {
             let who = match meter.scope {
@@ -225,7 +226,7 @@ fn price(picture: &Picture, granted: &Reservation, measure: Measure) -> (i128, u
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_ledger::Tab;
+    use plimsoll_ledger::{Tab, Tier};
     use plimsoll_types::Revision;
 
     use super::*;
@@ -261,6 +262,29 @@ mod tests {
         assert_eq!(found(&mut Budgets, &granted(1_000_000, 16_667, 16_666)), ["I4"]);
         assert_eq!(found(&mut Budgets, &granted(500_000, 8_334, 16_667)), ["I4"], "half the price");
         assert_eq!(found(&mut Budgets, &granted(1_000_000, 16_666, 16_667)), ["I8"], "one is forgotten");
+    }
+
+    #[test]
+    fn a_grant_that_is_charged_to_a_lower_tier_of_its_user_is_found() {
+        let tiers = |rank: u32, other: u32, users: &str| {
+            let mut step = granted(1_000_000, 16_667, 16_667);
+            let tier = |rank, users: &str| {
+                let (group, users) = ("plan".to_owned(), vec![users.to_owned()]);
+                Some(Tier { group, rank, users })
+            };
+            let hours = QuotaPolicy { tier: tier(rank, "*"), ..(*step.after.quotas["hours"]).clone() };
+            let limits = [(METER, 1)].into();
+            let (name, tier) = ("limited".to_owned(), tier(other, users));
+            let limited = QuotaPolicy { name, tier, limits, ..QuotaPolicy::default() };
+            for quota in [hours, limited] {
+                step.after_mut().quotas.insert(quota.name.clone(), Arc::new(quota));
+            }
+            found(&mut Budgets, &step)
+        };
+        assert_eq!(tiers(2, 1, "ada"), Vec::<&str>::new());
+        assert_eq!(tiers(1, 2, "ada"), ["I4"], "the higher one has no charge");
+        assert_eq!(tiers(1, 2, "alan"), Vec::<&str>::new(), "it names another");
+        assert_eq!(tiers(1, 1, "ada"), Vec::<&str>::new(), "hours comes first by name");
     }
 
     #[test]

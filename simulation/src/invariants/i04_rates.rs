@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_ledger::{Command, Outcome, Rate, Request, matches_pattern};
 use plimsoll_types::Revision;
 
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, is_of_tier};
 use crate::history::Answer;
 use crate::oracle::{Case, Step};
 use crate::request::Effect;
@@ -154,6 +154,7 @@ fn counted(step: &Step, request: &Request) -> Vec<(String, String, String)> {
         quota.rates.contains_key("requests")
             && (quota.queue.is_empty() || path.contains(&&quota.queue))
             && (quota.tenant.is_empty() || matches_pattern(&quota.tenant, user))
+            && is_of_tier(&step.before, quota, user)
     });
     about.map(|quota| (quota.name.clone(), "requests".to_owned(), user.clone())).collect()
 }

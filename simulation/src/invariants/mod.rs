@@ -22,9 +22,12 @@ mod i15_order;
 mod i20_scaling;
 mod i21_arithmetic;
 mod i23_watch;
+mod i25_calendar;
+mod i25_hours;
 mod i29_spot;
 mod i30_overflow;
 mod i31_slices;
+mod i67_places;
 mod m06_versions;
 
 #[cfg(test)]
@@ -32,10 +35,10 @@ mod fixture;
 
 use std::fmt;
 
-use plimsoll_ledger::{MemberPlacement, Reservation};
+use plimsoll_ledger::{MemberPlacement, QuotaPolicy, Reservation, matches_pattern};
 use plimsoll_types::{Resources, Revision};
 
-use crate::oracle::{Case, Step};
+use crate::oracle::{Case, Picture, Step};
 
 /// Findings kept; one broken invariant tends to break thousands of times.
 const MOST_FINDINGS: usize = 50;
@@ -50,6 +53,18 @@ fn amounts_of<'a>(one: &'a Reservation, member: &MemberPlacement) -> &'a Resourc
 fn members_take(one: &Reservation, resource: &str, such: impl Fn(&MemberPlacement) -> bool) -> u128 {
     let members = one.members.iter().filter(|member| such(member));
     members.map(|member| u128::from(amounts_of(one, member).get(resource).0)).sum()
+}
+
+/// A quota is about a user, as far as its tier goes: of those of its group that name the user, the highest, and of two alike the first by name.
+fn is_of_tier(picture: &Picture, quota: &QuotaPolicy, user: &str) -> bool {
+    let Some(tier) = &quota.tier else { return true };
+    let rivals = picture.quotas.values().filter_map(|other| Some((&other.name, other.tier.as_ref()?)));
+    let of_user = rivals.filter(|(_, other)| {
+        other.group == tier.group && other.users.iter().any(|pattern| matches_pattern(pattern, user))
+    });
+    // The names come in their order, and of equals the first stays.
+    let first = of_user.reduce(|best, next| if next.1.rank > best.1.rank { next } else { best });
+    first.is_some_and(|(name, _)| *name == quota.name)
 }
 
 /// One invariant.
@@ -89,9 +104,12 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i20_scaling::ScalingHolds),
         Box::new(i21_arithmetic::Arithmetic),
         Box::new(i23_watch::Watch),
+        Box::new(i25_calendar::Calendar),
+        Box::new(i25_hours::Hours),
         Box::new(i29_spot::Spot),
         Box::new(i30_overflow::Overflowing),
         Box::new(i31_slices::Slices::default()),
+        Box::new(i67_places::Places),
         Box::new(m06_versions::Versions::default()),
     ]
 }

@@ -1,7 +1,9 @@
 //! Clients that do everything a client can do, by weights: new grants of all sorts, their whole lives, and mistakes; alone,
 //! in batches and in conversations; with deadlines short enough to leave them in doubt.
 
+mod calendar;
 mod operator;
+mod places;
 mod replicas;
 mod rules;
 mod scaling;
@@ -21,6 +23,7 @@ use crate::request::{Effect, Request, send_batch};
 use crate::rng::Rng;
 pub(crate) use operator::send;
 pub use operator::{Operator, settle};
+pub use places::RACK;
 pub use scaling::{MACHINE_CPU_MILLIS, MACHINE_MEMORY_BYTES, rearrange};
 pub use spenders::{QUOTA as SLICED_QUOTA, RATE as SLICED_RATE, spend};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plimsoll_client::{Client, Error, v1};
 
-use super::{NODES, client, deadline, rules, tell, wishes};
+use super::{NODES, calendar, client, deadline, rules, tell, wishes};
 use crate::board::{Board, Phase};
 use crate::history::{Answer, Call};
 use crate::net::PORT;
@@ -34,12 +34,13 @@ enum Choice {
     MendDevice,
     Apply,
     ApplyIf,
+    Schedule,
     Delete,
     Transfer,
     Members,
 }
 
-const WEIGHTS: [(u64, Choice); 14] = [
+const WEIGHTS: [(u64, Choice); 15] = [
     (3, Choice::Cordon),
     (9, Choice::Uncordon),
     (3, Choice::Drain),
@@ -51,6 +52,7 @@ const WEIGHTS: [(u64, Choice); 14] = [
     (4, Choice::MendDevice),
     (9, Choice::Apply),
     (2, Choice::ApplyIf),
+    (8, Choice::Schedule),
     (5, Choice::Delete),
     (3, Choice::Transfer),
     (8, Choice::Members),
@@ -164,6 +166,10 @@ impl Operator {
                     if matches!(choice, Choice::ApplyIf) { self.rng.between(1, 400) } else { 0 };
                 let rest = v1::ApplyPolicyRequest::default();
                 Request::Apply(v1::ApplyPolicyRequest { request_id, objects, if_revision, ..rest })
+            }
+            Choice::Schedule => {
+                let objects = vec![calendar::schedule(&mut self.rng)];
+                Request::Apply(v1::ApplyPolicyRequest { request_id, objects, ..Default::default() })
             }
             Choice::Delete => {
                 let names = vec![wishes::policy_name(&mut self.rng)];
@@ -290,6 +296,15 @@ pub async fn settle(board: &Board, client: &Client, worker: usize, until_ms: u64
     let (kind, name) = (v1::PolicyKind::Validator.into(), rules::VALIDATOR.to_owned());
     let names = vec![v1::PolicyName { kind, name }];
     repairs.push(Request::Delete(v1::DeletePolicyRequest { request_id: id(), names, ..Default::default() }));
+    // What is kept for some is there for nobody else.
+    for name in calendar::SCHEDULES {
+        let names = vec![v1::PolicyName { kind: v1::PolicyKind::Schedule.into(), name: name.to_owned() }];
+        repairs.push(Request::Delete(v1::DeletePolicyRequest {
+            request_id: id(),
+            names,
+            ..Default::default()
+        }));
+    }
     for node in NODES {
         let name = node.to_owned();
         repairs.push(Request::Uncordon(v1::UncordonNodeRequest {

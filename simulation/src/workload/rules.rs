@@ -9,7 +9,7 @@ use super::wishes::{QUEUES, quotas_of};
 use crate::rng::Rng;
 
 /// Quotas that an operator puts, changes and deletes.
-pub(super) const QUOTAS: [&str; 4] = ["users", "hours", "runs", "money"];
+pub(super) const QUOTAS: [&str; 6] = ["users", "hours", "runs", "money", "gold", "silver"];
 /// The validator that an operator puts and deletes.
 pub(super) const VALIDATOR: &str = "small";
 /// Rates of the quotas: the first bounds submissions, from the second clients take tokens.
@@ -53,6 +53,7 @@ pub(super) fn quota(rng: &mut Rng) -> v1::PolicyObject {
     let name = rng.pick(&QUOTAS).copied().unwrap_or_default();
     let queue_when_exhausted = rng.percent(50);
     let (mut queue, mut tenant, mut currency) = ("", "", "");
+    let mut tier = None;
     let limits = match name {
         "users" => vec![
             limit(Scope::User, Measure::Concurrent, Reset::Live, rng.between(2, 10)),
@@ -69,6 +70,17 @@ pub(super) fn quota(rng: &mut Rng) -> v1::PolicyObject {
             limit(Scope::Run, Measure::Starts, Reset::Month, rng.between(5, 30)),
             limit(Scope::Run, Measure::MemoryHours, Reset::Day, rng.between(5_000, 100_000)),
         ],
+        "gold" | "silver" => {
+            // Who is in both is in the one of the higher rank, and of two alike in gold.
+            let users: &[&str] = if name == "gold" { &["ada", "gr*"] } else { &["a*", "*"] };
+            let users = users.iter().map(|user| (*user).to_owned()).collect();
+            let rank = u32::try_from(rng.between(1, 3)).unwrap_or(1);
+            tier = Some(v1::UsageTier { group: "plan".to_owned(), rank, users });
+            vec![
+                limit(Scope::User, Measure::Concurrent, Reset::Live, rng.between(2, 12)),
+                limit(Scope::User, Measure::CpuHours, Reset::Day, rng.between(2_000, 50_000)),
+            ]
+        }
         _ => {
             (tenant, currency) = ("a*", "EUR");
             vec![limit(Scope::User, Measure::Cost, Reset::Month, rng.between(500, 20_000))]
@@ -87,6 +99,7 @@ pub(super) fn quota(rng: &mut Rng) -> v1::PolicyObject {
         tenant: tenant.to_owned(),
         currency: currency.to_owned(),
         limits,
+        tier,
         queue_when_exhausted,
         rates: rates.into_iter().collect(),
         ..Default::default()

@@ -2,7 +2,7 @@
 
 use plimsoll_client::v1;
 
-use super::{replicas, rules};
+use super::{calendar, places, replicas, rules};
 use crate::rng::Rng;
 
 /// Classes that exist from the beginning, and one that an operator makes and deletes.
@@ -91,6 +91,8 @@ pub fn spec(rng: &mut Rng) -> v1::ReservationSpec {
     replicas::perhaps(rng, &mut spec);
     service_of(rng, &mut spec);
     roles_of(&mut spec);
+    places::perhaps(rng, &mut spec);
+    calendar::perhaps(rng, &mut spec);
     spec
 }
 
@@ -187,6 +189,9 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 v1::Fairness::FairTree,
             ];
             let (prices, currency) = rules::prices(rng);
+            let queueing = rng.pick(&QUEUEING).copied().unwrap_or_default();
+            let by_weight = queueing.len() < 5 && rng.percent(50);
+            let levels = if rng.percent(70) { vec![places::RACK.to_owned()] } else { Vec::new() };
             Object::Pool(v1::Pool {
                 elasticity: elasticity(strict).into(),
                 idle_timeout_ms: if strict { 0 } else { 1_000 },
@@ -200,7 +205,10 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 countables,
                 preemption: rng.pick(&PREEMPTION).copied().unwrap_or_default().into(),
                 max_preemptions_per_hour: if rng.percent(15) { 2 } else { 0 },
-                queueing: rng.pick(&QUEUEING).copied().unwrap_or_default().to_owned(),
+                queueing: queueing.to_owned(),
+                class_order: if by_weight { v1::ClassOrder::Weighted } else { v1::ClassOrder::Unspecified }
+                    .into(),
+                topology: levels,
                 starvation_bound_ms: if rng.percent(30) { 20_000 } else { 0 },
                 oversubscription_permille: oversubscription(rng),
                 contention: contention(max_pending),
@@ -236,6 +244,7 @@ pub fn policy(rng: &mut Rng) -> v1::PolicyObject {
                 min_run_ms: if rng.percent(30) { 2_000 } else { 0 },
                 qos: if rng.percent(25) { v1::Qos::BestEffort } else { v1::Qos::Unspecified }.into(),
                 latency_target_ms: rng.percent(25).then_some(500),
+                weight_milli: rng.weighted(&[(2, None), (2, Some(3_000)), (1, Some(0))]).flatten(),
                 multiplier_milli: (priority % 3 == 0).then_some(factor),
                 guaranteed: if priority % 7 == 0 { vec![kept] } else { Vec::new() },
                 // Mostly: what agents play is above that for some seconds now and then. Without a choice of its own, so that older seeds stay what they were.
@@ -355,6 +364,9 @@ pub fn policy_name(rng: &mut Rng) -> v1::PolicyName {
             (3, (v1::PolicyKind::Quota, rules::QUOTAS[1])),
             (2, (v1::PolicyKind::Quota, rules::QUOTAS[0])),
             (6, (v1::PolicyKind::Validator, rules::VALIDATOR)),
+            (3, (v1::PolicyKind::Schedule, calendar::SCHEDULES[0])),
+            (2, (v1::PolicyKind::Schedule, calendar::SCHEDULES[2])),
+            (2, (v1::PolicyKind::Quota, rules::QUOTAS[4])),
             (1, (v1::PolicyKind::Service, replicas::SERVICE)),
         ])
         .unwrap_or((v1::PolicyKind::NodeLimits, "cap"));
