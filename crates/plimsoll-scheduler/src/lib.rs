@@ -25,6 +25,7 @@ mod points;
 mod preemption;
 pub mod queueing;
 mod redistribute;
+mod refusals;
 mod repairs;
 mod roles;
 mod score;

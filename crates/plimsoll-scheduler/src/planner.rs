@@ -4,7 +4,6 @@
 //! its proposal was applied, refused or lost (`settle`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem;
 use std::sync::Arc;
 
@@ -16,12 +15,12 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Resources, Term};
 
 use crate::agenda::{Agenda, Taken};
 use crate::ahead::Ahead;
-use crate::blockers;
 use crate::fleet::{Fleet, split};
 use crate::headroom::{Charge, Headroom};
 use crate::order::splitmix64;
 use crate::preemption::Hunt;
 use crate::redistribute::Moving;
+use crate::refusals::Refusals;
 use crate::repairs::Repairs;
 use crate::spending::Spending;
 use crate::spot::{self, BookedSpots, Spots};
@@ -68,10 +67,7 @@ pub struct Planner {
     pub(crate) repairs: Repairs,
     pub(crate) hunt: Hunt,
     pub(crate) moving: Moving,
-    /// Per shape: what stands in the way even of an empty fleet; `None` where nothing does.
-    infeasible: BTreeMap<u64, Option<Vec<Blocker>>>,
-    /// Per shape: what stood in the way lately, and after how many changes of nodes that was.
-    blocked: BTreeMap<u64, (u64, Vec<Blocker>)>,
+    pub(crate) refusals: Refusals,
 }
 
 /// What a proposal in flight will take.
@@ -89,9 +85,6 @@ struct Booking {
 
 /// Pool, key and value of a label that work carries.
 pub(crate) type Label = (String, String, String);
-
-/// Shapes of which it is remembered at a time what stands in their way.
-const MOST_SHAPES: usize = 4_096;
 
 impl Planner {
     /// A planner on applied state. `seed` decides what the random strategy draws. O(n log n) in nodes.
@@ -118,8 +111,7 @@ impl Planner {
             repairs: Repairs::default(),
             hunt: Hunt::new(ledger),
             moving: Moving::default(),
-            infeasible: BTreeMap::new(),
-            blocked: BTreeMap::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -130,8 +122,7 @@ impl Planner {
             self.ahead.node_changed(ledger, node);
             self.hunt.note_kept(ledger, node);
             if change.remade {
-                self.infeasible.clear();
-                self.blocked.clear();
+                self.refusals.clear();
             }
             self.queue_pass_due |= change.grew;
             if change.remade {
@@ -167,8 +158,7 @@ impl Planner {
         self.ahead.forget();
         self.headroom.forget();
         self.agenda.forget();
-        self.infeasible.clear();
-        self.blocked.clear();
+        self.refusals.clear();
         self.queue_pass_due = true;
         self.hunt.note_change(ledger);
     }
@@ -551,52 +541,6 @@ impl Planner {
         per_resource.fold(wanted, u32::min)
     }
 
-    /// What stands in the way even of an empty fleet where nobody has taken any quota; nothing where it may start one day. O(nodes of the pool) for a new shape.
-    pub(crate) fn never_starts(&mut self, ledger: &Ledger, request: &Request) -> Vec<Blocker> {
-        let by_nodes = self.never_fits(ledger, request).unwrap_or_default();
-        [self.headroom.infeasible(request), by_nodes].concat()
-    }
-
-    /// What of that is about nodes; `None` where nothing is.
-    pub(crate) fn never_fits(&mut self, ledger: &Ledger, request: &Request) -> Option<Vec<Blocker>> {
-        let shape = self.shape(ledger, request);
-        if let Some(known) = self.infeasible.get(&shape) {
-            return known.clone();
-        }
-        let found = blockers::infeasible(ledger, &self.fleet, request);
-        if self.infeasible.len() >= MOST_SHAPES {
-            self.infeasible.clear();
-        }
-        self.infeasible.insert(shape, found.clone());
-        found
-    }
-
-    /// `spent`: what limits and budgets stand in the way already.
-    pub(crate) fn refuse(&mut self, ledger: &Ledger, request: &Request, spent: Vec<Blocker>) -> Verdict {
-        let never = self.never_starts(ledger, request);
-        if !never.is_empty() {
-            return Verdict::Infeasible(never);
-        }
-        let of_share: Vec<Blocker> = self.share_blocker(ledger, request).into_iter().collect();
-        // What is open on spot nodes is not open to it then.
-        let elsewhere = (!of_share.is_empty()).then(|| request.off_spot());
-        let request = elsewhere.as_ref().unwrap_or(request);
-        let shape = self.shape(ledger, request);
-        // Quotas change with every grant, so that what is remembered of a shape says nothing of them.
-        let short =
-            [spent, self.headroom.blockers(request), self.agenda.blockers(request), of_share].concat();
-        let recent = self.blocked.get(&shape).filter(|(changes, _)| self.fleet.is_recent(*changes));
-        if let Some((_, blockers)) = recent {
-            return Verdict::Blocked([short, blockers.clone()].concat());
-        }
-        let blockers = blockers::now(ledger, &self.fleet, request);
-        if self.blocked.len() >= MOST_SHAPES {
-            self.blocked.clear();
-        }
-        self.blocked.insert(shape, (self.fleet.changes(), blockers.clone()));
-        Verdict::Blocked([short, blockers].concat())
-    }
-
     /// What was asked says what will be: of each role by itself.
     fn learn(&mut self, request: &Request) {
         match request.roles.is_empty() {
@@ -665,16 +609,6 @@ impl Planner {
         ticket
     }
 
-    /// Requests of equal shape find a place or fail alike. The labels count where somebody may keep away from them.
-    pub(crate) fn shape(&self, ledger: &Ledger, request: &Request) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (wants(request), self.agenda.kind_of(request)).hash(&mut hasher);
-        if self.heeds_work || ledger.work().has_rules() || !request.affinity.is_empty() {
-            request.labels.hash(&mut hasher);
-        }
-        hasher.finish()
-    }
-
     /// The same draws for the same seed.
     fn draw(&mut self) -> u64 {
         self.random = splitmix64(self.random);
@@ -738,14 +672,6 @@ pub(crate) fn size_of(request: &Request) -> (u64, u64, u64) {
         return (gpu_milli, 0, 0);
     }
     (0, sum(&|needs| needs.amounts.cpu_millis.0), sum(&|needs| needs.amounts.memory_bytes.0))
-}
-
-/// Equal for requests that ask for the same, whatever they are called and whoever asks.
-pub(crate) fn wants(request: &Request) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&request.pool, &request.queue, &request.requirements, request.gang, &request.roles).hash(&mut hasher);
-    (&request.topology, &request.affinity, request.is_best_effort()).hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Who asked for a reservation.

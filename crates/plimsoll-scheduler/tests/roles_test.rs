@@ -188,6 +188,42 @@ fn the_place_of_a_lost_role_is_not_taken_by_more_of_another() {
     assert!(matches!(came, Outcome::Refused(_)), "{came:?}");
 }
 
+/// Roles of which each has a place on an empty fleet, and all together have none.
+#[test]
+fn a_gang_that_no_empty_fleet_holds_keeps_nobody_from_its_nodes() {
+    let mut ledger = fleet(&[(4, 0, 0)], PoolStrategy::BestFit);
+    let pool = Pool {
+        name: "default".to_owned(),
+        queueing: "skip".parse().unwrap(),
+        starvation_bound_ms: 5_000,
+        ..Pool::default()
+    };
+    put_pool(&mut ledger, pool);
+    let small = Request { ttl_ms: 3_600_000, ..plain(1_000) };
+    let granted_after_long_waits = |ledger: &mut Ledger, gang: Request| {
+        let mut planner = Planner::new(ledger, 0);
+        let mut held = Vec::new();
+        for request in [&small, &gang] {
+            let (verdict, ticket) = planner.plan_batch(ledger, &[request]).remove(0);
+            let made = apply_at(ledger, 1_000, Command::Submit { request: request.clone(), verdict });
+            planner.settle_all(ledger, ticket);
+            let Outcome::Reservation(made) = made else { panic!("{made:?}") };
+            held.push(made);
+        }
+        let (reservation, token) = (held[0].id, held[0].token);
+        apply_at(ledger, 100_000, Command::Confirm { reservation, token });
+        let nodes: Vec<_> = ledger.nodes().map(|node| node.id).collect();
+        planner.sync(ledger, nodes);
+        planner.plan_queue(ledger, 10);
+        let verdict = planner.plan_batch(ledger, &[&small]).remove(0).0;
+        matches!(verdict, Verdict::Place(_))
+    };
+    let never = of_roles(vec![role("a", 3_000, (1, 1)), role("b", 3_000, (1, 1))]);
+    assert!(granted_after_long_waits(&mut ledger.clone(), never), "nobody waits for it");
+    let one_day = of_roles(vec![role("a", 2_000, (1, 1)), role("b", 2_000, (1, 1))]);
+    assert!(!granted_after_long_waits(&mut ledger, one_day), "this one goes first once the node is empty");
+}
+
 fn any_roles() -> impl Strategy<Value = Request> {
     let kinds = prop::collection::vec((request(), 0u32..3, 0u32..3), 1..4);
     (kinds, prop::bool::weighted(0.3)).prop_map(|(kinds, spread)| {

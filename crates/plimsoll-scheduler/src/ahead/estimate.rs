@@ -16,8 +16,8 @@ use super::rank::RANKED;
 use super::search::Search;
 use crate::fleet::{Fleet, kinds, split};
 use crate::headroom::Headroom;
-use crate::planner::wants;
 use crate::points::by_points;
+use crate::refusals::wants;
 use crate::spending::Spending;
 use crate::topology::Scope;
 

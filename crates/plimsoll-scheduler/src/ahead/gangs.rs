@@ -6,12 +6,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plimsoll_ledger::{Domain, Gang, MemberPlacement, Request};
-use plimsoll_types::{NodeId, Resources};
+use plimsoll_ledger::{Domain, Gang, Ledger, MemberPlacement, Request};
+use plimsoll_types::{Amount, Labels, NodeId, Resources};
 
 use super::search::Search;
 use crate::fit::NodeView;
-use crate::fleet::split;
+use crate::fleet::{Fleet, split};
 use crate::planner::size_of;
 
 /// One role's members, or all where there are no roles.
@@ -36,7 +36,7 @@ pub(super) fn is_for(request: &Request) -> bool {
 
 /// Its start and members. Each look at a node counts, and so does each node of a domain in which it is tried.
 pub(super) fn earliest(search: &Search<'_>, left: &mut u64) -> Option<(u64, Vec<MemberPlacement>)> {
-    let kinds = kinds(search);
+    let kinds = kinds(search.ledger, search.request);
     let mut rooms: BTreeMap<NodeId, Room> = BTreeMap::new();
     let nodes: Vec<NodeId> = search.fleet.pool_views(&search.request.pool).map(|view| view.node.id).collect();
     for node in nodes {
@@ -63,9 +63,26 @@ pub(super) fn earliest(search: &Search<'_>, left: &mut u64) -> Option<(u64, Vec<
     None
 }
 
+/// True where all its members together would have a place if nobody else were there. O(nodes of the pool x members).
+pub(crate) fn fits_when_empty(ledger: &Ledger, fleet: &Fleet, request: &Request) -> bool {
+    let kinds = kinds(ledger, request);
+    let Some(pool) = ledger.pool(&request.pool) else { return false };
+    let has_total =
+        |(name, sum): (&str, u64)| pool.countables.get(name).copied().unwrap_or_default() >= Amount(sum);
+    if !countables(&kinds).into_iter().all(has_total) {
+        return false;
+    }
+    let eligible = fleet.pool_views(&request.pool).filter(|view| view.node.is_eligible());
+    let room = |view: &NodeView| {
+        let room = Room::of(&kinds, view.emptied(), &view.labels)?;
+        Some((view.node.id, room))
+    };
+    let rooms: BTreeMap<NodeId, Room> = eligible.filter_map(room).collect();
+    domains(ledger, request, &rooms).iter().any(|nodes| within(ledger, &kinds, nodes, &rooms).is_some())
+}
+
 /// The largest members first, the fewest of each that are of use.
-fn kinds(search: &Search<'_>) -> Vec<Kind> {
-    let request = search.request;
+fn kinds(ledger: &Ledger, request: &Request) -> Vec<Kind> {
     let all: Vec<(u16, u32)> = match request.roles.is_empty() {
         true => vec![(0, request.gang.min_members.max(1))],
         false => request.role_order().take(request.roles.len()).collect(),
@@ -73,7 +90,7 @@ fn kinds(search: &Search<'_>) -> Vec<Kind> {
     let kind = |(role, wanted): (u16, u32)| {
         let request =
             if request.roles.is_empty() { request.clone() } else { request.of_role(role, wanted, wanted) };
-        let (amounts, in_pool) = split(search.ledger, &request);
+        let (amounts, in_pool) = split(ledger, &request);
         Kind { role, wanted, request, amounts, in_pool }
     };
     let mut kinds: Vec<Kind> = all.into_iter().filter(|(_, wanted)| *wanted > 0).map(kind).collect();
@@ -100,18 +117,26 @@ fn look(
     let Some(known) = search.fleet.get(node) else { return };
     let until = at.saturating_add(search.length_ms);
     let Some(view) = search.future.through(search.fleet, node, at, until, search.counts) else { return };
-    let alone = |kind: &Kind| {
-        let required = &kind.request.requirements.required;
-        if !required.terms.is_empty() && !required.matches(&known.labels) {
-            return 0;
-        }
-        let most = if kind.request.gang.spread { 1 } else { kind.wanted };
-        let mut view = view.clone();
-        (0..most).take_while(|_| fill(&mut view, kind, node).is_some()).count() as u32
-    };
-    let alone: Vec<u32> = kinds.iter().map(alone).collect();
-    if alone.iter().any(|members| *members > 0) {
-        rooms.insert(node, Room { view, alone });
+    if let Some(room) = Room::of(kinds, view, &known.labels) {
+        rooms.insert(node, room);
+    }
+}
+
+impl Room {
+    /// `None` where no kind has a place.
+    fn of(kinds: &[Kind], view: NodeView, labels: &Labels) -> Option<Room> {
+        let alone = |kind: &Kind| {
+            let required = &kind.request.requirements.required;
+            if !required.terms.is_empty() && !required.matches(labels) {
+                return 0;
+            }
+            let most = if kind.request.gang.spread { 1 } else { kind.wanted };
+            let (mut left, node) = (view.clone(), view.node.id);
+            (0..most).take_while(|_| fill(&mut left, kind, node).is_some()).count() as u32
+        };
+        let alone: Vec<u32> = kinds.iter().map(alone).collect();
+        let some = alone.iter().any(|members| *members > 0);
+        some.then_some(Room { view, alone })
     }
 }
 
@@ -145,28 +170,33 @@ fn together(
     if !enough(rooms) {
         return None;
     }
-    let level = &search.request.topology.required;
+    let tried = |nodes: Vec<NodeId>| {
+        *left = left.saturating_sub(nodes.len() as u64);
+        within(search.ledger, kinds, &nodes, rooms)
+    };
+    domains(search.ledger, search.request, rooms).into_iter().find_map(tried)
+}
+
+/// Nodes with room, by the domain of the required level that they are in: all together where none is.
+fn domains(ledger: &Ledger, request: &Request, rooms: &BTreeMap<NodeId, Room>) -> Vec<Vec<NodeId>> {
+    let level = &request.topology.required;
     let mut domains: BTreeMap<Option<Domain>, Vec<NodeId>> = BTreeMap::new();
     for node in rooms.keys() {
         let domain = match level.is_empty() {
             true => None,
-            false => match search.ledger.chain(*node).and_then(|chain| chain.at(*node, level)) {
+            false => match ledger.chain(*node).and_then(|chain| chain.at(*node, level)) {
                 None => continue,
                 inside => inside,
             },
         };
         domains.entry(domain).or_default().push(*node);
     }
-    let tried = |nodes: Vec<NodeId>| {
-        *left = left.saturating_sub(nodes.len() as u64);
-        within(search, kinds, &nodes, rooms)
-    };
-    domains.into_values().find_map(tried)
+    domains.into_values().collect()
 }
 
 /// All members on these nodes.
 fn within(
-    search: &Search<'_>,
+    ledger: &Ledger,
     kinds: &[Kind],
     nodes: &[NodeId],
     rooms: &BTreeMap<NodeId, Room>,
@@ -194,7 +224,7 @@ fn within(
                 views.insert(*node, view);
             }
         }
-        let of_kind = in_groups(search, kind, of_kind);
+        let of_kind = in_groups(ledger, kind, of_kind);
         if of_kind.len() < kind.wanted as usize {
             return None;
         }
@@ -204,7 +234,7 @@ fn within(
 }
 
 /// Members in whole groups, each in one domain of the groups' level; all of them where there are no groups.
-fn in_groups(search: &Search<'_>, kind: &Kind, members: Vec<MemberPlacement>) -> Vec<MemberPlacement> {
+fn in_groups(ledger: &Ledger, kind: &Kind, members: Vec<MemberPlacement>) -> Vec<MemberPlacement> {
     let topology = &kind.request.topology;
     let group = topology.group() as usize;
     if group <= 1 {
@@ -212,7 +242,7 @@ fn in_groups(search: &Search<'_>, kind: &Kind, members: Vec<MemberPlacement>) ->
     }
     let mut domains: BTreeMap<Domain, Vec<MemberPlacement>> = BTreeMap::new();
     for member in members {
-        let chain = search.ledger.chain(member.node);
+        let chain = ledger.chain(member.node);
         if let Some(domain) = chain.and_then(|chain| chain.at(member.node, &topology.slice_level)) {
             domains.entry(domain).or_default().push(member);
         }
@@ -225,6 +255,11 @@ fn in_groups(search: &Search<'_>, kind: &Kind, members: Vec<MemberPlacement>) ->
 }
 
 fn has_countables(search: &Search<'_>, kinds: &[Kind], at: u64) -> bool {
+    countables(kinds).into_iter().all(|(name, sum)| search.countable_at(name, at) >= sum)
+}
+
+/// What all members together take of the pool itself.
+fn countables(kinds: &[Kind]) -> BTreeMap<&str, u64> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for kind in kinds {
         for (name, each) in kind.in_pool.iter() {
@@ -232,5 +267,5 @@ fn has_countables(search: &Search<'_>, kinds: &[Kind], at: u64) -> bool {
             *sum = sum.saturating_add(each.0.saturating_mul(kind.wanted.into()));
         }
     }
-    sums.into_iter().all(|(name, sum)| search.countable_at(name, at) >= sum)
+    sums
 }

@@ -151,6 +151,10 @@ impl Planner {
         if !self.never_starts(ledger, &waiting.request).is_empty() {
             return false;
         }
+        // Each of its roles has a place there, and all of them together have none.
+        if !self.fits_together(ledger, &waiting.request) {
+            return false;
+        }
         // Its share grows with more of its work elsewhere, not with room.
         if self.waits_for_its_share(ledger, &waiting.request) {
             return false;

@@ -21,6 +21,7 @@ use plimsoll_types::{LedgerTime, NodeId, ReservationId, Revision};
 
 pub use estimate::{NoStart, StartEstimate, StartEstimates};
 use future::{Future, InFlight, Spot};
+pub(crate) use gangs::fits_when_empty;
 use rank::Past;
 
 use crate::serve::next_time;
