@@ -4,9 +4,9 @@
 //! coordinator that leads, and by `plimsoll validate` on files. Every rule that does not hold is told, with its path and message.
 
 mod compiled;
+mod fields;
 mod set;
 mod subject;
-mod values;
 
 pub use compiled::{Compiled, Wrong};
 pub use set::{Broken, Validators};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_expr::Value;
-use plimsoll_ledger::{PolicyObject, Request, Validator};
+use plimsoll_ledger::{PolicyObject, Request, ScalingTarget, Validator};
 
 use crate::compiled::Compiled;
+use crate::fields;
 use crate::subject::Subject;
-use crate::values;
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Validators {
     /// Every rule that a request breaks.
     pub fn of_request(&self, request: &Request) -> Vec<Broken> {
         let (pools, queues) = ([request.pool.as_str()], [request.queue.as_str()]);
-        self.broken(Subject::Reservation, &pools, &queues, || values::of_request(request))
+        self.broken(Subject::Reservation, &pools, &queues, || fields::of_request(request))
     }
 
     /// Every rule that a policy object breaks.
@@ -63,9 +63,20 @@ impl Validators {
             PolicyObject::Queue(queue) => {
                 (queue.quotas.keys().map(String::as_str).collect(), vec![&queue.name])
             }
-            _ => (Vec::new(), Vec::new()),
+            PolicyObject::Quota(quota) => (Vec::new(), vec![&quota.queue]),
+            PolicyObject::Schedule(schedule) => {
+                (vec![&schedule.pool], schedule.users.queues.iter().map(String::as_str).collect())
+            }
+            PolicyObject::Service(service) => (vec![&service.pool], Vec::new()),
+            PolicyObject::ScalingPolicy(policy) => match &policy.target {
+                ScalingTarget::Pool(pool) => (vec![pool], Vec::new()),
+                ScalingTarget::Service(_) => (Vec::new(), Vec::new()),
+            },
+            PolicyObject::Class(_) | PolicyObject::NodeLimits(_) | PolicyObject::Validator(_) => {
+                (Vec::new(), Vec::new())
+            }
         };
-        self.broken(subject, &pools, &queues, || values::of_object(object))
+        self.broken(subject, &pools, &queues, || fields::of_object(object))
     }
 
     fn broken(

@@ -2,7 +2,9 @@
 
 use plimsoll_expr::Expression;
 use plimsoll_ledger::{
-    Class, GpuAsk, PolicyObject, Pool, Queue, Request, Requirements, Role, Rule, Validator,
+    Affinity, Balancing, Class, GpuAsk, Measure, Meter, PolicyObject, Pool, PreferredHours, Qos, Queue,
+    QuotaPolicy, Rate, Request, Requirements, Reset, Role, Rule, ScalingPolicy, ScalingTarget, Schedule,
+    Scope, Service, Tier, Topology, Users, Validator,
 };
 use plimsoll_types::Resources;
 use plimsoll_validators::{Compiled, Subject, Validators, Wrong};
@@ -104,6 +106,107 @@ fn policy_objects_have_rules_of_their_own() {
     assert_eq!(broken(PolicyObject::Validator(validator("Class", &[]))), 0, "nobody can lock the rules in");
 }
 
+/// What a kind says of an object, rule by rule: those that hold.
+fn holding<'a>(object: &PolicyObject, subject: &str, rules: &[&'a str]) -> Vec<&'a str> {
+    let holds =
+        |rule: &&&str| Validators::new([&validator(subject, &[(rule, "", "")])]).of_object(object).is_empty();
+    rules.iter().filter(holds).copied().collect()
+}
+
+#[test]
+fn rules_see_who_serves_what_and_what_is_bought() {
+    let service =
+        Service { balancing: Balancing::Affinity, load_bound_permille: 1_250, ..Service::default() };
+    let rules = ["service.balancing == 'affinity'", "service.load_bound == 1.25", "service.slow_start > 1s"];
+    assert_eq!(holding(&PolicyObject::Service(service), "Service", &rules), rules[..2]);
+    let mut scaling =
+        ScalingPolicy { target: ScalingTarget::Pool("gpu".to_owned()), ..ScalingPolicy::default() };
+    scaling.rules.max = 20;
+    let rules = ["scaling.pool == 'gpu'", "scaling.service == ''", "scaling.max <= 20", "scaling.predictive"];
+    assert_eq!(holding(&PolicyObject::ScalingPolicy(scaling), "ScalingPolicy", &rules), rules[..3]);
+    let users = Users { queues: vec!["vision".to_owned()], ..Users::default() };
+    let resources = Resources::new(4_000, 1 << 30);
+    let schedule = Schedule { rule: "always".to_owned(), resources, users, ..Schedule::default() };
+    let rules = [
+        "schedule.cpu <= 4",
+        "schedule.memory == 1Gi",
+        "schedule.queues.exists(queue, queue == 'vision')",
+        "!schedule.always",
+    ];
+    assert_eq!(holding(&PolicyObject::Schedule(schedule), "Schedule", &rules), rules[..3]);
+}
+
+#[test]
+fn limits_are_seen_by_the_names_that_files_have_for_them() {
+    let meter = |scope, measure, reset| Meter::new(scope, measure, reset);
+    let quota = QuotaPolicy {
+        tier: Some(Tier { group: "plan".to_owned(), rank: 2, users: vec!["ada".to_owned()] }),
+        limits: [
+            (meter(Scope::User, Measure::Concurrent, Reset::Live), 5),
+            (meter(Scope::Together, Measure::GpuHours, Reset::Month), 12_500_000),
+            (meter(Scope::Run, Measure::Cost, Reset::Rolling(1_000)), 3_000_000),
+            (meter(Scope::Run, Measure::Cost, Reset::Rolling(2_000)), 2_000_000),
+        ]
+        .into(),
+        rates: [("requests".to_owned(), Rate { tokens: 120, period_ms: 60_000, burst: 5 })].into(),
+        ..QuotaPolicy::default()
+    };
+    let rules = [
+        "quota.limits['perUser.concurrent'] == 5",
+        "quota.limits['together.gpuHours.month'] == 12.5",
+        "quota.limits['perRun.cost.rolling'] == 2",
+        "quota.rates_per_second['requests'] == 2",
+        "quota.tier_group == 'plan' && quota.tier_rank == 2",
+        "quota.limits['perUser.cost.day'] > 1",
+    ];
+    assert_eq!(holding(&PolicyObject::Quota(quota), "Quota", &rules), rules[..5]);
+}
+
+#[test]
+fn rules_see_all_that_a_request_asks() {
+    let rule = |anti, weight| Affinity {
+        key: "app".to_owned(),
+        value: "db".to_owned(),
+        level: "node".to_owned(),
+        weight,
+        anti,
+    };
+    let asked = Request {
+        qos: Some(Qos::BestEffort),
+        nice: 7,
+        topology: Topology { required: "rack".to_owned(), slice_size: 2, ..Topology::default() },
+        affinity: vec![rule(true, 0), rule(false, 5)],
+        hours: Some(PreferredHours { schedule: "night".to_owned(), longest_wait_ms: 60_000 }),
+        max_cost_micros: 2_500_000,
+        ..request(1, "batch")
+    };
+    let rules = [
+        "request.qos == 'best_effort' && request.nice == 7",
+        "request.topology_required == 'rack' && request.slice_size == 2",
+        "'app=db' in request.away_from_work",
+        "request.hours == 'night' && request.longest_wait == 1m",
+        "request.max_cost == 2.5",
+        "request.spot",
+        "'app=db' in request.near_work",
+        "request.later",
+        "size(request.roles) > 0",
+    ];
+    let holds = |rule: &&&str| {
+        Validators::new([&validator("Reservation", &[(rule, "", "")])]).of_request(&asked).is_empty()
+    };
+    let holding: Vec<&str> = rules.iter().filter(holds).copied().collect();
+    assert_eq!(holding, rules[..6]);
+}
+
+#[test]
+fn a_validator_of_places_looks_at_what_belongs_there() {
+    let mut validator = validator("Schedule", &[("schedule.shorten", "shorten", "")]);
+    validator.pools.insert("gpu".to_owned());
+    let all = Validators::new([&validator]);
+    let of = |pool: &str| PolicyObject::Schedule(Schedule { pool: pool.to_owned(), ..Schedule::default() });
+    assert_eq!((all.of_object(&of("gpu")).len(), all.of_object(&of("cpu")).len()), (1, 0));
+}
+
 #[test]
 fn what_cannot_be_read_refuses_everything_of_its_kind() {
     let unread = validator("Reservation", &[("request.colour == 'red'", "red", "")]);
@@ -140,12 +243,20 @@ fn a_rule_can_use_every_name_that_there_is() {
             let rule =
                 validator(Subject::WORDS.iter().find(|(_, s)| *s == subject).unwrap().0, &[(&text, "", "")]);
             let all = Validators::new([&rule]);
-            let broken = match subject {
-                Subject::Reservation => all.of_request(&request(1, "batch")),
-                Subject::Pool => all.of_object(&PolicyObject::Pool(Pool::default())),
-                Subject::Class => all.of_object(&PolicyObject::Class(Class::default())),
-                Subject::NodeLimits => all.of_object(&PolicyObject::NodeLimits(Default::default())),
-                Subject::Queue => all.of_object(&PolicyObject::Queue(Queue::default())),
+            let object = match subject {
+                Subject::Reservation => None,
+                Subject::Pool => Some(PolicyObject::Pool(Pool::default())),
+                Subject::Class => Some(PolicyObject::Class(Class::default())),
+                Subject::NodeLimits => Some(PolicyObject::NodeLimits(Default::default())),
+                Subject::Queue => Some(PolicyObject::Queue(Queue::default())),
+                Subject::Quota => Some(PolicyObject::Quota(QuotaPolicy::default())),
+                Subject::Schedule => Some(PolicyObject::Schedule(Schedule::default())),
+                Subject::Service => Some(PolicyObject::Service(Service::default())),
+                Subject::ScalingPolicy => Some(PolicyObject::ScalingPolicy(ScalingPolicy::default())),
+            };
+            let broken = match &object {
+                None => all.of_request(&request(1, "batch")),
+                Some(object) => all.of_object(object),
             };
             assert_eq!(broken, [], "{text}");
         }
