@@ -238,7 +238,7 @@ async fn loads_are_written_about_once_a_second_and_every_coordinator_answers_wit
         let request =
             v1::ListEndpointsRequest { service: "model-a".to_owned(), ..v1::ListEndpointsRequest::default() };
         let listed = asked.list_endpoints(request).await.expect("a list").into_inner();
-        let load = listed.endpoints[0].load.expect("it reported");
+        let load = listed.endpoints[0].load.clone().expect("it reported");
         assert_eq!((load.utilization_permille, load.rate_milli), (500, last));
     }
     server.release(&client).await;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::cgroup::WorkloadCgroup;
 use crate::lease::Lease;
-use crate::usage::start_ticks;
+use crate::usage::{ProcessTable, start_ticks};
 
 /// What an agent does to the processes of a lease. Simulated nodes have none.
 pub trait Fence: Send + Sync + 'static {
@@ -23,6 +23,20 @@ pub trait Fence: Send + Sync + 'static {
 
     /// Ends the processes of a lease, without a chance for them to object.
     fn kill(&self, lease: &Lease);
+
+    /// What the processes of each lease have used so far and hold now, by token. Leases without processes are left out.
+    fn counted(&self) -> BTreeMap<u64, Counted> {
+        BTreeMap::new()
+    }
+}
+
+/// What the processes of a lease were counted for. What nobody can tell is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Processor time since they began, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Memory that they hold now, in bytes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// For nodes on which nothing runs.
@@ -122,6 +136,33 @@ impl Processes {
 }
 
 impl Fence for Processes {
+    /// By the cgroup of a lease where it has one; else of the trees of its processes. O(processes of the machine) for the latter.
+    fn counted(&self) -> BTreeMap<u64, Counted> {
+        let cgroups = self.cgroups.lock().clone();
+        let mut found: BTreeMap<u64, Counted> =
+            cgroups.iter().map(|(token, cgroup)| (*token, cgroup.counted())).collect();
+        let attached = self.attached.lock().clone();
+        let bare: Vec<_> = attached.iter().filter(|(token, _)| !cgroups.contains_key(token)).collect();
+        if bare.is_empty() {
+            return found;
+        }
+        let table = ProcessTable::read(&self.proc_folder);
+        for (token, processes) in bare {
+            let mut sum = Counted::default();
+            // Whoever has a number anew is a stranger.
+            let mine = processes.iter().filter(|one| table.start_ticks(one.pid) == Some(one.start_ticks));
+            for usage in mine.map(|one| table.tree(one.pid)) {
+                let cpu_ms = usage.cpu_user_ms.saturating_add(usage.cpu_system_ms);
+                sum.cpu_ms = Some(sum.cpu_ms.unwrap_or(0).saturating_add(cpu_ms));
+                sum.memory_bytes = Some(sum.memory_bytes.unwrap_or(0).saturating_add(usage.peak_rss_bytes));
+            }
+            if sum != Counted::default() {
+                found.insert(*token, sum);
+            }
+        }
+        found
+    }
+
     fn ask_to_stop(&self, lease: &Lease) {
         let list = self.attached.lock().get(&lease.token).cloned().unwrap_or_default();
         self.signal_all(&list, Signal::SIGTERM);

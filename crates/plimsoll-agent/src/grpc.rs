@@ -21,6 +21,7 @@ use crate::message::{
     FromCoordinator, LeaseNews, NodeHeartbeat, RegisterAnswer, RegisterFailure, Registered, RegisteredDevice,
     Registration, Report, ToCoordinator, Word,
 };
+use crate::meter::LeaseUse;
 use crate::sample::Sample;
 
 /// Messages that may wait for the network. A fleet says a few hundred at most before it hears something.
@@ -148,22 +149,33 @@ fn heartbeat(node: NodeHeartbeat) -> v1::NodeHeartbeat {
         epoch: node.epoch,
         sample: node.sample.map(sample),
         loads: node.loads.into_iter().map(load).collect(),
+        uses: node.uses.into_iter().map(lease_use).collect(),
     }
 }
 
 fn load(said: LeaseLoad) -> v1::LoadReport {
-    let WorkloadLoad { utilization_permille, rate_milli, errors_milli, in_flight, queue_depth, latency_us } =
-        said.load;
+    let WorkloadLoad { metrics_milli: metrics, .. } = said.load;
     let load = v1::EndpointLoad {
-        utilization_permille,
-        rate_milli,
-        errors_milli,
-        in_flight,
-        queue_depth,
-        latency_us,
-        report_time_ms: 0,
+        utilization_permille: said.load.utilization_permille,
+        rate_milli: said.load.rate_milli,
+        errors_milli: said.load.errors_milli,
+        in_flight: said.load.in_flight,
+        queue_depth: said.load.queue_depth,
+        latency_us: said.load.latency_us,
+        metrics,
+        ..v1::EndpointLoad::default()
     };
     v1::LoadReport { name: said.reservation, token: said.token, load: Some(load) }
+}
+
+fn lease_use(of: LeaseUse) -> v1::LeaseUse {
+    v1::LeaseUse {
+        reservation: of.reservation,
+        token: of.token,
+        cpu_millis: of.cpu_millis,
+        memory_bytes: of.memory_bytes,
+        gpu_permille: of.gpu_permille,
+    }
 }
 
 fn sample(sample: Sample) -> v1::NodeSample {

@@ -23,6 +23,7 @@ pub mod link;
 pub mod load;
 pub mod local_api;
 pub mod message;
+pub mod meter;
 pub mod pressure;
 pub mod sample;
 pub mod session;

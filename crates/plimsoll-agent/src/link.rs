@@ -284,7 +284,7 @@ impl Talk<'_> {
                 Readings::Played(played) => Some(played(name, now)),
                 Readings::None | Readings::Machine(_) => sample.clone(),
             };
-            match node.heartbeat(sample) {
+            match node.heartbeat(sample, now) {
                 Some(beat) => beats.push(beat),
                 None if ask_again => drop(self.again.insert(name.clone())),
                 None => {}
@@ -311,7 +311,8 @@ impl Talk<'_> {
         if self.ledger.is_some() {
             return Ok(());
         }
-        let beat = self.link.nodes.lock().values().find_map(|node| node.heartbeat(None));
+        let now = self.link.clock.now();
+        let beat = self.link.nodes.lock().values_mut().find_map(|node| node.heartbeat(None, now));
         beat.map_or(Ok(()), |beat| self.send(Report::Heartbeat(vec![beat])))
     }
 

@@ -5,6 +5,7 @@ use plimsoll_types::{Labels, Resources};
 use crate::gpu::MigBoard;
 use crate::lease::Lease;
 use crate::load::LeaseLoad;
+use crate::meter::LeaseUse;
 use crate::sample::Sample;
 
 /// A node as its agent presents it.
@@ -54,6 +55,8 @@ pub struct NodeHeartbeat {
     pub sample: Option<Sample>,
     /// What its workloads said of their load since the last one.
     pub loads: Vec<LeaseLoad>,
+    /// What its workloads use, where it measured that now.
+    pub uses: Vec<LeaseUse>,
 }
 
 /// A message of an agent. Answers repeat its number.

@@ -12,6 +12,7 @@ use crate::gpu::GpuDevice;
 use crate::inventory::Inventory;
 use crate::lease::{Lease, SharedLeases};
 use crate::message::{LeaseNews, NodeHeartbeat, RegisteredDevice, Registration, Report};
+use crate::meter::Meter;
 use crate::sample::Sample;
 
 /// What a node calls itself and offers.
@@ -35,6 +36,7 @@ pub struct NodeSession {
     devices: Vec<RegisteredDevice>,
     leases: SharedLeases,
     fence: Arc<dyn Fence>,
+    meter: Meter,
     epoch: Option<u64>,
     owed: Vec<Lease>,
 }
@@ -104,6 +106,7 @@ impl NodeSession {
             devices: inventory.gpus.iter().map(registered).collect(),
             leases,
             fence,
+            meter: Meter::default(),
             epoch: None,
             owed: Vec::new(),
         }
@@ -139,10 +142,16 @@ impl NodeSession {
     }
 
     /// Its part of a heartbeat; `None` while it is not registered.
-    pub fn heartbeat(&self, sample: Option<Sample>) -> Option<NodeHeartbeat> {
+    pub fn heartbeat(&mut self, sample: Option<Sample>, now: BootTime) -> Option<NodeHeartbeat> {
         let epoch = self.epoch?;
-        let loads = self.leases.lock().take_loads();
-        Some(NodeHeartbeat { node: self.identity.name.clone(), epoch, sample, loads })
+        // Reading takes a moment, in which nobody waits for the leases.
+        let counted = self.meter.is_due(now).then(|| self.fence.counted());
+        let mut leases = self.leases.lock();
+        let gpus = sample.as_ref().map_or(&[][..], |sample| &sample.gpus);
+        let uses = counted.map(|counted| self.meter.measure(&counted, leases.iter(), gpus, now));
+        let uses = uses.unwrap_or_default();
+        let loads = leases.take_loads();
+        Some(NodeHeartbeat { node: self.identity.name.clone(), epoch, sample, loads, uses })
     }
 
     /// It is in the ledger.

@@ -93,33 +93,55 @@ impl UsageMeter {
     }
 }
 
-/// Sums memory and processor time over a process and its living descendants, from a folder such as `/proc`.
+/// Sums memory and processor time over a process and its descendants, from a folder such as `/proc`.
 pub fn sample_tree(proc_folder: &Path, root: u32) -> ProcessUsage {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir(proc_folder).into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        let stat = pid.and_then(|pid| Some((pid, read_stat(&proc_folder.join(pid.to_string()))?)));
-        all.extend(stat);
+    ProcessTable::read(proc_folder).tree(root)
+}
+
+/// All processes of a machine at one moment.
+pub struct ProcessTable {
+    all: BTreeMap<u32, Stat>,
+    children: BTreeMap<u32, Vec<u32>>,
+}
+
+impl ProcessTable {
+    /// Reads a folder such as `/proc`. O(processes).
+    pub fn read(proc_folder: &Path) -> ProcessTable {
+        let mut table = ProcessTable { all: BTreeMap::new(), children: BTreeMap::new() };
+        for entry in std::fs::read_dir(proc_folder).into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            let stat = pid.and_then(|pid| Some((pid, read_stat(&proc_folder.join(pid.to_string()))?)));
+            let Some((pid, stat)) = stat else { continue };
+            if stat.parent != pid {
+                table.children.entry(stat.parent).or_default().push(pid);
+            }
+            table.all.insert(pid, stat);
+        }
+        table
     }
-    let mut tree = vec![root];
-    let mut next = 0;
-    while let Some(parent) = tree.get(next).copied() {
-        tree.extend(
-            all.iter().filter(|(pid, stat)| stat.parent == parent && **pid != parent).map(|(pid, _)| *pid),
-        );
-        next += 1;
+
+    /// When a process started, in clock ticks since boot; `None` where it is not there.
+    pub fn start_ticks(&self, pid: u32) -> Option<u64> {
+        self.all.get(&pid).map(|stat| stat.start_ticks)
     }
-    let page_bytes = system_value(SysconfVar::PAGE_SIZE, 4096);
-    let ticks_per_s = system_value(SysconfVar::CLK_TCK, 100);
-    let mut usage = ProcessUsage::default();
-    for stat in tree.iter().filter_map(|pid| all.get(pid)) {
-        usage.peak_rss_bytes = usage.peak_rss_bytes.saturating_add(stat.rss_pages.saturating_mul(page_bytes));
-        usage.cpu_user_ms =
-            usage.cpu_user_ms.saturating_add(stat.user_ticks.saturating_mul(1000) / ticks_per_s);
-        usage.cpu_system_ms =
-            usage.cpu_system_ms.saturating_add(stat.system_ticks.saturating_mul(1000) / ticks_per_s);
+
+    /// Memory and processor time of a process and its living descendants; of those that ended too, once they were waited for. O(descendants).
+    pub fn tree(&self, root: u32) -> ProcessUsage {
+        let page_bytes = system_value(SysconfVar::PAGE_SIZE, 4096);
+        let ticks_per_s = system_value(SysconfVar::CLK_TCK, 100);
+        let ms = |ticks: u64| ticks.saturating_mul(1000) / ticks_per_s;
+        let mut usage = ProcessUsage::default();
+        let mut left = vec![root];
+        while let Some(pid) = left.pop() {
+            left.extend(self.children.get(&pid).into_iter().flatten());
+            let Some(stat) = self.all.get(&pid) else { continue };
+            usage.peak_rss_bytes =
+                usage.peak_rss_bytes.saturating_add(stat.rss_pages.saturating_mul(page_bytes));
+            usage.cpu_user_ms = usage.cpu_user_ms.saturating_add(ms(stat.user_ticks));
+            usage.cpu_system_ms = usage.cpu_system_ms.saturating_add(ms(stat.system_ticks));
+        }
+        usage
     }
-    usage
 }
 
 /// The start time of a process in clock ticks since boot: with the pid, it names a process beyond doubt.
@@ -138,6 +160,7 @@ fn system_value(name: SysconfVar, fallback: u64) -> u64 {
 
 struct Stat {
     parent: u32,
+    /// Of children that were waited for, too; and so is the next.
     user_ticks: u64,
     system_ticks: u64,
     start_ticks: u64,
@@ -151,8 +174,8 @@ fn read_stat(folder: &Path) -> Option<Stat> {
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     Some(Stat {
         parent: u32::try_from(number(1)?).ok()?,
-        user_ticks: number(11)?,
-        system_ticks: number(12)?,
+        user_ticks: number(11)?.saturating_add(number(13)?),
+        system_ticks: number(12)?.saturating_add(number(14)?),
         start_ticks: number(19)?,
         rss_pages: number(21)?,
     })

@@ -2,6 +2,7 @@
 //!
 //! Nobody waits for a report, and one that fails is made up for by the next. One whose lease is over ends the reports: the endpoint is another's by then.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ struct Tally {
     failed: u64,
     /// Mean of the latest; `None` before the first.
     latency_us: Option<u64>,
+    metrics: BTreeMap<String, u64>,
 }
 
 impl Lease {
@@ -77,6 +79,11 @@ impl LoadReporter {
     /// Requests that wait here, and are not begun.
     pub fn set_queue_depth(&self, depth: u32) {
         lock(&self.tally).queue_depth = depth;
+    }
+
+    /// What else it measures, in thousandths, by a name of its own choice: 1 to 64 bytes, and at most 13 names. A scaling policy may hold it at a target.
+    pub fn set_metric_milli(&self, name: &str, milli: u64) {
+        lock(&self.tally).metrics.insert(name.to_owned(), milli);
     }
 }
 
@@ -143,7 +150,8 @@ impl Tally {
             in_flight: self.in_flight,
             queue_depth: self.queue_depth,
             latency_us: self.latency_us.unwrap_or(0),
-            report_time_ms: 0,
+            metrics: self.metrics.clone(),
+            ..EndpointLoad::default()
         }
     }
 }
@@ -176,10 +184,10 @@ where
         let load = lock(&tally).take(now - since);
         since = now;
         periods += 1;
-        if said == Some(load) && periods < AGAIN_PERIODS {
+        if said.as_ref() == Some(&load) && periods < AGAIN_PERIODS {
             continue;
         }
-        match say(load).await {
+        match say(load.clone()).await {
             Ok(()) => (said, periods) = (Some(load), 0),
             Err(Unsaid::Later) => said = None,
             Err(Unsaid::Never) => return,
@@ -247,7 +255,7 @@ mod tests {
         assert_eq!(said.lock().unwrap().len(), 1, "it does not change");
         one.answered();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let last = said.lock().unwrap().last().copied().unwrap();
+        let last = said.lock().unwrap().last().cloned().unwrap();
         assert_eq!((last.in_flight, last.rate_milli), (0, 1_000));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(said.lock().unwrap().len(), 3, "nothing ended since: the rate is 0 again");

@@ -121,12 +121,14 @@ impl ServiceBalancer {
         for (id, endpoint) in &self.endpoints {
             let Some(load) = &endpoint.load else { continue };
             if before.get(id).and_then(|known| known.load.as_ref()) != Some(load) {
+                let there = load.in_flight.saturating_add(load.queue_depth);
+                let cpu_permille = load.metrics.get("cpu").map_or(0, |parts| parts / 100);
                 let report = LoadReport {
+                    cpu_utilization_permille: u32::try_from(cpu_permille).unwrap_or(u32::MAX),
                     application_utilization_permille: load.utilization_permille,
                     requests_per_s_milli: load.rate_milli,
                     errors_per_s_milli: load.errors_milli,
-                    requests_there: Some(load.in_flight.saturating_add(load.queue_depth)),
-                    ..LoadReport::default()
+                    requests_there: (!load.measured_only).then_some(there),
                 };
                 // One that was written long ago counts from then, not from when it is heard of here.
                 let at_us = load.report_time_ms.saturating_mul(1_000).min(now_us);

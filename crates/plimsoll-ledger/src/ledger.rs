@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Newest ledger version that this build can run.
-pub const LATEST_VERSION: u32 = 15;
+pub const LATEST_VERSION: u32 = 16;
 
 /// A node with what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,6 +279,9 @@ impl Ledger {
         let before = std::mem::replace(&mut self.meta.version, to);
         if (before + 1..=to).contains(&capacity::SINCE_VERSION) {
             self.fill_capacity_labels(context);
+        }
+        if (before + 1..=to).contains(&crate::latency_targets::SINCE_VERSION) {
+            self.fill_latency_targets(context);
         }
         context.event("upgrade", EventObject::Version(to));
         Ok(Outcome::Done)

@@ -25,6 +25,7 @@ mod hours;
 mod index;
 mod interruption;
 mod invariants;
+mod latency_targets;
 mod ledger;
 pub mod limits;
 mod loading;
@@ -77,6 +78,7 @@ pub use fork::{Fork, ForkedRows};
 pub use hours::PreferredHours;
 pub use interruption::Interruption;
 pub use invariants::Violation;
+pub use latency_targets::LATENCY_TARGETS;
 pub use ledger::{LATEST_VERSION, Ledger};
 pub use mig::{MAX_PROFILES, MAX_SLICES, MigLayout, MigProfile, MigSlices, ProfileName, SliceCost};
 pub use node::{
@@ -114,7 +116,8 @@ pub use scaling::{
     TEMPLATE_IN_GROUP, TemplateDevice, WorkTemplate, is_program_name,
 };
 pub use service::{
-    Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, Service, host_and_port,
+    Announcement, Balancing, Endpoint, EndpointState, Load, LoadReport, MEASURED, METRICS_SINCE_VERSION,
+    Service, host_and_port,
 };
 pub use spot::{SpotCount, SpotGroup, SpotRoom};
 pub use topology::{

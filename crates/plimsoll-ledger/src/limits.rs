@@ -64,6 +64,10 @@ pub const MAX_ASIDE: usize = 256;
 pub const MAX_ASIDE_BYTES: usize = 8 << 20;
 /// Most reports of load in one entry.
 pub const MAX_LOADS: usize = 10_000;
+/// Most metrics in one report of load.
+pub const MAX_METRICS: usize = 16;
+/// Most bytes of the name of a metric.
+pub const MAX_METRIC_BYTES: usize = 64;
 /// Most scaling policies.
 pub const MAX_SCALING: usize = 1_000;
 /// Most machines or replicas of one target.

@@ -102,7 +102,7 @@ impl Ledger {
             .services
             .iter()
             .map(|(name, service)| (RowKey::Service(name.clone()), Row::Service(Arc::clone(service))));
-        let loads = self.loads.iter().map(|(id, load)| (RowKey::Load(*id), Row::Load(*load)));
+        let loads = self.loads.iter().map(|(id, load)| (RowKey::Load(*id), Row::Load(load.clone())));
         let named = queues.chain(schedules).chain(quotas).chain(validators).chain(usage);
         let scaling_policies = self.scaling_policies.iter().map(|(name, policy)| {
             (RowKey::ScalingPolicy(name.clone()), Row::ScalingPolicy(Arc::clone(policy)))

@@ -3,10 +3,13 @@
 //! An endpoint is part of its reservation, so it leaves in the very entry in which the lease ends, and stops taking requests in the one in which
 //! the lease is given notice or its node drains. `docs/semantics.md` 5.7.
 
+use std::collections::BTreeMap;
+
 use plimsoll_types::{Labels, LedgerTime, ReservationId, Revision};
 
 use crate::limits::{
-    MAX_ADDRESS_BYTES, MAX_ENDPOINT_WEIGHT_MILLI, MAX_ITEMS, MAX_PRIORITY_LEVEL, MAX_SUBSET, MAX_TTL_MS,
+    MAX_ADDRESS_BYTES, MAX_ENDPOINT_WEIGHT_MILLI, MAX_ITEMS, MAX_METRIC_BYTES, MAX_METRICS,
+    MAX_PRIORITY_LEVEL, MAX_SUBSET, MAX_TTL_MS,
 };
 use crate::{Blocker, Reason};
 
@@ -115,7 +118,7 @@ impl EndpointState {
 }
 
 /// What an endpoint says of its load. The leader quantizes reports before they are written (`docs/load-balancing.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Whose.
     pub reservation: ReservationId,
@@ -131,15 +134,67 @@ pub struct LoadReport {
     pub queue_depth: u32,
     /// Time of an answer, in microseconds; 0 where none was measured.
     pub latency_us: u64,
+    /// What else was measured, in thousandths, by name: of [`MEASURED`] by its node, everything else by its own word. From ledger version 16 on.
+    pub metrics: BTreeMap<String, u64>,
+    /// It said nothing itself: but for the metrics of its node nothing is known, and the numbers above say nothing. From ledger version 16 on.
+    pub measured_only: bool,
 }
 
+impl LoadReport {
+    /// What an endpoint said that said nothing.
+    pub fn silent(reservation: ReservationId) -> LoadReport {
+        LoadReport { reservation, measured_only: true, ..LoadReport::default() }
+    }
+
+    /// Processor time that its node measured, in thousandths of what it was granted.
+    pub fn cpu_permille(&self) -> Option<u32> {
+        let parts = self.metrics.get("cpu")?;
+        Some(u32::try_from(parts / 100).unwrap_or(u32::MAX))
+    }
+
+    /// How much of what it can do it does, in thousandths, by its own word; where it has none, by its processors.
+    pub fn utilization(&self) -> Option<u32> {
+        match self.measured_only {
+            true => self.cpu_permille(),
+            false => Some(self.utilization_permille),
+        }
+    }
+
+    /// True where it says what ledgers before version 16 do not know.
+    pub fn names_metrics(&self) -> bool {
+        self.measured_only || !self.metrics.is_empty()
+    }
+}
+
+/// Names of what an endpoint's node measures, each in percent of what the endpoint was granted: processor time, memory, device time.
+pub const MEASURED: [&str; 3] = ["cpu", "memory", "gpu"];
+
+/// First ledger version in which reports of load name metrics.
+pub const METRICS_SINCE_VERSION: u32 = 16;
+
 /// The latest report of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// What it said.
     pub report: LoadReport,
     /// When that was written.
     pub at: LedgerTime,
+}
+
+/// Everything that is wrong with the metrics of a report.
+pub(crate) fn validate_metrics(report: &LoadReport) -> Vec<Blocker> {
+    let (count, longest) =
+        (report.metrics.len(), report.metrics.keys().map(String::len).max().unwrap_or_default());
+    let checks = [("metrics", count, MAX_METRICS), ("metrics: a name", longest, MAX_METRIC_BYTES)];
+    let beyond = checks.into_iter().filter(|(_, value, most)| value > most);
+    let blocker = |(field, value, most): (&str, usize, usize)| {
+        let subject = format!("{field} of {}", report.reservation);
+        Blocker {
+            limit: most as u64,
+            ..Blocker::new(Reason::InvalidArgument, subject, value as u64, most as u64)
+        }
+    };
+    beyond.map(blocker).collect()
 }
 
 /// Every bound that a service breaks: field, value given, least and most.

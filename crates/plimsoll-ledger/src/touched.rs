@@ -116,7 +116,7 @@ impl Ledger {
             RowPlace::Validator(name) => self.validators.get(name).cloned().map(Row::Validator),
             RowPlace::Schedule(name) => self.schedules.get(name).cloned().map(Row::Schedule),
             RowPlace::Service(name) => self.services.get(name).cloned().map(Row::Service),
-            RowPlace::Load(id) => self.loads.get(id).copied().map(Row::Load),
+            RowPlace::Load(id) => self.loads.get(id).cloned().map(Row::Load),
             RowPlace::ScalingPolicy(name) => self.scaling_policies.get(name).cloned().map(Row::ScalingPolicy),
             RowPlace::Scaling(name) => self.scalings.get(name).cloned().map(Row::Scaling),
             RowPlace::Intent(id) => self.intents.get(id).cloned().map(Row::Intent),

@@ -60,8 +60,8 @@ fn compare(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(r.cost_micros, m.cost, "{:?}", r);
         let endpoint = r.endpoint.as_ref().map(|known| (known.announced.clone(), known.since.0));
         prop_assert_eq!(&endpoint, &m.endpoint, "{:?}", r);
-        let load = ledger.load(r.id).map(|load| (load.report, load.at.0));
-        prop_assert_eq!(load, model.loads.get(&r.id.0).copied());
+        let load = ledger.load(r.id).map(|load| (load.report.clone(), load.at.0));
+        prop_assert_eq!(load, model.loads.get(&r.id.0).cloned());
     }
     let episodes: BTreeMap<u64, Episode> =
         ledger.contentions().map(|one| (one.id.0, Episode::of(one))).collect();

@@ -134,6 +134,7 @@ impl Scaled {
             in_flight,
             queue_depth,
             latency_us: 1,
+            ..LoadReport::default()
         };
         assert_eq!(self.f.run(Command::ReportLoad { reports: vec![report] }), Outcome::Done);
     }

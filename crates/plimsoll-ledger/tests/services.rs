@@ -70,6 +70,7 @@ fn load(of: ReservationId) -> LoadReport {
         in_flight: 1,
         queue_depth: 0,
         latency_us: 1,
+        ..LoadReport::default()
     }
 }
 

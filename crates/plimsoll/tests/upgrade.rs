@@ -76,14 +76,14 @@ fn a_folder_of_version_1_opens_goes_on_by_its_rules_and_is_upgraded() {
     let mut records = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let last = records.find(|record| record["revision"] == said["revision"]).unwrap();
     assert_eq!(last["chainHash"], said["chainHash"]);
-    assert_eq!(versions(home, &one), [(1, 15)]);
+    assert_eq!(versions(home, &one), [(1, 16)]);
 
     let half_a_gpu = ["reserve", "--gpu", "0.5", "--ttl", "1h", "--hold", "1h", "--addr", &one];
     let half_a_gpu = [&half_a_gpu[..], &["--request-id", "recorded-half-a-gpu", "-q"]].concat();
     let before = json(home, &half_a_gpu);
     assert_eq!(before["allocations"][0]["node"], "n1", "{before}");
     until(home, &["cluster", "upgrade", "--addr", &one]);
-    assert_eq!(versions(home, &one), [(15, 15)]);
+    assert_eq!(versions(home, &one), [(16, 16)]);
     // From here on an answer keeps the names in it.
     until(home, &["cancel", "r-0005", "r-0009", "r-0011", "--addr", &one]);
     until(home, &["node", "remove", "n1", "--addr", &one]);
@@ -119,7 +119,7 @@ fn a_cluster_of_version_1_is_upgraded_once_all_members_can() {
     let planned = until(home, &["cluster", "upgrade", "--dry-run", "--addr", &one, "-o", "json"]);
     let planned: Value = serde_json::from_str(&planned).unwrap();
     assert_eq!(planned.as_array().map(Vec::len), Some(3), "{planned}");
-    assert_eq!(versions(home, &one), [(1, 15); 3]);
+    assert_eq!(versions(home, &one), [(1, 16); 3]);
     let (code, _, said) = run(home, &["cluster", "upgrade", "--to", "1000", "--addr", &one]);
     assert_eq!(code, 1, "nobody knows it: {said}");
 
@@ -140,9 +140,9 @@ fn a_cluster_of_version_1_is_upgraded_once_all_members_can() {
         assert!(Instant::now() < deadline, "{said:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(versions(home, &one), [(2, 15); 3]);
+    assert_eq!(versions(home, &one), [(2, 16); 3]);
     until(home, &["cluster", "upgrade", "--addr", &one]);
-    assert_eq!(versions(home, &one), [(15, 15); 3]);
+    assert_eq!(versions(home, &one), [(16, 16); 3]);
 }
 
 #[test]

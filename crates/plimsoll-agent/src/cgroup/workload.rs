@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::limits::WorkloadLimits;
+use crate::fence::Counted;
 
 /// The cgroup of one workload. Kept until [`WorkloadCgroup::remove`]; dropping the value leaves it in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,16 @@ impl WorkloadCgroup {
             cpu_user_ms: self.keyed("cpu.stat", "user_usec").map(ms),
             cpu_system_ms: self.keyed("cpu.stat", "system_usec").map(ms),
             oom_kills: self.keyed("memory.events", "oom_kill"),
+        }
+    }
+
+    /// What it has used so far, and holds now: memory without what the kernel may drop at any moment, as Kubernetes counts a working set.
+    pub fn counted(&self) -> Counted {
+        let number = |file: &str| self.read(file)?.trim().parse::<u64>().ok();
+        let idle = self.keyed("memory.stat", "inactive_file").unwrap_or(0);
+        Counted {
+            cpu_ms: self.keyed("cpu.stat", "usage_usec").map(|us| us / 1_000),
+            memory_bytes: number("memory.current").map(|bytes| bytes.saturating_sub(idle)),
         }
     }
 

@@ -52,7 +52,7 @@ pub use error::{HistoryError, ReadError, StartError, SubmitError};
 pub(crate) use fragmentation::{ByPool, Measured};
 pub use history::History;
 pub use identity::IdentityError;
-pub use loads::LoadBook;
+pub use loads::{LoadBook, Metrics};
 pub use machine::LedgerMachine;
 pub use record::Record;
 pub use scrub::Scrubbed;
@@ -337,6 +337,11 @@ impl Core {
     /// What the leader saw of targets of scaling (it is on the leader only).
     pub fn looks(&self) -> &crate::scaling::Looks {
         &self.inner.looks
+    }
+
+    /// What replicas of services use, as this replica has seen it.
+    pub fn rightsizing(&self) -> &crate::scaling::Rightsizing {
+        &self.inner.rightsizing
     }
 
     /// Where the coordinators are, this one first.

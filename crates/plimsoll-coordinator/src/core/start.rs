@@ -33,7 +33,7 @@ use super::{
     ReadError, StartError, StateDump, Stores, SubmitError, Watcher, lost,
 };
 use crate::clock::Clock;
-use crate::scaling::Looks;
+use crate::scaling::{Looks, Rightsizing};
 
 /// Exit code of a process whose storage failed for good (docs/exit-codes.md).
 const STORAGE_FAILED: i32 = 74;
@@ -64,6 +64,7 @@ pub(super) struct Inner {
     pub(super) turned_away: TurnedAway,
     /// What the leader saw of targets of scaling.
     pub(super) looks: Looks,
+    pub(super) rightsizing: Rightsizing,
     pub(super) measured: super::Measured,
     /// Until the stop: it reads from the stores.
     scrubber: Mutex<Option<Scrubber>>,
@@ -198,6 +199,7 @@ pub(super) async fn start(
         loads,
         turned_away: TurnedAway::default(),
         looks: Looks::default(),
+        rightsizing: Rightsizing::default(),
         scrubber: Mutex::new(scrubber),
         machine,
         stop,

@@ -61,7 +61,7 @@ pub(super) fn load_milli(ledger: &Ledger, policy: &ScalingPolicy) -> Option<u64>
                 .endpoints(service)
                 .filter(|one| ledger.endpoint_state(one) == Some(EndpointState::Serving));
             let loads = serving.filter_map(|one| ledger.load(one.id));
-            Some(loads.map(|load| u64::from(load.report.utilization_permille)).sum())
+            Some(loads.filter_map(|load| load.report.utilization()).map(u64::from).sum())
         }
         ScalingTarget::Pool(pool) => {
             // Of several templates, the one that has most of a resource.

@@ -11,6 +11,7 @@ mod expand;
 mod foresight;
 mod looks;
 mod need;
+mod rightsizing;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use foresight::Foresight;
 pub(crate) use elastic::pool_look;
 pub use looks::{Look, Looks};
 pub(crate) use need::may_come;
+pub use rightsizing::{Rightsized, Rightsizing};
 
 /// Most machines of one policy that are asked for in one look.
 const MOST_AT_ONCE: u64 = 16;

@@ -7,12 +7,13 @@ use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::{
     EndpointState, Fleet, Ledger, Node, Reservation, Scaling, ScalingPolicy, ScalingTarget,
 };
+use plimsoll_proto::convert;
 use plimsoll_types::LedgerTime;
 
 use super::{contention, expand, need};
 
 /// A load that is older counts as missing, in milliseconds (gRFC A58: 3 minutes).
-const LOAD_COUNTS_MS: u64 = 180_000;
+pub(super) const LOAD_COUNTS_MS: u64 = 180_000;
 /// Windows of the calendar are made room for so long before they open, in milliseconds, beside the time that machines take to start.
 const AHEAD_MS: u64 = 300_000;
 
@@ -163,8 +164,11 @@ fn of_service(
         Metric::QueueDepth => {
             return whole(stays.map(|replica| load(ledger, replica, "queue_depth", now)), Reading::Whole(0));
         }
-        Metric::Custom(name) => name,
-        _ => return Reading::Failed,
+        Metric::Custom(name) => name.as_str(),
+        Metric::Cpu => "cpu",
+        Metric::Memory => "memory",
+        Metric::Gpu => "gpu",
+        Metric::WaitTime | Metric::Contention => return Reading::Failed,
     };
     let readings = stays.map(|replica| ReplicaReading {
         value_milli: load(ledger, replica, name, now),
@@ -177,6 +181,10 @@ fn of_service(
 fn load(ledger: &Ledger, replica: &Reservation, metric: &str, now: LedgerTime) -> Option<u64> {
     let load = ledger.load(replica.id).filter(|load| now.ms_since(load.at) < LOAD_COUNTS_MS)?;
     let report = &load.report;
+    let said = report.metrics.get(metric.strip_prefix(convert::OWN_METRIC).unwrap_or(metric)).copied();
+    if report.measured_only {
+        return said;
+    }
     Some(match metric {
         // Thousandths of what it can do, as thousandths of a percent.
         "utilization" => u64::from(report.utilization_permille) * 100,
@@ -184,7 +192,7 @@ fn load(ledger: &Ledger, replica: &Reservation, metric: &str, now: LedgerTime) -
         "queue_depth" => u64::from(report.queue_depth) * 1_000,
         "rate" => report.rate_milli,
         "latency" => report.latency_us.saturating_mul(1_000),
-        _ => return None,
+        _ => return said,
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use plimsoll_ledger::{Command, Entry, Node, Refusal};
+use plimsoll_ledger::{Command, Entry, Node, Refusal, Reservation};
 use plimsoll_proto::limits::MAX_DEVICES;
 use plimsoll_proto::reason::Details;
 use plimsoll_proto::v1::agent_service_server::AgentService;
@@ -28,7 +28,7 @@ use super::endpoints::{self, MOST_REPORTS};
 use super::names;
 use super::node::device_of;
 use super::problem::Problem;
-use crate::core::{AgentNotice, AgentSession, SubmitError};
+use crate::core::{AgentNotice, AgentSession, Metrics, SubmitError};
 
 /// Notices taken at once.
 const NOTICES: usize = 256;
@@ -228,6 +228,8 @@ impl Served {
             if let Some(id) = seen {
                 check_count("heartbeat.nodes.loads", beat.loads.len(), MOST_REPORTS)?;
                 self.take_loads(id, &beat.loads);
+                check_count("heartbeat.nodes.uses", beat.uses.len(), MOST_REPORTS)?;
+                self.take_uses(id, &beat.uses);
             }
             match (seen, beat.sample) {
                 (None, _) => refused.push(beat.node),
@@ -257,6 +259,21 @@ impl Served {
             }
         });
         self.api.core.loads().take_in(read.filter(here));
+    }
+
+    /// What workloads of endpoints use of the node, in parts of what they were granted there.
+    fn take_uses(&self, node: NodeId, uses: &[v1::LeaseUse]) {
+        if uses.is_empty() {
+            return;
+        }
+        let view = self.api.core.local();
+        let measured = uses.iter().filter_map(|of| {
+            let replica = view.reservation(names::reservation(&of.reservation).ok()?)?;
+            let counts = replica.token.0 == of.token && replica.endpoint.is_some();
+            counts.then(|| (replica.id, parts_used(replica, node, of)))
+        });
+        let measured: Vec<_> = measured.filter(|(_, metrics)| !metrics.is_empty()).collect();
+        self.api.core.loads().take_measured(&measured);
     }
 
     /// Tells the agent to stop what the ledger does not know as running there.
@@ -399,4 +416,20 @@ fn check_count(field: &str, count: usize, most: usize) -> Result<(), Problem> {
         ));
     }
     Ok(())
+}
+
+/// What a lease uses of what it was granted on a node, in thousandths of a percent, by the names of metrics. Of what was not granted nothing is said.
+fn parts_used(replica: &Reservation, node: NodeId, of: &v1::LeaseUse) -> Metrics {
+    let part = |name: &str, used: u64| {
+        let here = replica.members.iter().filter(|member| member.node == node);
+        let granted: u128 = here.map(|member| u128::from(replica.amounts_of(member).get(name).0)).sum();
+        let part = (u128::from(used) * 100_000).checked_div(granted)?;
+        Some(u64::try_from(part).unwrap_or(u64::MAX))
+    };
+    let parts = [
+        ("cpu", of.cpu_millis.and_then(|used| part("cpu", used))),
+        ("memory", of.memory_bytes.and_then(|used| part("memory", used))),
+        ("gpu", of.gpu_permille.map(|permille| u64::from(permille) * 100)),
+    ];
+    parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), part?))).collect()
 }

@@ -177,6 +177,7 @@ fn facts(ledger: &Ledger, replica: &Reservation) -> Option<Facts> {
 
 fn reported(load: &Load) -> plimsoll_endpoints::LoadReport {
     plimsoll_endpoints::LoadReport {
+        cpu_utilization_permille: load.report.cpu_permille().unwrap_or(0),
         application_utilization_permille: load.report.utilization_permille,
         requests_per_s_milli: load.report.rate_milli,
         errors_per_s_milli: load.report.errors_milli,

@@ -63,6 +63,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
 use crate::core::Core;
+use crate::scaling::Rightsizing;
 use crate::telemetry::Telemetry;
 use api::Api;
 use connections::{Grpc, Pages};
@@ -246,6 +247,7 @@ impl Services {
             self.standing.follow(&self.core),
             self.discovery.follow(&self.core, self.telemetry.services()),
             self.telemetry.follow(&self.core),
+            Rightsizing::follow(&self.core),
             process
         );
     }

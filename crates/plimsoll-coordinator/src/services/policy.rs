@@ -17,6 +17,7 @@ use super::names;
 use super::page::list;
 use super::problem::Problem;
 use super::tokens;
+use crate::scaling::Rightsized;
 
 /// The service.
 #[derive(Clone)]
@@ -309,6 +310,14 @@ impl PolicyService for Policies {
             age_ms: view.age_ms(),
             service: Some(convert::service_to_v1(&service)),
             status: Some(convert::service_status(&service, &view)),
+            rightsizing: self
+                .api
+                .core
+                .rightsizing()
+                .of(&view, &service.name)
+                .iter()
+                .map(rightsized)
+                .collect(),
         }))
     }
 
@@ -370,4 +379,14 @@ pub(super) fn read_names(
         }
     }
     read
+}
+
+fn rightsized(from: &Rightsized) -> v1::Rightsizing {
+    v1::Rightsizing {
+        resource: from.resource.to_owned(),
+        requested: from.requested,
+        used: from.recommendation.quantile_use,
+        recommended: from.recommendation.request,
+        samples: from.recommendation.samples,
+    }
 }

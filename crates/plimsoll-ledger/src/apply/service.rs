@@ -8,7 +8,7 @@ use plimsoll_types::{ReservationId, Revision};
 use super::lease::require;
 use crate::ledger::Context;
 use crate::limits::{MAX_LOADS, MAX_SERVICES};
-use crate::service::{SINCE_VERSION, validate_announcement};
+use crate::service::{METRICS_SINCE_VERSION, SINCE_VERSION, validate_announcement, validate_metrics};
 use crate::{
     Announcement, Blocker, Endpoint, Ledger, Load, LoadReport, Outcome, PolicyName, PolicyObject, Reason,
     Refusal, Request, Reservation, State,
@@ -79,10 +79,17 @@ impl Ledger {
         if count > most {
             return Err(Refusal::one(Reason::InvalidArgument, "reports", count, most));
         }
+        if reports.iter().any(LoadReport::names_metrics) {
+            self.require_version(METRICS_SINCE_VERSION, "metrics of endpoints")?;
+        }
+        let bad: Vec<Blocker> = reports.iter().flat_map(validate_metrics).collect();
+        if !bad.is_empty() {
+            return Err(Refusal { reason: Reason::InvalidArgument, blockers: bad });
+        }
         for report in reports {
             let known = self.reservations.get(&report.reservation);
             if known.is_some_and(|reservation| reservation.endpoint.is_some()) {
-                self.put_load(Load { report: *report, at: context.now });
+                self.put_load(Load { report: report.clone(), at: context.now });
             }
         }
         Ok(Outcome::Done)

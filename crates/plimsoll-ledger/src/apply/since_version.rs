@@ -65,7 +65,10 @@ impl Command {
             || self.says(none, scaling::is_of_templates, none)
             || self.says(none, scaling::is_of_power, none);
         let of_points = self.says(priority_weights::gives_up_points, priority_weights::is_of_points, none);
+        let of_metrics = matches!(self, Command::ReportLoad { reports }
+            if reports.iter().any(crate::LoadReport::names_metrics));
         let features = [
+            (of_metrics, crate::service::METRICS_SINCE_VERSION),
             (of_points, priority_weights::SINCE_VERSION),
             (self.says(none, class_order::is_of_class_order, none), class_order::SINCE_VERSION),
             (self.says(none, usage::is_of_tiers, none), crate::usage::TIERS_SINCE_VERSION),

@@ -95,7 +95,7 @@ impl Ledger {
     pub fn finishes_until(&self, policy: &ScalingPolicy, removal: &Intent) -> Option<LedgerTime> {
         let replica =
             self.replica_of(policy, removal).filter(|_| self.meta.version >= DRAIN_SINCE_VERSION)?;
-        let report = self.load(replica.id).map(|load| load.report);
+        let report = self.load(replica.id).map(|load| &load.report);
         let is_busy = report.is_some_and(|report| report.in_flight > 0 || report.queue_depth > 0);
         let more_ms = if is_busy { policy.drain_ms } else { 0 };
         Some(removal.opened_at.plus_ms(PROPAGATION_MS.max(more_ms)))

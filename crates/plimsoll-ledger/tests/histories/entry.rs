@@ -230,6 +230,13 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                 in_flight: 1,
                 queue_depth: 0,
                 latency_us: 7,
+                metrics: match ledger.revision().0 % 3 {
+                    0 => [("cpu".to_owned(), 1_000 * u64::from(reservation.0 as u32 % 200))].into(),
+                    // More than one report may name, now and then.
+                    1 => (0..ledger.revision().0 % 20).map(|n| (format!("m{n}"), n)).collect(),
+                    _ => Default::default(),
+                },
+                measured_only: ledger.revision().0 % 5 == 0,
             };
             Command::ReportLoad { reports: ids.into_iter().map(report).collect() }
         }

@@ -91,7 +91,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..4, prop_oneof![4 => 0u64..20_000, 1 => Just(90_000_000)], right())
             .prop_map(|(node, in_ms, right)| Step::Interrupt { node, in_ms, right }),
         2 => Just(Step::Leader),
-        1 => (0u32..17).prop_map(Step::Upgrade),
+        1 => (0u32..18).prop_map(Step::Upgrade),
         4 => (0u64..6, right()).prop_map(|(desired, right)| Step::Desire(desired, right)),
         1 => (prop::option::weighted(0.7, 0u64..6), prop_oneof![4 => 1_000u64..20_000, 1 => Just(1)]).prop_map(|(to, ms)| Step::Pin(to, ms)),
         6 => (prop::option::weighted(0.5, any::<usize>()), 0u8..24).prop_map(|(which, template)| Step::Machine(which, template)),

@@ -405,12 +405,15 @@ impl Model {
                 if *to <= self.version {
                     return Err(Reason::WrongState);
                 }
-                if *to > 15 {
+                if *to > 16 {
                     return Err(Reason::UnsupportedVersion);
                 }
                 let before = std::mem::replace(&mut self.version, *to);
                 if before < 11 && *to >= 11 {
                     self.fill_nodes();
+                }
+                if before < 16 && *to >= 16 {
+                    self.fill_targets();
                 }
                 return Ok(Came::To("done"));
             }

@@ -61,10 +61,18 @@ impl Model {
         if self.version < 5 {
             return Err(Reason::UnsupportedVersion);
         }
+        if self.version < 16
+            && reports.iter().any(|report| report.measured_only || !report.metrics.is_empty())
+        {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if reports.iter().any(|report| report.metrics.len() > 16) {
+            return Err(Reason::InvalidArgument);
+        }
         for report in reports {
             let id = report.reservation.0;
             if self.reservations.get(&id).is_some_and(|r| r.endpoint.is_some()) {
-                self.loads.insert(id, (*report, self.clock));
+                self.loads.insert(id, (report.clone(), self.clock));
             }
         }
         Ok(())

@@ -17,7 +17,8 @@ use proptest::sample::{select, subsequence};
 use super::{name, text};
 
 const OF_POOLS: [&str; 5] = ["cpu", "memory", "gpu", "queue_depth", "wait_time"];
-const OF_SERVICES: [&str; 5] = ["utilization", "in_flight", "queue_depth", "rate", "latency"];
+const OF_SERVICES: [&str; 7] =
+    ["utilization", "in_flight", "queue_depth", "rate", "latency", "memory", "custom/tokens_per_s"];
 
 pub(crate) fn scaling_policy() -> impl Strategy<Value = PolicyObject> {
     any::<bool>().prop_flat_map(|of_pool| {

@@ -281,10 +281,14 @@ pub(super) fn resources(from: Option<log::Resources>) -> Result<Resources> {
 }
 
 fn amounts(from: Vec<log::NamedAmount>) -> Result<BTreeMap<String, Amount>> {
+    Ok(named(from)?.into_iter().map(|(name, amount)| (name, Amount(amount))).collect())
+}
+
+pub(super) fn named(from: Vec<log::NamedAmount>) -> Result<BTreeMap<String, u64>> {
     if !from.is_sorted_by(|a, b| a.name < b.name) {
         return Err(CodecError::NotCanonical { what: "map of amounts" });
     }
-    Ok(from.into_iter().map(|entry| (entry.name, Amount(entry.amount))).collect())
+    Ok(from.into_iter().map(|entry| (entry.name, entry.amount)).collect())
 }
 
 pub(super) fn labels(from: Vec<log::Label>) -> Result<Labels> {

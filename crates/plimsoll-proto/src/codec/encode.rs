@@ -262,7 +262,7 @@ fn amounts(amounts: &BTreeMap<String, Amount>) -> Vec<log::NamedAmount> {
     amounts.iter().map(|(name, amount)| log::NamedAmount { name: name.clone(), amount: amount.0 }).collect()
 }
 
-fn named(amounts: &BTreeMap<String, u64>) -> Vec<log::NamedAmount> {
+pub(super) fn named(amounts: &BTreeMap<String, u64>) -> Vec<log::NamedAmount> {
     amounts.iter().map(|(name, amount)| log::NamedAmount { name: name.clone(), amount: *amount }).collect()
 }
 

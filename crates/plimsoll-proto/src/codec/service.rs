@@ -74,6 +74,8 @@ pub(super) fn encode_report(report: &LoadReport) -> log::LoadReport {
         in_flight: report.in_flight,
         queue_depth: report.queue_depth,
         latency_us: report.latency_us,
+        metrics: encode::named(&report.metrics),
+        measured_only: report.measured_only,
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) fn decode_reports(from: Vec<log::LoadReport>) -> Result<Vec<LoadRepor
     if !from.is_sorted_by(|a, b| a.reservation < b.reservation) {
         return Err(CodecError::NotCanonical { what: "load reports" });
     }
-    Ok(from.into_iter().map(decode_report).collect())
+    from.into_iter().map(decode_report).collect()
 }
 
 pub(super) fn encode_load(load: &Load) -> log::Load {
@@ -90,11 +92,11 @@ pub(super) fn encode_load(load: &Load) -> log::Load {
 }
 
 pub(super) fn decode_load(from: log::Load) -> Result<Load, CodecError> {
-    Ok(Load { report: decode_report(decode::need(from.report, "load.report")?), at: LedgerTime(from.at_ms) })
+    Ok(Load { report: decode_report(decode::need(from.report, "load.report")?)?, at: LedgerTime(from.at_ms) })
 }
 
-fn decode_report(from: log::LoadReport) -> LoadReport {
-    LoadReport {
+fn decode_report(from: log::LoadReport) -> Result<LoadReport, CodecError> {
+    Ok(LoadReport {
         reservation: ReservationId(from.reservation),
         utilization_permille: from.utilization_permille,
         rate_milli: from.rate_milli,
@@ -102,5 +104,7 @@ fn decode_report(from: log::LoadReport) -> LoadReport {
         in_flight: from.in_flight,
         queue_depth: from.queue_depth,
         latency_us: from.latency_us,
-    }
+        metrics: decode::named(from.metrics)?,
+        measured_only: from.measured_only,
+    })
 }

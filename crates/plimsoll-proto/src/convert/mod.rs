@@ -49,8 +49,8 @@ pub use resources::{
     selector_from_v1, selector_to_v1,
 };
 pub use scaling::{
-    intent_to_v1, scaling_decision_to_v1, scaling_policy_from_v1, scaling_policy_to_v1, scaling_rules,
-    scaling_status, scaling_target_from_v1,
+    OWN_METRIC, intent_to_v1, scaling_decision_to_v1, scaling_policy_from_v1, scaling_policy_to_v1,
+    scaling_rules, scaling_status, scaling_target_from_v1,
 };
 pub use schedule::{schedule_from_v1, schedule_status, schedule_to_v1};
 pub use service::{

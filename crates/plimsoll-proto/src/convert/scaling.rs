@@ -7,9 +7,9 @@ use plimsoll_autoscaler::{
 };
 use plimsoll_calendar::Recurrence;
 use plimsoll_ledger::limits::{
-    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_PRICE_PERMILLE, MAX_PROVIDER_ATTEMPTS, MAX_PROVIDER_TIMEOUT_MS,
-    MAX_REPLICAS, MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE, MAX_SCALING_RULES,
-    MAX_SCALING_TEXT, MAX_TEMPLATES, MAX_TTL_MS, MIN_TTL_MS,
+    MAX_DEVICES, MAX_FLOORS, MAX_ITEMS, MAX_METRIC_BYTES, MAX_PRICE_PERMILLE, MAX_PROVIDER_ATTEMPTS,
+    MAX_PROVIDER_TIMEOUT_MS, MAX_REPLICAS, MAX_RULE_BYTES, MAX_SCALING_NAME_BYTES, MAX_SCALING_PERMILLE,
+    MAX_SCALING_RULES, MAX_SCALING_TEXT, MAX_TEMPLATES, MAX_TTL_MS, MIN_TTL_MS,
 };
 use plimsoll_ledger::{
     CapacityType, Intent, IntentAction, IntentState, Ledger, NodeTemplate, Power, Provider, ProviderKind,
@@ -24,8 +24,11 @@ use crate::v1;
 
 /// Metrics of a pool.
 const OF_POOLS: [&str; 6] = ["cpu", "memory", "gpu", "queue_depth", "wait_time", "contention"];
-/// Metrics of a service: what its endpoints report.
-const OF_SERVICES: [&str; 5] = ["utilization", "in_flight", "queue_depth", "rate", "latency"];
+/// Metrics of a service: what its endpoints report, and what their nodes measure.
+const OF_SERVICES: [&str; 8] =
+    ["utilization", "in_flight", "queue_depth", "rate", "latency", "cpu", "memory", "gpu"];
+/// Before the name of a metric of an endpoint's own. Without it a name that is misspelt would be one.
+pub const OWN_METRIC: &str = "custom/";
 /// Those of a pool that a plain utilization is about.
 const USED_OF_POOLS: [&str; 3] = ["cpu", "memory", "gpu"];
 /// Utilization aimed at without a forecast, where the policy names none, in thousandths.
@@ -326,9 +329,14 @@ fn rules(
 }
 
 fn metric(check: &mut Check, field: &str, name: &str, known: &[&str]) {
-    if !known.contains(&name) {
-        check.fail(field, format!("{name:?} is no metric here; there are: {}", known.join(", ")));
+    let of_services = known.contains(&"utilization");
+    let own = name.strip_prefix(OWN_METRIC).filter(|_| of_services);
+    if own.is_some_and(|own| (1..=MAX_METRIC_BYTES).contains(&own.len())) || known.contains(&name) {
+        return;
     }
+    let more =
+        if of_services { ", and custom/NAME of what endpoints report by names of their own" } else { "" };
+    check.fail(field, format!("{name:?} is no metric here; there are: {}{more}", known.join(", ")));
 }
 
 fn aim(check: &mut Check, from: &v1::ScalingMetricTarget, known: &[&str]) -> Target {

@@ -140,6 +140,8 @@ pub fn load_from_v1(reservation: ReservationId, from: &v1::EndpointLoad) -> Load
         in_flight: from.in_flight,
         queue_depth: from.queue_depth,
         latency_us: from.latency_us,
+        metrics: from.metrics.clone(),
+        measured_only: false,
     }
 }
 
@@ -152,6 +154,8 @@ fn load_to_v1(from: &Load) -> v1::EndpointLoad {
         queue_depth: from.report.queue_depth,
         latency_us: from.report.latency_us,
         report_time_ms: from.at.0,
+        metrics: from.report.metrics.clone(),
+        measured_only: from.report.measured_only,
     }
 }
 

@@ -202,6 +202,7 @@ impl Describe {
                 let row = ServiceRow {
                     service: answer.service.unwrap_or_default(),
                     status: answer.status.unwrap_or_default(),
+                    rightsizing: answer.rightsizing,
                 };
                 (row.json(), format!("services/{name}"))
             }

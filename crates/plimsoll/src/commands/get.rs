@@ -288,7 +288,13 @@ impl Get {
     with_status!(queues: "queue", get_queue(GetQueueRequest), all_queues(ListQueuesRequest) -> QueueRow { queue });
     with_status!(quotas: "quota", get_quota(GetQuotaRequest), all_quotas(ListQuotasRequest) -> QuotaRow { quota });
     with_status!(schedules: "schedule", get_schedule(GetScheduleRequest), all_schedules(ListSchedulesRequest) -> ScheduleRow { schedule });
-    with_status!(services: "service", get_service(GetServiceRequest), all_services(ListServicesRequest) -> ServiceRow { service });
+    reads!(services: "service", get_service(GetServiceRequest), all_services(ListServicesRequest) -> ServiceRow,
+        |answer| Some(ServiceRow {
+            service: answer.service.unwrap_or_default(),
+            status: answer.status.unwrap_or_default(),
+            rightsizing: answer.rightsizing,
+        }),
+        |(service, status)| ServiceRow { service, status, rightsizing: Vec::new() });
     with_status!(scalings: "scaling policy", get_scaling_policy(GetScalingPolicyRequest), all_scaling_policies(ListScalingPoliciesRequest) -> ScalingRow { scaling_policy });
     plain!(classes: "class", get_class(GetClassRequest), all_classes(ListClassesRequest) -> Class { class });
     plain!(limits: "limits", get_node_limits(GetNodeLimitsRequest), all_node_limits(ListNodeLimitsRequest) -> NodeLimits { node_limits });

@@ -120,7 +120,7 @@ fn draw<'a>(out: &Out, noun: Noun, events: impl Iterator<Item = &'a Event>) -> R
             _ => None,
         })),
         Noun::Service => out.render(&pick(objects, |object| match object {
-            Object::Service(service) => Some(ServiceRow { service, status: v1::ServiceStatus::default() }),
+            Object::Service(service) => Some(ServiceRow { service, ..ServiceRow::default() }),
             _ => None,
         })),
         Noun::Scaling => out.render(&pick(objects, |object| match object {

@@ -71,6 +71,7 @@ impl Leader {
                             in_flight: *in_flight.lock(),
                             queue_depth: 0,
                             latency_us: 1,
+                            ..Default::default()
                         };
                         core.loads().take_in([said]);
                     }

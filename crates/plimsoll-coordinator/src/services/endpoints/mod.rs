@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_consensus::Dialer;
+use plimsoll_ledger::limits::{MAX_METRIC_BYTES, MAX_METRICS};
 use plimsoll_ledger::{Command, Ledger, Reservation};
 use plimsoll_proto::convert;
 use plimsoll_proto::v1::endpoint_service_client::EndpointServiceClient;
@@ -179,7 +180,7 @@ impl EndpointService for Endpoints {
             let read = request.reports.iter().map(|report| self::report(&view, report)).collect();
             (view.revision().0, read)
         };
-        self.api.core.loads().take_in(read.iter().filter_map(|report| report.as_ref().ok().copied()));
+        self.api.core.loads().take_in(read.iter().filter_map(|report| report.as_ref().ok().cloned()));
         let results = read
             .into_iter()
             .map(|report| v1::LoadReportResult { failure: report.err().map(Problem::into_failure) });
@@ -202,8 +203,14 @@ pub(super) fn report(
         let message = format!("{id} is no endpoint: it said of no service where it listens");
         return Err(Problem::new(ErrorReason::WrongState, message));
     }
-    let load = report.load.ok_or_else(|| Problem::invalid("load", "is missing"))?;
-    Ok(convert::load_from_v1(id, &load))
+    let load = report.load.as_ref().ok_or_else(|| Problem::invalid("load", "is missing"))?;
+    check_count("load.metrics", load.metrics.len(), MAX_METRICS)?;
+    let too_long = |name: &&String| name.is_empty() || name.len() > MAX_METRIC_BYTES;
+    if let Some(name) = load.metrics.keys().find(too_long) {
+        let message = format!("the name {name:?} has not 1 to {MAX_METRIC_BYTES} bytes");
+        return Err(Problem::invalid("load.metrics", message));
+    }
+    Ok(convert::load_from_v1(id, load))
 }
 
 fn address(replica: &Reservation) -> &str {

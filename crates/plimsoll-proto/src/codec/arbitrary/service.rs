@@ -49,8 +49,11 @@ pub(super) fn endpoint() -> impl Strategy<Value = Endpoint> {
 
 pub(super) fn load_report() -> impl Strategy<Value = LoadReport> {
     let counts = [(); 3].map(|()| any::<u32>());
-    ([(); 4].map(|()| number()), counts).prop_map(
-        |([reservation, rate_milli, errors_milli, latency_us], [used, in_flight, queue_depth])| LoadReport {
+    let metrics = prop::collection::btree_map(name(), number(), 0..4);
+    ([(); 4].map(|()| number()), counts, metrics).prop_map(|(numbers, counts, metrics)| {
+        let [reservation, rate_milli, errors_milli, latency_us] = numbers;
+        let [used, in_flight, queue_depth] = counts;
+        LoadReport {
             reservation: ReservationId(reservation),
             utilization_permille: used,
             rate_milli,
@@ -58,6 +61,8 @@ pub(super) fn load_report() -> impl Strategy<Value = LoadReport> {
             in_flight,
             queue_depth,
             latency_us,
-        },
-    )
+            metrics,
+            measured_only: queue_depth % 3 == 0,
+        }
+    })
 }

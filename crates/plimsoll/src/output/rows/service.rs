@@ -1,6 +1,8 @@
 //! Services and their endpoints as rows.
 
-use plimsoll_client::v1::{EndpointLoad, EndpointState, Service, ServiceEndpoint, ServiceStatus};
+use plimsoll_client::v1::{
+    EndpointLoad, EndpointState, Rightsizing, Service, ServiceEndpoint, ServiceStatus,
+};
 use serde_json::Value;
 
 use super::{document, word};
@@ -13,6 +15,8 @@ pub(crate) struct ServiceRow {
     pub(crate) service: Service,
     /// What it looks like.
     pub(crate) status: ServiceStatus,
+    /// What its replicas should ask for; none in lists.
+    pub(crate) rightsizing: Vec<Rightsizing>,
 }
 
 impl Shown for ServiceRow {
@@ -34,6 +38,9 @@ impl Shown for ServiceRow {
     fn json(&self) -> Value {
         let mut service = document(&self.service);
         service["status"] = document(&self.status);
+        if !self.rightsizing.is_empty() {
+            service["rightsizing"] = Value::Array(self.rightsizing.iter().map(document).collect());
+        }
         service
     }
 }
@@ -65,7 +72,8 @@ impl Shown for EndpointRow {
         Column::new("RESERVATION", |e, _| last_of(&e.endpoint.reservation)),
         Column::new("NODE", |e, _| e.endpoint.node.clone()),
         Column::new("LOAD", |e, _| {
-            e.load().map(|load| percent(load.utilization_permille)).unwrap_or_default()
+            let said = e.load().filter(|load| !load.measured_only);
+            said.map(|load| percent(load.utilization_permille)).unwrap_or_default()
         }),
         Column::new("IN FLIGHT", |e, _| e.load().map(|load| load.in_flight.to_string()).unwrap_or_default()),
         Column::new("QUEUE", |e, _| e.load().map(|load| load.queue_depth.to_string()).unwrap_or_default()),
@@ -82,6 +90,7 @@ impl Shown for EndpointRow {
         Column::wide("REQUESTS/S", |e, _| {
             e.load().map(|load| per_second(load.rate_milli)).unwrap_or_default()
         }),
+        Column::wide("METRICS", |e, _| e.load().map(metrics).unwrap_or_default()),
         Column::wide("ERRORS/S", |e, _| {
             e.load().map(|load| per_second(load.errors_milli)).unwrap_or_default()
         }),
@@ -115,6 +124,12 @@ pub(crate) fn endpoint_state(state: EndpointState) -> String {
 
 fn last_of(name: &str) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// `cpu=37 memory=80 tokens_per_s=12.5`.
+fn metrics(load: &EndpointLoad) -> String {
+    let one = |(name, milli): (&String, &u64)| format!("{name}={}", *milli as f64 / 1_000.0);
+    load.metrics.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 fn percent(permille: u32) -> String {
