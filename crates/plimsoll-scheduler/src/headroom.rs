@@ -100,6 +100,11 @@ impl Headroom {
         }
     }
 
+    /// What one gives back that was given notice: of what will be taken once those who leave have left it has nothing.
+    pub(crate) fn give_back_now(&mut self, charge: &Charge) {
+        self.tree.give_back(&charge.queue, &charge.pool, &charge.amounts);
+    }
+
     /// The queue whose quota is short of the least of a request that is of use; `None` where quota is enough for it.
     pub(crate) fn binding(&self, request: &Request) -> Option<String> {
         let short = self.shortages(&request.queue, &request.pool, &least(request)?);

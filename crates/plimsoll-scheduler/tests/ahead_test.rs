@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use fixture::{Size, fleet, plain, put_pool, request, sizes};
 use plimsoll_ledger::{
-    Command, Entry, Gang, GpuAsk, Ledger, Outcome, PolicyObject, Pool, Queue, QueueDiscipline, Quota,
-    Request, Requirements, Role, Stamp, State, Strategy as PoolStrategy, Topology, Verdict, Wait,
+    Class, Command, Entry, Gang, GpuAsk, Ledger, MemberPlacement, Outcome, Placement, PolicyObject, Pool,
+    Queue, QueueDiscipline, Quota, Request, Requirements, Role, Stamp, State, Strategy as PoolStrategy,
+    Topology, Verdict, Wait,
 };
 use plimsoll_scheduler::{NoStart, Planner, StartEstimates};
 use plimsoll_types::{Amount, LedgerTime, NodeId, ReservationId, Resources, Revision};
@@ -360,6 +361,43 @@ fn a_gang_of_roles_is_promised_a_start_in_one_zone() {
     let members = &world.ledger.reservation(gang).expect("it runs").members;
     assert_eq!(members.len(), 3);
     assert!(members.iter().all(|member| member.node.0 > 0), "{members:?}");
+}
+
+#[test]
+fn one_that_was_given_notice_gives_its_quota_back_once() {
+    let mut world = World::new(&[(32, 0, 0)], "", 0);
+    let queue = |name: &str, parent: &str, nominal| {
+        let limit = Quota { nominal: Amount(nominal), ..Quota::default() };
+        let quotas = [("default".to_owned(), [("cpu".to_owned(), limit)].into())].into();
+        PolicyObject::Queue(Queue { name: name.into(), parent: parent.into(), quotas, ..Queue::default() })
+    };
+    let low =
+        Class { name: "low".into(), priority: 25, preemptible: true, grace_ms: 4_000, ..Class::default() };
+    let put = vec![queue("org", "", 7_000), queue("a", "org", 0), PolicyObject::Class(low)];
+    assert_eq!(
+        world.apply(Command::ApplyPolicy { put, delete: vec![], if_revision: Revision(0) }),
+        Outcome::Done
+    );
+    world.planner.sync_policies(&world.ledger);
+    let of = |queue: &str, class: &str, cpu, length_ms| Request {
+        queue: queue.into(),
+        class: class.into(),
+        ..lasting(plain(cpu), length_ms)
+    };
+    // The one that leaves is of the queue above, where what those below take is counted too.
+    let held = world.submit(vec![of("org", "low", 3_000, 60_000), of("a", "standard", 3_000, 20_000)]);
+    let claimant = world.submit(vec![of("org", "high", 4_000, 5_000)])[0].expect("it waits");
+    let member = MemberPlacement { node: NodeId(0), devices: Vec::new(), role: 0 };
+    let (placement, victims) =
+        (Placement { members: vec![member] }, held.into_iter().take(1).flatten().collect());
+    let came = world.apply(Command::Preempt { reservation: claimant, placement, victims });
+    assert!(matches!(&came, Outcome::Reservation(one) if one.state == State::Planned), "{came:?}");
+    world.sync();
+    let next = world.submit(vec![of("a", "standard", 3_000, 1_000)])[0].expect("it waits");
+    let pool = world.ledger.pool("default").expect("it is there");
+    let estimate = StartEstimates::new(&world.ledger, pool, &[]).of(next, || 1);
+    // Four cores are kept for the claimant, so it is not enough that the one with notice leaves.
+    assert!(estimate.start_at.is_some_and(|at| at.0 >= 30_000), "{estimate:?}");
 }
 
 #[test]

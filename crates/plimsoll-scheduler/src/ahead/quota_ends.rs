@@ -1,6 +1,6 @@
 //! When a queue's quota has room again: as those who hold it leave, by the ends that they declared, and as those who were put before take it.
 
-use plimsoll_ledger::{Ledger, Request};
+use plimsoll_ledger::{Ledger, Request, State};
 
 use super::future::Spot;
 use crate::headroom::{Charge, Headroom};
@@ -11,9 +11,18 @@ const MOST_EVENTS: usize = 4_096;
 /// What comes back to quotas, and what is taken of them, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct QuotaEnds {
-    /// At what moment, and whether it is given back or taken.
-    events: Vec<(u64, bool, Charge)>,
+    /// At what moment, and what happens.
+    events: Vec<(u64, Change, Charge)>,
     is_read: bool,
+}
+
+/// What happens to a quota. What is given back at a moment is there for those who take it then, so those come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    /// One that was given notice leaves. Where places are kept for others it counts as gone already, and gives nothing back a second time.
+    LeftAfterNotice,
+    GivenBack,
+    Taken,
 }
 
 impl QuotaEnds {
@@ -28,11 +37,11 @@ impl QuotaEnds {
         self.read(ledger);
         let mut then = headroom.clone();
         let mut events = self.events.iter().take(MOST_EVENTS).peekable();
-        while let Some((at, gives_back, charge)) = events.next() {
-            if *gives_back {
-                then.give_back(charge);
-            } else {
-                then.take(charge);
+        while let Some((at, change, charge)) = events.next() {
+            match change {
+                Change::LeftAfterNotice => then.give_back_now(charge),
+                Change::GivenBack => then.give_back(charge),
+                Change::Taken => then.take(charge),
             }
             // All of one moment happens together.
             if events.peek().is_none_or(|(next, ..)| next > at) && then.blockers(request).is_empty() {
@@ -45,8 +54,8 @@ impl QuotaEnds {
     /// One that waits is put before all that come later.
     pub(super) fn plan(&mut self, request: &Request, spot: &Spot) {
         let Some(charge) = Charge::of(request, &spot.placement) else { return };
-        self.put(spot.until_ms, true, charge.clone());
-        self.put(spot.start_ms, false, charge);
+        self.put(spot.until_ms, Change::GivenBack, charge.clone());
+        self.put(spot.start_ms, Change::Taken, charge);
     }
 
     fn read(&mut self, ledger: &Ledger) {
@@ -55,15 +64,16 @@ impl QuotaEnds {
         }
         for holder in ledger.reservations().filter(|holder| holder.state.is_occupying()) {
             if let (Some(at), Some(charge)) = (ledger.leaves_by(holder), Charge::held(holder)) {
-                self.events.push((at.0, true, charge));
+                let is_leaving = holder.resume_state == State::Preempting;
+                let change = if is_leaving { Change::LeftAfterNotice } else { Change::GivenBack };
+                self.events.push((at.0, change, charge));
             }
         }
-        // What is given back at a moment is there for those who take it then.
-        self.events.sort_by_key(|(at, gives_back, _)| (*at, !gives_back));
+        self.events.sort_by_key(|(at, change, _)| (*at, *change));
     }
 
-    fn put(&mut self, at: u64, gives_back: bool, charge: Charge) {
-        let place = self.events.partition_point(|(known, back, _)| (*known, !back) <= (at, !gives_back));
-        self.events.insert(place, (at, gives_back, charge));
+    fn put(&mut self, at: u64, change: Change, charge: Charge) {
+        let place = self.events.partition_point(|(known, other, _)| (*known, *other) <= (at, change));
+        self.events.insert(place, (at, change, charge));
     }
 }
