@@ -280,9 +280,6 @@ impl Ledger {
         if (before + 1..=to).contains(&capacity::SINCE_VERSION) {
             self.fill_capacity_labels(context);
         }
-        if (before + 1..=to).contains(&crate::latency_targets::SINCE_VERSION) {
-            self.fill_latency_targets(context);
-        }
         context.event("upgrade", EventObject::Version(to));
         Ok(Outcome::Done)
     }

@@ -25,7 +25,6 @@ mod hours;
 mod index;
 mod interruption;
 mod invariants;
-mod latency_targets;
 mod ledger;
 pub mod limits;
 mod loading;
@@ -78,7 +77,6 @@ pub use fork::{Fork, ForkedRows};
 pub use hours::PreferredHours;
 pub use interruption::Interruption;
 pub use invariants::Violation;
-pub use latency_targets::LATENCY_TARGETS;
 pub use ledger::{LATEST_VERSION, Ledger};
 pub use mig::{MAX_PROFILES, MAX_SLICES, MigLayout, MigProfile, MigSlices, ProfileName, SliceCost};
 pub use node::{

@@ -12,7 +12,8 @@ use crate::admit::Sight;
 use crate::ledger::Slot;
 use crate::limits::{MAX_ITEMS, MAX_OVERSUBSCRIPTION_PERMILLE};
 use crate::{
-    Blocker, GpuShare, Ledger, Node, NodeUsage, PolicyObject, Pool, Reason, Refusal, Request, Reservation,
+    Blocker, Class, GpuShare, Ledger, Node, NodeUsage, PolicyObject, Pool, Reason, Refusal, Request,
+    Reservation,
 };
 
 /// First ledger version that knows quality of service and oversubscription.
@@ -54,6 +55,13 @@ impl Reservation {
         let asked_at = self.submitted_at.max(LedgerTime(self.request.start_at_ms));
         let granted = self.granted_at.0 > 0 && self.preempted.is_none();
         granted.then(|| self.granted_at.ms_since(asked_at))
+    }
+}
+
+impl Class {
+    /// Whether a grant after such a wait missed the class's target; `None` where it has none.
+    pub fn misses(&self, wait_ms: u64) -> Option<bool> {
+        self.latency_target_ms.map(|target_ms| wait_ms > target_ms)
     }
 }
 

@@ -167,9 +167,10 @@ spec: { target: service/web, min: 1, max: 4, targets: [{ metric: cpu, target: 10
 fn what_a_command_uses_is_measured_by_its_node_and_a_policy_goes_by_it() {
     let dev = dev();
     let (_listening, address) = listener();
+    // It ends with whoever started it: nothing of it is left where the test is killed.
+    let busy = "while kill -0 $PPID 2>/dev/null; do :; done";
     let asked = ["--cpu", "500m", "--mem", "64Mi", "--listen", &address];
-    let arguments =
-        [&["run", "--service", "web"][..], &asked, &["--", "sh", "-c", "while :; do :; done"]].concat();
+    let arguments = [&["run", "--service", "web"][..], &asked, &["--", "sh", "-c", busy]].concat();
     let silent = || Stdio::null();
     let _child =
         Killed(command(dev.home.path(), &arguments).stdout(silent()).stderr(silent()).spawn().unwrap());

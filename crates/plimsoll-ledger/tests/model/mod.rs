@@ -412,9 +412,6 @@ impl Model {
                 if before < 11 && *to >= 11 {
                     self.fill_nodes();
                 }
-                if before < 16 && *to >= 16 {
-                    self.fill_targets();
-                }
                 return Ok(Came::To("done"));
             }
         }

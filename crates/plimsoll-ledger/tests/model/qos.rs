@@ -19,20 +19,6 @@ pub(super) fn out_of_reach(claimant: &Request, victim: &Request) -> bool {
 }
 
 impl Model {
-    /// The first classes get targets, and `medium` comes: section 5.28.
-    pub(super) fn fill_targets(&mut self) {
-        for (name, target_ms) in [("critical", 0), ("high", 100), ("medium", 500), ("low", 5_000)] {
-            let is_there = self.classes.contains_key(name);
-            if name == "medium" && !is_there {
-                self.classes.insert(name.into(), (50, 0));
-                self.rules.insert(name.into(), (false, 0, 0));
-            } else if !is_there || self.targets.contains_key(name) {
-                continue;
-            }
-            self.targets.insert(name.into(), Some(target_ms));
-        }
-    }
-
     /// What is left of a resource of a node for a request: of all that is offered for those who take what is idle, else also of what is there.
     pub(super) fn room(&self, request: &Request, node: u32, name: &str) -> u64 {
         let real = self.nodes[&node].allocatable.get(name).0;
