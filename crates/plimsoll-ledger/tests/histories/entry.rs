@@ -236,7 +236,7 @@ pub(crate) fn entry(ledger: &Ledger, step: &Step) -> Entry {
                     1 => (0..ledger.revision().0 % 20).map(|n| (format!("m{n}"), n)).collect(),
                     _ => Default::default(),
                 },
-                measured_only: ledger.revision().0 % 5 == 0,
+                measured_only: ledger.revision().0.is_multiple_of(5),
             };
             Command::ReportLoad { reports: ids.into_iter().map(report).collect() }
         }
