@@ -250,6 +250,12 @@ impl Group {
         &self.inner.config.cluster_id
     }
 
+    /// Whoever has this is the only one to change who votes.
+    #[cfg(test)]
+    pub(crate) fn changing(&self) -> &Mutex<()> {
+        &self.inner.changing
+    }
+
     pub(crate) fn raft(&self) -> &RaftHandle {
         &self.inner.raft
     }

@@ -57,7 +57,7 @@ pub(crate) struct Loopback;
 impl Dialer for Loopback {
     fn channel(&self, address: &str) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a loopback address");
-        endpoint.connect_timeout(Duration::from_millis(500)).connect_lazy()
+        endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
     }
 }
 
